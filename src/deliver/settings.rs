@@ -1,0 +1,59 @@
+//! What delivery is told by the configuration.
+
+use crate::mail::{Secret, TenantName};
+use crate::trust::certificate::{Identity, Roots};
+use std::sync::Arc;
+
+/// How Exchange Online's server certificate is proven.
+#[derive(Clone, Debug)]
+pub struct ServerTrust {
+    /// `server_certificate_names`; `*.` stands for any depth here.
+    pub names: Vec<String>,
+    /// `server_certificate_roots`, loaded.
+    pub roots: Arc<Roots>,
+}
+
+/// `[tenant.inbound_connector]`: Exchange's inbound connector, where we deliver.
+#[derive(Clone, Debug)]
+pub struct InboundConnector {
+    /// Whose.
+    pub tenant: TenantName,
+    /// `host`: resolved anew for each connection; an address works too.
+    pub host: Arc<str>,
+    /// `port`, by default 25.
+    pub port: u16,
+    /// `certificate`, loaded: the client certificate that attributes the mail to the tenant.
+    pub identity: Arc<Identity>,
+    /// `cloud_services_mail_enabled`.
+    pub cloud_services_mail_enabled: bool,
+    /// `max_connections`.
+    pub max_connections: usize,
+    /// `max_messages_per_connection`.
+    pub max_messages_per_connection: usize,
+}
+
+/// `tls` of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayTls {
+    /// TLS with a verified certificate.
+    Verify,
+    /// TLS, certificate not verified.
+    Encrypt,
+    /// TLS where offered.
+    Opportunistic,
+}
+
+/// One `[[relay]]`.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// `name`.
+    pub name: Arc<str>,
+    /// `host`.
+    pub host: Arc<str>,
+    /// `port`.
+    pub port: u16,
+    /// `tls`.
+    pub tls: RelayTls,
+    /// `username` and `password`.
+    pub credentials: Option<(String, Secret)>,
+}

@@ -1,0 +1,65 @@
+//! What a listener is told by the configuration.
+
+use crate::trust::certificate::Identity;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// `service`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Mail from Microsoft 365 over an outbound connector.
+    Connector,
+    /// Mail from applications and devices.
+    Submission,
+}
+
+/// `tls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// STARTTLS is offered and demanded before MAIL.
+    StartTls,
+    /// TLS from the first octet (RFC 8314).
+    Implicit,
+    /// STARTTLS is offered, clear text is served too.
+    Optional,
+    /// No TLS.
+    None,
+}
+
+/// `bare_newlines`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum BareNewlines {
+    /// 554 5.6.0.
+    #[default]
+    Refuse,
+    /// A bare CR or LF becomes CRLF before the header is split (submission only).
+    Repair,
+}
+
+/// One `[[listener]]`.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// `name`.
+    pub name: Arc<str>,
+    /// `address`; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// `service`.
+    pub service: Service,
+    /// `tls`.
+    pub tls: TlsMode,
+    /// `certificate`, loaded; `None` only where `tls` is none.
+    pub identity: Option<Arc<Identity>>,
+    /// `proxy_protocol_from`.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// `max_message_size`, octets.
+    pub max_message_size: u64,
+    /// `max_connections`.
+    pub max_connections: usize,
+    /// `ehlo_discard`, upper case.
+    pub ehlo_discard: Vec<String>,
+    /// `bare_newlines`.
+    pub bare_newlines: BareNewlines,
+    /// `auth_without_tls`.
+    pub auth_without_tls: bool,
+}

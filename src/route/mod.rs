@@ -1,0 +1,199 @@
+//! Where does each recipient's copy go? First matching route wins, per recipient and tenant.
+//!
+//! At RCPT the tenant is not known yet: [`Routes::admits`] asks whether any candidate has a route. With the verdict,
+//! [`Routes::plan`] groups the recipients by path; one that no route takes refuses the whole message (product.md 3).
+
+use crate::mail::{Envelope, Mailbox, MailboxPattern, Recipient, TenantName};
+use crate::trust::{Candidates, Class, Tenant, Verdict};
+use std::fmt;
+use std::sync::Arc;
+
+/// How a copy leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Via {
+    /// The tenant's inbound connector.
+    Exchange,
+    /// The recipient domain's mail exchangers.
+    Mx,
+    /// A configured relay, by name.
+    Relay(Arc<str>),
+}
+
+impl Via {
+    /// The kind, for delivery laws and metric labels: `exchange`, `mx` or `relay`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::Mx => "mx",
+            Self::Relay(_) => "relay",
+        }
+    }
+
+    /// Whether the copy stays within the tenant's Exchange organisation.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        matches!(self, Self::Exchange)
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange | Self::Mx => f.write_str(self.kind()),
+            Self::Relay(name) => write!(f, "relay:{name}"),
+        }
+    }
+}
+
+/// Which side mail came in from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// Microsoft 365, over an outbound connector.
+    Connector,
+    /// An application or device.
+    Submission,
+}
+
+/// `recipients` of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recipients {
+    /// The tenant's accepted domains.
+    Accepted,
+    /// Anyone.
+    Any,
+    /// These addresses and domains.
+    Listed(Vec<MailboxPattern>),
+}
+
+/// One `[[route]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Only this tenant's mail.
+    pub tenant: Option<TenantName>,
+    /// Only to these.
+    pub recipients: Recipients,
+    /// Only from this side.
+    pub from: Option<From>,
+    /// Only this stream of applications.
+    pub stream: Option<Arc<str>>,
+    /// Where to.
+    pub via: Via,
+}
+
+impl Route {
+    fn matches(&self, tenant: &Tenant, from: From, stream: Option<&str>, mailbox: &Mailbox) -> bool {
+        self.tenant.as_ref().is_none_or(|name| *name == tenant.name)
+            && self.from.is_none_or(|side| side == from)
+            && self.stream.as_deref().is_none_or(|label| Some(label) == stream)
+            && match &self.recipients {
+                Recipients::Accepted => tenant.accepted_domains.contains(mailbox.domain()),
+                Recipients::Any => true,
+                Recipients::Listed(list) => list.iter().any(|pattern| pattern.matches(mailbox)),
+            }
+    }
+}
+
+/// All `[[route]]` tables, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routes(Vec<Route>);
+
+/// A path and the recipients (positions in the envelope) that take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// How these copies leave.
+    pub via: Via,
+    /// Whether they carry the internal stamp of an `internal = true` application (product.md 4).
+    pub stamped: bool,
+    /// Positions in `Envelope::recipients`.
+    pub recipients: Vec<usize>,
+}
+
+/// The plan for one message; only [`Routes::plan`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routed {
+    paths: Vec<Path>,
+}
+
+impl Routed {
+    /// The paths, each with at least one recipient.
+    #[must_use]
+    pub fn paths(&self) -> &[Path] {
+        &self.paths
+    }
+}
+
+/// No route takes this recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoRoute {
+    /// Position in the envelope.
+    pub recipient: usize,
+}
+
+impl Routes {
+    /// The table of these routes, first match first.
+    #[must_use]
+    pub fn new(routes: Vec<Route>) -> Self {
+        Self(routes)
+    }
+
+    /// The routes in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.0.iter()
+    }
+
+    /// Whether a candidate tenant has a route for `recipient` (asked at RCPT).
+    #[must_use]
+    pub fn admits(&self, candidates: &Candidates, recipient: &Recipient) -> bool {
+        let (from, stream) = (candidates.from(), candidates.stream());
+        let mailbox = &recipient.mailbox;
+        candidates
+            .tenants()
+            .any(|tenant| self.0.iter().any(|route| route.matches(tenant, from, stream, mailbox)))
+    }
+
+    /// Groups the recipients by path.
+    ///
+    /// Mail with a foreign sender never takes `mx` or `relay`: such routes do not match it. Mail let in by
+    /// `gate = "report"` goes to accepted domains by the inbound connector only; connector validation mail to accepted
+    /// domains only.
+    ///
+    /// # Errors
+    /// The first recipient that no route takes.
+    pub fn plan(&self, verdict: &Verdict, envelope: &Envelope) -> Result<Routed, NoRoute> {
+        let tenant = verdict.tenant();
+        let mut paths: Vec<Path> = Vec::new();
+        for (position, recipient) in envelope.recipients.iter().enumerate() {
+            let mailbox = &recipient.mailbox;
+            let accepted = tenant.accepted_domains.contains(mailbox.domain());
+            let via = match verdict.class() {
+                Class::Reported { .. } => accepted.then_some(Via::Exchange),
+                Class::Own => Some(Via::Exchange),
+                Class::Validation if !accepted => None,
+                Class::Validation => self.first(verdict, mailbox, |_| true),
+                Class::Proven { foreign_sender: true } => self.first(verdict, mailbox, Via::is_internal),
+                Class::Proven { foreign_sender: false } | Class::Application { .. } => {
+                    self.first(verdict, mailbox, |_| true)
+                }
+            };
+            let Some(via) = via else {
+                return Err(NoRoute { recipient: position });
+            };
+            let stamped = via.is_internal() && accepted && verdict.stamps_internal();
+            match paths.iter_mut().find(|path| path.via == via && path.stamped == stamped) {
+                Some(path) => path.recipients.push(position),
+                None => paths.push(Path { via, stamped, recipients: vec![position] }),
+            }
+        }
+        Ok(Routed { paths })
+    }
+
+    fn first(&self, verdict: &Verdict, mailbox: &Mailbox, usable: impl Fn(&Via) -> bool) -> Option<Via> {
+        let (tenant, from, stream) = (verdict.tenant(), verdict.from(), verdict.stream());
+        self.0
+            .iter()
+            .filter(|route| usable(&route.via))
+            .find(|route| route.matches(tenant, from, stream, mailbox))
+            .map(|route| route.via.clone())
+    }
+}

@@ -1,0 +1,1 @@
+//! Which destination may run now?

@@ -1,0 +1,1 @@
+//! Park, probe, release: the state of one tenant's queue.

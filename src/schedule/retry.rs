@@ -1,0 +1,1 @@
+//! The law of one message: when next, when to give up.

@@ -1,0 +1,363 @@
+//! The types that pass between the gates.
+
+use super::certificate::ClientCertificate;
+use super::settings::{HalfProven, Tenant};
+use crate::mail::{Domain, Mailbox, MailboxPattern, ReversePath};
+use crate::route::From;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// What is known of a connector peer before MAIL.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The source address lies in the configured networks.
+    pub network: bool,
+    /// The client certificate of this connection, judged anew.
+    pub certificate: ClientCertificate,
+}
+
+/// Network and certificate, together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Both hold.
+    Proven,
+    /// Only the network holds.
+    NetworkOnly,
+    /// Only the certificate holds.
+    CertificateOnly,
+    /// Neither.
+    Stranger,
+}
+
+impl Peer {
+    /// Both gates in one word.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match (self.network, self.certificate.is_verified()) {
+            (true, true) => Standing::Proven,
+            (true, false) => Standing::NetworkOnly,
+            (false, true) => Standing::CertificateOnly,
+            (false, false) => Standing::Stranger,
+        }
+    }
+}
+
+/// A submitting application or device, as far as it matters to judgement.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// `name`.
+    pub name: Arc<str>,
+    /// The tenant it writes for.
+    pub tenant: Arc<Tenant>,
+    /// `senders`: who it may be, in the envelope and in From:.
+    pub senders: Vec<MailboxPattern>,
+    /// `internal`.
+    pub internal: bool,
+    /// `stream`.
+    pub stream: Option<Arc<str>>,
+    /// `bounces_to`.
+    pub bounces_to: Option<Mailbox>,
+}
+
+impl Application {
+    /// Whether it may use this envelope sender.
+    #[must_use]
+    pub fn may_send_as(&self, reverse_path: &ReversePath) -> bool {
+        match reverse_path {
+            ReversePath::Null => self.senders.contains(&MailboxPattern::NullSender),
+            ReversePath::Mailbox(mailbox) => self.may_write_as(mailbox),
+        }
+    }
+
+    /// Whether it may stand in From:.
+    #[must_use]
+    pub fn may_write_as(&self, mailbox: &Mailbox) -> bool {
+        self.senders.iter().any(|pattern| pattern.matches(mailbox))
+    }
+}
+
+/// The tenants that may still be meant after MAIL, or the application that logged in.
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    pub(super) tenants: Vec<Arc<Tenant>>,
+    pub(super) application: Option<Arc<Application>>,
+}
+
+impl Candidates {
+    /// The tenants, at least one.
+    pub fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.iter().map(AsRef::as_ref)
+    }
+
+    /// The side the mail comes in from.
+    #[must_use]
+    pub fn from(&self) -> From {
+        if self.application.is_some() { From::Submission } else { From::Connector }
+    }
+
+    /// The application's stream.
+    #[must_use]
+    pub fn stream(&self) -> Option<&str> {
+        self.application.as_deref().and_then(|application| application.stream.as_deref())
+    }
+
+    /// The application, on a submission listener.
+    #[must_use]
+    pub fn application(&self) -> Option<&Arc<Application>> {
+        self.application.as_ref()
+    }
+}
+
+/// What kind of mail the verdict makes it.
+#[derive(Clone, Debug)]
+pub enum Class {
+    /// Proven to be the tenant's mail from a trusted connector.
+    Proven {
+        /// Envelope sender or From: lies outside the accepted domains (`forwarded_senders = "allow"`).
+        foreign_sender: bool,
+    },
+    /// Microsoft's connector validation mail.
+    Validation,
+    /// Would have been refused; let in by `gate = "report"` as anything else.
+    Reported {
+        /// Why it would have been refused.
+        reason: Reason,
+    },
+    /// From an application.
+    Application {
+        /// Which.
+        application: Arc<Application>,
+    },
+    /// Gatepost's own (reports).
+    Own,
+}
+
+/// The judgement that lets a message in; only this room makes one.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    pub(super) tenant: Arc<Tenant>,
+    pub(super) class: Class,
+    /// The envelope sender's accepted domain, where there is one: what an internal stamp names as originator org.
+    pub(super) sender_domain: Option<Domain>,
+    pub(super) evidence: Evidence,
+}
+
+impl Verdict {
+    /// Whose mail it is.
+    #[must_use]
+    pub fn tenant(&self) -> &Arc<Tenant> {
+        &self.tenant
+    }
+
+    /// What kind it is.
+    #[must_use]
+    pub fn class(&self) -> &Class {
+        &self.class
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// The side it came from; our own mail counts as the connector's.
+    #[must_use]
+    pub fn from(&self) -> From {
+        match self.class {
+            Class::Application { .. } => From::Submission,
+            Class::Proven { .. } | Class::Validation | Class::Reported { .. } | Class::Own => From::Connector,
+        }
+    }
+
+    /// The stream of an application.
+    #[must_use]
+    pub fn stream(&self) -> Option<&str> {
+        match &self.class {
+            Class::Application { application } => application.stream.as_deref(),
+            Class::Proven { .. } | Class::Validation | Class::Reported { .. } | Class::Own => None,
+        }
+    }
+
+    /// The originator organisation that an internal stamp (product.md 4) names: set where the application is
+    /// `internal` and its sender lies in an accepted domain.
+    #[must_use]
+    pub fn stamp_org(&self) -> Option<&Domain> {
+        match &self.class {
+            Class::Application { application } if application.internal => self.sender_domain.as_ref(),
+            Class::Own => self.sender_domain.as_ref(),
+            Class::Application { .. } | Class::Proven { .. } | Class::Validation | Class::Reported { .. } => None,
+        }
+    }
+
+    /// Whether copies to accepted domains over the inbound connector carry the internal stamp.
+    #[must_use]
+    pub fn stamps_internal(&self) -> bool {
+        self.stamp_org().is_some()
+    }
+
+    /// Whether protected fields of the arriving message may stay (product.md 4, first two rows of the table).
+    #[must_use]
+    pub fn is_from_trusted_connector(&self) -> bool {
+        match self.class {
+            Class::Proven { .. } | Class::Validation => true,
+            Class::Reported { .. } | Class::Application { .. } | Class::Own => false,
+        }
+    }
+}
+
+/// What the gates saw, item by item; never the value of a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence(pub Vec<EvidenceItem>);
+
+/// One item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceItem {
+    /// What was looked at.
+    pub kind: EvidenceKind,
+    /// What it says.
+    pub state: EvidenceState,
+    /// The tenant that it names, where it names a configured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// What was seen, escaped and cut; absent for secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
+}
+
+/// The items of evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvidenceKind {
+    /// Source address against `networks`.
+    Network,
+    /// Client certificate.
+    Certificate,
+    /// `XOORG` on MAIL.
+    Xoorg,
+    /// `X-OriginatorOrg`.
+    OriginatorOrg,
+    /// `X-MS-Exchange-CrossTenant-Id`.
+    CrossTenantId,
+    /// `X-MS-Exchange-CrossTenant-OriginalAttributedTenantConnectingIp`.
+    ConnectingIp,
+    /// The tenant's secret header.
+    SecretHeader,
+    /// DKIM d=.
+    Dkim,
+    /// Envelope sender.
+    EnvelopeSender,
+    /// From:, Sender:, Resent-From:.
+    HeaderSender,
+}
+
+/// What an item says about the tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvidenceState {
+    /// Names it, or holds.
+    Matches,
+    /// Names another, or fails.
+    Differs,
+    /// Not there.
+    Absent,
+    /// There, but not readable.
+    Malformed,
+    /// There more than once.
+    Duplicate,
+}
+
+/// Why mail is refused (or only reported): the `reason` label of metrics and trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Neither network nor certificate: 550 5.7.1 at MAIL.
+    Stranger,
+    /// Only one of the two: 451 4.7.1, or 550 5.7.1 with `half_proven = "refuse"`.
+    HalfProvenDefer,
+    /// The same, refused.
+    HalfProvenRefuse,
+    /// XOORG names no configured tenant: 550 5.7.64 at MAIL.
+    UnknownXoorg,
+    /// Nothing names a configured tenant, or only malformed evidence does: 550 5.7.64.
+    NoTenant,
+    /// Fewer items than `proofs` name the tenant: 550 5.7.1.
+    TooFewProofs,
+    /// An item contradicts: 550 5.7.1.
+    Contradiction,
+    /// An item of evidence or From: stands twice or is malformed: 550 5.7.1.
+    AmbiguousEvidence,
+    /// The required secret header is missing: 550 5.7.1.
+    SecretMissing,
+    /// The envelope sender lies outside the tenant's accepted domains: 550 5.7.1.
+    ForeignEnvelopeSender,
+    /// From:, Sender:, Resent-From: lie outside: 550 5.7.1.
+    ForeignHeaderSender,
+    /// The application may not use this envelope sender: 550 5.7.1.
+    SenderNotAllowed,
+    /// The application may not write as this From:: 550 5.7.1.
+    FromNotAllowed,
+    /// The tenant's loop header is there: 554 5.4.6.
+    Loop,
+}
+
+impl Reason {
+    /// The label, in snake case.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Stranger => "stranger",
+            Self::HalfProvenDefer => "half_proven_defer",
+            Self::HalfProvenRefuse => "half_proven_refuse",
+            Self::UnknownXoorg => "unknown_xoorg",
+            Self::NoTenant => "no_tenant",
+            Self::TooFewProofs => "too_few_proofs",
+            Self::Contradiction => "contradiction",
+            Self::AmbiguousEvidence => "ambiguous_evidence",
+            Self::SecretMissing => "secret_missing",
+            Self::ForeignEnvelopeSender => "foreign_envelope_sender",
+            Self::ForeignHeaderSender => "foreign_header_sender",
+            Self::SenderNotAllowed => "sender_not_allowed",
+            Self::FromNotAllowed => "from_not_allowed",
+            Self::Loop => "loop",
+        }
+    }
+
+    /// The refusal of a peer with this standing; `None` where both gates hold.
+    #[must_use]
+    pub fn of_standing(standing: Standing, half_proven: HalfProven) -> Option<Self> {
+        match (standing, half_proven) {
+            (Standing::Proven, _) => None,
+            (Standing::Stranger, _) => Some(Self::Stranger),
+            (Standing::NetworkOnly | Standing::CertificateOnly, HalfProven::Defer) => Some(Self::HalfProvenDefer),
+            (Standing::NetworkOnly | Standing::CertificateOnly, HalfProven::Refuse) => Some(Self::HalfProvenRefuse),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// A refusal with what was seen.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// The configured tenant that the evidence points at, if any.
+    pub tenant: Option<Arc<Tenant>>,
+    /// What was seen.
+    pub evidence: Evidence,
+}
+
+/// What the header section settles.
+#[derive(Clone, Debug)]
+pub enum Settlement {
+    /// Let in.
+    Settled(Verdict),
+    /// Not let in.
+    Refused(Refusal),
+}
