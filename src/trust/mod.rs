@@ -11,9 +11,11 @@ mod settings;
 mod tenant;
 mod verdict;
 
-pub use settings::{ExchangeOnline, Forwarded, Gate, HalfProven, LoopHeader, SecretHeader, Tenant, Tenants};
+pub use settings::{
+    ExchangeOnline, Forwarded, Gate, HalfProven, LoopHeader, SecretHeader, Tenant, Tenants,
+};
 pub use tenant::{application, candidates, own, settle, submission_candidates};
 pub use verdict::{
-    Application, Candidates, Class, Evidence, EvidenceItem, EvidenceKind, EvidenceState, Peer, Reason, Refusal,
-    Settlement, Standing, Verdict,
+    Application, Candidates, Class, Evidence, EvidenceItem, EvidenceKind, EvidenceState, Peer,
+    Reason, Refusal, Settlement, Standing, Verdict,
 };

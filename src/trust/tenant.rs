@@ -45,7 +45,11 @@ pub fn settle(
 
 /// With the header section of an application's mail: From: against `senders`.
 #[must_use]
-pub fn application(_application: &Arc<Application>, _envelope: &Envelope, _header: &Examined) -> Settlement {
+pub fn application(
+    _application: &Arc<Application>,
+    _envelope: &Envelope,
+    _header: &Examined,
+) -> Settlement {
     unimplemented!()
 }
 

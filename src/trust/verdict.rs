@@ -93,13 +93,19 @@ impl Candidates {
     /// The side the mail comes in from.
     #[must_use]
     pub fn from(&self) -> From {
-        if self.application.is_some() { From::Submission } else { From::Connector }
+        if self.application.is_some() {
+            From::Submission
+        } else {
+            From::Connector
+        }
     }
 
     /// The application's stream.
     #[must_use]
     pub fn stream(&self) -> Option<&str> {
-        self.application.as_deref().and_then(|application| application.stream.as_deref())
+        self.application
+            .as_deref()
+            .and_then(|application| application.stream.as_deref())
     }
 
     /// The application, on a submission listener.
@@ -167,7 +173,9 @@ impl Verdict {
     pub fn from(&self) -> From {
         match self.class {
             Class::Application { .. } => From::Submission,
-            Class::Proven { .. } | Class::Validation | Class::Reported { .. } | Class::Own => From::Connector,
+            Class::Proven { .. } | Class::Validation | Class::Reported { .. } | Class::Own => {
+                From::Connector
+            }
         }
     }
 
@@ -185,9 +193,14 @@ impl Verdict {
     #[must_use]
     pub fn stamp_org(&self) -> Option<&Domain> {
         match &self.class {
-            Class::Application { application } if application.internal => self.sender_domain.as_ref(),
+            Class::Application { application } if application.internal => {
+                self.sender_domain.as_ref()
+            }
             Class::Own => self.sender_domain.as_ref(),
-            Class::Application { .. } | Class::Proven { .. } | Class::Validation | Class::Reported { .. } => None,
+            Class::Application { .. }
+            | Class::Proven { .. }
+            | Class::Validation
+            | Class::Reported { .. } => None,
         }
     }
 
@@ -330,8 +343,12 @@ impl Reason {
         match (standing, half_proven) {
             (Standing::Proven, _) => None,
             (Standing::Stranger, _) => Some(Self::Stranger),
-            (Standing::NetworkOnly | Standing::CertificateOnly, HalfProven::Defer) => Some(Self::HalfProvenDefer),
-            (Standing::NetworkOnly | Standing::CertificateOnly, HalfProven::Refuse) => Some(Self::HalfProvenRefuse),
+            (Standing::NetworkOnly | Standing::CertificateOnly, HalfProven::Defer) => {
+                Some(Self::HalfProvenDefer)
+            }
+            (Standing::NetworkOnly | Standing::CertificateOnly, HalfProven::Refuse) => {
+                Some(Self::HalfProvenRefuse)
+            }
         }
     }
 }
