@@ -7,6 +7,9 @@ use crate::route::Path;
 use crate::trust::Verdict;
 use std::ops::Range;
 
+/// Most Received fields that a message may carry; more is a loop (RFC 5321 §6.3).
+pub const MAX_HOPS: usize = 50;
+
 /// The largest header section, in octets (product.md 4).
 pub const MAX_HEADER: usize = 256 * 1024;
 
@@ -95,5 +98,75 @@ pub fn rendition(
     _path: &Path,
     _received: &ReceivedFacts<'_>,
 ) -> Rendition {
+    unimplemented!()
+}
+
+/// How far the splitter got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The header section goes on.
+    More,
+    /// It is whole: this many octets, with the empty line.
+    Complete {
+        /// Octets.
+        length: usize,
+    },
+}
+
+impl Splitter {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// A fault of grammar or size.
+    pub fn push(&mut self, _bytes: &[u8]) -> Result<Progress, HeaderFault> {
+        unimplemented!()
+    }
+
+    /// The message ended without an empty line.
+    ///
+    /// # Errors
+    /// A fault of grammar.
+    pub fn finish(self) -> Result<(), HeaderFault> {
+        unimplemented!()
+    }
+}
+
+impl Examined {
+    /// Received fields.
+    #[must_use]
+    pub fn received_count(&self) -> usize {
+        unimplemented!()
+    }
+
+    /// Message-ID, escaped.
+    #[must_use]
+    pub fn message_id(&self) -> Option<String> {
+        unimplemented!()
+    }
+
+    /// Exchange's network message id.
+    #[must_use]
+    pub fn network_message_id(&self) -> Option<String> {
+        unimplemented!()
+    }
+}
+
+/// Overwrites values of secrets.
+pub fn blank_secrets(
+    _examined: &Examined,
+    _verdict: &Verdict,
+    _tenants: &crate::trust::Tenants,
+    _section: &mut [u8],
+) {
+    unimplemented!()
+}
+
+/// Names of removed fields.
+#[must_use]
+pub fn removed_names(
+    _examined: &Examined,
+    _verdict: &Verdict,
+    _tenants: &crate::trust::Tenants,
+) -> Vec<String> {
     unimplemented!()
 }

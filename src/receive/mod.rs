@@ -2,4 +2,5 @@
 
 mod settings;
 
-pub use settings::{BareNewlines, ListenerSettings, Service, TlsMode};
+pub use crate::session::{BareNewlines, Service, TlsMode};
+pub use settings::ListenerSettings;

@@ -77,6 +77,12 @@ impl Scanner {
         self.after_cr = after_cr;
     }
 
+    /// What has been seen so far; a CR at the very end may yet get its LF.
+    #[must_use]
+    pub fn facts_so_far(&self) -> ContentFacts {
+        self.facts
+    }
+
     /// What has been seen, taking the bytes so far as all there are.
     #[must_use]
     pub fn facts(&self) -> ContentFacts {

@@ -14,7 +14,7 @@ mod verdict;
 pub use settings::{
     ExchangeOnline, Forwarded, Gate, HalfProven, LoopHeader, SecretHeader, Tenant, Tenants,
 };
-pub use tenant::{application, candidates, own, settle, submission_candidates};
+pub use tenant::{application, candidates, own, peer_evidence, settle, submission_candidates};
 pub use verdict::{
     Application, Candidates, Class, Evidence, EvidenceItem, EvidenceKind, EvidenceState, Peer,
     Reason, Refusal, Settlement, Standing, Verdict,

@@ -58,3 +58,9 @@ pub fn application(
 pub fn own(_tenant: &Arc<Tenant>) -> Verdict {
     unimplemented!()
 }
+
+/// Network and certificate as evidence.
+#[must_use]
+pub fn peer_evidence(_peer: &Peer) -> super::Evidence {
+    unimplemented!()
+}
