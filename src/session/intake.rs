@@ -189,11 +189,6 @@ impl<T> Intake<T> {
             Stage::Header { .. } | Stage::Body { .. } => None,
         }
     }
-
-    /// Octets so far.
-    pub(super) fn arrived(&self) -> u64 {
-        self.arrived
-    }
 }
 
 fn judged<T>(

@@ -147,7 +147,7 @@ impl DotDecoder {
                     out.push(octet);
                     At::LineStart
                 }
-                (At::LineStart | At::Dot | At::InLine | At::Cr, b'\r') => {
+                (At::LineStart | At::InLine | At::Cr, b'\r') => {
                     out.push(octet);
                     At::Cr
                 }
