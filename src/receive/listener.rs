@@ -1,6 +1,7 @@
 //! Accepts connections within limits.
 
-use super::{Clock, Desk, ListenerSettings, Passwords, pump, server_config};
+use super::pump::{self, shut_down};
+use super::{Clock, Desk, ListenerSettings, Passwords, server_config};
 use crate::message_trace::{Event, TraceEvent, Tracer};
 use crate::metrics::Metrics;
 use crate::session::{Conditions as _, Policy, Rejection, Service, TlsMode};
@@ -345,7 +346,7 @@ async fn accept(
                 }
             },
             Some(_) = sessions.join_next() => {}
-            _ = shutdown.wait_for(|down| *down) => break,
+            () = shut_down(&mut shutdown) => break,
         }
     }
     drop(socket);

@@ -276,8 +276,9 @@ impl Pump {
 }
 
 /// Completes when the server shuts down.
-async fn shut_down(shutdown: &mut watch::Receiver<bool>) {
-    if shutdown.wait_for(|down| *down).await.is_err() {
+pub(super) async fn shut_down(shutdown: &mut watch::Receiver<bool>) {
+    let gone = shutdown.wait_for(|down| *down).await.is_err();
+    if gone {
         std::future::pending::<()>().await;
     }
 }
