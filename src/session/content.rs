@@ -4,7 +4,7 @@ use super::intake::{Intake, Judged, Keep};
 use super::rejection::Rejection;
 use super::state::{State, Transaction};
 use super::{Account, BareNewlines, CONTENT_MILLIS, Core, Now, Output, Service};
-use crate::header::{self, Examined, MAX_HOPS, ReceivedFacts, Rendition};
+use crate::header::{self, Examined, ReceivedFacts, Rendition};
 use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, LegSummary, TraceEvent};
 use crate::smtp::command::{Bdat, Command};
@@ -399,7 +399,7 @@ fn judge(
     };
     refusal.tenant = Some(verdict.tenant().name.to_string());
     refusal.evidence = verdict.evidence().clone();
-    if examined.received_count() > MAX_HOPS {
+    if examined.is_over_hop_limit() {
         return Err(Rejection::TooManyHops);
     }
     if verdict.is_from_trusted_connector()

@@ -145,14 +145,15 @@ impl<T> Intake<T> {
                 keep = bytes;
             }
         }
-        if let Stage::Header { splitter, buffer } = self.stage {
+        if let Stage::Header {
+            mut splitter,
+            buffer,
+        } = self.stage
+        {
             // A header section without an empty line: the whole message (RFC 5322 §3.5 makes the body optional).
             let (stage, bytes) = match splitter.finish() {
                 Err(fault) => (Stage::Discard(fault.into()), Keep::Nothing),
-                Ok(()) => {
-                    let length = buffer.len();
-                    judged(buffer, length, self.limit, judge)
-                }
+                Ok(length) => judged(buffer, length, self.limit, judge),
             };
             self.stage = stage;
             if let Keep::Bytes(bytes) = self.check_body(bytes) {

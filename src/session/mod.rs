@@ -206,6 +206,12 @@ impl Session {
         matches!(self.state, State::Ready(_))
     }
 
+    /// Whether the session has been told of the shutdown.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Takes a newer policy, between transactions.
     pub fn renew(&mut self, policy: &Arc<Policy>) {
         if self.is_between_transactions() && !Arc::ptr_eq(policy, &self.core.policy) {
