@@ -176,6 +176,12 @@ impl OutboundConnection {
         mail
     }
 
+    /// The client below, for rows that go their own way.
+    #[must_use]
+    pub fn into_client(self) -> Client {
+        self.client
+    }
+
     /// The client below.
     pub fn client(&mut self) -> &mut Client {
         &mut self.client
