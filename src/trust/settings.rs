@@ -129,7 +129,9 @@ impl Tenants {
     /// The tenant that allows this originator organisation.
     #[must_use]
     pub fn of_org(&self, org: &Domain) -> Option<&Arc<Tenant>> {
-        self.0.iter().find(|tenant| tenant.originator_orgs.contains(org))
+        self.0
+            .iter()
+            .find(|tenant| tenant.originator_orgs.contains(org))
     }
 
     /// The tenant with this id.
@@ -141,6 +143,8 @@ impl Tenants {
     /// The tenant whose accepted domains hold `domain`.
     #[must_use]
     pub fn accepting(&self, domain: &Domain) -> Option<&Arc<Tenant>> {
-        self.0.iter().find(|tenant| tenant.accepted_domains.contains(domain))
+        self.0
+            .iter()
+            .find(|tenant| tenant.accepted_domains.contains(domain))
     }
 }
