@@ -315,3 +315,308 @@ fn why(error: &webpki::Error) -> WhyAbsent {
         _ => WhyAbsent::BadChain,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{
+        BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose,
+        IsCa, Issuer, KeyPair, date_time_ymd,
+    };
+
+    const NOW: u64 = 1_795_594_533;
+    const EXCHANGE: &str = "mail.protection.outlook.com";
+
+    struct Authority {
+        issuer: Issuer<'static, KeyPair>,
+        der: CertificateDer<'static>,
+    }
+
+    fn authority_params(name: &str) -> CertificateParams {
+        let mut params = params(&[], Some(name));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    fn root(name: &str) -> Authority {
+        let (params, key) = (authority_params(name), KeyPair::generate().unwrap());
+        let der = params.self_signed(&key).unwrap().der().clone();
+        Authority {
+            issuer: Issuer::new(params, key),
+            der,
+        }
+    }
+
+    impl Authority {
+        fn intermediate(&self, name: &str) -> Self {
+            let (params, key) = (authority_params(name), KeyPair::generate().unwrap());
+            let der = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+            Self {
+                issuer: Issuer::new(params, key),
+                der,
+            }
+        }
+
+        fn issue(&self, params: &CertificateParams) -> CertificateDer<'static> {
+            params
+                .signed_by(&KeyPair::generate().unwrap(), &self.issuer)
+                .unwrap()
+                .der()
+                .clone()
+        }
+
+        fn roots(&self) -> Roots {
+            let (roots, unreadable) = Roots::from_certificates([&self.der]);
+            assert_eq!(unreadable, 0);
+            roots
+        }
+    }
+
+    fn params(sans: &[&str], common_name: Option<&str>) -> CertificateParams {
+        let sans: Vec<String> = sans.iter().map(|&san| san.to_owned()).collect();
+        let mut params = CertificateParams::new(sans).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(name) = common_name {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(2027, 1, 1);
+        params
+    }
+
+    fn with_usage(usages: &[ExtendedKeyUsagePurpose]) -> CertificateParams {
+        let mut params = params(&[EXCHANGE], None);
+        params.extended_key_usages = usages.to_vec();
+        params
+    }
+
+    fn says(chain: &[CertificateDer<'_>], roots: &Roots) -> ClientCertificate {
+        judge(
+            chain,
+            roots,
+            &[EXCHANGE.parse().unwrap(), "contoso.com".parse().unwrap()],
+            NOW,
+        )
+    }
+
+    /// The verdict on a leaf that a trusted root signed.
+    fn leaf(params: &CertificateParams) -> ClientCertificate {
+        let root = root("Root");
+        says(&[root.issue(params)], &root.roots())
+    }
+
+    fn verified(name: &str) -> ClientCertificate {
+        ClientCertificate::Verified { name: name.into() }
+    }
+
+    fn mismatch(names: &str) -> ClientCertificate {
+        ClientCertificate::Absent(WhyAbsent::NameMismatch {
+            names: names.to_owned(),
+        })
+    }
+
+    #[test]
+    fn key_usage_absent_or_for_client_or_server_is_taken() {
+        use ExtendedKeyUsagePurpose::{ClientAuth, CodeSigning, ServerAuth};
+        for usages in [
+            &[][..],
+            &[ClientAuth],
+            &[ServerAuth],
+            &[CodeSigning, ServerAuth],
+        ] {
+            assert_eq!(leaf(&with_usage(usages)), verified(EXCHANGE), "{usages:?}");
+        }
+        for usages in [&[CodeSigning][..], &[ExtendedKeyUsagePurpose::Any]] {
+            assert_eq!(
+                leaf(&with_usage(usages)),
+                ClientCertificate::Absent(WhyAbsent::WrongKeyUsage),
+                "{usages:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_chain_must_lead_to_a_configured_root() {
+        let (root, other) = (root("Root"), root("Root"));
+        let issued = root.issue(&params(&[EXCHANGE], None));
+        // The other root has the same name and another key.
+        assert!(matches!(
+            says(std::slice::from_ref(&issued), &other.roots()),
+            ClientCertificate::Absent(WhyAbsent::UnknownIssuer | WhyAbsent::BadChain)
+        ));
+        assert_eq!(
+            says(std::slice::from_ref(&issued), &Roots::default()),
+            ClientCertificate::Absent(WhyAbsent::UnknownIssuer)
+        );
+        let key = KeyPair::generate().unwrap();
+        let self_signed = params(&[EXCHANGE], None)
+            .self_signed(&key)
+            .unwrap()
+            .der()
+            .clone();
+        assert_eq!(
+            says(&[self_signed], &root.roots()),
+            ClientCertificate::Absent(WhyAbsent::UnknownIssuer)
+        );
+        assert_eq!(
+            says(&[], &root.roots()),
+            ClientCertificate::Absent(WhyAbsent::NotPresented)
+        );
+    }
+
+    #[test]
+    fn intermediates_are_used_and_needed() {
+        let root = root("Root");
+        let intermediate = root.intermediate("Issuing CA");
+        let issued = intermediate.issue(&params(&[EXCHANGE], None));
+        assert_eq!(
+            says(&[issued.clone(), intermediate.der.clone()], &root.roots()),
+            verified(EXCHANGE)
+        );
+        assert_eq!(
+            says(&[issued], &root.roots()),
+            ClientCertificate::Absent(WhyAbsent::UnknownIssuer)
+        );
+    }
+
+    #[test]
+    fn a_leaf_cannot_sign_another() {
+        let root = root("Root");
+        let (leaf_params, key) = (
+            params(&["evil.example"], Some("evil.example")),
+            KeyPair::generate().unwrap(),
+        );
+        let leaf = leaf_params
+            .signed_by(&key, &root.issuer)
+            .unwrap()
+            .der()
+            .clone();
+        let forged = Authority {
+            issuer: Issuer::new(leaf_params, key),
+            der: leaf.clone(),
+        };
+        let chain = [forged.issue(&params(&[EXCHANGE], None)), leaf];
+        assert_eq!(
+            says(&chain, &root.roots()),
+            ClientCertificate::Absent(WhyAbsent::BadChain)
+        );
+    }
+
+    #[test]
+    fn dates_are_judged_at_the_moment_given() {
+        let mut expired = params(&[EXCHANGE], None);
+        expired.not_after = date_time_ymd(2026, 11, 25);
+        assert_eq!(
+            leaf(&expired),
+            ClientCertificate::Absent(WhyAbsent::Expired)
+        );
+        let mut early = params(&[EXCHANGE], None);
+        early.not_before = date_time_ymd(2026, 11, 26);
+        assert_eq!(
+            leaf(&early),
+            ClientCertificate::Absent(WhyAbsent::NotYetValid)
+        );
+    }
+
+    #[test]
+    fn the_common_name_counts_only_where_there_is_no_dns_name() {
+        assert_eq!(leaf(&params(&[], Some(EXCHANGE))), verified(EXCHANGE));
+        assert_eq!(
+            leaf(&params(&["evil.example"], Some(EXCHANGE))),
+            mismatch("evil.example")
+        );
+        assert_eq!(
+            leaf(&params(&["192.0.2.1"], Some(EXCHANGE))),
+            verified(EXCHANGE),
+            "an address is no dNSName"
+        );
+        assert_eq!(leaf(&params(&[], None)), mismatch(""));
+        assert_eq!(
+            leaf(&params(&[], Some("\u{ff4d}ail.protection.outlook.com"))).is_verified(),
+            false
+        );
+    }
+
+    #[test]
+    fn an_unreadable_subject_alternative_name_does_not_fall_back_to_the_common_name() {
+        let mut params = params(&[], Some(EXCHANGE));
+        params.custom_extensions = vec![CustomExtension::from_oid_content(
+            &[2, 5, 29, 17],
+            vec![0x30, 0x05, 0x82],
+        )];
+        assert!(!leaf(&params).is_verified());
+    }
+
+    #[test]
+    fn one_of_several_names_is_enough_and_is_told() {
+        assert_eq!(
+            leaf(&params(&["a.example", "Contoso.COM", EXCHANGE], None)),
+            verified("Contoso.COM")
+        );
+        assert_eq!(
+            leaf(&params(&["a.example", "b.example"], None)),
+            mismatch("a.example, b.example")
+        );
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_one_label_and_only_in_the_certificate() {
+        assert_eq!(
+            leaf(&params(&["*.protection.outlook.com"], None)),
+            verified("*.protection.outlook.com")
+        );
+        assert_eq!(
+            leaf(&params(&["*.outlook.com"], None)),
+            mismatch("*.outlook.com")
+        );
+        let covers = |name: &str, domain: &str| name_covers(name, &domain.parse().unwrap());
+        assert!(covers("*.contoso.com", "a.contoso.com"));
+        assert!(!covers("*.contoso.com", "contoso.com"));
+        assert!(!covers("*.contoso.com", "a.b.contoso.com"));
+        assert!(!covers("a*.contoso.com", "ab.contoso.com"));
+        assert!(!covers("a.*.com", "a.contoso.com"));
+        assert!(!covers("*", "contoso"));
+        assert!(!covers("contoso.com.", "contoso.com"));
+        assert!(!covers("contoso.com\0.evil.example", "contoso.com"));
+        assert!(
+            "*.contoso.com".parse::<Domain>().is_err(),
+            "the key cannot be one"
+        );
+    }
+
+    #[test]
+    fn garbage_is_malformed() {
+        let roots = root("Root").roots();
+        for garbage in [&b""[..], b"\x30", b"\x30\x03\x02\x01\x01", &[0xff; 100]] {
+            let garbage = CertificateDer::from(garbage);
+            assert_eq!(
+                says(&[garbage.clone()], &roots),
+                ClientCertificate::Absent(WhyAbsent::Malformed)
+            );
+            assert_eq!(Leaf::read(&garbage), Err(Unreadable));
+        }
+        assert_eq!(
+            Roots::from_certificates([&CertificateDer::from(&b"\x30"[..])]).1,
+            1
+        );
+    }
+
+    #[test]
+    fn an_identity_says_its_names_and_dates() {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(&["smarthost.contoso.com", "*.fabrikam.com"], None)
+            .self_signed(&key)
+            .unwrap();
+        let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let identity =
+            Identity::new("contoso".into(), vec![certificate.der().clone()], private).unwrap();
+        assert_eq!(identity.names, ["smarthost.contoso.com", "*.fabrikam.com"]);
+        assert_eq!(
+            (identity.not_before, identity.not_after),
+            (1_767_225_600, 1_798_761_600)
+        );
+        assert!(identity.is_valid_at(NOW) && !identity.is_valid_at(1_798_761_601));
+        assert!(identity.covers(&"a.fabrikam.com".parse().unwrap()));
+        assert!(!identity.covers(&"contoso.com".parse().unwrap()));
+    }
+}
