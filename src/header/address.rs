@@ -5,7 +5,7 @@
 //! differ, or where a comment or an encoded word holds what a careless reader takes for another address, the field
 //! counts as malformed. Display names may hold any octet.
 
-use crate::mail::{Mailbox, shown};
+use crate::mail::Mailbox;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{Address, HeaderValue};
 
@@ -207,15 +207,10 @@ fn mailbox(text: &[u8]) -> Option<Mailbox> {
     (domain.is_ascii() || mailbox.domain().as_str().contains("xn--")).then_some(mailbox)
 }
 
-/// The addresses as shown to a person, for evidence.
-pub(crate) fn shown_list(mailboxes: &[Mailbox]) -> String {
-    let list: Vec<&str> = mailboxes.iter().map(Mailbox::as_str).collect();
-    shown(list.join(", ").as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn read(value: &str) -> Option<Vec<String>> {
         mailboxes(value.as_bytes()).map(|list| list.iter().map(ToString::to_string).collect())
@@ -310,6 +305,22 @@ mod tests {
             mailboxes(b"ada@contos\xf6.com").map(|list| list.len()),
             None
         );
+    }
+
+    proptest! {
+        /// mail-parser is only asked about what the strict reader took, and never brings the server down.
+        #[test]
+        fn any_value_has_an_answer(words in proptest::collection::vec(prop_oneof![
+            Just("a@contoso.com".to_owned()), Just("<a@contoso.com>".to_owned()), Just(",".to_owned()),
+            Just("(".to_owned()), Just(")".to_owned()), Just("\"".to_owned()), Just("\\".to_owned()),
+            Just("=?utf-8?B?PGFAYi5jPg==?=".to_owned()), Just(" ".to_owned()), Just("<".to_owned()),
+            Just(">".to_owned()), Just(":".to_owned()), Just(";".to_owned()), "[ -~]{0,4}",
+        ], 0..8), raw in proptest::collection::vec(any::<u8>(), 0..4)) {
+            let value = [words.concat().as_bytes(), &raw].concat();
+            if let Some(list) = mailboxes(&value) {
+                prop_assert!(!list.is_empty());
+            }
+        }
     }
 
     #[test]

@@ -256,7 +256,6 @@ fn trimmed(value: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::super::examine;
-    use super::*;
 
     #[test]
     fn names_compare_without_case_and_blanks_before_the_colon() {

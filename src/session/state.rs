@@ -620,7 +620,7 @@ impl Core {
             return Err(refused(Rejection::StartTlsRequired));
         }
         let judged = match self.policy.service {
-            Service::Connector => self.judge_connector(&mail),
+            Service::Connector => self.judge_connector(&mail, now),
             Service::Submission => self.judge_application(&mail.reverse_path),
         };
         let candidates = judged.map_err(|why| match why {
@@ -657,10 +657,10 @@ impl Core {
         })
     }
 
-    fn judge_connector(&self, mail: &Mail) -> Result<Candidates, NotCandidate> {
+    fn judge_connector(&self, mail: &Mail, now: Now) -> Result<Candidates, NotCandidate> {
         let standing = self.trust.standing();
         if let Some(reason) = Reason::of_standing(standing, self.policy.half_proven) {
-            let evidence = trust::peer_evidence(&self.trust);
+            let evidence = self.trust.evidence();
             return Err(NotCandidate::Trust(Refusal {
                 reason,
                 tenant: None,
@@ -676,6 +676,7 @@ impl Core {
             &self.policy.tenants,
             &mail.reverse_path,
             mail.xoorg.as_ref(),
+            now.unix_seconds(),
         )
         .map_err(NotCandidate::Trust)
     }

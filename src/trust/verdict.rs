@@ -1,8 +1,8 @@
 //! The types that pass between the gates.
 
-use super::certificate::ClientCertificate;
+use super::certificate::{ClientCertificate, WhyAbsent};
 use super::settings::{HalfProven, Tenant};
-use crate::mail::{Domain, Mailbox, MailboxPattern, ReversePath};
+use crate::mail::{Domain, Mailbox, MailboxPattern, ReversePath, shown};
 use crate::route::From;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -40,6 +40,44 @@ impl Peer {
             (false, true) => Standing::CertificateOnly,
             (false, false) => Standing::Stranger,
         }
+    }
+
+    /// What the first two gates saw.
+    #[must_use]
+    pub fn evidence(&self) -> Evidence {
+        let network = if self.network {
+            EvidenceState::Matches
+        } else {
+            EvidenceState::Differs
+        };
+        let (state, seen) = match &self.certificate {
+            ClientCertificate::Verified { name } => {
+                (EvidenceState::Matches, shown(name.as_bytes()))
+            }
+            ClientCertificate::Absent(why) => {
+                let state = match why {
+                    WhyAbsent::NoTls | WhyAbsent::NotPresented => EvidenceState::Absent,
+                    WhyAbsent::Malformed => EvidenceState::Malformed,
+                    WhyAbsent::UnknownIssuer
+                    | WhyAbsent::Expired
+                    | WhyAbsent::NotYetValid
+                    | WhyAbsent::WrongKeyUsage
+                    | WhyAbsent::BadChain
+                    | WhyAbsent::NameMismatch { .. } => EvidenceState::Differs,
+                };
+                (state, why.to_string())
+            }
+        };
+        let certificate = EvidenceItem {
+            kind: EvidenceKind::Certificate,
+            state,
+            tenant: None,
+            seen: Some(seen),
+        };
+        Evidence(vec![
+            EvidenceItem::bare(EvidenceKind::Network, network),
+            certificate,
+        ])
     }
 }
 
@@ -239,6 +277,18 @@ pub struct EvidenceItem {
     pub seen: Option<String>,
 }
 
+impl EvidenceItem {
+    /// An item of which nothing more is known than its state.
+    pub(super) fn bare(kind: EvidenceKind, state: EvidenceState) -> Self {
+        Self {
+            kind,
+            state,
+            tenant: None,
+            seen: None,
+        }
+    }
+}
+
 /// The items of evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -334,6 +384,34 @@ impl Reason {
             Self::SenderNotAllowed => "sender_not_allowed",
             Self::FromNotAllowed => "from_not_allowed",
             Self::Loop => "loop",
+        }
+    }
+
+    /// What it means, in words for an administrator.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Stranger => "neither source address nor client certificate is Exchange Online's",
+            Self::HalfProvenDefer | Self::HalfProvenRefuse => {
+                "only one of source address and client certificate is Exchange Online's"
+            }
+            Self::UnknownXoorg => "XOORG names no configured tenant",
+            Self::NoTenant => "nothing names a configured tenant",
+            Self::TooFewProofs => "fewer items than `proofs` name the tenant",
+            Self::Contradiction => "an item of evidence contradicts the tenant",
+            Self::AmbiguousEvidence => {
+                "an item of evidence or From: is missing, malformed or stands twice"
+            }
+            Self::SecretMissing => "the required secret header is missing",
+            Self::ForeignEnvelopeSender => {
+                "the envelope sender lies outside the tenant's accepted domains"
+            }
+            Self::ForeignHeaderSender => {
+                "From:, Sender: and Resent-From: lie outside the tenant's accepted domains"
+            }
+            Self::SenderNotAllowed => "the application may not use this envelope sender",
+            Self::FromNotAllowed => "the application may not write as this From:",
+            Self::Loop => "the tenant's loop header is there already",
         }
     }
 
