@@ -101,7 +101,9 @@ impl ApplicationClient {
     pub async fn connect(&self) -> Result<Client, ClientError> {
         let mut client = Client::connect(self.to, self.source).await?;
         if self.security == Security::Implicit {
-            client = client.tls(Arc::clone(&self.tls), self.server_name.clone()).await?;
+            client = client
+                .tls(Arc::clone(&self.tls), self.server_name.clone())
+                .await?;
         }
         let banner = client.reply().await?;
         if banner.class() != 2 {
@@ -109,7 +111,9 @@ impl ApplicationClient {
         }
         client.ehlo(&self.helo).await?;
         if self.security == Security::StartTls {
-            client = client.starttls(Arc::clone(&self.tls), self.server_name.clone()).await?;
+            client = client
+                .starttls(Arc::clone(&self.tls), self.server_name.clone())
+                .await?;
             client.ehlo(&self.helo).await?;
         }
         Ok(client)
@@ -120,7 +124,9 @@ impl ApplicationClient {
     /// # Errors
     /// The connection failed; a refusal is no error.
     pub async fn log_in(&self, client: &mut Client) -> Result<Option<Reply>, ClientError> {
-        let Some((username, password, dialect)) = &self.login else { return Ok(None) };
+        let Some((username, password, dialect)) = &self.login else {
+            return Ok(None);
+        };
         let plain = STANDARD.encode(format!("\0{username}\0{password}"));
         let (name, word) = (STANDARD.encode(username), STANDARD.encode(password));
         let first = match dialect {
@@ -162,9 +168,11 @@ impl ApplicationClient {
         let mut client = self.connect().await?;
         let dialogue = client.dialogue().clone();
         let answers = match self.log_in(&mut client).await? {
-            Some(refusal) if refusal.class() != 2 => {
-                Transaction { mail: refusal, recipients: Vec::new(), content: None }
-            }
+            Some(refusal) if refusal.class() != 2 => Transaction {
+                mail: refusal,
+                recipients: Vec::new(),
+                content: None,
+            },
             _ => client.transaction(mail).await?,
         };
         client.quit().await;

@@ -33,10 +33,19 @@ const TRAVELS: &[&str] = &[
 
 /// What changes its name where it comes in again.
 const RENAMED: &[(&str, &str)] = &[
-    ("X-Forefront-Antispam-Report", "X-Forefront-Antispam-Report-Untrusted"),
+    (
+        "X-Forefront-Antispam-Report",
+        "X-Forefront-Antispam-Report-Untrusted",
+    ),
     ("X-Microsoft-Antispam", "X-Microsoft-Antispam-Untrusted"),
-    ("X-Microsoft-Antispam-Message-Info", "X-Microsoft-Antispam-Message-Info-Original"),
-    ("X-MS-Office365-Filtering-Correlation-Id", "X-MS-Office365-Filtering-Correlation-Id-Prvs"),
+    (
+        "X-Microsoft-Antispam-Message-Info",
+        "X-Microsoft-Antispam-Message-Info-Original",
+    ),
+    (
+        "X-MS-Office365-Filtering-Correlation-Id",
+        "X-MS-Office365-Filtering-Correlation-Id-Prvs",
+    ),
     ("Authentication-Results", "Authentication-Results-Original"),
 ];
 
@@ -57,16 +66,27 @@ pub const FRONT_END: &str = "AMS0EPF0000019A.eurprd05.prod.outlook.com";
 /// Sends a message over the organisation's outbound connector. `None`: the transport rule leaves it alone, for it carries
 /// the loop header.
 #[must_use]
-pub fn leave(organization: &Organization, sender: Option<&Domain>, content: &[u8], network_id: &str) -> Option<Exit> {
+pub fn leave(
+    organization: &Organization,
+    sender: Option<&Domain>,
+    content: &[u8],
+    network_id: &str,
+) -> Option<Exit> {
     let section = Section::of(content);
-    if let Some((name, value)) = &organization.loop_header {
-        if section.named(name).any(|field| value.matches(section.value(field).as_bytes())) {
-            return None;
-        }
+    if let Some((name, value)) = &organization.loop_header
+        && section
+            .named(name)
+            .any(|field| value.matches(section.value(field).as_bytes()))
+    {
+        return None;
     }
     let flag = organization.outbound_cloud_services_mail_enabled;
-    let auth_as = section.first(&format!("{ORGANIZATION}AuthAs")).unwrap_or_else(|| "Anonymous".to_owned());
-    let auth_source = section.first(&format!("{ORGANIZATION}AuthSource")).unwrap_or_else(|| MAILBOX_SERVER.to_owned());
+    let auth_as = section
+        .first(&format!("{ORGANIZATION}AuthAs"))
+        .unwrap_or_else(|| "Anonymous".to_owned());
+    let auth_source = section
+        .first(&format!("{ORGANIZATION}AuthSource"))
+        .unwrap_or_else(|| MAILBOX_SERVER.to_owned());
     let mut carried: Vec<u8> = Vec::new();
     let mut out = section.rewrite(|field, bytes| {
         if field.begins(ORGANIZATION) {
@@ -106,7 +126,10 @@ pub fn leave(organization: &Organization, sender: Option<&Domain>, content: &[u8
     }
     let end = out.len() - section.rest().len();
     out.splice(end..end, stamps);
-    Some(Exit { content: out, originator_org })
+    Some(Exit {
+        content: out,
+        originator_org,
+    })
 }
 
 /// A message as a mailbox would show it, and what Exchange made of it.
@@ -124,7 +147,9 @@ pub struct Entry {
 #[must_use]
 pub fn enter(attribution: &Attribution, content: &[u8]) -> Entry {
     let section = Section::of(content);
-    let promotes = attribution.connector().is_some_and(|connector| connector.cloud_services_mail_enabled);
+    let promotes = attribution
+        .connector()
+        .is_some_and(|connector| connector.cloud_services_mail_enabled);
     let (internal, because) = judge(attribution, promotes, &section);
     let mut stripped = false;
     let mut kept = section.rewrite(|field, bytes| {
@@ -143,44 +168,76 @@ pub fn enter(attribution: &Attribution, content: &[u8]) -> Entry {
             let rest = field.name.get(MESSAGE_DATA.len()..).unwrap_or_default();
             return Some(renamed(bytes, &format!("{MESSAGE_DATA}Original-{rest}")));
         }
-        let new_name = RENAMED.iter().find(|(old, _)| field.is(old)).map(|(_, new)| *new);
+        let new_name = RENAMED
+            .iter()
+            .find(|(old, _)| field.is(old))
+            .map(|(_, new)| *new);
         Some(new_name.map_or_else(|| bytes.to_vec(), |name| renamed(bytes, name)))
     });
-    let direction = if attribution.by == By::Certificate { "Originating" } else { "Incoming" };
-    let mut marks = format!("X-EOPAttributedMessage: 0\r\n{ORGANIZATION}MessageDirectionality: {direction}\r\n");
-    if promotes {
-        marks += &format!("X-CrossPremisesHeadersPromoted: {FRONT_END}\r\nX-CrossPremisesHeadersFiltered: {FRONT_END}\r\n");
+    let direction = if attribution.by == By::Certificate {
+        "Originating"
     } else {
-        marks += &format!("{ORGANIZATION}AuthAs: Anonymous\r\n{ORGANIZATION}AuthSource: {FRONT_END}\r\n");
+        "Incoming"
+    };
+    let mut marks = format!(
+        "X-EOPAttributedMessage: 0\r\n{ORGANIZATION}MessageDirectionality: {direction}\r\n"
+    );
+    if promotes {
+        marks += &format!(
+            "X-CrossPremisesHeadersPromoted: {FRONT_END}\r\nX-CrossPremisesHeadersFiltered: {FRONT_END}\r\n"
+        );
+    } else {
+        marks += &format!(
+            "{ORGANIZATION}AuthAs: Anonymous\r\n{ORGANIZATION}AuthSource: {FRONT_END}\r\n"
+        );
     }
     if stripped {
         marks += &format!("X-MS-Exchange-Transport-CrossTenantHeadersStripped: {FRONT_END}\r\n");
     }
     let end = kept.len() - section.rest().len();
     kept.splice(end..end, marks.into_bytes());
-    Entry { content: kept, internal, because }
+    Entry {
+        content: kept,
+        internal,
+        because,
+    }
 }
 
 /// Internal or not: attribution and promotion are two gates (exchange-online.md 3.2).
 fn judge(attribution: &Attribution, promotes: bool, section: &Section<'_>) -> (bool, String) {
     if attribution.by != By::Certificate {
-        return (false, "the certificate matched no inbound connector, so this is anyone's mail".to_owned());
+        return (
+            false,
+            "the certificate matched no inbound connector, so this is anyone's mail".to_owned(),
+        );
     }
     if !promotes {
-        return (false, "the inbound connector has CloudServicesMailEnabled off: attributed, not promoted".to_owned());
+        return (
+            false,
+            "the inbound connector has CloudServicesMailEnabled off: attributed, not promoted"
+                .to_owned(),
+        );
     }
     let value = |name: &str| section.first(&format!("{CROSS_PREMISES}{name}"));
     let count = section.named(&format!("{CROSS_PREMISES}AuthAs")).count();
     match (value("AuthAs"), value("AuthSource"), value("AuthMechanism")) {
-        (None, ..) => (false, "attributed, but no CrossPremises-AuthAs to promote: AuthAs stays Anonymous".to_owned()),
+        (None, ..) => (
+            false,
+            "attributed, but no CrossPremises-AuthAs to promote: AuthAs stays Anonymous".to_owned(),
+        ),
         (Some(_), ..) if count > 1 => (false, format!("CrossPremises-AuthAs stands {count} times")),
-        (Some(_), None, _) | (Some(_), _, None) => {
-            (false, "CrossPremises-AuthAs came without AuthSource or AuthMechanism".to_owned())
-        }
-        (Some(auth), Some(source), Some(mechanism)) if auth.eq_ignore_ascii_case("Internal") => {
-            (true, format!("promoted: AuthAs Internal, AuthMechanism {mechanism}, AuthSource {source}"))
-        }
-        (Some(auth), ..) => (false, format!("promoted as {auth}: promotion carries the original verdict")),
+        (Some(_), None, _) | (Some(_), _, None) => (
+            false,
+            "CrossPremises-AuthAs came without AuthSource or AuthMechanism".to_owned(),
+        ),
+        (Some(auth), Some(source), Some(mechanism)) if auth.eq_ignore_ascii_case("Internal") => (
+            true,
+            format!("promoted: AuthAs Internal, AuthMechanism {mechanism}, AuthSource {source}"),
+        ),
+        (Some(auth), ..) => (
+            false,
+            format!("promoted as {auth}: promotion carries the original verdict"),
+        ),
     }
 }
 
@@ -206,24 +263,47 @@ mod tests {
     use crate::mail::Secret;
 
     fn attributed(organization: Organization, by: By) -> Attribution {
-        Attribution { organization: Arc::new(organization), by }
+        Attribution {
+            organization: Arc::new(organization),
+            by,
+        }
     }
 
     fn left(organization: &Organization) -> Vec<u8> {
-        leave(organization, Some(&"contoso.com".parse().unwrap()), INSIDE, "id").unwrap().content
+        leave(
+            organization,
+            Some(&"contoso.com".parse().unwrap()),
+            INSIDE,
+            "id",
+        )
+        .unwrap()
+        .content
     }
 
     #[test]
     fn stamps_at_exit_replace_what_the_tenant_set_itself() {
         let content = left(&contoso());
         let section = Section::of(&content);
-        let value = |name: &str| section.named(name).map(|field| section.value(field)).collect::<Vec<_>>();
+        let value = |name: &str| {
+            section
+                .named(name)
+                .map(|field| section.value(field))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(value("X-OriginatorOrg"), ["contoso.com"]);
-        assert_eq!(value("X-MS-Exchange-CrossTenant-Id"), ["3f1d2c9a-7b64-4e0f-9c1d-5a8e2b7f4c10"]);
+        assert_eq!(
+            value("X-MS-Exchange-CrossTenant-Id"),
+            ["3f1d2c9a-7b64-4e0f-9c1d-5a8e2b7f4c10"]
+        );
         assert_eq!(value("X-MS-Exchange-CrossPremises-AuthAs"), ["Internal"]);
         assert_eq!(value("X-MS-Exchange-CrossPremises-BCC"), [""]);
         assert_eq!(value("X-Gate"), ["s3cret"]);
-        assert!(!section.fields().iter().any(|field| field.begins(ORGANIZATION)));
+        assert!(
+            !section
+                .fields()
+                .iter()
+                .any(|field| field.begins(ORGANIZATION))
+        );
         assert!(content.ends_with(b"\r\n\r\nBody"));
     }
 
@@ -233,7 +313,12 @@ mod tests {
         organization.outbound_cloud_services_mail_enabled = false;
         let content = left(&organization);
         let section = Section::of(&content);
-        assert!(!section.fields().iter().any(|field| field.begins(CROSS_PREMISES) || field.begins(ORGANIZATION)));
+        assert!(
+            !section
+                .fields()
+                .iter()
+                .any(|field| field.begins(CROSS_PREMISES) || field.begins(ORGANIZATION))
+        );
         assert_eq!(section.first("X-OrganizationHeadersPreserved"), None);
     }
 
@@ -251,19 +336,44 @@ mod tests {
         let entry = enter(&attributed(contoso(), By::Certificate), &content);
         assert!(entry.internal, "{}", entry.because);
         let section = Section::of(&entry.content);
-        assert_eq!(section.first("X-MS-Exchange-Organization-AuthAs").as_deref(), Some("Internal"));
-        assert_eq!(section.first("X-MS-Exchange-Organization-MessageDirectionality").as_deref(), Some("Originating"));
+        assert_eq!(
+            section
+                .first("X-MS-Exchange-Organization-AuthAs")
+                .as_deref(),
+            Some("Internal")
+        );
+        assert_eq!(
+            section
+                .first("X-MS-Exchange-Organization-MessageDirectionality")
+                .as_deref(),
+            Some("Originating")
+        );
         assert_eq!(section.first("X-OriginatorOrg"), None);
-        assert_eq!(section.first("X-Microsoft-Antispam-Untrusted").as_deref(), Some("BCL:0;"));
+        assert_eq!(
+            section.first("X-Microsoft-Antispam-Untrusted").as_deref(),
+            Some("BCL:0;")
+        );
 
         assert!(!enter(&attributed(contoso(), By::Sender), &content).internal);
         let mut without_flag = contoso();
-        without_flag.inbound.as_mut().unwrap().cloud_services_mail_enabled = false;
+        without_flag
+            .inbound
+            .as_mut()
+            .unwrap()
+            .cloud_services_mail_enabled = false;
         let entry = enter(&attributed(without_flag, By::Certificate), &content);
         assert!(!entry.internal);
         let section = Section::of(&entry.content);
-        assert_eq!(section.first("X-MS-Exchange-Organization-AuthAs").as_deref(), Some("Anonymous"));
-        let entry = enter(&attributed(contoso(), By::Certificate), b"From: a@contoso.com\r\n\r\n");
+        assert_eq!(
+            section
+                .first("X-MS-Exchange-Organization-AuthAs")
+                .as_deref(),
+            Some("Anonymous")
+        );
+        let entry = enter(
+            &attributed(contoso(), By::Certificate),
+            b"From: a@contoso.com\r\n\r\n",
+        );
         assert!(!entry.internal);
     }
 }

@@ -5,11 +5,11 @@
 
 use super::LabError;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::RootCertStore;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
 
 /// The name that Exchange Online shows in both directions (subject CN, and SAN).
 pub const EXCHANGE_NAME: &str = "mail.protection.outlook.com";
@@ -42,7 +42,10 @@ impl Leaf {
         Self {
             common_name: name.to_owned(),
             alternative_names: vec![name.to_owned()],
-            usages: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+            usages: vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ],
             expired: false,
         }
     }
@@ -98,7 +101,9 @@ impl Clone for Issued {
 
 impl std::fmt::Debug for Issued {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Issued").field("certificates", &self.chain.len()).finish_non_exhaustive()
+        f.debug_struct("Issued")
+            .field("certificates", &self.chain.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -129,7 +134,8 @@ impl Authority {
     /// # Errors
     /// No key could be made.
     pub fn new(name: &str) -> Result<Self, LabError> {
-        let root = CertifiedIssuer::self_signed(authority(&format!("{name} Root")), key()?).map_err(certificate)?;
+        let root = CertifiedIssuer::self_signed(authority(&format!("{name} Root")), key()?)
+            .map_err(certificate)?;
         let below = authority(&format!("{name} Issuing CA"));
         let intermediate = CertifiedIssuer::signed_by(below, key()?, &root).map_err(certificate)?;
         Ok(Self { root, intermediate })
@@ -140,16 +146,23 @@ impl Authority {
     /// # Errors
     /// A name that no certificate can hold, or no key could be made.
     pub fn issue(&self, leaf: &Leaf) -> Result<Issued, LabError> {
-        let mut params = CertificateParams::new(leaf.alternative_names.clone()).map_err(certificate)?;
+        let mut params =
+            CertificateParams::new(leaf.alternative_names.clone()).map_err(certificate)?;
         params.distinguished_name = common_name(&leaf.common_name);
-        let (from, until) = if leaf.expired { (2020, 2021) } else { (2024, 2044) };
+        let (from, until) = if leaf.expired {
+            (2020, 2021)
+        } else {
+            (2024, 2044)
+        };
         params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(until, 1, 1);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages.clone_from(&leaf.usages);
         params.use_authority_key_identifier_extension = true;
         let key = key()?;
-        let signed = params.signed_by(&key, &self.intermediate).map_err(certificate)?;
+        let signed = params
+            .signed_by(&key, &self.intermediate)
+            .map_err(certificate)?;
         Ok(Issued {
             chain_pem: format!("{}{}", signed.pem(), self.intermediate.pem()),
             key_pem: key.serialize_pem(),
@@ -170,7 +183,30 @@ impl Authority {
     /// rustls does not like the certificate.
     pub fn roots(&self) -> Result<RootCertStore, LabError> {
         let mut roots = RootCertStore::empty();
-        roots.add(self.root.der().clone()).map_err(|error| LabError::Certificate(error.to_string()))?;
+        roots
+            .add(self.root.der().clone())
+            .map_err(|error| LabError::Certificate(error.to_string()))?;
+        Ok(roots)
+    }
+
+    /// The same set with further anchors, and with the end of each of these chains: a rehearsal trusts the
+    /// administrator's own authority. A chain of one certificate that did not sign itself proves nothing even so: its
+    /// intermediate is missing, and Exchange never fetches one.
+    ///
+    /// # Errors
+    /// rustls does not like the root.
+    pub fn roots_and(
+        &self,
+        anchors: &[TrustAnchor<'static>],
+        chains: &[&[CertificateDer<'static>]],
+    ) -> Result<RootCertStore, LabError> {
+        let mut roots = self.roots()?;
+        roots.extend(anchors.iter().cloned());
+        let ends = chains.iter().filter_map(|chain| chain.last()).cloned();
+        let (_, unreadable) = roots.add_parsable_certificates(ends);
+        if unreadable > 0 {
+            tracing::debug!(unreadable, "ends of chains that are no certificates");
+        }
         Ok(roots)
     }
 }

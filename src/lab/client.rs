@@ -135,8 +135,14 @@ impl Transaction {
     #[must_use]
     pub fn deciding(&self) -> &Reply {
         let refused = |reply: &&Reply| reply.class() > 3;
-        let every = std::iter::once(&self.mail).chain(&self.recipients).chain(&self.content);
-        every.clone().find(refused).or_else(|| every.last()).unwrap_or(&self.mail)
+        let every = std::iter::once(&self.mail)
+            .chain(&self.recipients)
+            .chain(&self.content);
+        every
+            .clone()
+            .find(refused)
+            .or_else(|| every.last())
+            .unwrap_or(&self.mail)
     }
 
     /// Where the refusal came: `MAIL`, `RCPT`, `content`; `None` where all was accepted.
@@ -183,7 +189,11 @@ impl Client {
         };
         tcp.set_nodelay(true)?;
         let wire = Wire::client(Stream::Clear(tcp), PATIENCE);
-        Ok(Self { wire, offers: Vec::new(), tls: None })
+        Ok(Self {
+            wire,
+            offers: Vec::new(),
+            tls: None,
+        })
     }
 
     /// What was said so far.
@@ -257,21 +267,32 @@ impl Client {
         if reply.class() != 2 {
             return Err(ClientError::Unwilling(reply));
         }
-        self.offers = reply.lines.iter().skip(1).map(|line| line.to_ascii_uppercase()).collect();
+        self.offers = reply
+            .lines
+            .iter()
+            .skip(1)
+            .map(|line| line.to_ascii_uppercase())
+            .collect();
         Ok(())
     }
 
     /// Whether the server offers this extension.
     #[must_use]
     pub fn offers(&self, keyword: &str) -> bool {
-        self.offers.iter().any(|offer| offer.split(' ').next() == Some(keyword))
+        self.offers
+            .iter()
+            .any(|offer| offer.split(' ').next() == Some(keyword))
     }
 
     /// STARTTLS and the handshake; EHLO must follow.
     ///
     /// # Errors
     /// Not offered, refused, or the handshake failed.
-    pub async fn starttls(self, tls: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, ClientError> {
+    pub async fn starttls(
+        self,
+        tls: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, ClientError> {
         let mut client = self;
         if !client.offers("STARTTLS") {
             return Err(ClientError::NoStartTls);
@@ -290,9 +311,21 @@ impl Client {
     ///
     /// # Errors
     /// It failed.
-    pub async fn tls(self, tls: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, ClientError> {
-        let (wire, seen) = self.wire.connect_tls(tls, name).await.map_err(ClientError::Tls)?;
-        Ok(Self { wire, offers: Vec::new(), tls: Some(seen) })
+    pub async fn tls(
+        self,
+        tls: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, ClientError> {
+        let (wire, seen) = self
+            .wire
+            .connect_tls(tls, name)
+            .await
+            .map_err(ClientError::Tls)?;
+        Ok(Self {
+            wire,
+            offers: Vec::new(),
+            tls: Some(seen),
+        })
     }
 
     /// One transaction: MAIL and RCPTs in one write where PIPELINING is offered, then the content. After a refusal RSET.
@@ -311,7 +344,9 @@ impl Client {
         let recipients: Vec<String> = mail.recipients.iter().map(forward).collect();
         let mut answers = Transaction {
             mail: if self.offers("PIPELINING") {
-                self.wire.say(&format!("{from}\r\n{}\r\n", recipients.join("\r\n"))).await?;
+                self.wire
+                    .say(&format!("{from}\r\n{}\r\n", recipients.join("\r\n")))
+                    .await?;
                 self.reply().await?
             } else {
                 self.command(&from).await?
@@ -360,7 +395,9 @@ impl Client {
         loop {
             let (chunk, rest) = left.split_at_checked(size.max(1)).unwrap_or((left, &[]));
             let last = if rest.is_empty() { " LAST" } else { "" };
-            self.wire.say(&format!("BDAT {}{last}\r\n", chunk.len())).await?;
+            self.wire
+                .say(&format!("BDAT {}{last}\r\n", chunk.len()))
+                .await?;
             self.wire.send_content(chunk).await?;
             let reply = self.reply().await?;
             if reply.class() != 2 || rest.is_empty() {
@@ -393,7 +430,11 @@ impl Client {
 }
 
 async fn dial(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if to.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     if let Some(from) = from {
         socket.bind(SocketAddr::new(from, 0))?;
     }
@@ -425,7 +466,8 @@ pub(super) fn tls_for(
     roots: &rustls::RootCertStore,
     identity: Option<&super::certificates::Issued>,
 ) -> Result<Arc<ClientConfig>, super::LabError> {
-    wire::client_config(roots, identity).map_err(|error| super::LabError::Certificate(error.to_string()))
+    wire::client_config(roots, identity)
+        .map_err(|error| super::LabError::Certificate(error.to_string()))
 }
 
 #[cfg(test)]

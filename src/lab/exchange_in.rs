@@ -4,6 +4,7 @@
 //! relaying as 5.7.64, and keeps each message with its exact bytes, its tenant, and whether it was taken as internal.
 //! The dialogue itself is in [`session`].
 
+mod grammar;
 mod session;
 
 use super::border::Entry;
@@ -128,7 +129,9 @@ impl Received {
     /// The tenant that the message was attributed to.
     #[must_use]
     pub fn tenant(&self) -> &str {
-        self.recipients.first().map_or("", |recipient| recipient.attribution.organization.name.as_str())
+        self.recipients.first().map_or("", |recipient| {
+            recipient.attribution.organization.name.as_str()
+        })
     }
 
     /// Whether Exchange took it as internal.
@@ -147,7 +150,10 @@ impl Received {
     #[must_use]
     pub fn headers(&self, name: &str) -> Vec<String> {
         let section = Section::of(&self.content);
-        section.named(name).map(|field| section.value(field)).collect()
+        section
+            .named(name)
+            .map(|field| section.value(field))
+            .collect()
     }
 
     /// The value of a field as the mailbox shows it.
@@ -168,7 +174,10 @@ impl Received {
     /// The recipients' addresses.
     #[must_use]
     pub fn addresses(&self) -> Vec<&str> {
-        self.recipients.iter().map(|recipient| recipient.address.as_str()).collect()
+        self.recipients
+            .iter()
+            .map(|recipient| recipient.address.as_str())
+            .collect()
     }
 }
 
@@ -223,7 +232,9 @@ impl ExchangeIn {
     /// # Errors
     /// No socket, or a certificate that cannot serve.
     pub async fn start(options: ExchangeOptions) -> Result<Self, LabError> {
-        let listener = TcpListener::bind(options.address).await.map_err(LabError::Socket)?;
+        let listener = TcpListener::bind(options.address)
+            .await
+            .map_err(LabError::Socket)?;
         let address = listener.local_addr().map_err(LabError::Socket)?;
         let shared = Arc::new(Shared {
             organizations: options.organizations,
@@ -242,7 +253,11 @@ impl ExchangeIn {
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Ok(Self { address, shared, accepting })
+        Ok(Self {
+            address,
+            shared,
+            accepting,
+        })
     }
 
     /// Where it listens.
@@ -263,7 +278,10 @@ impl ExchangeIn {
     ///
     /// # Errors
     /// None came within 20 seconds.
-    pub async fn received_where(&self, wanted: impl Fn(&Received) -> bool) -> Result<Arc<Received>, LabError> {
+    pub async fn received_where(
+        &self,
+        wanted: impl Fn(&Received) -> bool,
+    ) -> Result<Arc<Received>, LabError> {
         self.received_within(WAIT, wanted).await
     }
 
@@ -287,7 +305,9 @@ impl ExchangeIn {
                 news.await;
             }
         };
-        tokio::time::timeout(wait, look).await.map_err(|_| LabError::NothingCame("a message to Exchange"))
+        tokio::time::timeout(wait, look)
+            .await
+            .map_err(|_| LabError::NothingCame("a message to Exchange"))
     }
 
     fn take(&self, wanted: &impl Fn(&Received) -> bool) -> Option<Arc<Received>> {
@@ -389,7 +409,9 @@ fn server_tls(identity: &Issued) -> Result<Arc<ServerConfig>, LabError> {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut sessions = tokio::task::JoinSet::new();
     while let Ok(place) = Arc::clone(&shared.places).acquire_owned().await {
-        let Ok((tcp, peer)) = listener.accept().await else { continue };
+        let Ok((tcp, peer)) = listener.accept().await else {
+            continue;
+        };
         let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
         let shared = Arc::clone(&shared);
         while sessions.try_join_next().is_some() {}

@@ -44,10 +44,19 @@ impl Outbound {
     #[must_use]
     pub fn stamped(organization: &Organization, mail: Mail, network_id: &str) -> Option<Self> {
         let sender: Option<ReversePath> = mail.sender.parse().ok();
-        let domain = sender.as_ref().and_then(ReversePath::mailbox).map(Mailbox::domain);
+        let domain = sender
+            .as_ref()
+            .and_then(ReversePath::mailbox)
+            .map(Mailbox::domain);
         let exit = border::leave(organization, domain, &mail.content, network_id)?;
-        let mail = Mail { content: exit.content, ..mail };
-        Some(Self { mail, xoorg: Some(exit.originator_org) })
+        let mail = Mail {
+            content: exit.content,
+            ..mail
+        };
+        Some(Self {
+            mail,
+            xoorg: Some(exit.originator_org),
+        })
     }
 
     /// Sends the message as it is: for what a hostile tenant would have to get past Exchange's own stamping.
@@ -100,7 +109,9 @@ impl ExchangeOut {
     pub async fn connect(&self) -> Result<OutboundConnection, ClientError> {
         let mut client = self.clear().await?;
         client.ehlo(&self.helo).await?;
-        let mut client = client.starttls(Arc::clone(&self.tls), self.server_name.clone()).await?;
+        let mut client = client
+            .starttls(Arc::clone(&self.tls), self.server_name.clone())
+            .await?;
         client.ehlo(&self.helo).await?;
         Ok(OutboundConnection { client })
     }
@@ -123,7 +134,9 @@ impl ExchangeOut {
     /// # Errors
     /// The handshake failed.
     pub async fn encrypt(&self, client: Client) -> Result<Client, ClientError> {
-        client.tls(Arc::clone(&self.tls), self.server_name.clone()).await
+        client
+            .tls(Arc::clone(&self.tls), self.server_name.clone())
+            .await
     }
 
     /// Connects, sends one message and quits.
@@ -158,17 +171,28 @@ impl OutboundConnection {
     fn dressed(&self, outbound: &Outbound) -> Mail {
         let mut mail = outbound.mail.clone();
         let given = |mail: &Mail, key: &str| {
-            mail.parameters.iter().any(|parameter| parameter.split('=').next() == Some(key))
+            mail.parameters
+                .iter()
+                .any(|parameter| parameter.split('=').next() == Some(key))
         };
         if self.client.offers("SIZE") && !given(&mail, "SIZE") {
-            mail.parameters.insert(0, format!("SIZE={}", mail.content.len()));
+            mail.parameters
+                .insert(0, format!("SIZE={}", mail.content.len()));
         }
         let eight_bit = mail.content.iter().any(|octet| *octet > 127);
         if self.client.offers("8BITMIME") && !given(&mail, "BODY") {
-            mail.parameters.push(format!("BODY={}", if eight_bit { "8BITMIME" } else { "7BIT" }));
+            mail.parameters.push(format!(
+                "BODY={}",
+                if eight_bit { "8BITMIME" } else { "7BIT" }
+            ));
         }
-        if let Some(xoorg) = outbound.xoorg.as_ref().filter(|_| self.client.offers("XOORG")) {
-            mail.parameters.push(format!("XOORG={}", encode_xtext(xoorg.as_bytes())));
+        if let Some(xoorg) = outbound
+            .xoorg
+            .as_ref()
+            .filter(|_| self.client.offers("XOORG"))
+        {
+            mail.parameters
+                .push(format!("XOORG={}", encode_xtext(xoorg.as_bytes())));
         }
         if !self.client.offers("CHUNKING") && mail.transfer != Transfer::Best {
             mail.transfer = Transfer::Data;

@@ -32,7 +32,9 @@ impl Field {
     /// Whether its name begins so.
     #[must_use]
     pub fn begins(&self, prefix: &str) -> bool {
-        self.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        self.name
+            .get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
     }
 }
 
@@ -49,16 +51,29 @@ impl<'a> Section<'a> {
                 break;
             }
             match fields.last_mut() {
-                Some(last) if line.starts_with(b" ") || line.starts_with(b"\t") => last.whole.end = at + length,
+                Some(last) if line.starts_with(b" ") || line.starts_with(b"\t") => {
+                    last.whole.end = at + length
+                }
                 _ => {
-                    let name = memchr::memchr(b':', line).and_then(|colon| line.get(..colon)).unwrap_or_default();
-                    let name = String::from_utf8_lossy(name).trim_end_matches([' ', '\t']).to_owned();
-                    fields.push(Field { whole: at..at + length, name });
+                    let name = memchr::memchr(b':', line)
+                        .and_then(|colon| line.get(..colon))
+                        .unwrap_or_default();
+                    let name = String::from_utf8_lossy(name)
+                        .trim_end_matches([' ', '\t'])
+                        .to_owned();
+                    fields.push(Field {
+                        whole: at..at + length,
+                        name,
+                    });
                 }
             }
             at += length;
         }
-        Self { content, fields, end: at }
+        Self {
+            content,
+            fields,
+            end: at,
+        }
     }
 
     /// The fields in order.
@@ -121,12 +136,17 @@ pub fn renamed(bytes: &[u8], name: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const MESSAGE: &[u8] = b"Received: a\r\n\tb\r\nX-Empty:\r\nFROM : x\r\n no colon here\r\n\r\nBody: no\r\n";
+    const MESSAGE: &[u8] =
+        b"Received: a\r\n\tb\r\nX-Empty:\r\nFROM : x\r\n no colon here\r\n\r\nBody: no\r\n";
 
     #[test]
     fn fields_end_at_the_first_empty_line() {
         let section = Section::of(MESSAGE);
-        let names: Vec<_> = section.fields().iter().map(|field| field.name.as_str()).collect();
+        let names: Vec<_> = section
+            .fields()
+            .iter()
+            .map(|field| field.name.as_str())
+            .collect();
         assert_eq!(names, ["Received", "X-Empty", "FROM"]);
         assert_eq!(section.first("received").as_deref(), Some("a\tb"));
         assert_eq!(section.first("x-empty").as_deref(), Some(""));
@@ -139,7 +159,10 @@ mod tests {
         let section = Section::of(MESSAGE);
         assert_eq!(section.rewrite(|_, bytes| Some(bytes.to_vec())), MESSAGE);
         let without = section.rewrite(|field, bytes| (!field.is("from")).then(|| bytes.to_vec()));
-        assert_eq!(without, b"Received: a\r\n\tb\r\nX-Empty:\r\n\r\nBody: no\r\n");
+        assert_eq!(
+            without,
+            b"Received: a\r\n\tb\r\nX-Empty:\r\n\r\nBody: no\r\n"
+        );
         assert_eq!(renamed(b"A: b\r\n c\r\n", "Long"), b"Long: b\r\n c\r\n");
     }
 }

@@ -32,7 +32,8 @@ pub use client::{Client, ClientError, Mail, Transaction, Transfer};
 pub use exchange_in::{ExchangeIn, ExchangeOptions, Received, RecipientSeen, Refused};
 pub use exchange_out::{ExchangeOut, NETWORK, Outbound, OutboundConnection};
 pub use organization::{
-    Attribution, By, ClientIdentity, DIRECT_SEND_REFUSED, Inbound, Organization, RELAY_DENIED, attribute, has_connector,
+    Attribution, By, ClientIdentity, DIRECT_SEND_REFUSED, Inbound, Organization, RELAY_DENIED,
+    attribute, has_connector,
 };
 pub use script::{Action, Phase, Step, VOCABULARY, vocabulary};
 pub use wire::{Dialogue, TlsSeen};

@@ -63,7 +63,10 @@ impl Organization {
     /// The default domain.
     #[must_use]
     pub fn domain(&self) -> &str {
-        self.accepted_domains.iter().next().map_or("invalid", |pattern| pattern.domain().as_str())
+        self.accepted_domains
+            .iter()
+            .next()
+            .map_or("invalid", |pattern| pattern.domain().as_str())
     }
 
     /// An address in the default domain.
@@ -80,7 +83,9 @@ impl Organization {
 
     /// Whether the certificate name of the connector is an accepted domain (RELAY17): itself, or for `*.x` what it is below.
     fn owns_certificate_domain(&self, name: &str) -> bool {
-        name.trim_start_matches("*.").parse().is_ok_and(|domain| self.accepts(&domain))
+        name.trim_start_matches("*.")
+            .parse()
+            .is_ok_and(|domain| self.accepts(&domain))
     }
 }
 
@@ -107,7 +112,9 @@ impl fmt::Display for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("no certificate"),
-            Self::Untrusted { names, why } => write!(f, "certificate {} is not trusted: {why}", names.join(", ")),
+            Self::Untrusted { names, why } => {
+                write!(f, "certificate {} is not trusted: {why}", names.join(", "))
+            }
             Self::Trusted { names } => write!(f, "certificate {}", names.join(", ")),
         }
     }
@@ -147,8 +154,7 @@ impl Attribution {
 /// 5.7.64: nothing lets this peer relay.
 pub const RELAY_DENIED: &str = "550 5.7.64 TenantAttribution; Relay Access Denied [ATTR36]";
 /// 5.7.68: RejectDirectSend.
-pub const DIRECT_SEND_REFUSED: &str =
-    "550 5.7.68 TenantInboundAttribution; Direct Send not allowed for this organization from unauthorized sources";
+pub const DIRECT_SEND_REFUSED: &str = "550 5.7.68 TenantInboundAttribution; Direct Send not allowed for this organization from unauthorized sources";
 
 /// Whose message this recipient's copy is.
 ///
@@ -161,17 +167,30 @@ pub fn attribute(
     recipient: &Domain,
 ) -> Result<Attribution, &'static str> {
     if let Some(organization) = by_certificate(organizations, identity, sender) {
-        return Ok(Attribution { organization, by: By::Certificate });
+        return Ok(Attribution {
+            organization,
+            by: By::Certificate,
+        });
     }
-    let Some(target) = organizations.iter().find(|organization| organization.accepts(recipient)) else {
+    let Some(target) = organizations
+        .iter()
+        .find(|organization| organization.accepts(recipient))
+    else {
         return Err(RELAY_DENIED);
     };
     let from_itself = sender.is_some_and(|domain| target.accepts(domain));
     if from_itself && target.reject_direct_send {
         return Err(DIRECT_SEND_REFUSED);
     }
-    let by = if from_itself { By::Sender } else { By::Recipient };
-    Ok(Attribution { organization: Arc::clone(target), by })
+    let by = if from_itself {
+        By::Sender
+    } else {
+        By::Recipient
+    };
+    Ok(Attribution {
+        organization: Arc::clone(target),
+        by,
+    })
 }
 
 fn by_certificate(
@@ -179,7 +198,9 @@ fn by_certificate(
     identity: &ClientIdentity,
     sender: Option<&Domain>,
 ) -> Option<Arc<Organization>> {
-    let ClientIdentity::Trusted { names } = identity else { return None };
+    let ClientIdentity::Trusted { names } = identity else {
+        return None;
+    };
     let matches = |organization: &&Arc<Organization>| {
         organization.inbound.as_ref().is_some_and(|connector| {
             let wanted = connector.tls_sender_certificate_name.as_str();
@@ -195,10 +216,16 @@ fn by_certificate(
 /// Whether the peer's certificate matches some connector: to such a peer XOORG is offered.
 #[must_use]
 pub fn has_connector(organizations: &[Arc<Organization>], identity: &ClientIdentity) -> bool {
-    let ClientIdentity::Trusted { names } = identity else { return false };
-    organizations.iter().filter_map(|organization| organization.inbound.as_ref()).any(|connector| {
-        connector.enabled && x509::connector_name_matches(&connector.tls_sender_certificate_name, names)
-    })
+    let ClientIdentity::Trusted { names } = identity else {
+        return false;
+    };
+    organizations
+        .iter()
+        .filter_map(|organization| organization.inbound.as_ref())
+        .any(|connector| {
+            connector.enabled
+                && x509::connector_name_matches(&connector.tls_sender_certificate_name, names)
+        })
 }
 
 #[cfg(test)]
@@ -215,7 +242,9 @@ mod tests {
     }
 
     fn trusted(name: &str) -> ClientIdentity {
-        ClientIdentity::Trusted { names: vec![name.to_owned()] }
+        ClientIdentity::Trusted {
+            names: vec![name.to_owned()],
+        }
     }
 
     #[test]
@@ -223,9 +252,18 @@ mod tests {
         let all = [organization("contoso"), organization("fabrikam")];
         let to = domain("fabrikam.com");
         let found = attribute(&all, &trusted("contoso.com"), Some(&to), &to).unwrap();
-        assert_eq!((found.organization.name.as_str(), found.by), ("contoso", By::Certificate));
+        assert_eq!(
+            (found.organization.name.as_str(), found.by),
+            ("contoso", By::Certificate)
+        );
         // Null senders and foreign recipients pass by the certificate alone.
-        let found = attribute(&all, &trusted("contoso.com"), None, &domain("elsewhere.example")).unwrap();
+        let found = attribute(
+            &all,
+            &trusted("contoso.com"),
+            None,
+            &domain("elsewhere.example"),
+        )
+        .unwrap();
         assert_eq!(found.by, By::Certificate);
         assert!(has_connector(&all, &trusted("contoso.com")));
         assert!(!has_connector(&all, &trusted("elsewhere.example")));
@@ -236,10 +274,24 @@ mod tests {
         let all = [organization("contoso")];
         let own = domain("contoso.com");
         let outside = domain("elsewhere.example");
-        let untrusted = ClientIdentity::Untrusted { names: vec!["contoso.com".to_owned()], why: "x".to_owned() };
-        assert_eq!(attribute(&all, &untrusted, Some(&own), &own).unwrap().by, By::Sender);
-        assert_eq!(attribute(&all, &ClientIdentity::None, Some(&outside), &own).unwrap().by, By::Recipient);
-        assert_eq!(attribute(&all, &ClientIdentity::None, Some(&own), &outside).unwrap_err(), RELAY_DENIED);
+        let untrusted = ClientIdentity::Untrusted {
+            names: vec!["contoso.com".to_owned()],
+            why: "x".to_owned(),
+        };
+        assert_eq!(
+            attribute(&all, &untrusted, Some(&own), &own).unwrap().by,
+            By::Sender
+        );
+        assert_eq!(
+            attribute(&all, &ClientIdentity::None, Some(&outside), &own)
+                .unwrap()
+                .by,
+            By::Recipient
+        );
+        assert_eq!(
+            attribute(&all, &ClientIdentity::None, Some(&own), &outside).unwrap_err(),
+            RELAY_DENIED
+        );
     }
 
     #[test]
@@ -248,18 +300,36 @@ mod tests {
         contoso.reject_direct_send = true;
         let own = domain("contoso.com");
         let all = [Arc::new(contoso)];
-        assert_eq!(attribute(&all, &ClientIdentity::None, Some(&own), &own).unwrap_err(), DIRECT_SEND_REFUSED);
-        assert!(attribute(&all, &ClientIdentity::None, Some(&domain("x.example")), &own).is_ok());
+        assert_eq!(
+            attribute(&all, &ClientIdentity::None, Some(&own), &own).unwrap_err(),
+            DIRECT_SEND_REFUSED
+        );
+        assert!(
+            attribute(
+                &all,
+                &ClientIdentity::None,
+                Some(&domain("x.example")),
+                &own
+            )
+            .is_ok()
+        );
         assert!(attribute(&all, &trusted("contoso.com"), Some(&own), &own).is_ok());
     }
 
     #[test]
     fn certificate_domain_that_is_not_accepted_needs_an_accepted_sender() {
         let mut contoso = Arc::unwrap_or_clone(organization("contoso"));
-        contoso.inbound.as_mut().unwrap().tls_sender_certificate_name = "relay.example".to_owned();
+        contoso
+            .inbound
+            .as_mut()
+            .unwrap()
+            .tls_sender_certificate_name = "relay.example".to_owned();
         let all = [Arc::new(contoso)];
         let (own, outside) = (domain("contoso.com"), domain("elsewhere.example"));
         assert!(attribute(&all, &trusted("relay.example"), Some(&own), &outside).is_ok());
-        assert_eq!(attribute(&all, &trusted("relay.example"), None, &outside).unwrap_err(), RELAY_DENIED);
+        assert_eq!(
+            attribute(&all, &trusted("relay.example"), None, &outside).unwrap_err(),
+            RELAY_DENIED
+        );
     }
 }

@@ -37,7 +37,9 @@ impl Told {
     /// Everything went as it must.
     #[must_use]
     pub fn well(&self) -> bool {
-        self.acts.iter().all(|act| act.faults.is_empty())
+        self.acts
+            .iter()
+            .all(|act| act.faults.is_empty() && act.afterwards.is_empty())
     }
 }
 
@@ -52,6 +54,8 @@ pub struct ActTold {
     pub exchange: Option<Seen>,
     /// What went otherwise than it must.
     pub faults: Vec<String>,
+    /// What came to light only after the row was told.
+    pub afterwards: Vec<String>,
     /// What was said, for a failing row.
     pub dialogue: Vec<String>,
 }
@@ -69,7 +73,16 @@ pub struct Seen {
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", if self.internal { "internal" } else { "external" }, self.tenant)
+        write!(
+            f,
+            "{} ({})",
+            if self.internal {
+                "internal"
+            } else {
+                "external"
+            },
+            self.tenant
+        )
     }
 }
 
@@ -78,17 +91,42 @@ pub async fn play(scene: &Scene, rows: &[Row], mut tell: impl FnMut(&Told)) -> V
     let mut story = Vec::new();
     let mut connections: HashMap<u64, String> = HashMap::new();
     for (index, row) in rows.iter().enumerate() {
-        let mut told = Told { number: index + 1, name: row.name, why: row.why, acts: Vec::new() };
+        let mut told = Told {
+            number: index + 1,
+            name: row.name,
+            why: row.why,
+            acts: Vec::new(),
+        };
         let play = play_row(scene, row, &mut connections, &mut told.acts);
         if tokio::time::timeout(ROW, play).await.is_err() {
             let fault = format!("not over after {} seconds", ROW.as_secs());
-            told.acts.push(ActTold { faults: vec![fault], ..ActTold::default() });
+            told.acts.push(ActTold {
+                faults: vec![fault],
+                ..ActTold::default()
+            });
         }
         tell(&told);
         story.push(told);
     }
     look_back(scene, rows, &mut story);
     story
+}
+
+/// What came to light after the rows were told, a line each.
+#[must_use]
+pub fn afterwards(story: &[Told]) -> Vec<String> {
+    let late = story
+        .iter()
+        .flat_map(|told| told.acts.iter().map(move |act| (told, act)));
+    late.flat_map(|(told, act)| {
+        act.afterwards.iter().map(move |fault| {
+            format!(
+                "FAILED {:2} {}: {}: {fault}",
+                told.number, told.name, act.token
+            )
+        })
+    })
+    .collect()
 }
 
 /// What was refused and arrived all the same, what arrived twice.
@@ -99,9 +137,11 @@ fn look_back(scene: &Scene, rows: &[Row], story: &mut [Told]) {
                 if arrival::carries(&message, &act.token) {
                     let fault = match act.expect {
                         Expect::Taken(_) => "arrived at Exchange more than once",
-                        Expect::Refused { .. } | Expect::Dropped => "arrived at Exchange, though it was refused",
+                        Expect::Refused { .. } | Expect::Dropped => {
+                            "arrived at Exchange, though it was refused"
+                        }
                     };
-                    act_told.faults.push(fault.to_owned());
+                    act_told.afterwards.push(fault.to_owned());
                     act_told.exchange.get_or_insert_with(|| seen(&message));
                 }
             }
@@ -109,10 +149,18 @@ fn look_back(scene: &Scene, rows: &[Row], story: &mut [Told]) {
     }
 }
 
-async fn play_row(scene: &Scene, row: &Row, connections: &mut HashMap<u64, String>, told: &mut Vec<ActTold>) {
+async fn play_row(
+    scene: &Scene,
+    row: &Row,
+    connections: &mut HashMap<u64, String>,
+    told: &mut Vec<ActTold>,
+) {
     let mut shared: Option<OutboundConnection> = None;
     for act in &row.acts {
-        let mut act_told = ActTold { token: act.token.clone(), ..ActTold::default() };
+        let mut act_told = ActTold {
+            token: act.token.clone(),
+            ..ActTold::default()
+        };
         let mut dialogue = Dialogue::default();
         match send(scene, act, &mut shared, &mut dialogue).await {
             Ok(answer) => {
@@ -140,9 +188,14 @@ enum Answer {
     /// A refusal in the place where a greeting, TLS or MAIL was hoped for.
     Early(Reply),
     /// A smuggler's content, and what the server said to the QUIT behind it.
-    Smuggled { content: Reply, quit: Reply },
+    Smuggled {
+        content: Reply,
+        quit: Reply,
+    },
     /// The first reply under TLS after a command in clear text behind STARTTLS.
-    Injected { offers: bool },
+    Injected {
+        offers: bool,
+    },
 }
 
 impl Answer {
@@ -153,7 +206,9 @@ impl Answer {
                 None => answers.deciding().summary(),
             },
             Self::Early(reply) => format!("refused: {}", reply.summary()),
-            Self::Smuggled { content, .. } if content.class() > 3 => format!("refused: {}", content.summary()),
+            Self::Smuggled { content, .. } if content.class() > 3 => {
+                format!("refused: {}", content.summary())
+            }
             Self::Smuggled { content, .. } => content.summary(),
             Self::Injected { offers: true } => "the clear text was dropped".to_owned(),
             Self::Injected { offers: false } => "the clear text was answered".to_owned(),
@@ -168,10 +223,20 @@ async fn send(
     dialogue: &mut Dialogue,
 ) -> Result<Answer, String> {
     let sent = match &act.player {
-        Player::Exchange { shown, elsewhere, outbound } => {
+        Player::Exchange {
+            shown,
+            elsewhere,
+            outbound,
+        } => {
             let connection = match shared.take() {
                 Some(connection) => Ok(connection),
-                None => scene.outbound(*shown, *elsewhere).map_err(lab)?.connect().await,
+                None => {
+                    scene
+                        .outbound(*shown, *elsewhere)
+                        .map_err(lab)?
+                        .connect()
+                        .await
+                }
             };
             match connection {
                 Ok(mut connection) => {
@@ -199,14 +264,19 @@ async fn send(
         Player::Smuggler { actor, mail } => {
             let client = match actor {
                 Some(actor) => {
-                    let application = scene.application(actor, Login::Own(Dialect::Plain)).map_err(lab)?;
+                    let application = scene
+                        .application(actor, Login::Own(Dialect::Plain))
+                        .map_err(lab)?;
                     let mut client = application.connect().await.map_err(words)?;
                     application.log_in(&mut client).await.map_err(words)?;
                     Ok(client)
                 }
                 None => {
                     let connector = scene.outbound(Shown::Exchange, false).map_err(lab)?;
-                    connector.connect().await.map(OutboundConnection::into_client)
+                    connector
+                        .connect()
+                        .await
+                        .map(OutboundConnection::into_client)
                 }
             };
             match client {
@@ -231,11 +301,19 @@ fn words(error: ClientError) -> String {
     error.to_string()
 }
 
-async fn in_clear(scene: &Scene, mail: &Mail, dialogue: &mut Dialogue) -> Result<Answer, ClientError> {
-    let connector = scene.outbound(Shown::Exchange, false).map_err(|_| ClientError::NotAReply)?;
+async fn in_clear(
+    scene: &Scene,
+    mail: &Mail,
+    dialogue: &mut Dialogue,
+) -> Result<Answer, ClientError> {
+    let connector = scene
+        .outbound(Shown::Exchange, false)
+        .map_err(|_| ClientError::NotAReply)?;
     let mut client = connector.clear().await?;
     *dialogue = client.dialogue().clone();
-    client.ehlo("AM8PR05CU002.outbound.protection.outlook.com").await?;
+    client
+        .ehlo("AM8PR05CU002.outbound.protection.outlook.com")
+        .await?;
     let answers = client.transaction(mail).await?;
     client.quit().await;
     Ok(Answer::Transaction(answers))
@@ -243,9 +321,16 @@ async fn in_clear(scene: &Scene, mail: &Mail, dialogue: &mut Dialogue) -> Result
 
 /// The content goes out as it is, with its false end and the commands behind it, then the true end and QUIT: whoever
 /// took the false end for the true one answers the hidden MAIL where the reply to QUIT is due.
-async fn smuggle(mut client: Client, mail: &Mail, dialogue: &mut Dialogue) -> Result<Answer, ClientError> {
+async fn smuggle(
+    mut client: Client,
+    mail: &Mail,
+    dialogue: &mut Dialogue,
+) -> Result<Answer, ClientError> {
     *dialogue = client.dialogue().clone();
-    for line in [format!("MAIL FROM:<{}>", mail.sender), format!("RCPT TO:<{}>", mail.recipients.join(">, <"))] {
+    for line in [
+        format!("MAIL FROM:<{}>", mail.sender),
+        format!("RCPT TO:<{}>", mail.recipients.join(">, <")),
+    ] {
         let reply = client.command(&line).await?;
         if reply.class() != 2 {
             return Ok(Answer::Early(reply));
@@ -263,17 +348,23 @@ async fn smuggle(mut client: Client, mail: &Mail, dialogue: &mut Dialogue) -> Re
 }
 
 async fn inject(scene: &Scene, dialogue: &mut Dialogue) -> Result<Answer, ClientError> {
-    let connector = scene.outbound(Shown::Exchange, false).map_err(|_| ClientError::NotAReply)?;
+    let connector = scene
+        .outbound(Shown::Exchange, false)
+        .map_err(|_| ClientError::NotAReply)?;
     let mut client = connector.clear().await?;
     *dialogue = client.dialogue().clone();
-    client.ehlo("AM8PR05CU002.outbound.protection.outlook.com").await?;
+    client
+        .ehlo("AM8PR05CU002.outbound.protection.outlook.com")
+        .await?;
     client.say("STARTTLS\r\nNOOP\r\n").await?;
     let reply = client.reply().await?;
     if reply.class() != 2 {
         return Ok(Answer::Early(reply));
     }
     let mut client = connector.encrypt(client).await?;
-    client.ehlo("AM8PR05CU002.outbound.protection.outlook.com").await?;
+    client
+        .ehlo("AM8PR05CU002.outbound.protection.outlook.com")
+        .await?;
     // The answer to EHLO lists extensions; the one to NOOP would not.
     let offers = client.offers("SIZE");
     client.quit().await;
@@ -292,10 +383,19 @@ async fn judge(
             if let Answer::Transaction(answers) = answer
                 && answers.accepted()
             {
-                match scene.exchange.received_within(ARRIVAL, |message| arrival::carries(message, &act.token)).await {
+                match scene
+                    .exchange
+                    .received_within(ARRIVAL, |message| arrival::carries(message, &act.token))
+                    .await
+                {
                     Ok(message) => {
                         told.exchange = Some(seen(&message));
-                        told.faults.extend(arrival::faults(&message, taken, act, &scene.cast.hostname));
+                        told.faults.extend(arrival::faults(
+                            &message,
+                            taken,
+                            act,
+                            &scene.cast.hostname,
+                        ));
                         told.faults.extend(sharing(&message, connections));
                     }
                     Err(_) => told.faults.push(lost(scene, taken)),
@@ -304,10 +404,13 @@ async fn judge(
                 told.faults.push("must be accepted".to_owned());
             }
         }
-        Expect::Refused { at, code, enhanced } => told.faults.extend(refusal_faults(answer, *at, *code, *enhanced)),
+        Expect::Refused { at, code, enhanced } => told
+            .faults
+            .extend(refusal_faults(answer, *at, *code, *enhanced)),
         Expect::Dropped => {
             if !matches!(answer, Answer::Injected { offers: true }) {
-                told.faults.push("clear text behind STARTTLS must be dropped".to_owned());
+                told.faults
+                    .push("clear text behind STARTTLS must be dropped".to_owned());
             }
         }
     }
@@ -316,17 +419,29 @@ async fn judge(
 /// A connection to Exchange belongs to one tenant.
 fn sharing(message: &Received, connections: &mut HashMap<u64, String>) -> Option<String> {
     let tenant = message.tenant().to_owned();
-    let first = connections.entry(message.connection).or_insert_with(|| tenant.clone());
+    let first = connections
+        .entry(message.connection)
+        .or_insert_with(|| tenant.clone());
     (*first != tenant).then(|| format!("came on a connection that had carried mail of {first}"))
 }
 
 fn lost(scene: &Scene, taken: &Taken) -> String {
     let refusals = scene.exchange.refused();
-    match refusals.iter().rev().find(|refused| refused.sender == taken.sender) {
+    match refusals
+        .iter()
+        .rev()
+        .find(|refused| refused.sender == taken.sender)
+    {
         Some(refused) => {
-            format!("accepted, but did not arrive: Exchange answered {} ({})", refused.reply, refused.identity)
+            format!(
+                "accepted, but did not arrive: Exchange answered {} ({})",
+                refused.reply, refused.identity
+            )
         }
-        None => format!("accepted, but did not arrive at Exchange within {} seconds", ARRIVAL.as_secs()),
+        None => format!(
+            "accepted, but did not arrive at Exchange within {} seconds",
+            ARRIVAL.as_secs()
+        ),
     }
 }
 
@@ -345,7 +460,9 @@ fn refusal_faults(answer: &Answer, at: Option<&str>, code: u16, enhanced: Enhanc
     };
     let (class, subject, detail) = enhanced;
     if reply.is_none_or(|reply| reply.code != code || reply.enhanced != Some(enhanced)) {
-        faults.push(format!("must be refused with {code} {class}.{subject}.{detail}"));
+        faults.push(format!(
+            "must be refused with {code} {class}.{subject}.{detail}"
+        ));
     } else if at.is_some() && at != where_ {
         faults.push(format!("must be refused at {}", at.unwrap_or_default()));
     }

@@ -1,7 +1,9 @@
 //! Who plays, and where are the doors? What the samples need to know of the smart host that they are played through.
 
-use super::certificates::{Authority, Issued, Leaf};
-use super::{ApplicationClient, Dialect, ExchangeIn, ExchangeOut, LabError, Organization, Security};
+use super::certificates::{Authority, EXCHANGE_NAME, Issued, Leaf};
+use super::{
+    ApplicationClient, Dialect, ExchangeIn, ExchangeOut, LabError, Organization, Security,
+};
 use crate::mail::Secret;
 use rustls::RootCertStore;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -98,9 +100,17 @@ impl Wardrobe {
     /// # Errors
     /// No certificate could be made.
     pub fn new(authority: &Authority) -> Result<Self, LabError> {
+        Self::for_name(authority, EXCHANGE_NAME)
+    }
+
+    /// The same in a cloud where Exchange shows another name.
+    ///
+    /// # Errors
+    /// No certificate could be made.
+    pub fn for_name(authority: &Authority, name: &str) -> Result<Self, LabError> {
         Ok(Self {
-            exchange: authority.issue(&Leaf::exchange())?,
-            impostor: Authority::new("Gatepost Lab")?.issue(&Leaf::exchange())?,
+            exchange: authority.issue(&Leaf::named(name))?,
+            impostor: Authority::new("Gatepost Lab")?.issue(&Leaf::named(name))?,
         })
     }
 
@@ -119,8 +129,17 @@ impl Scene {
     /// The server name is none.
     pub fn outbound(&self, shown: Shown, elsewhere: bool) -> Result<ExchangeOut, LabError> {
         let identity = self.wardrobe.pick(shown);
-        let connector = ExchangeOut::new(self.connector, &self.server_name, &self.roots, Some(identity))?;
-        Ok(if elsewhere { connector.from_address(ELSEWHERE) } else { connector })
+        let connector = ExchangeOut::new(
+            self.connector,
+            &self.server_name,
+            &self.roots,
+            Some(identity),
+        )?;
+        Ok(if elsewhere {
+            connector.from_address(ELSEWHERE)
+        } else {
+            connector
+        })
     }
 
     /// This application, with this password in the place of its own where one is given.
@@ -129,13 +148,18 @@ impl Scene {
     /// The server name is none.
     pub fn application(&self, actor: &Actor, login: Login) -> Result<ApplicationClient, LabError> {
         let door = &actor.door;
-        let mut client = ApplicationClient::new(door.address, &door.server_name, &self.roots)?.security(door.security);
+        let mut client = ApplicationClient::new(door.address, &door.server_name, &self.roots)?
+            .security(door.security);
         if let Some(source) = actor.source {
             client = client.from_address(source);
         }
         Ok(match (login, &actor.login) {
-            (Login::Own(dialect), Some((name, password))) => client.login(name, password.expose_str(), dialect),
-            (Login::WrongPassword, Some((name, _))) => client.login(name, "not the password", Dialect::Plain),
+            (Login::Own(dialect), Some((name, password))) => {
+                client.login(name, password.expose_str(), dialect)
+            }
+            (Login::WrongPassword, Some((name, _))) => {
+                client.login(name, "not the password", Dialect::Plain)
+            }
             (Login::None, _) | (_, None) => client,
         })
     }

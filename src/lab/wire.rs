@@ -5,8 +5,8 @@ use super::x509::{self, Names};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, RootCertStore, ServerConfig,
-    SignatureScheme,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::collections::VecDeque;
@@ -35,7 +35,11 @@ pub(super) enum Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
@@ -44,7 +48,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
@@ -74,9 +82,14 @@ impl Dialogue {
     /// Notes a line, escaped and cut; what follows AUTH is not shown.
     pub(super) fn note(&self, who: &str, line: &[u8]) {
         let line = line.strip_suffix(b"\r\n").unwrap_or(line);
-        let secret = line.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"AUTH "));
+        let secret = line
+            .get(..5)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"AUTH "));
         let shown = match line.iter().skip(5).position(|octet| *octet == b' ') {
-            Some(space) if secret => format!("{} ...", crate::mail::shown(line.get(..5 + space).unwrap_or_default())),
+            Some(space) if secret => format!(
+                "{} ...",
+                crate::mail::shown(line.get(..5 + space).unwrap_or_default())
+            ),
             _ => crate::mail::shown(line),
         };
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +102,12 @@ impl Dialogue {
     /// The lines so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 }
 
@@ -106,11 +124,25 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn server(stream: Stream, patience: Duration) -> Self {
-        Self { stream, input: Vec::new(), dialogue: Dialogue::default(), patience, us: "S:", them: "C:" }
+        Self {
+            stream,
+            input: Vec::new(),
+            dialogue: Dialogue::default(),
+            patience,
+            us: "S:",
+            them: "C:",
+        }
     }
 
     pub(super) fn client(stream: Stream, patience: Duration) -> Self {
-        Self { stream, input: Vec::new(), dialogue: Dialogue::default(), patience, us: "C:", them: "S:" }
+        Self {
+            stream,
+            input: Vec::new(),
+            dialogue: Dialogue::default(),
+            patience,
+            us: "C:",
+            them: "S:",
+        }
     }
 
     pub(super) fn dialogue(&self) -> &Dialogue {
@@ -149,7 +181,8 @@ impl Wire {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        self.dialogue.note(self.them, format!("({count} octets)").as_bytes());
+        self.dialogue
+            .note(self.them, format!("({count} octets)").as_bytes());
         Ok(self.input.drain(..count).collect())
     }
 
@@ -169,7 +202,10 @@ impl Wire {
                 self.input = content.split_off(end + 5);
                 content.truncate(end + 2);
                 content.drain(..2);
-                self.dialogue.note(self.them, format!("({} octets and the dot)", content.len()).as_bytes());
+                self.dialogue.note(
+                    self.them,
+                    format!("({} octets and the dot)", content.len()).as_bytes(),
+                );
                 return Ok((!over).then_some(content));
             }
             if content.len() > limit + 2 {
@@ -187,7 +223,10 @@ impl Wire {
         self.input.reserve(64 * 1024);
         match tokio::time::timeout(self.patience, self.stream.read_buf(&mut self.input)).await {
             Ok(read) => read,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer said nothing in time")),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the peer said nothing in time",
+            )),
         }
     }
 
@@ -206,7 +245,8 @@ impl Wire {
 
     /// Sends content, noting its size.
     pub(super) async fn send_content(&mut self, content: &[u8]) -> io::Result<()> {
-        self.dialogue.note(self.us, format!("({} octets)", content.len()).as_bytes());
+        self.dialogue
+            .note(self.us, format!("({} octets)", content.len()).as_bytes());
         self.send(content).await
     }
 
@@ -218,7 +258,10 @@ impl Wire {
         };
         match tokio::time::timeout(self.patience, write).await {
             Ok(written) => written,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing")),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the peer reads nothing",
+            )),
         }
     }
 
@@ -231,7 +274,8 @@ impl Wire {
 
     /// The server's side of the handshake. What came in clear text behind STARTTLS is dropped (RFC 3207 §4.2).
     pub(super) async fn accept_tls(self, config: Arc<ServerConfig>) -> io::Result<(Self, TlsSeen)> {
-        self.handshake(|tcp| async move { Ok(TlsAcceptor::from(config).accept(tcp).await?.into()) }).await
+        self.handshake(|tcp| async move { Ok(TlsAcceptor::from(config).accept(tcp).await?.into()) })
+            .await
     }
 
     /// The client's side of the handshake.
@@ -240,7 +284,10 @@ impl Wire {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> io::Result<(Self, TlsSeen)> {
-        self.handshake(|tcp| async move { Ok(TlsConnector::from(config).connect(name, tcp).await?.into()) }).await
+        self.handshake(|tcp| async move {
+            Ok(TlsConnector::from(config).connect(name, tcp).await?.into())
+        })
+        .await
     }
 
     async fn handshake<F, H>(mut self, shake: F) -> io::Result<(Self, TlsSeen)>
@@ -250,19 +297,29 @@ impl Wire {
     {
         self.input.clear();
         let Stream::Clear(tcp) = self.stream else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "already encrypted"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "already encrypted",
+            ));
         };
         let tls = match tokio::time::timeout(self.patience, shake(tcp)).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(error)) => {
-                self.dialogue.note("  ", format!("TLS failed: {error}").as_bytes());
+                self.dialogue
+                    .note("  ", format!("TLS failed: {error}").as_bytes());
                 return Err(error);
             }
             Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake")),
         };
         let seen = TlsSeen::of(&tls);
         self.dialogue.note("  ", format!("TLS: {seen}").as_bytes());
-        Ok((Self { stream: Stream::Tls(Box::new(tls)), ..self }, seen))
+        Ok((
+            Self {
+                stream: Stream::Tls(Box::new(tls)),
+                ..self
+            },
+            seen,
+        ))
     }
 }
 
@@ -290,9 +347,14 @@ impl TlsSeen {
             .iter()
             .map(|certificate| certificate.clone().into_owned())
             .collect();
-        let names = chain.first().and_then(|leaf| x509::names(leaf)).unwrap_or_default();
+        let names = chain
+            .first()
+            .and_then(|leaf| x509::names(leaf))
+            .unwrap_or_default();
         Self {
-            version: connection.protocol_version().map_or_else(String::new, |version| format!("{version:?}")),
+            version: connection
+                .protocol_version()
+                .map_or_else(String::new, |version| format!("{version:?}")),
             cipher: connection
                 .negotiated_cipher_suite()
                 .map_or_else(String::new, |suite| format!("{:?}", suite.suite())),
@@ -311,7 +373,11 @@ impl std::fmt::Display for TlsSeen {
             None if self.chain.is_empty() => f.write_str(", no peer certificate")?,
             None => f.write_str(", peer certificate without a name")?,
         }
-        if self.resumed { f.write_str(", resumed") } else { Ok(()) }
+        if self.resumed {
+            f.write_str(", resumed")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -328,13 +394,18 @@ pub(super) fn server_config(identity: &Issued) -> Result<Arc<ServerConfig>, Erro
 }
 
 /// A client that trusts `roots` and shows `identity` where it is asked.
-pub(super) fn client_config(roots: &RootCertStore, identity: Option<&Issued>) -> Result<Arc<ClientConfig>, Error> {
+pub(super) fn client_config(
+    roots: &RootCertStore,
+    identity: Option<&Issued>,
+) -> Result<Arc<ClientConfig>, Error> {
     let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots.clone());
     let config = match identity {
-        Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?,
+        Some(identity) => {
+            builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?
+        }
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))

@@ -25,7 +25,12 @@ impl Names {
     #[must_use]
     pub fn all(&self) -> Vec<String> {
         let mut all = self.alternative.clone();
-        all.extend(self.common.iter().filter(|common| !self.alternative.contains(common)).cloned());
+        all.extend(
+            self.common
+                .iter()
+                .filter(|common| !self.alternative.contains(common))
+                .cloned(),
+        );
         all
     }
 }
@@ -71,7 +76,9 @@ fn common_name(subject: &[u8]) -> Option<String> {
         while let Some(pair) = pairs.expect(SEQUENCE) {
             let mut pair = Reader(pair);
             if pair.expect(OBJECT_IDENTIFIER)? == ID_COMMON_NAME {
-                found = pair.next().map(|(_, text)| String::from_utf8_lossy(text).into_owned());
+                found = pair
+                    .next()
+                    .map(|(_, text)| String::from_utf8_lossy(text).into_owned());
             }
         }
     }
@@ -85,7 +92,9 @@ fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
         if extension.expect(OBJECT_IDENTIFIER)? != ID_SUBJECT_ALT_NAME {
             continue;
         }
-        let content = std::iter::from_fn(|| extension.next()).find(|(tag, _)| *tag == OCTET_STRING)?.1;
+        let content = std::iter::from_fn(|| extension.next())
+            .find(|(tag, _)| *tag == OCTET_STRING)?
+            .1;
         let mut names = Reader(Reader(content).expect(SEQUENCE)?);
         let texts = std::iter::from_fn(|| names.next())
             .filter(|(tag, _)| *tag == DNS_NAME)
@@ -109,7 +118,9 @@ impl<'a> Reader<'a> {
                 return None;
             }
             let (octets, after) = rest.split_at_checked(count)?;
-            length = octets.iter().fold(0, |length, octet| length << 8 | usize::from(*octet));
+            length = octets
+                .iter()
+                .fold(0, |length, octet| length << 8 | usize::from(*octet));
             rest = after;
         }
         let (value, after) = rest.split_at_checked(length)?;
@@ -118,7 +129,9 @@ impl<'a> Reader<'a> {
     }
 
     fn expect(&mut self, wanted: u8) -> Option<&'a [u8]> {
-        self.next().filter(|(tag, _)| *tag == wanted).map(|(_, value)| value)
+        self.next()
+            .filter(|(tag, _)| *tag == wanted)
+            .map(|(_, value)| value)
     }
 }
 
@@ -134,12 +147,18 @@ pub fn chain_holds(chain: &[CertificateDer<'_>], roots: &RootCertStore) -> Resul
     let provider = aws_lc_rs::default_provider();
     let algorithms = provider.signature_verification_algorithms;
     let parsed = ParsedCertificate::try_from(leaf).map_err(|error| error.to_string())?;
-    let as_server =
-        verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms.all);
+    let as_server = verify_server_cert_signed_by_trust_anchor(
+        &parsed,
+        roots,
+        intermediates,
+        now,
+        algorithms.all,
+    );
     let Err(fault) = as_server else { return Ok(()) };
-    let as_client = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), Arc::new(provider))
-        .build()
-        .map(|verifier| verifier.verify_client_cert(leaf, intermediates, now));
+    let as_client =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), Arc::new(provider))
+            .build()
+            .map(|verifier| verifier.verify_client_cert(leaf, intermediates, now));
     match as_client {
         Ok(Ok(_)) => Ok(()),
         _ => Err(fault.to_string()),
@@ -153,7 +172,9 @@ pub fn connector_name_matches(wanted: &str, names: &[String]) -> bool {
     names.iter().any(|name| {
         let name = name.to_ascii_lowercase();
         match wanted.strip_prefix("*.") {
-            Some(parent) => name.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.')),
+            Some(parent) => name
+                .strip_suffix(parent)
+                .is_some_and(|rest| rest.ends_with('.')),
             None => name == wanted,
         }
     })
@@ -170,7 +191,13 @@ mod tests {
         let issued = authority.issue(&Leaf::exchange().and("127.0.0.1")).unwrap();
         let names = names(&issued.chain[0]).unwrap();
         assert_eq!(names.common.as_deref(), Some("mail.protection.outlook.com"));
-        assert_eq!(names.alternative, ["mail.protection.outlook.com", "*.mail.protection.outlook.com"]);
+        assert_eq!(
+            names.alternative,
+            [
+                "mail.protection.outlook.com",
+                "*.mail.protection.outlook.com"
+            ]
+        );
         assert_eq!(names.all().len(), 2);
         assert_eq!(super::names(&issued.chain[0][..40]), None);
     }
@@ -179,12 +206,23 @@ mod tests {
     fn only_a_whole_living_chain_of_a_known_root_holds() {
         let authority = Authority::new("Lab").unwrap();
         let roots = authority.roots().unwrap();
-        let good = authority.issue(&Leaf::named("contoso.com").server_auth_only()).unwrap();
+        let good = authority
+            .issue(&Leaf::named("contoso.com").server_auth_only())
+            .unwrap();
         assert_eq!(chain_holds(&good.chain, &roots), Ok(()));
         assert!(chain_holds(&good.without_intermediate().chain, &roots).is_err());
-        let expired = authority.issue(&Leaf::named("contoso.com").expired()).unwrap();
-        assert!(chain_holds(&expired.chain, &roots).unwrap_err().contains("expired"));
-        let stranger = Authority::new("Lab").unwrap().issue(&Leaf::exchange()).unwrap();
+        let expired = authority
+            .issue(&Leaf::named("contoso.com").expired())
+            .unwrap();
+        assert!(
+            chain_holds(&expired.chain, &roots)
+                .unwrap_err()
+                .contains("expired")
+        );
+        let stranger = Authority::new("Lab")
+            .unwrap()
+            .issue(&Leaf::exchange())
+            .unwrap();
         assert!(chain_holds(&stranger.chain, &roots).is_err());
         assert!(chain_holds(&[], &roots).is_err());
     }
@@ -195,7 +233,13 @@ mod tests {
         assert!(connector_name_matches("*.Contoso.com", &names));
         assert!(connector_name_matches("smtp.contoso.com", &names));
         assert!(!connector_name_matches("contoso.com", &names));
-        assert!(!connector_name_matches("*.contoso.com", &["contoso.com".to_owned()]));
-        assert!(!connector_name_matches("*.contoso.com", &["evilcontoso.com".to_owned()]));
+        assert!(!connector_name_matches(
+            "*.contoso.com",
+            &["contoso.com".to_owned()]
+        ));
+        assert!(!connector_name_matches(
+            "*.contoso.com",
+            &["evilcontoso.com".to_owned()]
+        ));
     }
 }

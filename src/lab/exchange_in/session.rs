@@ -6,6 +6,7 @@ use super::super::organization::{self, Attribution, ClientIdentity};
 use super::super::script::{Action, Phase};
 use super::super::wire::{Stream, TlsSeen, Wire};
 use super::super::x509;
+use super::grammar::{has_bare_newline, path, unstuffed};
 use super::{Received, RecipientSeen, Refused, Shared, Transfer, lock};
 use crate::mail::{Mailbox, ReversePath};
 use std::io;
@@ -59,7 +60,12 @@ enum Said {
     Closed,
 }
 
-pub(super) async fn serve(shared: &Shared, tcp: TcpStream, peer: SocketAddr, number: u64) -> io::Result<()> {
+pub(super) async fn serve(
+    shared: &Shared,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    number: u64,
+) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let mut wire = Wire::server(Stream::Clear(tcp), shared.patience);
     let mut session = Session {
@@ -72,22 +78,43 @@ pub(super) async fn serve(shared: &Shared, tcp: TcpStream, peer: SocketAddr, num
         transaction: None,
         messages: 0,
     };
-    let banner = format!("220 {HOST} Microsoft ESMTP MAIL Service ready at {} [{number:016X}]", now());
-    if session.answer(&mut wire, Phase::Connect, &[], &banner).await? == Said::Closed {
+    let banner = format!(
+        "220 {HOST} Microsoft ESMTP MAIL Service ready at {} [{number:016X}]",
+        now()
+    );
+    if session
+        .answer(&mut wire, Phase::Connect, &[], &banner)
+        .await?
+        == Said::Closed
+    {
         return Ok(());
     }
     while let Some(line) = wire.line().await? {
-        let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+        let line = String::from_utf8_lossy(&line)
+            .trim_end_matches(['\r', '\n'])
+            .to_owned();
         let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
         if verb.eq_ignore_ascii_case("STARTTLS") {
-            let allowed = session.tls.is_none() && session.helo.is_some() && !shared.hides("STARTTLS");
-            let truth = if allowed { "220 2.0.0 SMTP server ready" } else { BAD_SEQUENCE };
-            match session.answer(&mut wire, Phase::StartTls, &[], truth).await? {
+            let allowed =
+                session.tls.is_none() && session.helo.is_some() && !shared.hides("STARTTLS");
+            let truth = if allowed {
+                "220 2.0.0 SMTP server ready"
+            } else {
+                BAD_SEQUENCE
+            };
+            match session
+                .answer(&mut wire, Phase::StartTls, &[], truth)
+                .await?
+            {
                 Said::Yes => wire = session.encrypt(wire).await?,
                 Said::No => {}
                 Said::Closed => return Ok(()),
             }
-        } else if session.command(&mut wire, &verb.to_ascii_uppercase(), rest).await? == Said::Closed {
+        } else if session
+            .command(&mut wire, &verb.to_ascii_uppercase(), rest)
+            .await?
+            == Said::Closed
+        {
             break;
         }
     }
@@ -100,9 +127,14 @@ impl Session<'_> {
         let config = Arc::clone(&lock(&self.shared.tls));
         let (wire, seen) = wire.accept_tls(config).await?;
         self.identity = match x509::chain_holds(&seen.chain, &self.shared.roots) {
-            Ok(()) => ClientIdentity::Trusted { names: seen.names.all() },
+            Ok(()) => ClientIdentity::Trusted {
+                names: seen.names.all(),
+            },
             Err(_) if seen.chain.is_empty() => ClientIdentity::None,
-            Err(why) => ClientIdentity::Untrusted { names: seen.names.all(), why },
+            Err(why) => ClientIdentity::Untrusted {
+                names: seen.names.all(),
+                why,
+            },
         };
         self.tls = Some(seen);
         self.helo = None;
@@ -116,7 +148,8 @@ impl Session<'_> {
             "HELO" => {
                 self.helo = Some(rest.to_owned());
                 self.transaction = None;
-                self.plain(wire, &format!("250 {HOST} Hello [{}]", self.peer.ip())).await
+                self.plain(wire, &format!("250 {HOST} Hello [{}]", self.peer.ip()))
+                    .await
             }
             "MAIL" => self.mail(wire, rest).await,
             "RCPT" => self.rcpt(wire, rest).await,
@@ -128,9 +161,16 @@ impl Session<'_> {
             }
             "NOOP" => self.plain(wire, "250 2.0.0 OK").await,
             "VRFY" => self.plain(wire, "252 2.1.5 Cannot VRFY user").await,
-            "HELP" => self.plain(wire, "214 This server supports the commands that it announces").await,
+            "HELP" => {
+                self.plain(
+                    wire,
+                    "214 This server supports the commands that it announces",
+                )
+                .await
+            }
             "QUIT" => {
-                self.plain(wire, "221 2.0.0 Service closing transmission channel").await?;
+                self.plain(wire, "221 2.0.0 Service closing transmission channel")
+                    .await?;
                 Ok(Said::Closed)
             }
             _ => self.plain(wire, "500 5.3.3 Unrecognized command").await,
@@ -142,7 +182,12 @@ impl Session<'_> {
             return self.plain(wire, "501 5.0.0 Invalid domain name").await;
         }
         self.transaction = None;
-        let mut offers = vec![format!("SIZE {MAX_SIZE}"), "PIPELINING".into(), "DSN".into(), "ENHANCEDSTATUSCODES".into()];
+        let mut offers = vec![
+            format!("SIZE {MAX_SIZE}"),
+            "PIPELINING".into(),
+            "DSN".into(),
+            "ENHANCEDSTATUSCODES".into(),
+        ];
         if self.tls.is_none() {
             offers.push("STARTTLS".into());
         }
@@ -150,7 +195,11 @@ impl Session<'_> {
         if self.offers_xoorg() {
             offers.push("XOORG".into());
         }
-        offers.retain(|offer| !self.shared.hides(offer.split(' ').next().unwrap_or_default()));
+        offers.retain(|offer| {
+            !self
+                .shared
+                .hides(offer.split(' ').next().unwrap_or_default())
+        });
         let mut lines = vec![format!("{HOST} Hello [{}]", self.peer.ip())];
         lines.append(&mut offers);
         let last = lines.len() - 1;
@@ -159,7 +208,9 @@ impl Session<'_> {
             .enumerate()
             .map(|(index, line)| format!("250{}{line}", if index == last { ' ' } else { '-' }))
             .collect();
-        let said = self.answer(wire, Phase::Ehlo, &[], &reply.join("\r\n")).await?;
+        let said = self
+            .answer(wire, Phase::Ehlo, &[], &reply.join("\r\n"))
+            .await?;
         if said == Said::Yes {
             self.helo = Some(name.to_owned());
         }
@@ -167,7 +218,8 @@ impl Session<'_> {
     }
 
     fn offers_xoorg(&self) -> bool {
-        organization::has_connector(&self.shared.organizations, &self.identity) && !self.shared.hides("XOORG")
+        organization::has_connector(&self.shared.organizations, &self.identity)
+            && !self.shared.hides("XOORG")
     }
 
     async fn mail(&mut self, wire: &mut Wire, rest: &str) -> io::Result<Said> {
@@ -200,8 +252,12 @@ impl Session<'_> {
                     }
                     size => size.is_ok(),
                 },
-                "BODY" => ["7BIT", "8BITMIME", "BINARYMIME"].iter().any(|body| value.eq_ignore_ascii_case(body)),
-                "RET" => ["FULL", "HDRS"].iter().any(|ret| value.eq_ignore_ascii_case(ret)),
+                "BODY" => ["7BIT", "8BITMIME", "BINARYMIME"]
+                    .iter()
+                    .any(|body| value.eq_ignore_ascii_case(body)),
+                "RET" => ["FULL", "HDRS"]
+                    .iter()
+                    .any(|ret| value.eq_ignore_ascii_case(ret)),
                 "ENVID" => !value.is_empty(),
                 "SMTPUTF8" => value.is_empty() && !self.shared.hides("SMTPUTF8"),
                 "XOORG" => !value.is_empty() && self.offers_xoorg(),
@@ -211,12 +267,20 @@ impl Session<'_> {
                 return Err(BAD_ARGUMENT);
             }
         }
-        Ok(Open { sender, parameters, recipients: Vec::new(), content: Vec::new(), chunks: 0 })
+        Ok(Open {
+            sender,
+            parameters,
+            recipients: Vec::new(),
+            content: Vec::new(),
+            chunks: 0,
+        })
     }
 
     async fn rcpt(&mut self, wire: &mut Wire, rest: &str) -> io::Result<Said> {
         let found = self.read_rcpt(rest);
-        let address = path(rest, "TO:").map(|(address, _)| address).unwrap_or_default();
+        let address = path(rest, "TO:")
+            .map(|(address, _)| address)
+            .unwrap_or_default();
         let truth = match &found {
             Ok(_) => "250 2.1.5 Recipient OK",
             Err(reply) => reply,
@@ -234,52 +298,100 @@ impl Session<'_> {
     }
 
     fn read_rcpt(&self, rest: &str) -> Result<RecipientSeen, &'static str> {
-        let open = self.transaction.as_ref().filter(|open| open.chunks == 0).ok_or(BAD_SEQUENCE)?;
+        let open = self
+            .transaction
+            .as_ref()
+            .filter(|open| open.chunks == 0)
+            .ok_or(BAD_SEQUENCE)?;
         let (address, parameters) = path(rest, "TO:").ok_or(BAD_ARGUMENT)?;
         let known = |parameter: &String| {
-            let key = parameter.split('=').next().unwrap_or_default().to_ascii_uppercase();
+            let key = parameter
+                .split('=')
+                .next()
+                .unwrap_or_default()
+                .to_ascii_uppercase();
             matches!(key.as_str(), "NOTIFY" | "ORCPT")
         };
         if !parameters.iter().all(known) {
             return Err(BAD_ARGUMENT);
         }
         let mailbox: Mailbox = address.parse().map_err(|_| "501 5.1.3 Invalid address")?;
-        let smtputf8 = open.parameters.iter().any(|parameter| parameter.eq_ignore_ascii_case("SMTPUTF8"));
+        let smtputf8 = open
+            .parameters
+            .iter()
+            .any(|parameter| parameter.eq_ignore_ascii_case("SMTPUTF8"));
         if mailbox.needs_smtputf8() && !smtputf8 {
             return Err("553 5.6.7 SMTPUTF8 address without SMTPUTF8");
         }
         let same = |seen: &&RecipientSeen| {
-            seen.address.rsplit_once('@').is_some_and(|(_, domain)| domain.parse().ok().as_ref() == Some(mailbox.domain()))
+            seen.address
+                .rsplit_once('@')
+                .is_some_and(|(_, domain)| domain.parse().ok().as_ref() == Some(mailbox.domain()))
         };
         if open.recipients.iter().filter(same).count() >= MAX_RECIPIENTS {
             return Err("452 4.5.3 Too many recipients");
         }
         let sender = open.sender.mailbox().map(Mailbox::domain);
-        let attribution: Attribution =
-            organization::attribute(&self.shared.organizations, &self.identity, sender, mailbox.domain())?;
-        Ok(RecipientSeen { address, parameters, attribution })
+        let attribution: Attribution = organization::attribute(
+            &self.shared.organizations,
+            &self.identity,
+            sender,
+            mailbox.domain(),
+        )?;
+        Ok(RecipientSeen {
+            address,
+            parameters,
+            attribution,
+        })
     }
 
     async fn data(&mut self, wire: &mut Wire) -> io::Result<Said> {
-        let Some(open) = self.transaction.as_ref().filter(|open| !open.recipients.is_empty() && open.chunks == 0) else {
+        let Some(open) = self
+            .transaction
+            .as_ref()
+            .filter(|open| !open.recipients.is_empty() && open.chunks == 0)
+        else {
             return self.plain(wire, BAD_SEQUENCE).await;
         };
-        if open.parameters.iter().any(|parameter| parameter.eq_ignore_ascii_case("BODY=BINARYMIME")) {
+        if open
+            .parameters
+            .iter()
+            .any(|parameter| parameter.eq_ignore_ascii_case("BODY=BINARYMIME"))
+        {
             return self.plain(wire, BAD_SEQUENCE).await;
         }
         let addresses = open.addresses();
-        let said = self.answer(wire, Phase::Data, &as_refs(&addresses), "354 Start mail input; end with <CRLF>.<CRLF>").await?;
+        let said = self
+            .answer(
+                wire,
+                Phase::Data,
+                &as_refs(&addresses),
+                "354 Start mail input; end with <CRLF>.<CRLF>",
+            )
+            .await?;
         if said != Said::Yes {
             return Ok(said);
         }
         let Some(stuffed) = wire.dotted(MAX_SIZE).await? else {
             self.transaction = None;
-            return self.plain(wire, "552 5.3.4 Message size exceeds fixed maximum message size").await;
+            return self
+                .plain(
+                    wire,
+                    "552 5.3.4 Message size exceeds fixed maximum message size",
+                )
+                .await;
         };
-        let Some(mut open) = self.transaction.take() else { return Ok(Said::No) };
+        let Some(mut open) = self.transaction.take() else {
+            return Ok(Said::No);
+        };
         if has_bare_newline(&stuffed) {
             self.note_refusal(&open.sender.to_string(), None, "bare newline");
-            return self.plain(wire, "550 5.6.11 InvalidContent; message contains bare linefeeds").await;
+            return self
+                .plain(
+                    wire,
+                    "550 5.6.11 InvalidContent; message contains bare linefeeds",
+                )
+                .await;
         }
         open.content = unstuffed(&stuffed);
         self.finish(wire, open, Transfer::Data).await
@@ -297,10 +409,18 @@ impl Session<'_> {
         };
         if count > MAX_SIZE + MAX_HEADER {
             // Too much to read and drop: the connection ends.
-            self.plain(wire, "552 5.3.4 Message size exceeds fixed maximum message size").await?;
+            self.plain(
+                wire,
+                "552 5.3.4 Message size exceeds fixed maximum message size",
+            )
+            .await?;
             return Ok(Said::Closed);
         }
-        if let Some(open) = self.transaction.as_ref().filter(|open| open.chunks == 0 && !open.recipients.is_empty()) {
+        if let Some(open) = self
+            .transaction
+            .as_ref()
+            .filter(|open| open.chunks == 0 && !open.recipients.is_empty())
+        {
             let addresses = open.addresses();
             if let Some(action) = self.scripted(Phase::Data, &as_refs(&addresses)) {
                 wire.exactly(count).await?;
@@ -309,27 +429,43 @@ impl Session<'_> {
             }
         }
         let octets = wire.exactly(count).await?;
-        let Some(mut open) = self.transaction.take().filter(|open| !open.recipients.is_empty()) else {
+        let Some(mut open) = self
+            .transaction
+            .take()
+            .filter(|open| !open.recipients.is_empty())
+        else {
             return self.plain(wire, BAD_SEQUENCE).await;
         };
         open.content.extend_from_slice(&octets);
         open.chunks += 1;
         if open.content.len() > MAX_SIZE {
-            return self.plain(wire, "552 5.3.4 Message size exceeds fixed maximum message size").await;
+            return self
+                .plain(
+                    wire,
+                    "552 5.3.4 Message size exceeds fixed maximum message size",
+                )
+                .await;
         }
         if last {
             let size = open.chunks;
             return self.finish(wire, open, Transfer::Chunks(size)).await;
         }
         self.transaction = Some(open);
-        self.plain(wire, &format!("250 2.0.0 {count} octets received")).await
+        self.plain(wire, &format!("250 2.0.0 {count} octets received"))
+            .await
     }
 
-    async fn finish(&mut self, wire: &mut Wire, open: Open, transfer: Transfer) -> io::Result<Said> {
+    async fn finish(
+        &mut self,
+        wire: &mut Wire,
+        open: Open,
+        transfer: Transfer,
+    ) -> io::Result<Said> {
         let section = Section::of(&open.content);
         let header = open.content.len() - section.rest().len();
         let message_id = section.first("Message-ID").filter(|id| !id.is_empty());
-        let message_id = message_id.unwrap_or_else(|| format!("<{}@{}>", self.number, border::MAILBOX_SERVER));
+        let message_id =
+            message_id.unwrap_or_else(|| format!("<{}@{}>", self.number, border::MAILBOX_SERVER));
         let truth = if header > MAX_HEADER {
             "552 5.3.4 Header size exceeds fixed maximum size".to_owned()
         } else if section.named("Received").count() > MAX_HOPS {
@@ -344,7 +480,11 @@ impl Session<'_> {
             )
         };
         let addresses = open.addresses();
-        let Some(attribution) = open.recipients.first().map(|recipient| recipient.attribution.clone()) else {
+        let Some(attribution) = open
+            .recipients
+            .first()
+            .map(|recipient| recipient.attribution.clone())
+        else {
             return self.plain(wire, BAD_SEQUENCE).await;
         };
         let action = self.scripted(Phase::EndOfData, &as_refs(&addresses));
@@ -407,7 +547,13 @@ impl Session<'_> {
     }
 
     /// The true answer, unless the script has another.
-    async fn answer(&self, wire: &mut Wire, phase: Phase, recipients: &[&str], truth: &str) -> io::Result<Said> {
+    async fn answer(
+        &self,
+        wire: &mut Wire,
+        phase: Phase,
+        recipients: &[&str],
+        truth: &str,
+    ) -> io::Result<Said> {
         match self.scripted(phase, recipients) {
             Some(action) => self.act(wire, action, truth).await,
             None => self.plain(wire, truth).await,
@@ -431,13 +577,20 @@ impl Session<'_> {
 
     async fn plain(&self, wire: &mut Wire, reply: &str) -> io::Result<Said> {
         wire.say(&format!("{reply}\r\n")).await?;
-        Ok(if reply.starts_with(['2', '3']) { Said::Yes } else { Said::No })
+        Ok(if reply.starts_with(['2', '3']) {
+            Said::Yes
+        } else {
+            Said::No
+        })
     }
 }
 
 impl Open {
     fn addresses(&self) -> Vec<String> {
-        self.recipients.iter().map(|recipient| recipient.address.clone()).collect()
+        self.recipients
+            .iter()
+            .map(|recipient| recipient.address.clone())
+            .collect()
     }
 }
 
@@ -451,70 +604,10 @@ fn as_refs(addresses: &[String]) -> Vec<&str> {
     addresses.iter().map(String::as_str).collect()
 }
 
-/// `FROM:<path> PARAMETERS`; a quoted local part may hold what it likes.
-fn path(rest: &str, keyword: &str) -> Option<(String, Vec<String>)> {
-    let start = rest.get(..keyword.len())?;
-    if !start.eq_ignore_ascii_case(keyword) {
-        return None;
-    }
-    let inner = rest.get(keyword.len()..)?.trim_start().strip_prefix('<')?;
-    let mut quoted = false;
-    let mut escaped = false;
-    let end = inner.find(|character| {
-        let closes = character == '>' && !quoted;
-        if character == '"' && !escaped {
-            quoted = !quoted;
-        }
-        escaped = character == '\\' && quoted && !escaped;
-        closes
-    })?;
-    let parameters = inner.get(end + 1..)?;
-    let parameters = parameters.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
-    Some((inner.get(..end)?.to_owned(), parameters))
-}
-
-fn has_bare_newline(content: &[u8]) -> bool {
-    let mut previous = 0;
-    for &octet in content {
-        if (octet == b'\n') != (previous == b'\r') {
-            return true;
-        }
-        previous = octet;
-    }
-    previous == b'\r'
-}
-
-fn unstuffed(stuffed: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(stuffed.len());
-    for line in stuffed.split_inclusive(|octet| *octet == b'\n') {
-        out.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-    }
-    out
-}
-
 fn now() -> String {
     let now = time::OffsetDateTime::now_utc();
-    let form = time::macros::format_description!("[day] [month repr:short] [year] [hour]:[minute]:[second] +0000");
+    let form = time::macros::format_description!(
+        "[day] [month repr:short] [year] [hour]:[minute]:[second] +0000"
+    );
     now.format(&form).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_and_parameters_are_read() {
-        let (address, parameters) = path("FROM:<\"a> b\"@x.example> SIZE=1 BODY=8BITMIME", "FROM:").unwrap();
-        assert_eq!(address, "\"a> b\"@x.example");
-        assert_eq!(parameters, ["SIZE=1", "BODY=8BITMIME"]);
-        assert_eq!(path("from: <>", "FROM:").unwrap().0, "");
-        assert!(path("FROM:a@b", "FROM:").is_none());
-    }
-
-    #[test]
-    fn bare_newlines_show_and_dots_come_off() {
-        assert!(!has_bare_newline(b"a\r\n\r\n"));
-        assert!(has_bare_newline(b"a\n") && has_bare_newline(b"a\rb") && has_bare_newline(b"a\r\n\r"));
-        assert_eq!(unstuffed(b"..\r\n.a\r\nb.\r\n"), b".\r\na\r\nb.\r\n");
-    }
 }

@@ -18,20 +18,39 @@ fn refused(at: Option<&'static str>, (code, enhanced): (u16, Enhanced)) -> Expec
 /// A tenant that no configuration names.
 fn attacker() -> Option<Organization> {
     let id = "0badc0de-0bad-4bad-8bad-0badc0de0bad".parse().ok()?;
-    Some(Organization::new("attacker", id, "attacker.onmicrosoft.example".parse().ok()?))
+    Some(Organization::new(
+        "attacker",
+        id,
+        "attacker.onmicrosoft.example".parse().ok()?,
+    ))
 }
 
 /// Adds one row with one act.
-fn add(rows: &mut Vec<Row>, name: &'static str, why: &'static str, make: impl FnOnce(&str) -> Option<(Player, Expect)>) {
+fn add(
+    rows: &mut Vec<Row>,
+    name: &'static str,
+    why: &'static str,
+    make: impl FnOnce(&str) -> Option<(Player, Expect)>,
+) {
     let token = token(rows, 0);
     if let Some((player, expect)) = make(&token) {
-        rows.push(Row { name, why, acts: vec![Act { token, player, expect }] });
+        rows.push(Row {
+            name,
+            why,
+            acts: vec![Act {
+                token,
+                player,
+                expect,
+            }],
+        });
     }
 }
 
 /// Other tenants of Microsoft 365: they have Exchange's address and certificate as well.
 pub(super) fn tenants(cast: &Cast, rows: &mut Vec<Row>) {
-    let Some(organization) = cast.organizations.first() else { return };
+    let Some(organization) = cast.organizations.first() else {
+        return;
+    };
     let ceo = organization.address("ceo");
     let victim = organization.address("bob");
     let spoof = |token: &str| {
@@ -42,25 +61,42 @@ pub(super) fn tenants(cast: &Cast, rows: &mut Vec<Row>) {
             .build();
         Mail::new(&ceo, &victim, content)
     };
-    let by_attacker = |token: &str| Outbound::stamped(&attacker()?, spoof(token), "3996568b-0a1a-45d5-9488-9cce4e655602");
+    let by_attacker = |token: &str| {
+        Outbound::stamped(
+            &attacker()?,
+            spoof(token),
+            "3996568b-0a1a-45d5-9488-9cce4e655602",
+        )
+    };
     add(
         rows,
         "hostile tenant, XOORG",
         "EchoSpoofing: any tenant can relay your sender through Exchange; its own XOORG gives it away at MAIL",
-        |token| Some((from_exchange(by_attacker(token)?), refused(Some("MAIL"), ATTRIBUTION))),
+        |token| {
+            Some((
+                from_exchange(by_attacker(token)?),
+                refused(Some("MAIL"), ATTRIBUTION),
+            ))
+        },
     );
     add(
         rows,
         "hostile tenant, no XOORG",
         "the same where Exchange sends no XOORG: the stamps in the header name the attacker",
-        |token| Some((from_exchange(by_attacker(token)?.xoorg(None)), refused(None, ATTRIBUTION))),
+        |token| {
+            Some((
+                from_exchange(by_attacker(token)?.xoorg(None)),
+                refused(None, ATTRIBUTION),
+            ))
+        },
     );
     add(
         rows,
         "hostile tenant without stamps",
         "mail that nothing names a tenant for is nobody's, whatever its From: says",
         |token| {
-            let content = format!("From: {ceo}\r\nTo: {victim}\r\nSubject: Urgent ({token})\r\n\r\nPay.\r\n");
+            let content =
+                format!("From: {ceo}\r\nTo: {victim}\r\nSubject: Urgent ({token})\r\n\r\nPay.\r\n");
             let outbound = Outbound::bare(Mail::new(&ceo, &victim, content));
             Some((from_exchange(outbound), refused(None, ATTRIBUTION)))
         },
@@ -71,7 +107,11 @@ pub(super) fn tenants(cast: &Cast, rows: &mut Vec<Row>) {
             "one customer as another",
             "a proven tenant may write as itself only, not as its neighbour on the same smart host",
             |token| {
-                let outbound = Outbound::stamped(neighbour, spoof(token), "3996568b-0a1a-45d5-9488-9cce4e655602")?;
+                let outbound = Outbound::stamped(
+                    neighbour,
+                    spoof(token),
+                    "3996568b-0a1a-45d5-9488-9cce4e655602",
+                )?;
                 Some((from_exchange(outbound), refused(None, NOT_ALLOWED)))
             },
         );
@@ -95,7 +135,11 @@ pub(super) fn tenants(cast: &Cast, rows: &mut Vec<Row>) {
             |token| {
                 let mut guesser = organization.clone();
                 guesser.secret_header = Some((name.clone(), crate::mail::Secret::new("guess")));
-                let outbound = Outbound::stamped(&guesser, spoof(token), "3996568b-0a1a-45d5-9488-9cce4e655602")?;
+                let outbound = Outbound::stamped(
+                    &guesser,
+                    spoof(token),
+                    "3996568b-0a1a-45d5-9488-9cce4e655602",
+                )?;
                 Some((from_exchange(outbound), refused(None, NOT_ALLOWED)))
             },
         );
@@ -117,14 +161,27 @@ pub(super) fn tenants(cast: &Cast, rows: &mut Vec<Row>) {
 
 /// Who is not Exchange at all, or only half.
 pub(super) fn peers(cast: &Cast, rows: &mut Vec<Row>) {
-    let Some(organization) = cast.organizations.first() else { return };
+    let Some(organization) = cast.organizations.first() else {
+        return;
+    };
     let (ada, bob) = (organization.address("ada"), organization.address("bob"));
-    let half = if cast.half_proven_refuses { NOT_ALLOWED } else { (451, (4, 7, 1)) };
+    let half = if cast.half_proven_refuses {
+        NOT_ALLOWED
+    } else {
+        (451, (4, 7, 1))
+    };
     let mail = |token: &str| Mail::new(&ada, &bob, Inside::new(&ada, &bob, "Hello", token).build());
     let mut peer = |name, why, shown, elsewhere, expected| {
         add(rows, name, why, |token| {
             let (outbound, _) = stamped(organization, mail(token))?;
-            Some((Player::Exchange { shown, elsewhere, outbound }, refused(Some("MAIL"), expected)))
+            Some((
+                Player::Exchange {
+                    shown,
+                    elsewhere,
+                    outbound,
+                },
+                refused(Some("MAIL"), expected),
+            ))
         });
     };
     peer(
@@ -141,18 +198,38 @@ pub(super) fn peers(cast: &Cast, rows: &mut Vec<Row>) {
         true,
         half,
     );
-    peer("neither", "a stranger gets nothing", Shown::Impostor, true, NOT_ALLOWED);
-    add(rows, "no TLS", "without TLS there is no certificate, so no connector mail", |token| {
-        Some((Player::Clear(mail(token)), refused(Some("MAIL"), (530, (5, 7, 0)))))
-    });
+    peer(
+        "neither",
+        "a stranger gets nothing",
+        Shown::Impostor,
+        true,
+        NOT_ALLOWED,
+    );
+    add(
+        rows,
+        "no TLS",
+        "without TLS there is no certificate, so no connector mail",
+        |token| {
+            Some((
+                Player::Clear(mail(token)),
+                refused(Some("MAIL"), (530, (5, 7, 0))),
+            ))
+        },
+    );
 }
 
 /// Applications that want more than is theirs.
 pub(super) fn applications(cast: &Cast, rows: &mut Vec<Row>) {
     let with_login = |actor: &&Actor| actor.login.is_some();
     let plain = Login::Own(Dialect::Plain);
-    let forger = cast.actors.iter().filter(with_login).find(|actor| !actor.internal);
-    if let Some((actor, organization)) = forger.and_then(|actor| Some((actor, cast.organizations.get(actor.tenant)?))) {
+    let forger = cast
+        .actors
+        .iter()
+        .filter(with_login)
+        .find(|actor| !actor.internal);
+    if let Some((actor, organization)) =
+        forger.and_then(|actor| Some((actor, cast.organizations.get(actor.tenant)?)))
+    {
         add(
             rows,
             "forged application",
@@ -160,28 +237,62 @@ pub(super) fn applications(cast: &Cast, rows: &mut Vec<Row>) {
             |token| Some(forgery(actor, organization, token)),
         );
     }
-    let Some(actor) = cast.actors.iter().find(with_login) else { return };
-    let Some(organization) = cast.organizations.get(actor.tenant) else { return };
+    let Some(actor) = cast.actors.iter().find(with_login) else {
+        return;
+    };
+    let Some(organization) = cast.organizations.get(actor.tenant) else {
+        return;
+    };
     let bob = organization.address("bob");
     let ceo = actor.not_its_own.clone();
     let message = |from: &str, token: &str| messages::application(from, &bob, "Invoice", token, "");
-    let play = |login, mail| Player::Application { actor: actor.clone(), login, mail };
-    add(rows, "application as someone else", "an account that leaks must not be able to write as the CEO", |token| {
-        let mail = Mail::new(&ceo, &bob, message(&ceo, token));
-        Some((play(plain, mail), refused(None, NOT_ALLOWED)))
-    });
-    add(rows, "application with another From:", "people see From:, not the envelope: both must be its own", |token| {
-        let mail = Mail::new(&actor.sender, &bob, message(&ceo, token));
-        Some((play(plain, mail), refused(None, NOT_ALLOWED)))
-    });
-    add(rows, "wrong password", "and nothing says whether the name exists", |token| {
-        let mail = Mail::new(&actor.sender, &bob, message(&actor.sender, token));
-        Some((play(Login::WrongPassword, mail), refused(Some("MAIL"), (535, (5, 7, 8)))))
-    });
-    add(rows, "no password", "an open door would be found within the hour", |token| {
-        let mail = Mail::new(&actor.sender, &bob, message(&actor.sender, token));
-        Some((play(Login::None, mail), refused(Some("MAIL"), (530, (5, 7, 0)))))
-    });
+    let play = |login, mail| Player::Application {
+        actor: actor.clone(),
+        login,
+        mail,
+    };
+    add(
+        rows,
+        "application as someone else",
+        "an account that leaks must not be able to write as the CEO",
+        |token| {
+            let mail = Mail::new(&ceo, &bob, message(&ceo, token));
+            Some((play(plain, mail), refused(None, NOT_ALLOWED)))
+        },
+    );
+    add(
+        rows,
+        "application with another From:",
+        "people see From:, not the envelope: both must be its own",
+        |token| {
+            let mail = Mail::new(&actor.sender, &bob, message(&ceo, token));
+            Some((play(plain, mail), refused(None, NOT_ALLOWED)))
+        },
+    );
+    add(
+        rows,
+        "wrong password",
+        "and nothing says whether the name exists",
+        |token| {
+            let mail = Mail::new(&actor.sender, &bob, message(&actor.sender, token));
+            Some((
+                play(Login::WrongPassword, mail),
+                refused(Some("MAIL"), (535, (5, 7, 8))),
+            ))
+        },
+    );
+    add(
+        rows,
+        "no password",
+        "an open door would be found within the hour",
+        |token| {
+            let mail = Mail::new(&actor.sender, &bob, message(&actor.sender, token));
+            Some((
+                play(Login::None, mail),
+                refused(Some("MAIL"), (530, (5, 7, 0))),
+            ))
+        },
+    );
 }
 
 /// Everything that an application might write to look internal, to look looped, or to leak its hidden recipients.
@@ -196,7 +307,11 @@ fn forgery(actor: &Actor, organization: &Organization, token: &str) -> (Player, 
         organization.domain(),
         organization.id,
     );
-    for (name, _) in organization.loop_header.iter().chain(&organization.secret_header) {
+    for (name, _) in organization
+        .loop_header
+        .iter()
+        .chain(&organization.secret_header)
+    {
         forged += &format!("{name}: forged\r\n");
     }
     let bob = organization.address("bob");
@@ -204,20 +319,47 @@ fn forgery(actor: &Actor, organization: &Organization, token: &str) -> (Player, 
     let mail = Mail::new(&actor.sender, &bob, content);
     let mut taken = application_taken(organization, actor, &mail, false);
     taken.bytes = messages::application(&actor.sender, &bob, "Invoice", token, "");
-    let player = Player::Application { actor: actor.clone(), login: Login::Own(Dialect::Plain), mail };
+    let player = Player::Application {
+        actor: actor.clone(),
+        login: Login::Own(Dialect::Plain),
+        mail,
+    };
     (player, Expect::Taken(taken))
 }
 
 /// Those who attack the protocol.
 pub(super) fn protocol(cast: &Cast, rows: &mut Vec<Row>) {
-    let Some(organization) = cast.organizations.first() else { return };
+    let Some(organization) = cast.organizations.first() else {
+        return;
+    };
     let (ada, bob) = (organization.address("ada"), organization.address("bob"));
-    add(rows, "bare line feed in the header", "two readers would see two different headers", |token| {
-        let (mut outbound, _) = stamped(organization, Mail::new(&ada, &bob, Inside::new(&ada, &bob, "x", token).build()))?;
-        outbound.mail.content.splice(0..0, *b"X-One: 1\nX-Two: 2\r\n");
-        Some((from_exchange(outbound), refused(Some("content"), (554, (5, 6, 0)))))
-    });
-    let endings = ["\n.\n", "\r\n.\n", "\n.\r\n", "\r.\r", "\r\n.\r", "\r\n\0.\r\n\n.\n"];
+    add(
+        rows,
+        "bare line feed in the header",
+        "two readers would see two different headers",
+        |token| {
+            let (mut outbound, _) = stamped(
+                organization,
+                Mail::new(&ada, &bob, Inside::new(&ada, &bob, "x", token).build()),
+            )?;
+            outbound
+                .mail
+                .content
+                .splice(0..0, *b"X-One: 1\nX-Two: 2\r\n");
+            Some((
+                from_exchange(outbound),
+                refused(Some("content"), (554, (5, 6, 0))),
+            ))
+        },
+    );
+    let endings = [
+        "\n.\n",
+        "\r\n.\n",
+        "\n.\r\n",
+        "\r.\r",
+        "\r\n.\r",
+        "\r\n\0.\r\n\n.\n",
+    ];
     let hidden = |sender: &str, token: &str, ending: &str| {
         format!(
             "{ending}MAIL FROM:<{sender}>\r\nRCPT TO:<{bob}>\r\nDATA\r\nFrom: {sender}\r\nSubject: smuggled ({token})\r\n\r\nx\r\n"
@@ -225,10 +367,21 @@ pub(super) fn protocol(cast: &Cast, rows: &mut Vec<Row>) {
     };
     let acts = endings.iter().enumerate().map(|(index, ending)| {
         let token = token(rows, index);
-        let bait = Inside::new(&ada, &bob, "bait", &token).body(format!("body{}", hidden(&ada, &token, ending)));
-        let (outbound, _) = stamped(organization, Mail::new(&ada, &bob, bait.build()).by(Transfer::Data))?;
-        let player = Player::Smuggler { actor: None, mail: outbound.mail };
-        Some(Act { token, player, expect: refused(Some("content"), (554, (5, 6, 0))) })
+        let bait = Inside::new(&ada, &bob, "bait", &token)
+            .body(format!("body{}", hidden(&ada, &token, ending)));
+        let (outbound, _) = stamped(
+            organization,
+            Mail::new(&ada, &bob, bait.build()).by(Transfer::Data),
+        )?;
+        let player = Player::Smuggler {
+            actor: None,
+            mail: outbound.mail,
+        };
+        Some(Act {
+            token,
+            player,
+            expect: refused(Some("content"), (554, (5, 6, 0))),
+        })
     });
     let acts = acts.flatten().collect();
     rows.push(Row {
@@ -240,10 +393,21 @@ pub(super) fn protocol(cast: &Cast, rows: &mut Vec<Row>) {
     if let Some(actor) = cast.actors.iter().find(strict) {
         let acts = endings.iter().enumerate().map(|(index, ending)| {
             let token = token(rows, index);
-            let start = format!("From: {}\r\nTo: {bob}\r\nSubject: bait ({token})\r\n\r\nbody", actor.sender);
-            let mail = Mail::new(&actor.sender, &bob, start + &hidden(&ada, &token, ending)).by(Transfer::Data);
-            let player = Player::Smuggler { actor: Some(actor.clone()), mail };
-            Act { token, player, expect: refused(Some("content"), (554, (5, 6, 0))) }
+            let start = format!(
+                "From: {}\r\nTo: {bob}\r\nSubject: bait ({token})\r\n\r\nbody",
+                actor.sender
+            );
+            let mail = Mail::new(&actor.sender, &bob, start + &hidden(&ada, &token, ending))
+                .by(Transfer::Data);
+            let player = Player::Smuggler {
+                actor: Some(actor.clone()),
+                mail,
+            };
+            Act {
+                token,
+                player,
+                expect: refused(Some("content"), (554, (5, 6, 0))),
+            }
         });
         let acts = acts.collect();
         rows.push(Row {
@@ -256,6 +420,10 @@ pub(super) fn protocol(cast: &Cast, rows: &mut Vec<Row>) {
     rows.push(Row {
         name: "command injected behind STARTTLS",
         why: "clear text that counts as encrypted lets a man in the middle speak for the peer",
-        acts: vec![Act { token, player: Player::Injector, expect: Expect::Dropped }],
+        acts: vec![Act {
+            token,
+            player: Player::Injector,
+            expect: Expect::Dropped,
+        }],
     });
 }

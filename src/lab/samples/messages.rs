@@ -31,7 +31,8 @@ impl Inside {
             extra: Vec::new(),
             kind: Vec::new(),
             body: b"Soup today.\r\n".to_vec(),
-            content_type: "text/plain; charset=\"us-ascii\"\r\nContent-Transfer-Encoding: 7bit".to_owned(),
+            content_type: "text/plain; charset=\"us-ascii\"\r\nContent-Transfer-Encoding: 7bit"
+                .to_owned(),
         }
     }
 
@@ -44,7 +45,8 @@ impl Inside {
 
     /// An Organization field of this kind of message.
     pub(super) fn organization(mut self, field: &str) -> Self {
-        self.kind.extend(format!("X-MS-Exchange-Organization-{field}\r\n").bytes());
+        self.kind
+            .extend(format!("X-MS-Exchange-Organization-{field}\r\n").bytes());
         self
     }
 
@@ -109,7 +111,14 @@ impl Inside {
 /// Every octet, with bare CR, bare LF, NUL and something that looks like the end of data: only BDAT can carry it.
 pub(super) fn binary_body() -> Vec<u8> {
     let every: Vec<u8> = (0..=255).collect();
-    [b"line\r\n".as_slice(), &every, b"\n.\n\r.\r\r\n.\r\n\r\n", &every, b"and no newline at the end"].concat()
+    [
+        b"line\r\n".as_slice(),
+        &every,
+        b"\n.\n\r.\r\r\n.\r\n\r\n",
+        &every,
+        b"and no newline at the end",
+    ]
+    .concat()
 }
 
 /// Lines that a careless dot-stuffer harms, one of 15,000 octets, and 8-bit text.
@@ -124,13 +133,21 @@ pub(super) fn dotty_body() -> Vec<u8> {
 pub(super) fn long_references() -> String {
     let mut field = "References:".to_owned();
     for number in 0..220 {
-        field += &format!("\r\n <{number:04}-8C5C203EFA695E7F57DB59CA795D08-8C5C203EFA695E7F57DB59CA795D08@{MAILBOX_SERVER}>");
+        field += &format!(
+            "\r\n <{number:04}-8C5C203EFA695E7F57DB59CA795D08-8C5C203EFA695E7F57DB59CA795D08@{MAILBOX_SERVER}>"
+        );
     }
     field
 }
 
 /// What an application writes.
-pub(super) fn application(from: &str, to: &str, subject: &str, token: &str, extra: &str) -> Vec<u8> {
+pub(super) fn application(
+    from: &str,
+    to: &str,
+    subject: &str,
+    token: &str,
+    extra: &str,
+) -> Vec<u8> {
     format!(
         "From: \"Scanner 7\" <{from}>\r\nTo: {to}\r\nSubject: {subject} ({token})\r\nDate: {DATE}\r\n\
          Message-ID: <{token}@scanner7.example>\r\n{extra}MIME-Version: 1.0\r\nContent-Type: text/plain; charset=\"utf-8\"\r\n\

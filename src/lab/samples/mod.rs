@@ -153,7 +153,10 @@ fn stamped(organization: &Organization, mail: Mail) -> Option<(Outbound, Taken)>
     open.secret_header = None;
     let bytes = Outbound::stamped(&open, mail.clone(), id)?.mail.content;
     let flags = organization.outbound_cloud_services_mail_enabled
-        && organization.inbound.as_ref().is_some_and(|inbound| inbound.cloud_services_mail_enabled);
+        && organization
+            .inbound
+            .as_ref()
+            .is_some_and(|inbound| inbound.cloud_services_mail_enabled);
     let taken = Taken {
         tenant: organization.name.clone(),
         internal: flags,
@@ -171,7 +174,11 @@ fn stamped(organization: &Organization, mail: Mail) -> Option<(Outbound, Taken)>
 
 /// From Exchange, with its certificate, from its network.
 fn from_exchange(outbound: Outbound) -> Player {
-    Player::Exchange { shown: Shown::Exchange, elsewhere: false, outbound }
+    Player::Exchange {
+        shown: Shown::Exchange,
+        elsewhere: false,
+        outbound,
+    }
 }
 
 /// The fields of a message that has left Exchange for an outside next hop and must not have: the oracle of the mx row.
@@ -180,16 +187,30 @@ pub fn leaks(content: &[u8], organization: &Organization) -> Vec<String> {
     let section = super::fields::Section::of(content);
     let own = |name: &str| {
         let headers = [&organization.secret_header, &organization.loop_header];
-        headers.iter().any(|header| header.as_ref().is_some_and(|(own, _)| own.eq_ignore_ascii_case(name)))
+        headers.iter().any(|header| {
+            header
+                .as_ref()
+                .is_some_and(|(own, _)| own.eq_ignore_ascii_case(name))
+        })
     };
     let leaked = |field: &&super::fields::Field| {
-        ["X-MS-Exchange-Organization-", "X-MS-Exchange-Forest-", "X-MS-Exchange-CrossPremises-", "X-CrossPremisesHeaders"]
-            .iter()
-            .any(|prefix| field.begins(prefix))
+        [
+            "X-MS-Exchange-Organization-",
+            "X-MS-Exchange-Forest-",
+            "X-MS-Exchange-CrossPremises-",
+            "X-CrossPremisesHeaders",
+        ]
+        .iter()
+        .any(|prefix| field.begins(prefix))
             || field.is("X-OrganizationHeadersPreserved")
             || own(&field.name)
     };
-    section.fields().iter().filter(leaked).map(|field| field.name.clone()).collect()
+    section
+        .fields()
+        .iter()
+        .filter(leaked)
+        .map(|field| field.name.clone())
+        .collect()
 }
 
 #[cfg(test)]

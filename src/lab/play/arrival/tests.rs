@@ -5,10 +5,21 @@ use std::sync::Arc;
 
 /// What a smart host that does right would deliver for an act.
 fn delivered(act: &Act) -> (Received, Taken) {
-    let Expect::Taken(taken) = &act.expect else { panic!("must be taken") };
-    let organization = cast().organizations.into_iter().find(|one| one.name == taken.tenant).unwrap();
-    let attribution = Attribution { organization: Arc::new(organization), by: By::Certificate };
-    let mut top = b"Received: from somewhere by smarthost.contoso.com with ESMTPS id x\r\n\tfolded; now\r\n".to_vec();
+    let Expect::Taken(taken) = &act.expect else {
+        panic!("must be taken")
+    };
+    let organization = cast()
+        .organizations
+        .into_iter()
+        .find(|one| one.name == taken.tenant)
+        .unwrap();
+    let attribution = Attribution {
+        organization: Arc::new(organization),
+        by: By::Certificate,
+    };
+    let mut top =
+        b"Received: from somewhere by smarthost.contoso.com with ESMTPS id x\r\n\tfolded; now\r\n"
+            .to_vec();
     let (name, value) = taken.loop_header.as_ref().unwrap();
     top.extend([name.as_bytes(), b": ", value.expose(), b"\r\n"].concat());
     let mut parameters = taken.parameters.clone();
@@ -28,7 +39,11 @@ fn delivered(act: &Act) -> (Received, Taken) {
         let (address, given) = recipient.split_once("> ").unwrap_or((recipient, ""));
         RecipientSeen {
             address: address.to_owned(),
-            parameters: given.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+            parameters: given
+                .split(' ')
+                .filter(|word| !word.is_empty())
+                .map(str::to_owned)
+                .collect(),
             attribution: attribution.clone(),
         }
     };
@@ -38,7 +53,9 @@ fn delivered(act: &Act) -> (Received, Taken) {
         peer: "127.0.0.1:1".parse().unwrap(),
         helo: "smarthost.contoso.com".to_owned(),
         tls: None,
-        identity: ClientIdentity::Trusted { names: vec!["contoso.com".to_owned()] },
+        identity: ClientIdentity::Trusted {
+            names: vec!["contoso.com".to_owned()],
+        },
         sender: taken.sender.clone(),
         parameters,
         recipients: taken.recipients.iter().map(seen).collect(),
@@ -58,7 +75,12 @@ fn found(act: &Act, change: impl FnOnce(&mut Received)) -> Vec<String> {
 }
 
 fn act(row: &str) -> Act {
-    rows(&cast()).iter().find(|one| one.name == row).unwrap().acts[0].clone()
+    rows(&cast())
+        .iter()
+        .find(|one| one.name == row)
+        .unwrap()
+        .acts[0]
+        .clone()
 }
 
 #[test]
@@ -77,20 +99,55 @@ fn every_departure_is_a_fault() {
     let user = act("group post, four recipients");
     let one = |change: &dyn Fn(&mut Received)| found(&user, change).join("; ");
     assert!(one(&|received| received.content.push(b'\n')).contains("bytes differ"));
-    assert!(one(&|received| { received.content.pop(); }).contains("bytes differ"));
-    assert!(one(&|received| { received.content.splice(0..0, *b"X-Extra: 1\r\n"); }).contains("X-Extra was added"));
-    assert!(one(&|received| { received.content.splice(0..0, *b"Received: x\r\n"); }).contains("Received was added 2 times"));
+    assert!(
+        one(&|received| {
+            received.content.pop();
+        })
+        .contains("bytes differ")
+    );
+    assert!(
+        one(&|received| {
+            received.content.splice(0..0, *b"X-Extra: 1\r\n");
+        })
+        .contains("X-Extra was added")
+    );
+    assert!(
+        one(&|received| {
+            received.content.splice(0..0, *b"Received: x\r\n");
+        })
+        .contains("Received was added 2 times")
+    );
     assert!(one(&|received| received.sender.clear()).contains("envelope sender"));
-    assert!(one(&|received| { received.recipients.pop(); }).contains("recipients must be"));
-    assert!(one(&|received| received.recipients[2].parameters.clear()).contains("recipients must be"));
-    assert!(one(&|received| received.parameters.retain(|given| !given.starts_with("ENVID"))).contains("ENVID"));
+    assert!(
+        one(&|received| {
+            received.recipients.pop();
+        })
+        .contains("recipients must be")
+    );
+    assert!(
+        one(&|received| received.recipients[2].parameters.clear()).contains("recipients must be")
+    );
+    assert!(
+        one(&|received| received
+            .parameters
+            .retain(|given| !given.starts_with("ENVID")))
+        .contains("ENVID")
+    );
     assert!(one(&|received| received.parameters.push("SIZE=1".to_owned())).is_empty());
-    assert!(one(&|received| received.parameters.insert(0, "SIZE=1".to_owned())).contains("SIZE= said 1"));
+    assert!(
+        one(&|received| received.parameters.insert(0, "SIZE=1".to_owned()))
+            .contains("SIZE= said 1")
+    );
     assert!(one(&|received| received.transfer = Transfer::Data).contains("BDAT"));
     assert!(one(&|received| received.entry.internal = false).contains("must be internal"));
     let secret = found(&user, |received| {
-        let end = received.content.len() - crate::lab::fields::Section::of(&received.content).rest().len();
-        received.content.splice(end..end, *b"X-Gate: contoso-gate\r\n");
+        let end = received.content.len()
+            - crate::lab::fields::Section::of(&received.content)
+                .rest()
+                .len();
+        received
+            .content
+            .splice(end..end, *b"X-Gate: contoso-gate\r\n");
     });
     assert!(secret.join("; ").contains("bytes differ"));
 }
@@ -98,10 +155,14 @@ fn every_departure_is_a_fault() {
 #[test]
 fn stamps_and_completions_are_demanded_and_forbidden() {
     let without = |received: &mut Received, name: &str| {
-        received.content = Section::of(&received.content).rewrite(|field, bytes| (!field.is(name)).then(|| bytes.to_vec()));
+        received.content = Section::of(&received.content)
+            .rewrite(|field, bytes| (!field.is(name)).then(|| bytes.to_vec()));
     };
     let printer = act("printer to a colleague");
-    let faults = found(&printer, |received| without(received, "X-MS-Exchange-CrossPremises-AuthAs")).join("; ");
+    let faults = found(&printer, |received| {
+        without(received, "X-MS-Exchange-CrossPremises-AuthAs")
+    })
+    .join("; ");
     assert!(faults.contains("AuthAs must be added"), "{faults}");
     let faults = found(&printer, |received| received.parameters.clear()).join("; ");
     assert!(faults.contains("XOORG=contoso.com"), "{faults}");
@@ -109,15 +170,21 @@ fn stamps_and_completions_are_demanded_and_forbidden() {
     let faults = found(&device, |received| without(received, "Message-ID")).join("; ");
     assert!(faults.contains("Message-ID must be added"), "{faults}");
     let faults = found(&act("forged application"), |received| {
-        received.content.splice(0..0, *b"X-MS-Exchange-CrossPremises-AuthAs: Internal\r\n");
+        received
+            .content
+            .splice(0..0, *b"X-MS-Exchange-CrossPremises-AuthAs: Internal\r\n");
     });
-    assert!(faults.join("; ").contains("CrossPremises-AuthAs was added"), "{faults:?}");
+    assert!(
+        faults.join("; ").contains("CrossPremises-AuthAs was added"),
+        "{faults:?}"
+    );
     let mut hidden = printer.clone();
     if let Player::Application { actor, .. } = &mut hidden.player {
         actor.source = Some("127.0.50.7".parse().unwrap());
     }
     let faults = found(&hidden, |received| {
-        let text = String::from_utf8_lossy(&received.content).replacen("somewhere", "[127.0.50.7]", 1);
+        let text =
+            String::from_utf8_lossy(&received.content).replacen("somewhere", "[127.0.50.7]", 1);
         received.content = text.into_bytes();
     });
     assert!(faults.join("; ").contains("not its address"), "{faults:?}");
