@@ -73,13 +73,12 @@ pub fn leave(
     network_id: &str,
 ) -> Option<Exit> {
     let section = Section::of(content);
-    if let Some((name, value)) = &organization.loop_header {
-        if section
+    if let Some((name, value)) = &organization.loop_header
+        && section
             .named(name)
             .any(|field| value.matches(section.value(field).as_bytes()))
-        {
-            return None;
-        }
+    {
+        return None;
     }
     let flag = organization.outbound_cloud_services_mail_enabled;
     let auth_as = section

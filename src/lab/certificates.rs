@@ -9,7 +9,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::RootCertStore;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
 
 /// The name that Exchange Online shows in both directions (subject CN, and SAN).
 pub const EXCHANGE_NAME: &str = "mail.protection.outlook.com";
@@ -186,6 +186,27 @@ impl Authority {
         roots
             .add(self.root.der().clone())
             .map_err(|error| LabError::Certificate(error.to_string()))?;
+        Ok(roots)
+    }
+
+    /// The same set with further anchors, and with the end of each of these chains: a rehearsal trusts the
+    /// administrator's own authority. A chain of one certificate that did not sign itself proves nothing even so: its
+    /// intermediate is missing, and Exchange never fetches one.
+    ///
+    /// # Errors
+    /// rustls does not like the root.
+    pub fn roots_and(
+        &self,
+        anchors: &[TrustAnchor<'static>],
+        chains: &[&[CertificateDer<'static>]],
+    ) -> Result<RootCertStore, LabError> {
+        let mut roots = self.roots()?;
+        roots.extend(anchors.iter().cloned());
+        let ends = chains.iter().filter_map(|chain| chain.last()).cloned();
+        let (_, unreadable) = roots.add_parsable_certificates(ends);
+        if unreadable > 0 {
+            tracing::debug!(unreadable, "ends of chains that are no certificates");
+        }
         Ok(roots)
     }
 }

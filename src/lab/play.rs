@@ -37,7 +37,9 @@ impl Told {
     /// Everything went as it must.
     #[must_use]
     pub fn well(&self) -> bool {
-        self.acts.iter().all(|act| act.faults.is_empty())
+        self.acts
+            .iter()
+            .all(|act| act.faults.is_empty() && act.afterwards.is_empty())
     }
 }
 
@@ -52,6 +54,8 @@ pub struct ActTold {
     pub exchange: Option<Seen>,
     /// What went otherwise than it must.
     pub faults: Vec<String>,
+    /// What came to light only after the row was told.
+    pub afterwards: Vec<String>,
     /// What was said, for a failing row.
     pub dialogue: Vec<String>,
 }
@@ -108,6 +112,23 @@ pub async fn play(scene: &Scene, rows: &[Row], mut tell: impl FnMut(&Told)) -> V
     story
 }
 
+/// What came to light after the rows were told, a line each.
+#[must_use]
+pub fn afterwards(story: &[Told]) -> Vec<String> {
+    let late = story
+        .iter()
+        .flat_map(|told| told.acts.iter().map(move |act| (told, act)));
+    late.flat_map(|(told, act)| {
+        act.afterwards.iter().map(move |fault| {
+            format!(
+                "FAILED {:2} {}: {}: {fault}",
+                told.number, told.name, act.token
+            )
+        })
+    })
+    .collect()
+}
+
 /// What was refused and arrived all the same, what arrived twice.
 fn look_back(scene: &Scene, rows: &[Row], story: &mut [Told]) {
     for message in scene.exchange.waiting() {
@@ -120,7 +141,7 @@ fn look_back(scene: &Scene, rows: &[Row], story: &mut [Told]) {
                             "arrived at Exchange, though it was refused"
                         }
                     };
-                    act_told.faults.push(fault.to_owned());
+                    act_told.afterwards.push(fault.to_owned());
                     act_told.exchange.get_or_insert_with(|| seen(&message));
                 }
             }

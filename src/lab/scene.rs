@@ -1,6 +1,6 @@
 //! Who plays, and where are the doors? What the samples need to know of the smart host that they are played through.
 
-use super::certificates::{Authority, Issued, Leaf};
+use super::certificates::{Authority, EXCHANGE_NAME, Issued, Leaf};
 use super::{
     ApplicationClient, Dialect, ExchangeIn, ExchangeOut, LabError, Organization, Security,
 };
@@ -100,9 +100,17 @@ impl Wardrobe {
     /// # Errors
     /// No certificate could be made.
     pub fn new(authority: &Authority) -> Result<Self, LabError> {
+        Self::for_name(authority, EXCHANGE_NAME)
+    }
+
+    /// The same in a cloud where Exchange shows another name.
+    ///
+    /// # Errors
+    /// No certificate could be made.
+    pub fn for_name(authority: &Authority, name: &str) -> Result<Self, LabError> {
         Ok(Self {
-            exchange: authority.issue(&Leaf::exchange())?,
-            impostor: Authority::new("Gatepost Lab")?.issue(&Leaf::exchange())?,
+            exchange: authority.issue(&Leaf::named(name))?,
+            impostor: Authority::new("Gatepost Lab")?.issue(&Leaf::named(name))?,
         })
     }
 

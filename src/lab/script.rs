@@ -118,7 +118,7 @@ impl Script {
                         .any(|address| address.eq_ignore_ascii_case(wanted))
                 })
         };
-        for step in self.0.iter_mut().filter(|step| applies(&step)) {
+        for step in self.0.iter_mut().filter(|step| applies(step)) {
             if step.skip > 0 {
                 step.skip -= 1;
                 continue;

@@ -191,6 +191,7 @@ mod tests {
                 }),
                 faults: faults.iter().map(|fault| (*fault).to_owned()).collect(),
                 dialogue: vec!["C: EHLO x".to_owned()],
+                ..ActTold::default()
             }],
         }
     }

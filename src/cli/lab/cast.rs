@@ -1,0 +1,263 @@
+//! Who plays, by the settings: tenants become organisations of the simulated Exchange, accounts become actors.
+
+use super::Stopped;
+use super::folder::random_word;
+use crate::config::Settings;
+use crate::credentials::Account;
+use crate::deliver::InboundConnector;
+use crate::lab::scene::{Actor, Cast, Door};
+use crate::lab::{Inbound, Organization, Security};
+use crate::mail::{Domain, Mailbox, MailboxPattern, Secret};
+use crate::receive::{BareNewlines, ListenerSettings, Service, TlsMode};
+use crate::trust::certificate::Identity;
+use crate::trust::{HalfProven, Tenant};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Passwords made up for a run of the lab, with their hashes.
+#[derive(Default)]
+pub(super) struct Passwords(HashMap<String, (Secret, String)>);
+
+impl Passwords {
+    /// Makes a password for this application.
+    pub(super) fn make(&mut self, application: &str) -> io::Result<()> {
+        let password = random_word()?;
+        let hash = password_auth::generate_hash(&password);
+        self.0
+            .insert(application.to_owned(), (Secret::new(password), hash));
+        Ok(())
+    }
+
+    /// The PHC string; empty where none was made.
+    pub(super) fn hash(&self, application: &str) -> &str {
+        self.0
+            .get(application)
+            .map_or("", |(_, hash)| hash.as_str())
+    }
+
+    fn password(&self, application: &str) -> Option<Secret> {
+        self.0
+            .get(application)
+            .map(|(password, _)| password.clone())
+    }
+}
+
+/// The name of the connector listener.
+pub(super) fn connector_name(settings: &Settings) -> Result<&str, Stopped> {
+    let connector = settings
+        .listeners
+        .iter()
+        .find(|listener| listener.service == Service::Connector);
+    connector.map(|listener| &*listener.name).ok_or_else(|| {
+        Stopped::Unusable("there is no listener with service = \"connector\"".to_owned())
+    })
+}
+
+/// Points every inbound connector at the simulated Exchange.
+pub(super) fn deliver_to(settings: &mut Settings, exchange: SocketAddr) {
+    for connector in &mut settings.inbound_connectors {
+        *connector = Arc::new(InboundConnector {
+            host: exchange.ip().to_string().into(),
+            port: exchange.port(),
+            ..InboundConnector::clone(connector)
+        });
+    }
+}
+
+/// Everybody that the samples need.
+pub(super) fn of(settings: &Settings, passwords: &Passwords) -> Result<Cast, Stopped> {
+    let organizations: Vec<Organization> = settings
+        .tenants
+        .iter()
+        .map(|tenant| {
+            organization(
+                tenant,
+                settings
+                    .inbound_connectors
+                    .iter()
+                    .find(|one| one.tenant == tenant.name),
+            )
+        })
+        .collect();
+    if organizations.is_empty() {
+        return Err(Stopped::Unusable(
+            "there is no [[tenant]] to play".to_owned(),
+        ));
+    }
+    let actors = settings
+        .accounts
+        .iter()
+        .filter_map(|account| actor(settings, passwords, account))
+        .collect();
+    Ok(Cast {
+        hostname: settings.hostname.to_string(),
+        organizations,
+        actors,
+        half_proven_refuses: settings.exchange_online.half_proven == HalfProven::Refuse,
+    })
+}
+
+fn organization(tenant: &Tenant, connector: Option<&Arc<InboundConnector>>) -> Organization {
+    let flag = connector.is_some_and(|connector| connector.cloud_services_mail_enabled);
+    Organization {
+        name: tenant.name.to_string(),
+        id: tenant.id,
+        accepted_domains: tenant.accepted_domains.clone(),
+        inbound: connector.map(|connector| Inbound {
+            tls_sender_certificate_name: sender_certificate_name(tenant, &connector.identity),
+            cloud_services_mail_enabled: flag,
+            enabled: true,
+        }),
+        outbound_cloud_services_mail_enabled: flag,
+        secret_header: tenant
+            .secret_header
+            .as_ref()
+            .and_then(|header| Some((header.name.to_string(), header.values.first()?.clone()))),
+        loop_header: tenant
+            .loop_header
+            .as_ref()
+            .map(|header| (header.name.to_string(), header.value.clone())),
+        reject_direct_send: false,
+    }
+}
+
+/// What an administrator would write as `TlsSenderCertificateName`: the name that is an accepted domain; for a name
+/// below one, the remedy `*.domain`; else the first.
+fn sender_certificate_name(tenant: &Tenant, identity: &Identity) -> String {
+    let domains: Vec<(&String, Domain)> = identity
+        .names
+        .iter()
+        .filter_map(|name| Some((name, name.trim_start_matches("*.").parse().ok()?)))
+        .collect();
+    if let Some((name, _)) = domains
+        .iter()
+        .find(|(_, domain)| tenant.accepted_domains.contains(domain))
+    {
+        return (*name).clone();
+    }
+    let below = domains.iter().find_map(|(_, domain)| {
+        let parents = tenant
+            .accepted_domains
+            .iter()
+            .map(|pattern| pattern.domain());
+        parents
+            .into_iter()
+            .find(|parent| domain.is_at_or_below(parent))
+    });
+    match below {
+        Some(parent) => format!("*.{parent}"),
+        None => identity.names.first().cloned().unwrap_or_default(),
+    }
+}
+
+fn actor(settings: &Settings, passwords: &Passwords, account: &Account) -> Option<Actor> {
+    let application = &account.application;
+    let tenant = settings
+        .tenants
+        .iter()
+        .position(|tenant| tenant.name == application.tenant.name)?;
+    let login = match &account.username {
+        Some(name) => Some((name.clone(), passwords.password(&application.name)?)),
+        None => None,
+    };
+    let accepted = &application.tenant.accepted_domains;
+    let addresses = || application.senders.iter().filter_map(example);
+    let sender = addresses()
+        .find(|address| accepted.contains(address.domain()))
+        .or_else(|| addresses().next())?;
+    let domain = sender.domain();
+    let strangers = [
+        format!("ceo@{domain}"),
+        format!("ceo@not-ours.{domain}"),
+        "ceo@attacker.example".to_owned(),
+    ];
+    let not_its_own = strangers.into_iter().find(|address| {
+        address
+            .parse()
+            .is_ok_and(|mailbox| !application.may_write_as(&mailbox))
+    })?;
+    Some(Actor {
+        name: application.name.to_string(),
+        tenant,
+        sender: sender.to_string(),
+        not_its_own,
+        internal: application.internal && accepted.contains(domain),
+        source: source(account),
+        door: door(settings, login.is_some())?,
+        login,
+    })
+}
+
+/// An address that the pattern allows.
+fn example(pattern: &MailboxPattern) -> Option<Mailbox> {
+    match pattern {
+        MailboxPattern::NullSender => None,
+        MailboxPattern::Mailbox(mailbox) => Some(mailbox.clone()),
+        MailboxPattern::Domain(pattern) => format!("scanner@{}", pattern.domain()).parse().ok(),
+    }
+}
+
+/// An address of the account's first block that is not the block's own name.
+fn source(account: &Account) -> Option<IpAddr> {
+    account.networks.first()?.hosts().next()
+}
+
+/// The listener that such an application would use: with a login one with TLS, without one for devices where there is one.
+fn door(settings: &Settings, login: bool) -> Option<Door> {
+    let submission = || {
+        settings
+            .listeners
+            .iter()
+            .filter(|listener| listener.service == Service::Submission)
+    };
+    let wanted = |listener: &&ListenerSettings| {
+        if login {
+            matches!(listener.tls, TlsMode::StartTls | TlsMode::Implicit)
+        } else {
+            matches!(listener.tls, TlsMode::Optional | TlsMode::None)
+        }
+    };
+    let second = |listener: &&ListenerSettings| match listener.tls {
+        TlsMode::Optional | TlsMode::StartTls | TlsMode::Implicit => true,
+        TlsMode::None => listener.auth_without_tls,
+    };
+    let listener = submission()
+        .find(wanted)
+        .or_else(|| submission().find(second))?;
+    let security = match listener.tls {
+        TlsMode::Implicit => Security::Implicit,
+        TlsMode::StartTls => Security::StartTls,
+        TlsMode::Optional if login => Security::StartTls,
+        TlsMode::Optional | TlsMode::None => Security::Clear,
+    };
+    Some(Door {
+        name: listener.name.to_string(),
+        address: listener.address,
+        security,
+        repairs: listener.bare_newlines == BareNewlines::Repair,
+        server_name: server_name(settings, listener).0,
+    })
+}
+
+/// The name by which a listener's certificate is checked, and whether it is the host name.
+pub(super) fn server_name(settings: &Settings, listener: &ListenerSettings) -> (String, bool) {
+    let hostname = settings.hostname.as_str();
+    let names = listener
+        .identity
+        .as_ref()
+        .map(|identity| identity.names.as_slice())
+        .unwrap_or_default();
+    let covers = |name: &String| match name.strip_prefix("*.") {
+        Some(parent) => hostname
+            .split_once('.')
+            .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
+        None => name.eq_ignore_ascii_case(hostname),
+    };
+    if names.is_empty() || names.iter().any(covers) {
+        return (hostname.to_owned(), true);
+    }
+    let first = names.first().map_or(hostname, String::as_str);
+    (first.replacen("*.", "smarthost.", 1), false)
+}

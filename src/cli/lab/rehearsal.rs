@@ -1,0 +1,178 @@
+//! How would an administrator's own configuration fare? The same samples in the names of its tenants.
+//!
+//! Kept: tenants, gates, headers, routes, applications, laws, and the certificates, whose chains the simulated Exchange
+//! trusts as the real one trusts a public authority. Replaced, so that nothing outside is touched: addresses and ports,
+//! Microsoft's networks and roots, the host of every inbound connector, relays, name servers, the data directory,
+//! passwords and the applications' networks, rates. `gate = "report"` enforces here, for that is what it must be ready for.
+
+use super::cast::{self, Passwords};
+use super::folder::Folder;
+use super::{ExchangeRoots, Prepared, Stopped, exchange_leaf};
+use crate::config::{self, AdminSettings, Settings};
+use crate::credentials::Account;
+use crate::deliver::Relay;
+use crate::lab::certificates::{Authority, EXCHANGE_NAME};
+use crate::lab::{ExchangeOptions, NETWORK};
+use crate::mail::Secret;
+use crate::receive::Service;
+use crate::trust::certificate::Roots;
+use crate::trust::network::Networks;
+use crate::trust::{Gate, Tenant, Tenants};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A port where nobody answers.
+const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
+
+/// Prepares a rehearsal of this configuration.
+pub(super) fn prepare(path: &Path, folder: &Folder) -> Result<Prepared, Stopped> {
+    let loaded = config::load(path).map_err(|error| Stopped::Unusable(error.to_string()))?;
+    let mut remarks: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
+    let Some(mut settings) = loaded.settings else {
+        return Err(Stopped::Unusable(format!(
+            "the configuration is refused:\n{}",
+            remarks.join("\n")
+        )));
+    };
+    let authority = Authority::new("Gatepost Lab")?;
+    let passwords =
+        disarm(&mut settings, folder).map_err(|error| Stopped::Broken(error.to_string()))?;
+    remarks.extend(enforce(&mut settings));
+
+    let public = settings.server_trust.roots.anchors.clone();
+    let client_name = settings.exchange_online.client_certificate_names.first();
+    let client_name = client_name.map_or_else(|| EXCHANGE_NAME.to_owned(), ToString::to_string);
+    let lab_roots = Arc::new(Roots {
+        anchors: authority.roots()?.roots,
+    });
+    settings.exchange_online.client_certificate_roots = Arc::clone(&lab_roots);
+    settings.server_trust.roots = lab_roots;
+
+    let connector = settings
+        .listeners
+        .iter()
+        .find(|listener| listener.service == Service::Connector);
+    let (server_name, is_hostname) = match connector {
+        Some(listener) => cast::server_name(&settings, listener),
+        None => {
+            return Err(Stopped::Unusable(
+                "there is no listener with service = \"connector\"".to_owned(),
+            ));
+        }
+    };
+    if !is_hostname {
+        remarks.push(format!(
+            "note: the connector listener's certificate does not name {}; an outbound connector with that TlsDomain would queue. It is checked as {server_name} here.",
+            settings.hostname
+        ));
+    }
+    let cast = cast::of(&settings, &passwords)?;
+    let silent = settings.accounts.len() - cast.actors.len();
+    if silent > 0 {
+        remarks.push(format!(
+            "note: {silent} applications cannot be played: no listener or no sender fits them"
+        ));
+    }
+    let chains: Vec<_> = settings
+        .inbound_connectors
+        .iter()
+        .map(|connector| connector.identity.chain.as_slice())
+        .collect();
+    let mut exchange = ExchangeOptions::new(&authority, cast.organizations.clone())?;
+    exchange.roots = authority.roots_and(&public, &chains)?;
+    let server_certificate_name = settings
+        .server_trust
+        .names
+        .first()
+        .map_or(EXCHANGE_NAME, String::as_str);
+    let exchange = exchange.identity(authority.issue(&exchange_leaf(
+        &server_certificate_name.replacen("*.", "lab.", 1),
+    ))?);
+    let listeners = settings
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.identity.as_ref());
+    let roots_of_host = ExchangeRoots(
+        listeners.map(|identity| identity.chain.clone()).collect(),
+        public,
+    );
+    remarks.insert(0, format!("Rehearsal of {}: its tenants, gates, routes and certificates; loopback instead of the world.", path.display()));
+    remarks.push(String::new());
+    Ok(Prepared {
+        authority,
+        cast,
+        settings,
+        exchange,
+        server_name,
+        roots_of_host,
+        client_name,
+        remarks,
+        paste: false,
+    })
+}
+
+/// Takes everything out that would touch the world or that only its owner knows.
+fn disarm(settings: &mut Settings, folder: &Folder) -> std::io::Result<Passwords> {
+    settings.data_directory = folder.path("data");
+    settings.admin = AdminSettings {
+        address: free_port(),
+        hosts: Vec::new(),
+        token: None,
+    };
+    for listener in &mut settings.listeners {
+        listener.address = free_port();
+        listener.proxy_protocol_from.clear();
+    }
+    settings.exchange_online.networks = Networks::new(NETWORK.parse().into_iter().collect());
+    settings.dns_servers = Some(vec![NOBODY]);
+    settings.mx_source_addresses.clear();
+    for relay in &mut settings.relays {
+        *relay = Arc::new(Relay {
+            host: NOBODY.ip().to_string().into(),
+            port: NOBODY.port(),
+            credentials: None,
+            ..Relay::clone(relay)
+        });
+    }
+    let mut passwords = Passwords::default();
+    for (index, account) in settings.accounts.iter_mut().enumerate() {
+        let name = account.application.name.to_string();
+        let mut mine = Account::clone(account);
+        if mine.username.is_some() {
+            passwords.make(&name)?;
+            mine.password_hash = Some(Secret::new(passwords.hash(&name)));
+        }
+        if !mine.networks.is_empty() {
+            let block = format!("127.0.{}.0/28", 100 + index % 150);
+            mine.networks = block.parse().into_iter().collect();
+        }
+        mine.rate = None;
+        *account = Arc::new(mine);
+    }
+    Ok(passwords)
+}
+
+/// Every gate enforces; what that changes is said.
+fn enforce(settings: &mut Settings) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let tenants = settings.tenants.iter().map(|tenant| match tenant.gate {
+        Gate::Enforce => Arc::clone(tenant),
+        Gate::Report { .. } => {
+            remarks.push(format!(
+                "note: tenant {} has gate = \"report\"; here the gate enforces",
+                tenant.name
+            ));
+            Arc::new(Tenant {
+                gate: Gate::Enforce,
+                ..Tenant::clone(tenant)
+            })
+        }
+    });
+    settings.tenants = Tenants::new(tenants.collect());
+    remarks
+}
+
+fn free_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
