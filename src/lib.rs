@@ -21,12 +21,12 @@
 pub mod mail;
 pub mod smtp;
 // judgement: pure functions and state machines; bytes and `now` in, decisions out
-pub mod header;
-pub mod trust;
-pub mod route;
-pub mod session;
-pub mod schedule;
 pub mod dialogue;
+pub mod header;
+pub mod route;
+pub mod schedule;
+pub mod session;
+pub mod trust;
 // memory: what survives a restart
 pub mod credentials;
 pub mod index;

@@ -3,13 +3,16 @@
 //! Label sets are bounded: names from the configuration and fixed words, never an address or a free domain.
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Handles of all families; each is a cheap reference to the same value.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "each field is described by its help text below, which users read at /metrics")]
+#[expect(
+    missing_docs,
+    reason = "each field is described by its help text below, which users read at /metrics"
+)]
 pub struct Metrics {
     registry: Registry,
     pub connections: IntCounterVec,
@@ -46,8 +49,12 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("gatepost".to_owned()), None)?;
         let families = Families(&registry);
-        let fast = vec![0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
-        let slow = vec![0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0];
+        let fast = vec![
+            0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0,
+        ];
+        let slow = vec![
+            0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0,
+        ];
         let metrics = Self {
             connections: families.counters("connections_total", "Connections accepted or turned away", &["listener", "result"])?,
             connections_open: families.gauges("connections_open", "Connections open now", &["listener"])?,
@@ -75,7 +82,10 @@ impl Metrics {
             build_info: families.gauges("build_info", "1, labelled with the version", &["version"])?,
             registry: registry.clone(),
         };
-        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics
+            .build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         Ok(metrics)
     }
 
@@ -93,25 +103,52 @@ impl Metrics {
 struct Families<'a>(&'a Registry);
 
 impl Families<'_> {
-    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, family: C) -> Result<C, prometheus::Error> {
+    fn register<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        family: C,
+    ) -> Result<C, prometheus::Error> {
         self.0.register(Box::new(family.clone()))?;
         Ok(family)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
         self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+    fn float_gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
         self.register(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn histograms(&self, name: &str, help: &str, buckets: Vec<f64>, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
-        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?)
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: Vec<f64>,
+        labels: &[&str],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        self.register(HistogramVec::new(
+            HistogramOpts::new(name, help).buckets(buckets),
+            labels,
+        )?)
     }
 }
 
@@ -122,9 +159,17 @@ mod tests {
     #[test]
     fn every_family_has_a_name_of_its_own() {
         let metrics = Metrics::new().unwrap();
-        metrics.connections.with_label_values(&["exchange", "accepted"]).inc();
+        metrics
+            .connections
+            .with_label_values(&["exchange", "accepted"])
+            .inc();
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
-        assert!(text.contains("gatepost_connections_total{listener=\"exchange\",result=\"accepted\"} 1"), "{text}");
+        assert!(
+            text.contains(
+                "gatepost_connections_total{listener=\"exchange\",result=\"accepted\"} 1"
+            ),
+            "{text}"
+        );
         assert!(text.contains("gatepost_build_info{"));
     }
 }

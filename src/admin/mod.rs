@@ -1,1 +1,297 @@
-//! (in progress)
+//! Looking in: `/metrics`, `/healthz`, `/readyz` for everyone; the JSON API below `/api/` for who has the token.
+//!
+//! The Host header of every API call must be the listener's address, `localhost` or one of `admin.hosts`: a web page in an
+//! administrator's browser must not reach the API under a name of its own (DNS rebinding).
+
+mod client;
+
+pub use client::{Client, ClientError};
+
+use crate::mail::{QueueId, Secret};
+use crate::message_trace::{Query, TraceEvent, Tracer};
+use crate::metrics::Metrics;
+use crate::spool::{QueueAction, Spool};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query as UrlQuery, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// What the API works with.
+pub struct Admin {
+    /// Names besides the address and localhost.
+    pub hosts: Vec<String>,
+    /// The token.
+    pub token: Secret,
+    /// The queue.
+    pub spool: Spool,
+    /// The story of messages.
+    pub tracer: Tracer,
+    /// What is scraped.
+    pub metrics: Metrics,
+    /// Brings gauges up to date before a scrape.
+    pub refresh: Box<dyn Fn() + Send + Sync>,
+    /// Why the server is not ready, if it is not.
+    pub unready: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Milliseconds since 1970.
+    pub now: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin")
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The admin server, bound.
+#[derive(Debug)]
+pub struct Bound {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// It cannot be bound.
+    pub async fn bind(address: SocketAddr) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("admin: {address}: {error}");
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, address })
+    }
+
+    /// The bound address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the server shuts down.
+    pub async fn serve(self, admin: Arc<Admin>, mut shutdown: watch::Receiver<bool>) {
+        let router = router(admin, self.address);
+        let end = async move {
+            let closed = shutdown.wait_for(|down| *down).await.is_err();
+            if closed {
+                std::future::pending::<()>().await;
+            }
+        };
+        if let Err(error) = axum::serve(self.socket, router)
+            .with_graceful_shutdown(end)
+            .await
+        {
+            tracing::error!(%error, "admin API ended");
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Guard {
+    admin: Arc<Admin>,
+    address: SocketAddr,
+}
+
+fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
+    let guard = Guard {
+        admin: Arc::clone(&admin),
+        address,
+    };
+    let api = Router::new()
+        .route("/queue", get(queue_list))
+        .route("/queue/{id}", get(queue_show))
+        .route("/queue/{action}", post(queue_act))
+        .route("/trace", get(trace))
+        .layer(middleware::from_fn_with_state(guard, admit))
+        .with_state(Arc::clone(&admin));
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(admin)
+        .nest("/api", api)
+}
+
+/// Host, then token.
+async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    if !guard.host_is_ours(request.headers()) {
+        return problem(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this Host is not one of the API's names (admin.hosts)",
+        );
+    }
+    let token = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+        .is_some_and(|token| guard.admin.token.matches(token));
+    if !token {
+        let mut refusal = problem(StatusCode::UNAUTHORIZED, "a bearer token is needed");
+        refusal.headers_mut().insert(
+            header::WWW_AUTHENTICATE,
+            header::HeaderValue::from_static("Bearer"),
+        );
+        return refusal;
+    }
+    next.run(request).await
+}
+
+impl Guard {
+    fn host_is_ours(&self, headers: &HeaderMap) -> bool {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return false;
+        };
+        let Ok(host) = host.to_str() else {
+            return false;
+        };
+        if host.parse() == Ok(self.address) {
+            return true;
+        }
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        bare.parse() == Ok(self.address.ip())
+            || name.eq_ignore_ascii_case("localhost")
+            || self
+                .admin
+                .hosts
+                .iter()
+                .any(|own| own.eq_ignore_ascii_case(name) || own.eq_ignore_ascii_case(host))
+    }
+}
+
+fn problem(status: StatusCode, text: &str) -> Response {
+    (status, axum::Json(serde_json::json!({ "error": text }))).into_response()
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    (admin.refresh)();
+    match admin.metrics.text() {
+        Ok(text) => (
+            [(
+                header::CONTENT_TYPE,
+                "text/plain; version=0.0.4; charset=utf-8",
+            )],
+            text,
+        )
+            .into_response(),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    match (admin.unready)() {
+        None => (StatusCode::OK, "ready\n").into_response(),
+        Some(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Body::from(format!("{why}\n")),
+        )
+            .into_response(),
+    }
+}
+
+/// Most rows of one answer.
+const MAX_ROWS: usize = 10_000;
+
+async fn queue_list(State(admin): State<Arc<Admin>>) -> Response {
+    axum::Json(admin.spool.scan(MAX_ROWS)).into_response()
+}
+
+async fn queue_show(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Response {
+    let found: Vec<_> = admin
+        .spool
+        .scan(usize::MAX)
+        .into_iter()
+        .filter(|row| row.id.eq_ignore_ascii_case(&id))
+        .collect();
+    if found.is_empty() {
+        return problem(StatusCode::NOT_FOUND, "no such message is queued");
+    }
+    axum::Json(found).into_response()
+}
+
+/// What an operator wants done, and to which messages: one id, or all of a tenant.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActRequest {
+    /// Queue id.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Tenant name.
+    #[serde(default)]
+    pub tenant: Option<String>,
+}
+
+/// How many messages did it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ActAnswer {
+    /// Messages.
+    pub messages: usize,
+}
+
+async fn queue_act(
+    State(admin): State<Arc<Admin>>,
+    Path(action): Path<String>,
+    axum::Json(request): axum::Json<ActRequest>,
+) -> Response {
+    let action = match action.as_str() {
+        "retry" => QueueAction::Retry,
+        "hold" => QueueAction::Hold,
+        "release" => QueueAction::Release,
+        "delete" => QueueAction::Delete,
+        _ => return problem(StatusCode::NOT_FOUND, "no such action"),
+    };
+    let id = match request.id.as_deref().map(str::parse::<QueueId>) {
+        Some(Err(_)) => return problem(StatusCode::BAD_REQUEST, "not a queue id"),
+        Some(Ok(id)) => Some(id),
+        None => None,
+    };
+    if id.is_none() && request.tenant.is_none() {
+        return problem(StatusCode::BAD_REQUEST, "an id or a tenant is needed");
+    }
+    let messages = admin
+        .spool
+        .act(id, request.tenant.as_deref(), action, (admin.now)());
+    axum::Json(ActAnswer { messages }).into_response()
+}
+
+/// What `gatepost trace` asks.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TraceRequest {
+    /// Queue id, Message-ID, network message id or address.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// Milliseconds since 1970.
+    #[serde(default)]
+    pub since: Option<u64>,
+    /// Milliseconds since 1970.
+    #[serde(default)]
+    pub until: Option<u64>,
+}
+
+async fn trace(
+    State(admin): State<Arc<Admin>>,
+    UrlQuery(request): UrlQuery<TraceRequest>,
+) -> Response {
+    let query = Query {
+        text: request.text,
+        since: request.since,
+        until: request.until,
+    };
+    match admin.tracer.find(query).await {
+        Ok(events) => axum::Json::<Vec<TraceEvent>>(events).into_response(),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}

@@ -211,7 +211,10 @@ impl FromStr for MailboxPattern {
             return Ok(Self::NullSender);
         }
         match text.strip_prefix("*@") {
-            Some(domain) => domain.parse().map(Self::Domain).map_err(AddressError::Domain),
+            Some(domain) => domain
+                .parse()
+                .map(Self::Domain)
+                .map_err(AddressError::Domain),
             None if text.contains('@') => text.parse().map(Self::Mailbox),
             None => text.parse().map(Self::Domain).map_err(AddressError::Domain),
         }

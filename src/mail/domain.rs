@@ -49,7 +49,8 @@ impl FromStr for Domain {
         if ascii.len() > 255 || ascii.split('.').any(|label| label.len() > 63) {
             return Err(DomainError::TooLong);
         }
-        let host_octet = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_';
+        let host_octet =
+            |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_';
         let good_label = |label: &str| {
             label.bytes().all(host_octet) && !label.starts_with('-') && !label.ends_with('-')
         };
@@ -204,7 +205,10 @@ mod tests {
         assert_eq!("a b.example".parse::<Domain>(), Err(DomainError::Invalid));
         assert_eq!("-a.example".parse::<Domain>(), Err(DomainError::Invalid));
         assert_eq!("[192.0.2.999]".parse::<Domain>(), Err(DomainError::Invalid));
-        assert_eq!(format!("{}.example", "a".repeat(64)).parse::<Domain>(), Err(DomainError::TooLong));
+        assert_eq!(
+            format!("{}.example", "a".repeat(64)).parse::<Domain>(),
+            Err(DomainError::TooLong)
+        );
         assert!("[IPv6:2001:db8::1]".parse::<Domain>().is_ok());
     }
 

@@ -28,7 +28,10 @@ impl Envelope {
     pub fn needs_smtputf8(&self, recipient: &Recipient) -> bool {
         self.smtputf8
             || recipient.mailbox.needs_smtputf8()
-            || self.reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8)
+            || self
+                .reverse_path
+                .mailbox()
+                .is_some_and(Mailbox::needs_smtputf8)
     }
 }
 

@@ -53,7 +53,10 @@ mod tests {
 
     #[test]
     fn peer_text_is_escaped_and_cut() {
-        assert_eq!(shown(b"550 \"no\"\r\n\x1b[31m"), "550 \"no\"\\r\\n\\x1b[31m");
+        assert_eq!(
+            shown(b"550 \"no\"\r\n\x1b[31m"),
+            "550 \"no\"\\r\\n\\x1b[31m"
+        );
         let long = shown(&[b'x'; 1000]);
         assert_eq!(long.len(), SHOWN_TEXT);
         assert!(long.ends_with("..."));

@@ -68,8 +68,13 @@ mod tests {
         let text = "3F1D2C9A-7b64-4e0f-9c1d-5a8e2b7f4c10";
         let id: TenantId = text.parse().unwrap();
         assert_eq!(id.to_string(), text.to_lowercase());
-        for bad in ["", "3f1d2c9a7b644e0f9c1d5a8e2b7f4c10", "{3f1d2c9a-7b64-4e0f-9c1d-5a8e2b7f4c10}",
-                    "3f1d2c9a-7b64-4e0f-9c1d-5a8e2b7f4c1g", "+f1d2c9a-7b64-4e0f-9c1d-5a8e2b7f4c10"] {
+        for bad in [
+            "",
+            "3f1d2c9a7b644e0f9c1d5a8e2b7f4c10",
+            "{3f1d2c9a-7b64-4e0f-9c1d-5a8e2b7f4c10}",
+            "3f1d2c9a-7b64-4e0f-9c1d-5a8e2b7f4c1g",
+            "+f1d2c9a-7b64-4e0f-9c1d-5a8e2b7f4c10",
+        ] {
             assert!(bad.parse::<TenantId>().is_err(), "{bad}");
         }
     }

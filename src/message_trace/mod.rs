@@ -14,3 +14,24 @@ impl Tracer {
         unimplemented!()
     }
 }
+
+/// What to look for; all that is given must fit.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Queue id, Message-ID, network message id or address.
+    pub text: Option<String>,
+    /// Milliseconds since 1970.
+    pub since: Option<u64>,
+    /// Milliseconds since 1970.
+    pub until: Option<u64>,
+}
+
+impl Tracer {
+    /// Finds events.
+    ///
+    /// # Errors
+    /// The trace cannot be read.
+    pub async fn find(&self, _query: Query) -> std::io::Result<Vec<TraceEvent>> {
+        unimplemented!()
+    }
+}

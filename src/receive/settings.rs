@@ -1,41 +1,10 @@
 //! What a listener is told by the configuration.
 
+use crate::session::{BareNewlines, Service, TlsMode};
 use crate::trust::certificate::Identity;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// `service`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Mail from Microsoft 365 over an outbound connector.
-    Connector,
-    /// Mail from applications and devices.
-    Submission,
-}
-
-/// `tls`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// STARTTLS is offered and demanded before MAIL.
-    StartTls,
-    /// TLS from the first octet (RFC 8314).
-    Implicit,
-    /// STARTTLS is offered, clear text is served too.
-    Optional,
-    /// No TLS.
-    None,
-}
-
-/// `bare_newlines`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum BareNewlines {
-    /// 554 5.6.0.
-    #[default]
-    Refuse,
-    /// A bare CR or LF becomes CRLF before the header is split (submission only).
-    Repair,
-}
 
 /// One `[[listener]]`.
 #[derive(Clone, Debug)]

@@ -82,10 +82,19 @@ pub struct Route {
 }
 
 impl Route {
-    fn matches(&self, tenant: &Tenant, from: From, stream: Option<&str>, mailbox: &Mailbox) -> bool {
+    fn matches(
+        &self,
+        tenant: &Tenant,
+        from: From,
+        stream: Option<&str>,
+        mailbox: &Mailbox,
+    ) -> bool {
         self.tenant.as_ref().is_none_or(|name| *name == tenant.name)
             && self.from.is_none_or(|side| side == from)
-            && self.stream.as_deref().is_none_or(|label| Some(label) == stream)
+            && self
+                .stream
+                .as_deref()
+                .is_none_or(|label| Some(label) == stream)
             && match &self.recipients {
                 Recipients::Accepted => tenant.accepted_domains.contains(mailbox.domain()),
                 Recipients::Any => true,
@@ -147,9 +156,11 @@ impl Routes {
     pub fn admits(&self, candidates: &Candidates, recipient: &Recipient) -> bool {
         let (from, stream) = (candidates.from(), candidates.stream());
         let mailbox = &recipient.mailbox;
-        candidates
-            .tenants()
-            .any(|tenant| self.0.iter().any(|route| route.matches(tenant, from, stream, mailbox)))
+        candidates.tenants().any(|tenant| {
+            self.0
+                .iter()
+                .any(|route| route.matches(tenant, from, stream, mailbox))
+        })
     }
 
     /// Groups the recipients by path.
@@ -171,24 +182,41 @@ impl Routes {
                 Class::Own => Some(Via::Exchange),
                 Class::Validation if !accepted => None,
                 Class::Validation => self.first(verdict, mailbox, |_| true),
-                Class::Proven { foreign_sender: true } => self.first(verdict, mailbox, Via::is_internal),
-                Class::Proven { foreign_sender: false } | Class::Application { .. } => {
-                    self.first(verdict, mailbox, |_| true)
+                Class::Proven {
+                    foreign_sender: true,
+                } => self.first(verdict, mailbox, Via::is_internal),
+                Class::Proven {
+                    foreign_sender: false,
                 }
+                | Class::Application { .. } => self.first(verdict, mailbox, |_| true),
             };
             let Some(via) = via else {
-                return Err(NoRoute { recipient: position });
+                return Err(NoRoute {
+                    recipient: position,
+                });
             };
             let stamped = via.is_internal() && accepted && verdict.stamps_internal();
-            match paths.iter_mut().find(|path| path.via == via && path.stamped == stamped) {
+            match paths
+                .iter_mut()
+                .find(|path| path.via == via && path.stamped == stamped)
+            {
                 Some(path) => path.recipients.push(position),
-                None => paths.push(Path { via, stamped, recipients: vec![position] }),
+                None => paths.push(Path {
+                    via,
+                    stamped,
+                    recipients: vec![position],
+                }),
             }
         }
         Ok(Routed { paths })
     }
 
-    fn first(&self, verdict: &Verdict, mailbox: &Mailbox, usable: impl Fn(&Via) -> bool) -> Option<Via> {
+    fn first(
+        &self,
+        verdict: &Verdict,
+        mailbox: &Mailbox,
+        usable: impl Fn(&Via) -> bool,
+    ) -> Option<Via> {
         let (tenant, from, stream) = (verdict.tenant(), verdict.from(), verdict.stream());
         self.0
             .iter()

@@ -1,1 +1,493 @@
-//! (in progress)
+//! The server side of one connection, without its socket: bytes and `now` in, decisions out.
+//!
+//! `Session::handle(now, Input)`, then `while let Some(output) = session.next_output()`. While it waits for the answer to
+//! an [`Output`] (TLS, credentials, an append, the store) it consumes no input: that is the back-pressure. One struct per
+//! phase in `state`; content in `intake`; every refusal in [`rejection`].
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod content;
+mod intake;
+pub mod rejection;
+mod settings;
+mod state;
+
+pub use rejection::Rejection;
+pub use settings::{BareNewlines, ByAddress, Conditions, Now, Policy, Service, TlsMode};
+
+use crate::mail::{QueueId, shown};
+use crate::message_trace::{Event, TlsFacts, TraceEvent};
+use crate::smtp::command::Command;
+use crate::smtp::line::{self, Head};
+use crate::smtp::reply::Reply;
+use crate::smtp::sasl::Login;
+use crate::spool::{Message, SpoolError, Stored};
+use crate::trust::certificate::{ClientCertificate, WhyAbsent};
+use crate::trust::{Application, Evidence, Peer};
+use state::State;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What happens to a session.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The client sent these.
+    Bytes(&'a [u8]),
+    /// The TLS handshake succeeded; what it agreed, and our judgement of the client certificate.
+    Secured(TlsFacts, ClientCertificate),
+    /// The answer to [`Output::CheckCredentials`].
+    Credentials(Credentials),
+    /// The answer to [`Output::Append`].
+    Appended(Result<(), SpoolError>),
+    /// The answer to [`Output::Store`].
+    Stored(Result<Stored, SpoolError>),
+    /// [`Session::deadline`] has passed.
+    Deadline,
+    /// The server shuts down: end at the next boundary.
+    Shutdown,
+}
+
+/// What became of a login.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// Right.
+    Accepted(Arc<Application>),
+    /// Wrong.
+    Rejected,
+    /// Too many are being checked.
+    Busy,
+    /// Too many failures from this address.
+    Throttled,
+}
+
+/// What a session wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send these bytes. May be held back until nothing else is to be done.
+    Send(Vec<u8>),
+    /// After what was sent before: start the TLS handshake.
+    StartTls,
+    /// Check a login.
+    CheckCredentials(Login),
+    /// Append to the draft of the message; the first one of a message opens it.
+    Append(Vec<u8>),
+    /// The message is refused: drop its draft, if there is one.
+    Abandon,
+    /// Keep the message durably; the bytes are all there. The trace event belongs to it and is recorded once it is stored.
+    Store(Box<Message>, Box<TraceEvent>),
+    /// For the trace and the metrics.
+    Trace(Box<TraceEvent>),
+    /// After what was sent before: close the connection.
+    Close,
+}
+
+/// Most recipients of one message (RFC 5321 §4.5.3.1.8 asks for 100; Exchange's own limit is 1000).
+pub const MAX_RECIPIENTS: usize = 1000;
+/// Most errors of one session.
+const MAX_ERRORS: u32 = 20;
+/// What an address outside the networks may do before STARTTLS (product.md 3).
+const STRANGER_COMMANDS: u32 = 10;
+const STRANGER_MILLIS: u64 = 30_000;
+/// RFC 5321 §4.5.3.2.7: wait for a command.
+const COMMAND_MILLIS: u64 = 5 * 60_000;
+/// RFC 5321 §4.5.3.2.5: wait for the next block of content; a block is at least [`CONTENT_BLOCK`] octets, so that a peer
+/// cannot keep a session for ever with an octet a minute.
+const CONTENT_MILLIS: u64 = 3 * 60_000;
+const CONTENT_BLOCK: u64 = 4096;
+
+/// One connection.
+pub struct Session {
+    core: Core,
+    state: State,
+    input: Vec<u8>,
+    /// The server shuts down.
+    draining: bool,
+}
+
+/// What lives as long as the connection.
+pub(crate) struct Core {
+    policy: Arc<Policy>,
+    conditions: Arc<dyn Conditions>,
+    peer_address: SocketAddr,
+    trust: Peer,
+    tls: Option<TlsFacts>,
+    greeted: Option<Greeted>,
+    application: Option<Arc<Application>>,
+    outputs: VecDeque<Output>,
+    errors: u32,
+    failed_logins: u32,
+    commands: u32,
+    opened: u64,
+    deadline: u64,
+    progress: u64,
+    closing: bool,
+}
+
+/// The client's EHLO or HELO.
+#[derive(Clone, Debug)]
+pub(crate) struct Greeted {
+    name: String,
+    extended: bool,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("peer", &self.core.peer_address)
+            .field("state", &self.state.name())
+            .finish()
+    }
+}
+
+impl Session {
+    /// A connection was accepted from `peer`; `network` says whether the address lies in Exchange Online's networks. With
+    /// implicit TLS the greeting waits for [`Input::Secured`].
+    #[must_use]
+    pub fn new(
+        policy: Arc<Policy>,
+        conditions: Arc<dyn Conditions>,
+        peer: SocketAddr,
+        network: bool,
+        now: Now,
+    ) -> Self {
+        let trust = Peer {
+            network,
+            certificate: ClientCertificate::Absent(WhyAbsent::NoTls),
+        };
+        let implicit = policy.tls == TlsMode::Implicit;
+        let mut core = Core {
+            policy,
+            conditions,
+            peer_address: peer,
+            trust,
+            tls: None,
+            greeted: None,
+            application: None,
+            outputs: VecDeque::new(),
+            errors: 0,
+            failed_logins: 0,
+            commands: 0,
+            opened: now.ticks,
+            deadline: 0,
+            progress: 0,
+            closing: false,
+        };
+        core.wait_for_command(now);
+        let state = if implicit {
+            core.outputs.push_back(Output::StartTls);
+            State::Securing
+        } else {
+            core.greet();
+            State::ready()
+        };
+        Self {
+            core,
+            state,
+            input: Vec::new(),
+            draining: false,
+        }
+    }
+
+    /// What the session wants done next, in order.
+    pub fn next_output(&mut self) -> Option<Output> {
+        self.core.outputs.pop_front()
+    }
+
+    /// When [`Input::Deadline`] is due, in ticks; while the session waits for us, not for the client, there is none.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        (!self.state.waits_for_us()).then_some(self.core.deadline)
+    }
+
+    /// Whether the policy may be exchanged: no transaction is under way.
+    #[must_use]
+    pub fn is_between_transactions(&self) -> bool {
+        matches!(self.state, State::Ready(_))
+    }
+
+    /// Whether the session has been told of the shutdown.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Takes a newer policy, between transactions.
+    pub fn renew(&mut self, policy: &Arc<Policy>) {
+        if self.is_between_transactions() && !Arc::ptr_eq(policy, &self.core.policy) {
+            self.core.policy = Arc::clone(policy);
+        }
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        if self.core.closing {
+            return;
+        }
+        match input {
+            Input::Bytes(bytes) => {
+                self.core.note_progress(bytes.len(), &self.state, now);
+                self.input.extend_from_slice(bytes);
+            }
+            Input::Secured(tls, certificate) => self.secured(tls, certificate, now),
+            Input::Credentials(credentials) => {
+                self.step(|state, core| state.credentials(core, credentials, now))
+            }
+            Input::Appended(result) => self.step(|state, core| state.appended(core, result)),
+            Input::Stored(result) => self.step(|state, core| state.stored(core, result, now)),
+            Input::Deadline => {
+                let stranger = self.core.is_stranger_outside_tls();
+                let rejection = if stranger {
+                    Rejection::StrangerLimit
+                } else {
+                    Rejection::IdleTooLong
+                };
+                self.core.refuse(rejection, now);
+            }
+            Input::Shutdown => self.draining = true,
+        }
+        self.advance(now);
+    }
+
+    fn step(&mut self, change: impl FnOnce(State, &mut Core) -> State) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        self.state = change(state, &mut self.core);
+    }
+
+    fn secured(&mut self, tls: TlsFacts, certificate: ClientCertificate, now: Now) {
+        if !matches!(self.state, State::Securing) {
+            return;
+        }
+        self.core.tls = Some(tls);
+        self.core.trust.certificate = certificate;
+        // RFC 3207 §4.2: what was learnt in clear text is forgotten.
+        self.core.greeted = None;
+        self.core.wait_for_command(now);
+        if self.core.policy.tls == TlsMode::Implicit {
+            self.core.greet();
+        }
+        self.state = State::ready();
+    }
+
+    /// Consumes input as far as the state allows.
+    fn advance(&mut self, now: Now) {
+        loop {
+            if self.core.closing {
+                self.state = State::Closed;
+                self.input.clear();
+                return;
+            }
+            if self.state.waits_for_us() {
+                return;
+            }
+            if self.draining && self.is_between_transactions() {
+                self.core.refuse(Rejection::ShuttingDown, now);
+                continue;
+            }
+            if let State::Content(_) = self.state {
+                if self.input.is_empty() && !self.state.takes_nothing() {
+                    return;
+                }
+                let input = std::mem::take(&mut self.input);
+                let mut taken = 0;
+                self.step(|state, core| state.content(core, &input, &mut taken, now));
+                self.input = input;
+                self.input.drain(..taken.min(self.input.len()));
+                continue;
+            }
+            if !self.take_line(now) {
+                return;
+            }
+        }
+    }
+
+    /// Consumes one line, if there is one.
+    fn take_line(&mut self, now: Now) -> bool {
+        match line::head(&self.input, self.state.line_limit()) {
+            Head::More => false,
+            Head::TooLong => {
+                self.core.refuse(Rejection::LineTooLong, now);
+                true
+            }
+            Head::Malformed { whole } => {
+                self.input.drain(..whole);
+                self.core.refuse(Rejection::LineMalformed, now);
+                true
+            }
+            Head::Line { text, whole } => {
+                let line: Vec<u8> = self.input.get(..text).unwrap_or_default().to_vec();
+                self.input.drain(..whole);
+                self.line(&line, now);
+                true
+            }
+        }
+    }
+
+    fn line(&mut self, line: &[u8], now: Now) {
+        self.core.wait_for_command(now);
+        if matches!(self.state, State::Authenticating(_)) {
+            self.step(|state, core| state.response(core, line, now));
+            return;
+        }
+        self.core.commands += 1;
+        if self.core.is_stranger_outside_tls() && self.core.commands > STRANGER_COMMANDS {
+            self.core.refuse(Rejection::StrangerLimit, now);
+            return;
+        }
+        match Command::parse(line) {
+            Ok(Command::StartTls) if self.core.offers_starttls() => {
+                // RFC 3207 §4.2: clear bytes behind STARTTLS are dropped: what a middleman put there must not be
+                // taken for the client's words under TLS.
+                self.input.clear();
+                self.core
+                    .reply(&Reply::new(220, (2, 0, 0), "Ready to start TLS"));
+                self.core.outputs.push_back(Output::StartTls);
+                self.state = State::Securing;
+            }
+            Ok(command) => self.step(|state, core| state.command(core, command, now)),
+            Err(fault) => self.core.refuse(fault.into(), now),
+        }
+    }
+}
+
+impl Core {
+    /// The banner (RFC 5321 §4.2).
+    fn greet(&mut self) {
+        let banner = format!("{} ESMTP Gatepost", self.policy.hostname);
+        self.reply(&Reply::plain(220, vec![banner.into()]));
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        if let Some(Output::Send(bytes)) = self.outputs.back_mut() {
+            reply.write_to(bytes);
+            return;
+        }
+        let mut bytes = Vec::with_capacity(128);
+        reply.write_to(&mut bytes);
+        self.outputs.push_back(Output::Send(bytes));
+    }
+
+    /// Refuses outside a transaction's own account: answers, traces, counts, closes where it must.
+    fn refuse(&mut self, rejection: Rejection, now: Now) {
+        let id = self.conditions.next_id(now);
+        self.refuse_as(id, rejection, Account::default(), now);
+    }
+
+    /// Refuses under an id, with what is known of the transaction.
+    fn refuse_as(&mut self, id: QueueId, rejection: Rejection, account: Account, now: Now) {
+        let reply = rejection.reply(&self.policy.hostname, id);
+        let event = Event::Refused {
+            listener: self.policy.listener.to_string(),
+            peer: self.peer_address.to_string(),
+            application: self
+                .application
+                .as_ref()
+                .map(|application| application.name.to_string()),
+            tenant: account.tenant,
+            sender: account.sender,
+            recipients: account.recipients,
+            message_id: account.message_id,
+            reply: reply.summary(),
+            reason: rejection.label().to_owned(),
+            evidence: account.evidence,
+        };
+        self.trace(id, event, now);
+        self.reply(&reply);
+        self.errors += u32::from(rejection.is_error_of_protocol());
+        if rejection.closes() {
+            self.close();
+        } else if self.errors >= MAX_ERRORS {
+            let farewell = Rejection::TooManyErrors.reply(&self.policy.hostname, id);
+            self.reply(&farewell);
+            self.close();
+        }
+    }
+
+    fn trace(&mut self, id: QueueId, event: Event, now: Now) {
+        let event = TraceEvent {
+            at: now.unix_millis,
+            id: id.to_string(),
+            event,
+        };
+        // Before the reply, so that who reads the reply finds the event.
+        let at = match self.outputs.back() {
+            Some(Output::Send(_)) => self.outputs.len() - 1,
+            _ => self.outputs.len(),
+        };
+        self.outputs.insert(at, Output::Trace(Box::new(event)));
+    }
+
+    fn close(&mut self) {
+        self.closing = true;
+        self.outputs.push_back(Output::Close);
+    }
+
+    fn is_connector(&self) -> bool {
+        self.policy.service == Service::Connector
+    }
+
+    fn is_stranger_outside_tls(&self) -> bool {
+        self.is_connector() && !self.trust.network && self.tls.is_none()
+    }
+
+    fn offers_starttls(&self) -> bool {
+        self.tls.is_none() && matches!(self.policy.tls, TlsMode::StartTls | TlsMode::Optional)
+    }
+
+    fn wait_for_command(&mut self, now: Now) {
+        self.progress = 0;
+        self.deadline = now.ticks + COMMAND_MILLIS;
+        if self.is_stranger_outside_tls() {
+            self.deadline = self.deadline.min(self.opened + STRANGER_MILLIS);
+        }
+    }
+
+    fn note_progress(&mut self, octets: usize, state: &State, now: Now) {
+        if !matches!(state, State::Content(_)) {
+            return;
+        }
+        self.progress += octets as u64;
+        if self.progress >= CONTENT_BLOCK {
+            self.progress = 0;
+            self.deadline = now.ticks + CONTENT_MILLIS;
+        }
+    }
+
+    /// The peer's EHLO name, fit for a Received field.
+    fn helo_name(&self) -> String {
+        self.greeted.as_ref().map_or_else(
+            || "unknown".to_owned(),
+            |greeted| shown(greeted.name.as_bytes()),
+        )
+    }
+
+    /// The `with` token of our Received field (RFC 3848, RFC 6531 §4.3).
+    fn protocol(&self, smtputf8: bool) -> &'static str {
+        let extended = self
+            .greeted
+            .as_ref()
+            .is_some_and(|greeted| greeted.extended);
+        let authenticated = self.application.is_some();
+        match (extended, smtputf8, self.tls.is_some(), authenticated) {
+            (false, ..) => "SMTP",
+            (true, false, false, false) => "ESMTP",
+            (true, false, true, false) => "ESMTPS",
+            (true, false, false, true) => "ESMTPA",
+            (true, false, true, true) => "ESMTPSA",
+            (true, true, false, false) => "UTF8SMTP",
+            (true, true, true, false) => "UTF8SMTPS",
+            (true, true, false, true) => "UTF8SMTPA",
+            (true, true, true, true) => "UTF8SMTPSA",
+        }
+    }
+}
+
+/// What the trace says of a refused transaction.
+#[derive(Default)]
+pub(crate) struct Account {
+    tenant: Option<String>,
+    sender: Option<String>,
+    recipients: Vec<String>,
+    message_id: Option<String>,
+    evidence: Evidence,
+}

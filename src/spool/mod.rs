@@ -284,7 +284,13 @@ impl Spool {
 
     /// Makes every message of `destination` (or only `id`) do what an operator wants; how many did.
     #[must_use]
-    pub fn act(&self, _id: Option<QueueId>, _tenant: Option<&str>, _action: QueueAction, _now_millis: u64) -> usize {
+    pub fn act(
+        &self,
+        _id: Option<QueueId>,
+        _tenant: Option<&str>,
+        _action: QueueAction,
+        _now_millis: u64,
+    ) -> usize {
         unimplemented!()
     }
 

@@ -1,0 +1,200 @@
+//! Which certificates does the lab need, and who signs them?
+//!
+//! A throw-away authority with an intermediate, as public CAs have, so that a chain sent without it is a fault that
+//! shows. Keys are ECDSA P-256: a thousand times faster to make than RSA. Validity is fixed, so no clock is read.
+
+use super::LabError;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::RootCertStore;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// The name that Exchange Online shows in both directions (subject CN, and SAN).
+pub const EXCHANGE_NAME: &str = "mail.protection.outlook.com";
+
+/// A certification authority that lives as long as the lab: a root and one intermediate.
+pub struct Authority {
+    root: CertifiedIssuer<'static, KeyPair>,
+    intermediate: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority")
+    }
+}
+
+/// What a certificate shall say.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    common_name: String,
+    alternative_names: Vec<String>,
+    usages: Vec<ExtendedKeyUsagePurpose>,
+    expired: bool,
+}
+
+impl Leaf {
+    /// A certificate with this name in CN and SAN, for servers and clients.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            common_name: name.to_owned(),
+            alternative_names: vec![name.to_owned()],
+            usages: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+            expired: false,
+        }
+    }
+
+    /// The certificate of Exchange Online.
+    #[must_use]
+    pub fn exchange() -> Self {
+        Self::named(EXCHANGE_NAME).and("*.mail.protection.outlook.com")
+    }
+
+    /// A further name or address in SAN.
+    #[must_use]
+    pub fn and(mut self, name: &str) -> Self {
+        self.alternative_names.push(name.to_owned());
+        self
+    }
+
+    /// Only serverAuth: what public CAs issue since May 2026.
+    #[must_use]
+    pub fn server_auth_only(mut self) -> Self {
+        self.usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self
+    }
+
+    /// Ran out in 2021.
+    #[must_use]
+    pub fn expired(mut self) -> Self {
+        self.expired = true;
+        self
+    }
+}
+
+/// A chain with its key.
+pub struct Issued {
+    /// Leaf first, then the intermediate.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
+    chain_pem: String,
+    key_pem: String,
+}
+
+impl Clone for Issued {
+    fn clone(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+            chain_pem: self.chain_pem.clone(),
+            key_pem: self.key_pem.clone(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issued").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+impl Issued {
+    /// The chain in PEM, leaf first.
+    #[must_use]
+    pub fn chain_pem(&self) -> &str {
+        &self.chain_pem
+    }
+
+    /// The key in PEM; it protects nothing but a lab.
+    #[must_use]
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+
+    /// The leaf alone: the commonest mistake with a certificate, for Exchange never fetches what is missing.
+    #[must_use]
+    pub fn without_intermediate(mut self) -> Self {
+        self.chain.truncate(1);
+        self
+    }
+}
+
+impl Authority {
+    /// A new root with this name, and its intermediate.
+    ///
+    /// # Errors
+    /// No key could be made.
+    pub fn new(name: &str) -> Result<Self, LabError> {
+        let root = CertifiedIssuer::self_signed(authority(&format!("{name} Root")), key()?).map_err(certificate)?;
+        let below = authority(&format!("{name} Issuing CA"));
+        let intermediate = CertifiedIssuer::signed_by(below, key()?, &root).map_err(certificate)?;
+        Ok(Self { root, intermediate })
+    }
+
+    /// Signs a certificate.
+    ///
+    /// # Errors
+    /// A name that no certificate can hold, or no key could be made.
+    pub fn issue(&self, leaf: &Leaf) -> Result<Issued, LabError> {
+        let mut params = CertificateParams::new(leaf.alternative_names.clone()).map_err(certificate)?;
+        params.distinguished_name = common_name(&leaf.common_name);
+        let (from, until) = if leaf.expired { (2020, 2021) } else { (2024, 2044) };
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages.clone_from(&leaf.usages);
+        params.use_authority_key_identifier_extension = true;
+        let key = key()?;
+        let signed = params.signed_by(&key, &self.intermediate).map_err(certificate)?;
+        Ok(Issued {
+            chain_pem: format!("{}{}", signed.pem(), self.intermediate.pem()),
+            key_pem: key.serialize_pem(),
+            chain: vec![signed.der().clone(), self.intermediate.der().clone()],
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        })
+    }
+
+    /// The root in PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.root.pem()
+    }
+
+    /// A set of trusted roots that holds this one.
+    ///
+    /// # Errors
+    /// rustls does not like the certificate.
+    pub fn roots(&self) -> Result<RootCertStore, LabError> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.der().clone()).map_err(|error| LabError::Certificate(error.to_string()))?;
+        Ok(roots)
+    }
+}
+
+fn key() -> Result<KeyPair, LabError> {
+    KeyPair::generate().map_err(certificate)
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = date_time_ymd(2024, 1, 1);
+    params.not_after = date_time_ymd(2044, 1, 1);
+    params
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::CommonName, name);
+    names
+}
+
+fn certificate(error: rcgen::Error) -> LabError {
+    LabError::Certificate(error.to_string())
+}

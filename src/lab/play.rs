@@ -1,0 +1,361 @@
+//! How is a row played, and was it as it must be?
+//!
+//! Each act sends its message, compares the answer, and looks at what the simulated Exchange received: which tenant,
+//! internal or not, which bytes. What was refused must never arrive; that is looked at again when all is over.
+
+mod arrival;
+
+use super::client::{Client, ClientError, Mail, Transaction};
+use super::samples::{Act, Expect, Player, Row, Taken};
+use super::scene::{Login, Scene, Shown};
+use super::{Dialect, Dialogue, LabError, OutboundConnection, Received};
+use crate::smtp::reply::{Enhanced, Reply};
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+/// How long a message may be on its way to Exchange.
+const ARRIVAL: Duration = Duration::from_secs(15);
+
+/// How long a row may take, whatever happens.
+const ROW: Duration = Duration::from_secs(45);
+
+/// What happened in one row.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// From 1.
+    pub number: usize,
+    /// Its name.
+    pub name: &'static str,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What happened in each act.
+    pub acts: Vec<ActTold>,
+}
+
+impl Told {
+    /// Everything went as it must.
+    #[must_use]
+    pub fn well(&self) -> bool {
+        self.acts.iter().all(|act| act.faults.is_empty())
+    }
+}
+
+/// What happened in one act.
+#[derive(Clone, Debug, Default)]
+pub struct ActTold {
+    /// Which.
+    pub token: String,
+    /// The smart host's answer, in words.
+    pub answer: String,
+    /// What Exchange made of it; absent where nothing arrived.
+    pub exchange: Option<Seen>,
+    /// What went otherwise than it must.
+    pub faults: Vec<String>,
+    /// What was said, for a failing row.
+    pub dialogue: Vec<String>,
+}
+
+/// What Exchange made of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Attributed to this tenant.
+    pub tenant: String,
+    /// Taken as internal.
+    pub internal: bool,
+    /// Because of what.
+    pub because: String,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", if self.internal { "internal" } else { "external" }, self.tenant)
+    }
+}
+
+/// Plays the rows in order, telling each as it ends, and returns all with what came to light afterwards.
+pub async fn play(scene: &Scene, rows: &[Row], mut tell: impl FnMut(&Told)) -> Vec<Told> {
+    let mut story = Vec::new();
+    let mut connections: HashMap<u64, String> = HashMap::new();
+    for (index, row) in rows.iter().enumerate() {
+        let mut told = Told { number: index + 1, name: row.name, why: row.why, acts: Vec::new() };
+        let play = play_row(scene, row, &mut connections, &mut told.acts);
+        if tokio::time::timeout(ROW, play).await.is_err() {
+            let fault = format!("not over after {} seconds", ROW.as_secs());
+            told.acts.push(ActTold { faults: vec![fault], ..ActTold::default() });
+        }
+        tell(&told);
+        story.push(told);
+    }
+    look_back(scene, rows, &mut story);
+    story
+}
+
+/// What was refused and arrived all the same, what arrived twice.
+fn look_back(scene: &Scene, rows: &[Row], story: &mut [Told]) {
+    for message in scene.exchange.waiting() {
+        for (row, told) in rows.iter().zip(story.iter_mut()) {
+            for (act, act_told) in row.acts.iter().zip(told.acts.iter_mut()) {
+                if arrival::carries(&message, &act.token) {
+                    let fault = match act.expect {
+                        Expect::Taken(_) => "arrived at Exchange more than once",
+                        Expect::Refused { .. } | Expect::Dropped => "arrived at Exchange, though it was refused",
+                    };
+                    act_told.faults.push(fault.to_owned());
+                    act_told.exchange.get_or_insert_with(|| seen(&message));
+                }
+            }
+        }
+    }
+}
+
+async fn play_row(scene: &Scene, row: &Row, connections: &mut HashMap<u64, String>, told: &mut Vec<ActTold>) {
+    let mut shared: Option<OutboundConnection> = None;
+    for act in &row.acts {
+        let mut act_told = ActTold { token: act.token.clone(), ..ActTold::default() };
+        let mut dialogue = Dialogue::default();
+        match send(scene, act, &mut shared, &mut dialogue).await {
+            Ok(answer) => {
+                act_told.answer = answer.words();
+                judge(scene, act, &answer, connections, &mut act_told).await;
+            }
+            Err(fault) => {
+                act_told.answer = fault.clone();
+                act_told.faults.push(fault);
+            }
+        }
+        if !act_told.faults.is_empty() {
+            act_told.dialogue = dialogue.lines();
+        }
+        told.push(act_told);
+    }
+    if let Some(connection) = shared {
+        connection.quit().await;
+    }
+}
+
+/// The smart host's answer.
+enum Answer {
+    Transaction(Transaction),
+    /// A refusal in the place where a greeting, TLS or MAIL was hoped for.
+    Early(Reply),
+    /// A smuggler's content, and what the server said to the QUIT behind it.
+    Smuggled { content: Reply, quit: Reply },
+    /// The first reply under TLS after a command in clear text behind STARTTLS.
+    Injected { offers: bool },
+}
+
+impl Answer {
+    fn words(&self) -> String {
+        match self {
+            Self::Transaction(answers) => match answers.refused_at() {
+                Some(at) => format!("refused at {at}: {}", answers.deciding().summary()),
+                None => answers.deciding().summary(),
+            },
+            Self::Early(reply) => format!("refused: {}", reply.summary()),
+            Self::Smuggled { content, .. } if content.class() > 3 => format!("refused: {}", content.summary()),
+            Self::Smuggled { content, .. } => content.summary(),
+            Self::Injected { offers: true } => "the clear text was dropped".to_owned(),
+            Self::Injected { offers: false } => "the clear text was answered".to_owned(),
+        }
+    }
+}
+
+async fn send(
+    scene: &Scene,
+    act: &Act,
+    shared: &mut Option<OutboundConnection>,
+    dialogue: &mut Dialogue,
+) -> Result<Answer, String> {
+    let sent = match &act.player {
+        Player::Exchange { shown, elsewhere, outbound } => {
+            let connection = match shared.take() {
+                Some(connection) => Ok(connection),
+                None => scene.outbound(*shown, *elsewhere).map_err(lab)?.connect().await,
+            };
+            match connection {
+                Ok(mut connection) => {
+                    *dialogue = connection.dialogue().clone();
+                    let answers = connection.send(outbound).await;
+                    if answers.is_ok() {
+                        *shared = Some(connection);
+                    }
+                    answers.map(Answer::Transaction)
+                }
+                Err(error) => Err(error),
+            }
+        }
+        Player::Clear(mail) => in_clear(scene, mail, dialogue).await,
+        Player::Application { actor, login, mail } => {
+            let client = scene.application(actor, *login).map_err(lab)?;
+            match client.send_noted(mail).await {
+                Ok((answers, said)) => {
+                    *dialogue = said;
+                    Ok(Answer::Transaction(answers))
+                }
+                Err(error) => Err(error),
+            }
+        }
+        Player::Smuggler { actor, mail } => {
+            let client = match actor {
+                Some(actor) => {
+                    let application = scene.application(actor, Login::Own(Dialect::Plain)).map_err(lab)?;
+                    let mut client = application.connect().await.map_err(words)?;
+                    application.log_in(&mut client).await.map_err(words)?;
+                    Ok(client)
+                }
+                None => {
+                    let connector = scene.outbound(Shown::Exchange, false).map_err(lab)?;
+                    connector.connect().await.map(OutboundConnection::into_client)
+                }
+            };
+            match client {
+                Ok(client) => smuggle(client, mail, dialogue).await,
+                Err(error) => Err(error),
+            }
+        }
+        Player::Injector => inject(scene, dialogue).await,
+    };
+    match sent {
+        Ok(answer) => Ok(answer),
+        Err(ClientError::Unwilling(reply)) => Ok(Answer::Early(reply)),
+        Err(error) => Err(words(error)),
+    }
+}
+
+fn lab(error: LabError) -> String {
+    error.to_string()
+}
+
+fn words(error: ClientError) -> String {
+    error.to_string()
+}
+
+async fn in_clear(scene: &Scene, mail: &Mail, dialogue: &mut Dialogue) -> Result<Answer, ClientError> {
+    let connector = scene.outbound(Shown::Exchange, false).map_err(|_| ClientError::NotAReply)?;
+    let mut client = connector.clear().await?;
+    *dialogue = client.dialogue().clone();
+    client.ehlo("AM8PR05CU002.outbound.protection.outlook.com").await?;
+    let answers = client.transaction(mail).await?;
+    client.quit().await;
+    Ok(Answer::Transaction(answers))
+}
+
+/// The content goes out as it is, with its false end and the commands behind it, then the true end and QUIT: whoever
+/// took the false end for the true one answers the hidden MAIL where the reply to QUIT is due.
+async fn smuggle(mut client: Client, mail: &Mail, dialogue: &mut Dialogue) -> Result<Answer, ClientError> {
+    *dialogue = client.dialogue().clone();
+    for line in [format!("MAIL FROM:<{}>", mail.sender), format!("RCPT TO:<{}>", mail.recipients.join(">, <"))] {
+        let reply = client.command(&line).await?;
+        if reply.class() != 2 {
+            return Ok(Answer::Early(reply));
+        }
+    }
+    let reply = client.command("DATA").await?;
+    if reply.class() != 3 {
+        return Ok(Answer::Early(reply));
+    }
+    let bytes = [mail.content.as_slice(), b".\r\n"].concat();
+    client.raw(&bytes).await?;
+    let content = client.reply().await?;
+    let quit = client.command("QUIT").await?;
+    Ok(Answer::Smuggled { content, quit })
+}
+
+async fn inject(scene: &Scene, dialogue: &mut Dialogue) -> Result<Answer, ClientError> {
+    let connector = scene.outbound(Shown::Exchange, false).map_err(|_| ClientError::NotAReply)?;
+    let mut client = connector.clear().await?;
+    *dialogue = client.dialogue().clone();
+    client.ehlo("AM8PR05CU002.outbound.protection.outlook.com").await?;
+    client.say("STARTTLS\r\nNOOP\r\n").await?;
+    let reply = client.reply().await?;
+    if reply.class() != 2 {
+        return Ok(Answer::Early(reply));
+    }
+    let mut client = connector.encrypt(client).await?;
+    client.ehlo("AM8PR05CU002.outbound.protection.outlook.com").await?;
+    // The answer to EHLO lists extensions; the one to NOOP would not.
+    let offers = client.offers("SIZE");
+    client.quit().await;
+    Ok(Answer::Injected { offers })
+}
+
+async fn judge(
+    scene: &Scene,
+    act: &Act,
+    answer: &Answer,
+    connections: &mut HashMap<u64, String>,
+    told: &mut ActTold,
+) {
+    match &act.expect {
+        Expect::Taken(taken) => {
+            if let Answer::Transaction(answers) = answer
+                && answers.accepted()
+            {
+                match scene.exchange.received_within(ARRIVAL, |message| arrival::carries(message, &act.token)).await {
+                    Ok(message) => {
+                        told.exchange = Some(seen(&message));
+                        told.faults.extend(arrival::faults(&message, taken, act, &scene.cast.hostname));
+                        told.faults.extend(sharing(&message, connections));
+                    }
+                    Err(_) => told.faults.push(lost(scene, taken)),
+                }
+            } else {
+                told.faults.push("must be accepted".to_owned());
+            }
+        }
+        Expect::Refused { at, code, enhanced } => told.faults.extend(refusal_faults(answer, *at, *code, *enhanced)),
+        Expect::Dropped => {
+            if !matches!(answer, Answer::Injected { offers: true }) {
+                told.faults.push("clear text behind STARTTLS must be dropped".to_owned());
+            }
+        }
+    }
+}
+
+/// A connection to Exchange belongs to one tenant.
+fn sharing(message: &Received, connections: &mut HashMap<u64, String>) -> Option<String> {
+    let tenant = message.tenant().to_owned();
+    let first = connections.entry(message.connection).or_insert_with(|| tenant.clone());
+    (*first != tenant).then(|| format!("came on a connection that had carried mail of {first}"))
+}
+
+fn lost(scene: &Scene, taken: &Taken) -> String {
+    let refusals = scene.exchange.refused();
+    match refusals.iter().rev().find(|refused| refused.sender == taken.sender) {
+        Some(refused) => {
+            format!("accepted, but did not arrive: Exchange answered {} ({})", refused.reply, refused.identity)
+        }
+        None => format!("accepted, but did not arrive at Exchange within {} seconds", ARRIVAL.as_secs()),
+    }
+}
+
+fn refusal_faults(answer: &Answer, at: Option<&str>, code: u16, enhanced: Enhanced) -> Vec<String> {
+    let mut faults = Vec::new();
+    let (reply, where_) = match answer {
+        Answer::Transaction(answers) => (Some(answers.deciding()), answers.refused_at()),
+        Answer::Early(reply) => (Some(reply), None),
+        Answer::Smuggled { content, quit } => {
+            if quit.code != 221 {
+                faults.push(format!("a hidden command was obeyed: {}", quit.summary()));
+            }
+            (Some(content), Some("content"))
+        }
+        Answer::Injected { .. } => (None, None),
+    };
+    let (class, subject, detail) = enhanced;
+    if reply.is_none_or(|reply| reply.code != code || reply.enhanced != Some(enhanced)) {
+        faults.push(format!("must be refused with {code} {class}.{subject}.{detail}"));
+    } else if at.is_some() && at != where_ {
+        faults.push(format!("must be refused at {}", at.unwrap_or_default()));
+    }
+    faults
+}
+
+fn seen(message: &Received) -> Seen {
+    Seen {
+        tenant: message.tenant().to_owned(),
+        internal: message.is_internal(),
+        because: message.entry.because.clone(),
+    }
+}

@@ -1,0 +1,153 @@
+//! Who plays, and where are the doors? What the samples need to know of the smart host that they are played through.
+
+use super::certificates::{Authority, Issued, Leaf};
+use super::{ApplicationClient, Dialect, ExchangeIn, ExchangeOut, LabError, Organization, Security};
+use crate::mail::Secret;
+use rustls::RootCertStore;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// An address of loopback outside [`super::NETWORK`].
+pub const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 66, 6));
+
+/// A listener of the smart host for applications.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How a client gets TLS there.
+    pub security: Security,
+    /// `bare_newlines = "repair"`.
+    pub repairs: bool,
+    /// The name that its certificate is checked for.
+    pub server_name: String,
+}
+
+/// An application or device of the configuration, with what it needs to log in.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its tenant, as a position in [`Cast::organizations`].
+    pub tenant: usize,
+    /// Name and password; without them its address is the proof.
+    pub login: Option<(String, Secret)>,
+    /// An address that it may write as.
+    pub sender: String,
+    /// An address that it may not write as.
+    pub not_its_own: String,
+    /// `internal = true`.
+    pub internal: bool,
+    /// Where it comes from, if that matters.
+    pub source: Option<IpAddr>,
+    /// The listener that it uses.
+    pub door: Door,
+}
+
+/// Everybody in the samples.
+#[derive(Clone, Debug)]
+pub struct Cast {
+    /// The smart host's name.
+    pub hostname: String,
+    /// The configured tenants; the first plays the main part. At least one.
+    pub organizations: Vec<Organization>,
+    /// The configured applications that can be played.
+    pub actors: Vec<Actor>,
+    /// `half_proven = "refuse"`.
+    pub half_proven_refuses: bool,
+}
+
+/// The stage: the smart host's doors, the simulated Exchange, and its certificates.
+#[derive(Debug)]
+pub struct Scene {
+    /// Who plays.
+    pub cast: Cast,
+    /// The connector listener.
+    pub connector: SocketAddr,
+    /// The name that the connector listener's certificate is checked for.
+    pub server_name: String,
+    /// What proves the smart host's certificates.
+    pub roots: RootCertStore,
+    /// Exchange's certificate, and those of who would like to be Exchange.
+    pub wardrobe: Wardrobe,
+    /// The simulated Exchange, inbound.
+    pub exchange: Arc<ExchangeIn>,
+}
+
+/// The certificates that outbound players show.
+#[derive(Clone, Debug)]
+pub struct Wardrobe {
+    exchange: Issued,
+    impostor: Issued,
+}
+
+/// Which certificate an outbound player shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Exchange's own.
+    Exchange,
+    /// The same name, signed by an authority that nobody trusts.
+    Impostor,
+}
+
+impl Wardrobe {
+    /// Exchange's certificate by this authority, and an impostor's by another with the same name.
+    ///
+    /// # Errors
+    /// No certificate could be made.
+    pub fn new(authority: &Authority) -> Result<Self, LabError> {
+        Ok(Self {
+            exchange: authority.issue(&Leaf::exchange())?,
+            impostor: Authority::new("Gatepost Lab")?.issue(&Leaf::exchange())?,
+        })
+    }
+
+    fn pick(&self, shown: Shown) -> &Issued {
+        match shown {
+            Shown::Exchange => &self.exchange,
+            Shown::Impostor => &self.impostor,
+        }
+    }
+}
+
+impl Scene {
+    /// An outbound connector to the smart host.
+    ///
+    /// # Errors
+    /// The server name is none.
+    pub fn outbound(&self, shown: Shown, elsewhere: bool) -> Result<ExchangeOut, LabError> {
+        let identity = self.wardrobe.pick(shown);
+        let connector = ExchangeOut::new(self.connector, &self.server_name, &self.roots, Some(identity))?;
+        Ok(if elsewhere { connector.from_address(ELSEWHERE) } else { connector })
+    }
+
+    /// This application, with this password in the place of its own where one is given.
+    ///
+    /// # Errors
+    /// The server name is none.
+    pub fn application(&self, actor: &Actor, login: Login) -> Result<ApplicationClient, LabError> {
+        let door = &actor.door;
+        let mut client = ApplicationClient::new(door.address, &door.server_name, &self.roots)?.security(door.security);
+        if let Some(source) = actor.source {
+            client = client.from_address(source);
+        }
+        Ok(match (login, &actor.login) {
+            (Login::Own(dialect), Some((name, password))) => client.login(name, password.expose_str(), dialect),
+            (Login::WrongPassword, Some((name, _))) => client.login(name, "not the password", Dialect::Plain),
+            (Login::None, _) | (_, None) => client,
+        })
+    }
+}
+
+/// How an application logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// As it is configured.
+    Own(Dialect),
+    /// With a password that is not its own.
+    WrongPassword,
+    /// Not at all.
+    None,
+}

@@ -1,0 +1,416 @@
+//! Accepts connections within limits.
+
+use super::pump::{self, shut_down};
+use super::{Clock, Desk, ListenerSettings, Passwords, server_config};
+use crate::message_trace::{Event, TraceEvent, Tracer};
+use crate::metrics::Metrics;
+use crate::session::{Conditions as _, Policy, Rejection, Service, TlsMode};
+use crate::spool::Spool;
+use crate::trust::ExchangeOnline;
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// Connections from addresses outside the networks, on a connector listener (product.md 3).
+const MAX_STRANGERS: usize = 50;
+
+/// What the receiving side works with.
+#[derive(Debug)]
+pub struct Services {
+    /// Where mail is kept.
+    pub spool: Spool,
+    /// The message trace.
+    pub tracer: Tracer,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Checks logins.
+    pub passwords: Passwords,
+    /// Answers sessions.
+    pub desk: Arc<Desk>,
+    /// The clock.
+    pub clock: Clock,
+    /// When half-proven peers were last warned of, in ticks.
+    pub warned: AtomicU64,
+}
+
+impl Services {
+    /// Records an event in trace, metrics and log.
+    pub(super) fn note(&self, event: TraceEvent) {
+        let metrics = &self.metrics;
+        match &event.event {
+            Event::Refused {
+                listener,
+                reason,
+                tenant,
+                reply,
+                peer,
+                ..
+            } => {
+                metrics
+                    .messages_refused
+                    .with_label_values(&[listener, reason])
+                    .inc();
+                if let Some(verdict) = self.trust_reason(reason) {
+                    let tenant = tenant.as_deref().unwrap_or("none");
+                    metrics
+                        .trust_verdicts
+                        .with_label_values(&[tenant, verdict, reason])
+                        .inc();
+                }
+                self.warn_of_half_proven(&event);
+                tracing::info!(id = %event.id, %listener, %peer, %reason, %reply, "refused");
+            }
+            Event::Received {
+                listener,
+                tenant,
+                verdict,
+                reason,
+                removed,
+                sender,
+                ..
+            } => {
+                metrics
+                    .messages_received
+                    .with_label_values(&[listener, tenant])
+                    .inc();
+                let reason = reason.as_deref().unwrap_or("");
+                metrics
+                    .trust_verdicts
+                    .with_label_values(&[tenant.as_str(), verdict, reason])
+                    .inc();
+                if !removed.is_empty() {
+                    metrics
+                        .fields_removed
+                        .with_label_values(&[listener, tenant])
+                        .inc();
+                }
+                tracing::debug!(id = %event.id, %listener, %tenant, %sender, "received");
+            }
+            Event::HandshakeFailed {
+                listener,
+                peer,
+                error,
+                offered,
+            } => {
+                tracing::info!(id = %event.id, %listener, %peer, %error, ?offered, "TLS handshake failed");
+            }
+            Event::Attempt { .. } | Event::Queue { .. } | Event::Operator { .. } => {}
+        }
+        self.tracer.record(event);
+    }
+
+    /// Whether a refusal was the trust gates' and not, say, a syntax error.
+    fn trust_reason(&self, reason: &str) -> Option<&'static str> {
+        let parsed: Result<crate::trust::Reason, _> =
+            serde_json::from_value(serde_json::Value::from(reason));
+        parsed.is_ok().then_some("refused")
+    }
+
+    /// Half a proof is plausibly Microsoft after a change that we have not followed: counted, and said once a minute.
+    fn warn_of_half_proven(&self, event: &TraceEvent) {
+        let Event::Refused {
+            listener,
+            reason,
+            evidence,
+            peer,
+            ..
+        } = &event.event
+        else {
+            return;
+        };
+        if !reason.starts_with("half_proven") {
+            return;
+        }
+        let network = evidence.0.iter().any(|item| {
+            item.kind == crate::trust::EvidenceKind::Network
+                && item.state == crate::trust::EvidenceState::Matches
+        });
+        let holds = if network { "network" } else { "certificate" };
+        self.metrics
+            .half_proven
+            .with_label_values(&[listener.as_str(), holds])
+            .inc();
+        let ticks = self.clock.now().ticks;
+        let last = self.warned.load(Ordering::Relaxed);
+        if last == 0 || ticks >= last + 60_000 {
+            self.warned.store(ticks.max(1), Ordering::Relaxed);
+            tracing::warn!(%listener, %peer, %holds, "only one of network and certificate holds: has Microsoft changed its addresses or its certificate?");
+        }
+    }
+}
+
+/// What a listener works by until the next reload.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) policy: Arc<Policy>,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) exchange_online: Arc<ExchangeOnline>,
+    max_connections: usize,
+}
+
+impl Current {
+    fn new(
+        settings: &ListenerSettings,
+        policy: Policy,
+        exchange_online: Arc<ExchangeOnline>,
+    ) -> Result<Self, String> {
+        let ask = settings.service == Service::Connector;
+        let tls = match (&settings.identity, settings.tls) {
+            (_, TlsMode::None) => None,
+            (Some(identity), TlsMode::StartTls | TlsMode::Implicit | TlsMode::Optional) => Some(
+                server_config(identity, ask)
+                    .map_err(|error| format!("listener {}: certificate: {error}", settings.name))?,
+            ),
+            (None, TlsMode::StartTls | TlsMode::Implicit | TlsMode::Optional) => {
+                return Err(format!("listener {}: no certificate", settings.name));
+            }
+        };
+        Ok(Self {
+            policy: Arc::new(policy),
+            tls,
+            exchange_online,
+            max_connections: settings.max_connections,
+        })
+    }
+}
+
+/// A bound listener that does not accept yet.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    current: Arc<ArcSwap<Current>>,
+}
+
+impl Listener {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the certificate cannot be used.
+    pub async fn bind(
+        settings: &ListenerSettings,
+        policy: Policy,
+        exchange_online: Arc<ExchangeOnline>,
+    ) -> Result<Self, String> {
+        let current = Current::new(settings, policy, exchange_online)?;
+        let socket = TcpListener::bind(settings.address).await.map_err(|error| {
+            format!("listener {}: {}: {error}", settings.name, settings.address)
+        })?;
+        Ok(Self {
+            socket,
+            current: Arc::new(ArcSwap::from_pointee(current)),
+        })
+    }
+
+    /// Accepts from now on.
+    ///
+    /// # Errors
+    /// The bound address cannot be read.
+    pub fn start(
+        self,
+        services: Arc<Services>,
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<Listening, String> {
+        let address = self
+            .socket
+            .local_addr()
+            .map_err(|error| error.to_string())?;
+        let current = Arc::clone(&self.current);
+        let task = tokio::spawn(accept(self.socket, self.current, services, shutdown));
+        Ok(Listening {
+            address,
+            current,
+            task,
+        })
+    }
+}
+
+/// A listener that accepts.
+#[derive(Debug)]
+pub struct Listening {
+    address: SocketAddr,
+    current: Arc<ArcSwap<Current>>,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    /// The bound address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> Arc<str> {
+        Arc::clone(&self.current.load().policy.listener)
+    }
+
+    /// Works by new settings: new connections at once, open ones from their next transaction.
+    ///
+    /// # Errors
+    /// The certificate cannot be used; nothing has changed.
+    pub fn reload(
+        &self,
+        settings: &ListenerSettings,
+        policy: Policy,
+        exchange_online: Arc<ExchangeOnline>,
+    ) -> Result<(), String> {
+        self.current
+            .store(Arc::new(Current::new(settings, policy, exchange_online)?));
+        Ok(())
+    }
+
+    /// Waits until the last session has ended, at most `patience`.
+    pub async fn finished(self, patience: Duration) {
+        let mut task = self.task;
+        if tokio::time::timeout(patience, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+}
+
+/// How many connections of each kind are open.
+#[derive(Debug, Default)]
+struct Open {
+    known: AtomicUsize,
+    strangers: AtomicUsize,
+}
+
+/// Counts a connection while it lives.
+struct Seat {
+    open: Arc<Open>,
+    stranger: bool,
+    gauge: prometheus::IntGauge,
+}
+
+impl Seat {
+    fn take(
+        open: &Arc<Open>,
+        stranger: bool,
+        most: usize,
+        gauge: prometheus::IntGauge,
+    ) -> Option<Self> {
+        let counter = if stranger {
+            &open.strangers
+        } else {
+            &open.known
+        };
+        if counter.fetch_add(1, Ordering::Relaxed) >= most {
+            counter.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        gauge.inc();
+        Some(Self {
+            open: Arc::clone(open),
+            stranger,
+            gauge,
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let counter = if self.stranger {
+            &self.open.strangers
+        } else {
+            &self.open.known
+        };
+        counter.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+    }
+}
+
+async fn accept(
+    socket: TcpListener,
+    current: Arc<ArcSwap<Current>>,
+    services: Arc<Services>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let open = Arc::new(Open::default());
+    let down = shutdown.clone();
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = socket.accept() => match accepted {
+                Ok((stream, peer)) => admit(stream, peer, &current, &services, &open, &down, &mut sessions),
+                Err(error) => {
+                    // Out of file descriptors, mostly: the pause keeps the loop from spinning.
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = sessions.join_next() => {}
+            () = shut_down(&mut shutdown) => break,
+        }
+    }
+    drop(socket);
+    while sessions.join_next().await.is_some() {}
+}
+
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    current: &Arc<ArcSwap<Current>>,
+    services: &Arc<Services>,
+    open: &Arc<Open>,
+    shutdown: &watch::Receiver<bool>,
+    sessions: &mut JoinSet<()>,
+) {
+    let now = current.load_full();
+    let listener = &*now.policy.listener;
+    let connector = now.policy.service == Service::Connector;
+    let stranger = connector && !now.exchange_online.networks.contains(peer.ip());
+    let most = if stranger {
+        MAX_STRANGERS
+    } else {
+        now.max_connections
+    };
+    let metrics = &services.metrics;
+    let gauge = metrics.connections_open.with_label_values(&[listener]);
+    let Some(seat) = Seat::take(open, stranger, most, gauge) else {
+        metrics
+            .connections
+            .with_label_values(&[listener, "turned_away"])
+            .inc();
+        if now.policy.tls != TlsMode::Implicit {
+            turn_away(&stream, &now.policy, services);
+        }
+        return;
+    };
+    metrics
+        .connections
+        .with_label_values(&[listener, "accepted"])
+        .inc();
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "TCP_NODELAY");
+    }
+    let session = pump::serve(
+        stream,
+        peer,
+        Arc::clone(current),
+        Arc::clone(services),
+        shutdown.clone(),
+    );
+    sessions.spawn(async move {
+        let _seat = seat;
+        session.await;
+    });
+}
+
+/// 421 in one write that does not wait; where it does not fit, the connection just closes.
+fn turn_away(stream: &TcpStream, policy: &Policy, services: &Services) {
+    let id = services.desk.next_id(services.clock.now());
+    let mut bytes = Vec::new();
+    Rejection::TooManyConnections
+        .reply(&policy.hostname, id)
+        .write_to(&mut bytes);
+    if let Err(error) = stream.try_write(&bytes) {
+        tracing::debug!(%error, "turned away without a word");
+    }
+}

@@ -1,0 +1,284 @@
+//! Carries bytes between a socket and a [`Session`], and does what the session asks.
+
+use super::listener::{Current, Services};
+use crate::message_trace::{Event, TlsFacts, TraceEvent};
+use crate::session::{Conditions, Credentials, Input, Output, Session};
+use crate::spool::{Draft, SpoolError};
+use crate::trust::certificate::{self, ClientCertificate, WhyAbsent};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+
+/// One TLS record; larger reads would cost memory for each of a thousand sessions.
+const READ_BUFFER: usize = 16 * 1024;
+/// A peer that does not read its replies.
+const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+/// A handshake that does not end.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How a drive over one stream ended.
+enum Exit {
+    Closed,
+    StartTls,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    listener: Arc<arc_swap::ArcSwap<Current>>,
+    services: Arc<Services>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let current = listener.load_full();
+    let network = current.exchange_online.networks.contains(peer.ip());
+    let conditions: Arc<dyn Conditions> = Arc::clone(&services.desk) as Arc<dyn Conditions>;
+    let now = services.clock.now();
+    let session = Session::new(Arc::clone(&current.policy), conditions, peer, network, now);
+    let mut pump = Pump {
+        session,
+        peer,
+        listener,
+        services,
+        shutdown,
+        draft: None,
+        out: Vec::new(),
+    };
+    match pump.drive(&mut socket).await {
+        Ok(Exit::StartTls) => {}
+        Ok(Exit::Closed) | Err(_) => return,
+    }
+    let Some(config) = current.tls.clone() else {
+        return;
+    };
+    let Some(mut stream) = pump.handshake(socket, config).await else {
+        return;
+    };
+    let (facts, verdict) = pump.identify(stream.get_ref().1, &current);
+    pump.session
+        .handle(pump.services.clock.now(), Input::Secured(facts, verdict));
+    if pump.drive(&mut stream).await.is_ok() {
+        // A polite end; what the peer makes of it does not matter.
+        drop(timeout(Duration::from_secs(5), stream.shutdown()).await);
+    }
+}
+
+struct Pump {
+    session: Session,
+    peer: SocketAddr,
+    listener: Arc<arc_swap::ArcSwap<Current>>,
+    services: Arc<Services>,
+    shutdown: watch::Receiver<bool>,
+    draft: Option<Result<Draft, SpoolError>>,
+    out: Vec<u8>,
+}
+
+impl Pump {
+    async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+    ) -> std::io::Result<Exit> {
+        let mut buffer = vec![0; READ_BUFFER];
+        loop {
+            while let Some(output) = self.session.next_output() {
+                if let Some(exit) = self.act(stream, output).await? {
+                    return Ok(exit);
+                }
+            }
+            self.flush(stream).await?;
+            if self.session.is_between_transactions() {
+                self.session.renew(&self.listener.load().policy);
+            }
+            let clock = self.services.clock;
+            let deadline = clock.at(self.session.deadline().unwrap_or(u64::MAX / 4096));
+            tokio::select! {
+                read = timeout_at(deadline, stream.read(&mut buffer)) => match read {
+                    Ok(Ok(0)) => return Ok(Exit::Closed),
+                    Ok(Ok(length)) => {
+                        let bytes = buffer.get(..length).unwrap_or_default();
+                        self.session.handle(clock.now(), Input::Bytes(bytes));
+                    }
+                    Ok(Err(error)) => return Err(error),
+                    Err(_) => self.session.handle(clock.now(), Input::Deadline),
+                },
+                () = shut_down(&mut self.shutdown), if !self.session.is_draining() => {
+                    self.session.handle(clock.now(), Input::Shutdown);
+                }
+            }
+        }
+    }
+
+    /// Does what the session asks; replies are gathered and sent when nothing else is left to do, but always before
+    /// something that may take long.
+    async fn act<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        output: Output,
+    ) -> std::io::Result<Option<Exit>> {
+        let services = Arc::clone(&self.services);
+        match output {
+            Output::Send(bytes) => self.out.extend_from_slice(&bytes),
+            Output::StartTls => {
+                self.flush(stream).await?;
+                return Ok(Some(Exit::StartTls));
+            }
+            Output::CheckCredentials(login) => {
+                self.flush(stream).await?;
+                let credentials = services.passwords.check(login, self.peer.ip()).await;
+                let result = match credentials {
+                    Credentials::Accepted(_) => "accepted",
+                    Credentials::Rejected => "rejected",
+                    Credentials::Busy => "busy",
+                    Credentials::Throttled => "throttled",
+                };
+                let name = self.listener.load().policy.listener.to_string();
+                services
+                    .metrics
+                    .authentications
+                    .with_label_values(&[name.as_str(), result])
+                    .inc();
+                self.session
+                    .handle(services.clock.now(), Input::Credentials(credentials));
+            }
+            Output::Append(bytes) => {
+                let draft = self.draft.get_or_insert_with(|| Ok(services.spool.draft()));
+                let result = match draft {
+                    Ok(draft) => draft.append(bytes.into()).await,
+                    Err(error) => Err(error.clone()),
+                };
+                if let Err(error) = &result {
+                    self.draft = Some(Err(error.clone()));
+                }
+                self.session
+                    .handle(services.clock.now(), Input::Appended(result));
+            }
+            Output::Abandon => self.draft = None,
+            Output::Store(message, event) => {
+                let draft = self
+                    .draft
+                    .take()
+                    .unwrap_or_else(|| Ok(services.spool.draft()));
+                let result = match draft {
+                    Ok(draft) => services.spool.accept(draft, *message).await,
+                    Err(error) => Err(error),
+                };
+                if result.is_ok() {
+                    services.note(*event);
+                }
+                self.session
+                    .handle(services.clock.now(), Input::Stored(result));
+            }
+            Output::Trace(event) => services.note(*event),
+            Output::Close => {
+                self.flush(stream).await?;
+                return Ok(Some(Exit::Closed));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn flush<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> std::io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let send = async {
+            stream.write_all(&self.out).await?;
+            stream.flush().await
+        };
+        timeout(WRITE_DEADLINE, send).await??;
+        self.out.clear();
+        Ok(())
+    }
+
+    async fn handshake(
+        &self,
+        socket: TcpStream,
+        config: Arc<ServerConfig>,
+    ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+        let services = &self.services;
+        let listener = self.listener.load().policy.listener.to_string();
+        let count = |result| {
+            services
+                .metrics
+                .tls_handshakes
+                .with_label_values(&[listener.as_str(), result])
+                .inc()
+        };
+        let failure = match timeout(HANDSHAKE_DEADLINE, TlsAcceptor::from(config).accept(socket))
+            .await
+        {
+            Ok(Ok(stream)) => {
+                let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+                count(if resumed { "resumed" } else { "full" });
+                return Some(stream);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "timeout".to_owned(),
+        };
+        count("failed");
+        let event = Event::HandshakeFailed {
+            listener: listener.clone(),
+            peer: self.peer.to_string(),
+            error: crate::mail::shown(failure.as_bytes()),
+            offered: None,
+        };
+        let id = services.desk.id(&services.clock).to_string();
+        services.note(TraceEvent {
+            at: services.clock.now().unix_millis,
+            id,
+            event,
+        });
+        None
+    }
+
+    /// What TLS agreed, and the client certificate, judged anew on every connection: a resumed session brings back an
+    /// older identity.
+    fn identify(
+        &self,
+        connection: &ServerConnection,
+        current: &Current,
+    ) -> (TlsFacts, ClientCertificate) {
+        let now = self.services.clock.now();
+        let verdict = match connection.peer_certificates() {
+            Some(chain) => certificate::judge(
+                chain,
+                &current.exchange_online.client_certificate_roots,
+                &current.exchange_online.client_certificate_names,
+                now.unix_seconds(),
+            ),
+            None => ClientCertificate::Absent(WhyAbsent::NotPresented),
+        };
+        let facts = TlsFacts {
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "TLS1.3".to_owned(),
+                Some(ProtocolVersion::TLSv1_2) => "TLS1.2".to_owned(),
+                other => format!("{other:?}"),
+            },
+            cipher: connection
+                .negotiated_cipher_suite()
+                .map_or_else(String::new, |suite| {
+                    format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1)
+                }),
+            peer_name: match &verdict {
+                ClientCertificate::Verified { name } => Some(name.to_string()),
+                ClientCertificate::Absent(_) => None,
+            },
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        };
+        (facts, verdict)
+    }
+}
+
+/// Completes when the server shuts down.
+pub(super) async fn shut_down(shutdown: &mut watch::Receiver<bool>) {
+    let gone = shutdown.wait_for(|down| *down).await.is_err();
+    if gone {
+        std::future::pending::<()>().await;
+    }
+}

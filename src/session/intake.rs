@@ -1,0 +1,211 @@
+//! Content on its way in: header section first, judged when it is whole; then body bytes; or everything dropped.
+//!
+//! The order of faults is fixed (contract, Fine print): header grammar, header size, tenant gate, loop, route. A refusal
+//! is known before a body byte is kept; the rest is read and dropped, then answered.
+
+use super::rejection::Rejection;
+use crate::header::{Progress, Splitter};
+use crate::smtp::data::{ContentFacts, Repair, Scanner};
+
+/// Where the bytes of one message go.
+#[derive(Debug)]
+pub(super) struct Intake<T> {
+    repair: Option<Repair>,
+    /// A bare CR or LF in the body refuses.
+    strict: bool,
+    limit: u64,
+    arrived: u64,
+    scanner: Scanner,
+    stage: Stage<T>,
+}
+
+#[derive(Debug)]
+enum Stage<T> {
+    Header { splitter: Splitter, buffer: Vec<u8> },
+    Body { judged: T, limit: u64 },
+    Discard(Rejection),
+}
+
+/// What the caller is to do with what was pushed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Nothing yet, or nothing more.
+    Nothing,
+    /// These bytes belong to the draft.
+    Bytes(Vec<u8>),
+}
+
+/// What the judge makes of a header section: what is needed later, and a limit of its own for the whole message.
+pub(super) struct Judged<T> {
+    pub(super) value: T,
+    pub(super) limit: u64,
+}
+
+impl<T> Intake<T> {
+    pub(super) fn new(strict: bool, repair: bool, limit: u64) -> Self {
+        Self {
+            repair: repair.then(Repair::default),
+            strict,
+            limit,
+            arrived: 0,
+            scanner: Scanner::default(),
+            stage: Stage::Header {
+                splitter: Splitter::default(),
+                buffer: Vec::new(),
+            },
+        }
+    }
+
+    /// Takes content bytes (unframed). `judge` is called once, with everything up to and with the first body bytes and
+    /// the length of the header section; it may blank secrets in place.
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        judge: &mut dyn FnMut(&mut [u8], usize) -> Result<Judged<T>, Rejection>,
+    ) -> Keep {
+        match &mut self.repair {
+            None => self.take(bytes, judge),
+            Some(repair) => {
+                let mut repaired = Vec::with_capacity(bytes.len() + 16);
+                repair.push(bytes, &mut repaired);
+                self.take(&repaired, judge)
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        judge: &mut dyn FnMut(&mut [u8], usize) -> Result<Judged<T>, Rejection>,
+    ) -> Keep {
+        self.arrived += bytes.len() as u64;
+        self.scanner.push(bytes);
+        let (next, keep) =
+            match std::mem::replace(&mut self.stage, Stage::Discard(Rejection::StoreUnavailable)) {
+                Stage::Discard(rejection) => (Stage::Discard(rejection), Keep::Nothing),
+                Stage::Header {
+                    mut splitter,
+                    mut buffer,
+                } => {
+                    buffer.extend_from_slice(bytes);
+                    match splitter.push(bytes) {
+                        Err(fault) => (Stage::Discard(fault.into()), Keep::Nothing),
+                        Ok(Progress::More) => (Stage::Header { splitter, buffer }, Keep::Nothing),
+                        Ok(Progress::Complete { length }) => {
+                            judged(buffer, length, self.limit, judge)
+                        }
+                    }
+                }
+                Stage::Body { judged, limit } => {
+                    (Stage::Body { judged, limit }, Keep::Bytes(bytes.to_vec()))
+                }
+            };
+        self.stage = next;
+        self.check_body(keep)
+    }
+
+    /// Limits and newlines of what has arrived so far; a fault drops everything.
+    fn check_body(&mut self, keep: Keep) -> Keep {
+        let facts = self.scanner.facts_so_far();
+        let fault = match &self.stage {
+            Stage::Discard(_) => return Keep::Nothing,
+            Stage::Header { .. } => {
+                (self.arrived > self.limit).then_some(Rejection::MessageTooLarge)
+            }
+            Stage::Body { limit, .. } if self.arrived > *limit => Some(if *limit < self.limit {
+                Rejection::ValidationTooLarge
+            } else {
+                Rejection::MessageTooLarge
+            }),
+            Stage::Body { .. } => {
+                (self.strict && (facts.bare_cr || facts.bare_lf)).then_some(Rejection::BareNewline)
+            }
+        };
+        match fault {
+            Some(rejection) => {
+                self.stage = Stage::Discard(rejection);
+                Keep::Nothing
+            }
+            None => keep,
+        }
+    }
+
+    /// The end of the content: what is still to be kept, and either the judged header with the facts, or the refusal.
+    pub(super) fn finish(
+        mut self,
+        judge: &mut dyn FnMut(&mut [u8], usize) -> Result<Judged<T>, Rejection>,
+    ) -> (Keep, Result<(T, ContentFacts), Rejection>) {
+        let mut keep = Vec::new();
+        if let Some(mut repair) = self.repair.take() {
+            let mut last = Vec::new();
+            repair.finish(&mut last);
+            if !last.is_empty()
+                && let Keep::Bytes(bytes) = self.take(&last, judge)
+            {
+                keep = bytes;
+            }
+        }
+        if let Stage::Header {
+            mut splitter,
+            buffer,
+        } = self.stage
+        {
+            // A header section without an empty line: the whole message (RFC 5322 §3.5 makes the body optional).
+            let (stage, bytes) = match splitter.finish() {
+                Err(fault) => (Stage::Discard(fault.into()), Keep::Nothing),
+                Ok(length) => judged(buffer, length, self.limit, judge),
+            };
+            self.stage = stage;
+            if let Keep::Bytes(bytes) = self.check_body(bytes) {
+                keep.extend_from_slice(&bytes);
+            }
+        }
+        let facts = self.scanner.facts();
+        let keep = if keep.is_empty() {
+            Keep::Nothing
+        } else {
+            Keep::Bytes(keep)
+        };
+        match self.stage {
+            Stage::Body { .. } if self.strict && (facts.bare_cr || facts.bare_lf) => {
+                (Keep::Nothing, Err(Rejection::BareNewline))
+            }
+            Stage::Body { judged, .. } => (keep, Ok((judged, facts))),
+            Stage::Discard(rejection) => (Keep::Nothing, Err(rejection)),
+            Stage::Header { .. } => (Keep::Nothing, Err(Rejection::StoreUnavailable)),
+        }
+    }
+
+    /// Drops the message for a fault outside the content (the store failed).
+    pub(super) fn discard(&mut self, rejection: Rejection) {
+        if !matches!(self.stage, Stage::Discard(_)) {
+            self.stage = Stage::Discard(rejection);
+        }
+    }
+
+    /// The refusal, once there is one.
+    pub(super) fn refusal(&self) -> Option<&Rejection> {
+        match &self.stage {
+            Stage::Discard(rejection) => Some(rejection),
+            Stage::Header { .. } | Stage::Body { .. } => None,
+        }
+    }
+}
+
+fn judged<T>(
+    mut buffer: Vec<u8>,
+    length: usize,
+    limit: u64,
+    judge: &mut dyn FnMut(&mut [u8], usize) -> Result<Judged<T>, Rejection>,
+) -> (Stage<T>, Keep) {
+    match judge(&mut buffer, length) {
+        Ok(judged) => (
+            Stage::Body {
+                judged: judged.value,
+                limit: judged.limit.min(limit),
+            },
+            Keep::Bytes(buffer),
+        ),
+        Err(rejection) => (Stage::Discard(rejection), Keep::Nothing),
+    }
+}
