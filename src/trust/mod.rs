@@ -13,18 +13,18 @@ mod senders;
 mod settings;
 mod stamps;
 mod tenant;
-#[cfg(test)]
-mod tenant_tests;
 mod verdict;
-
-#[cfg(test)]
-pub(crate) mod fixtures;
 
 pub use settings::{
     ExchangeOnline, Forwarded, Gate, HalfProven, LoopHeader, SecretHeader, Tenant, Tenants,
 };
-pub use tenant::{application, candidates, own, settle, submission_candidates};
+pub use tenant::{application, candidates, own, peer_evidence, settle, submission_candidates};
 pub use verdict::{
     Application, Candidates, Class, Evidence, EvidenceItem, EvidenceKind, EvidenceState, Peer,
     Reason, Refusal, Settlement, Standing, Verdict,
 };
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tenant_tests;

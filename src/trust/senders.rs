@@ -30,22 +30,22 @@ impl<'a> Senders<'a> {
     }
 
     /// The envelope sender lies in the accepted domains, or is null.
-    pub(super) fn envelope_fits(&self, tenant: &Tenant) -> bool {
+    pub(super) fn fits_envelope(&self, tenant: &Tenant) -> bool {
         self.reverse_path
             .mailbox()
             .is_none_or(|mailbox| tenant.accepted_domains.contains(mailbox.domain()))
     }
 
     /// All of From: lie in the accepted domains.
-    pub(super) fn from_fits(&self, tenant: &Tenant) -> bool {
+    pub(super) fn fits_from(&self, tenant: &Tenant) -> bool {
         self.from
             .as_ref()
             .is_ok_and(|list| all_accepted(tenant, list))
     }
 
     /// From:, Sender: or a Resent-From: lies in the accepted domains.
-    pub(super) fn header_fits(&self, tenant: &Tenant) -> bool {
-        self.from_fits(tenant)
+    pub(super) fn fits_header(&self, tenant: &Tenant) -> bool {
+        self.fits_from(tenant)
             || self
                 .sender
                 .as_ref()
@@ -59,8 +59,8 @@ impl<'a> Senders<'a> {
     /// The two items of evidence, given whether each fits.
     pub(super) fn evidence(
         &self,
-        envelope_fits: bool,
-        header_fits: bool,
+        fits_envelope: bool,
+        fits_header: bool,
         named: impl Fn(&Mailbox) -> Option<String>,
     ) -> [EvidenceItem; 2] {
         let state = |fits: bool| {
@@ -76,7 +76,7 @@ impl<'a> Senders<'a> {
             }
             ReversePath::Mailbox(mailbox) => EvidenceItem {
                 kind: EvidenceKind::EnvelopeSender,
-                state: state(envelope_fits),
+                state: state(fits_envelope),
                 tenant: named(mailbox),
                 seen: Some(shown(mailbox.as_str().as_bytes())),
             },
@@ -84,7 +84,7 @@ impl<'a> Senders<'a> {
         let header = match &self.from {
             Ok(list) => EvidenceItem {
                 kind: EvidenceKind::HeaderSender,
-                state: state(header_fits),
+                state: state(fits_header),
                 tenant: list.first().and_then(&named),
                 seen: Some(shown_list(list)),
             },

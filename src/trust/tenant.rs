@@ -210,17 +210,17 @@ fn admitted(
         Forwarded::Refuse => false,
         Forwarded::Allow => true,
     };
-    if !forwards && !senders.envelope_fits(tenant) {
+    if !forwards && !senders.fits_envelope(tenant) {
         return Err(Reason::ForeignEnvelopeSender);
     }
-    if !forwards && !senders.header_fits(tenant) {
+    if !forwards && !senders.fits_header(tenant) {
         return Err(Reason::ForeignHeaderSender);
     }
     if validation {
         return Ok(Class::Validation);
     }
     // From: may be foreign even where Sender: or Resent-From: vouches for it; such mail never leaves by mx or relay.
-    let foreign_sender = !senders.envelope_fits(tenant) || !senders.from_fits(tenant);
+    let foreign_sender = !senders.fits_envelope(tenant) || !senders.fits_from(tenant);
     Ok(Class::Proven { foreign_sender })
 }
 
@@ -235,7 +235,7 @@ fn reporting_tenant<'a>(
 ) -> Option<&'a Arc<Tenant>> {
     let tenant = match reverse_path {
         ReversePath::Mailbox(mailbox) => tenants.accepting(mailbox.domain()),
-        ReversePath::Null => tenants.iter().find(|tenant| senders.from_fits(tenant)),
+        ReversePath::Null => tenants.iter().find(|tenant| senders.fits_from(tenant)),
     }?;
     let anothers = cases
         .iter()
@@ -337,8 +337,8 @@ fn evidence(
     let fits = |check: &dyn Fn(&Tenant) -> bool| tenant.is_some_and(|tenant| check(tenant));
     let accepting = |mailbox: &Mailbox| tenants.accepting(mailbox.domain()).map(name);
     items.extend(senders.evidence(
-        fits(&|tenant| senders.envelope_fits(tenant)),
-        fits(&|tenant| senders.header_fits(tenant)),
+        fits(&|tenant| senders.fits_envelope(tenant)),
+        fits(&|tenant| senders.fits_header(tenant)),
         accepting,
     ));
     Evidence(items)
@@ -456,7 +456,7 @@ pub fn application(
     // The sender of a null reverse-path is who From: says.
     let from_domain = || {
         let domain = senders.from.as_ref().ok()?.first()?.domain();
-        senders.from_fits(tenant).then(|| domain.clone())
+        senders.fits_from(tenant).then(|| domain.clone())
     };
     let sender_domain = match &envelope.reverse_path {
         ReversePath::Null => from_domain(),
@@ -486,4 +486,10 @@ pub fn own(tenant: &Arc<Tenant>) -> Verdict {
         sender_domain: first.map(|pattern| pattern.domain().clone()),
         evidence: Evidence::default(),
     }
+}
+
+/// Network and certificate as evidence, for a refusal at MAIL.
+#[must_use]
+pub fn peer_evidence(peer: &Peer) -> Evidence {
+    peer.evidence()
 }

@@ -1,0 +1,513 @@
+//! `gatepost explain trust`: what would the server make of this mail, and because of what?
+//!
+//! The server's own judgement, offline and by the same code: certificate, network, candidates, header section, gate. It
+//! says neither whether a route takes the recipients nor whether the body may be carried.
+
+use crate::config::Settings;
+use crate::header::{self, HeaderFault, MAX_HEADER, MAX_RECEIVED, Progress, Splitter};
+use crate::mail::{Domain, Envelope, ReversePath};
+use crate::trust::{
+    self, Class, Evidence, EvidenceKind, ExchangeOnline, Peer, Reason, Refusal, Settlement, Tenant,
+    Tenants, certificate,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde::Serialize;
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    /// The message as it came over the wire, CRLF line ends.
+    pub message: &'a Path,
+    /// The source address.
+    pub from: IpAddr,
+    /// The client certificate's chain as PEM, leaf first; absent where none was presented.
+    pub certificate: Option<&'a Path>,
+    /// The envelope sender, with or without `<>`.
+    pub mail_from: &'a str,
+    /// `XOORG=` of MAIL.
+    pub xoorg: Option<&'a str>,
+}
+
+/// Prints evidence, verdict and reason; true only where the server would accept the mail as proven.
+///
+/// # Errors
+/// A file that cannot be read, or an argument that is none: what to print.
+pub fn run(
+    settings: &Settings,
+    question: &Question<'_>,
+    json: bool,
+    now: u64,
+) -> Result<bool, String> {
+    let answer = explain(&settings.exchange_online, &settings.tenants, question, now)?;
+    if json {
+        let text = serde_json::to_string_pretty(&answer).map_err(|error| error.to_string())?;
+        println!("{text}");
+    } else {
+        print!("{answer}");
+    }
+    Ok(answer.accepted)
+}
+
+/// The answer, as it is printed with `--json`.
+#[derive(Clone, Debug, Serialize)]
+struct Answer {
+    /// Accepted as proven mail.
+    accepted: bool,
+    /// `proven`, `validation`, `reported` or `refused`.
+    verdict: &'static str,
+    /// The tenant that it is settled on, or that the evidence points at.
+    tenant: Option<String>,
+    /// The reason label; absent for proven mail.
+    reason: Option<&'static str>,
+    /// In words.
+    explanation: String,
+    evidence: Evidence,
+}
+
+impl Answer {
+    fn refused(reason: Reason, tenant: Option<&Tenant>, evidence: Evidence) -> Self {
+        Self {
+            accepted: false,
+            verdict: "refused",
+            tenant: tenant.map(|tenant| tenant.name.to_string()),
+            reason: Some(reason.label()),
+            explanation: reason.describe().to_owned(),
+            evidence,
+        }
+    }
+
+    fn of_refusal(refusal: Refusal) -> Self {
+        Self::refused(refusal.reason, refusal.tenant.as_deref(), refusal.evidence)
+    }
+
+    fn malformed(
+        reason: &'static str,
+        explanation: String,
+        tenant: Option<String>,
+        evidence: Evidence,
+    ) -> Self {
+        Self {
+            accepted: false,
+            verdict: "refused",
+            tenant,
+            reason: Some(reason),
+            explanation,
+            evidence,
+        }
+    }
+}
+
+fn explain(
+    exchange_online: &ExchangeOnline,
+    tenants: &Tenants,
+    question: &Question<'_>,
+    now: u64,
+) -> Result<Answer, String> {
+    let sender = question.mail_from;
+    let sender = sender
+        .strip_prefix('<')
+        .and_then(|rest| rest.strip_suffix('>'))
+        .unwrap_or(sender);
+    let reverse_path: ReversePath = sender
+        .parse()
+        .map_err(|why| format!("--mail-from: {why}"))?;
+    let xoorg: Option<Domain> = question
+        .xoorg
+        .map(str::parse)
+        .transpose()
+        .map_err(|why| format!("--xoorg: {why}"))?;
+    let chain = question
+        .certificate
+        .map(read_chain)
+        .transpose()?
+        .unwrap_or_default();
+    let head = read_head(question.message)?;
+
+    let peer = Peer {
+        network: exchange_online.networks.contains(question.from),
+        certificate: certificate::judge(
+            &chain,
+            &exchange_online.client_certificate_roots,
+            &exchange_online.client_certificate_names,
+            now,
+        ),
+    };
+    let mut answer = judge(
+        exchange_online,
+        tenants,
+        &peer,
+        reverse_path,
+        xoorg,
+        &head,
+        now,
+    );
+    for item in &mut answer.evidence.0 {
+        if item.kind == EvidenceKind::Network {
+            item.seen = Some(question.from.to_canonical().to_string());
+        }
+    }
+    Ok(answer)
+}
+
+/// In the order in which the server meets the facts: MAIL, then the header section.
+fn judge(
+    exchange_online: &ExchangeOnline,
+    tenants: &Tenants,
+    peer: &Peer,
+    reverse_path: ReversePath,
+    xoorg: Option<Domain>,
+    head: &[u8],
+    now: u64,
+) -> Answer {
+    let standing = Reason::of_standing(peer.standing(), exchange_online.half_proven);
+    let candidates = match (
+        standing,
+        trust::candidates(tenants, &reverse_path, xoorg.as_ref(), now),
+    ) {
+        (Some(reason), _) => return Answer::refused(reason, None, trust::peer_evidence(peer)),
+        (None, Ok(candidates)) => candidates,
+        (None, Err(refusal)) => {
+            let mut evidence = trust::peer_evidence(peer);
+            evidence.0.extend(refusal.evidence.0);
+            return Answer::refused(refusal.reason, refusal.tenant.as_deref(), evidence);
+        }
+    };
+    let header = match section(head).and_then(header::examine) {
+        Ok(header) => header,
+        Err(fault) => {
+            let hint = match fault {
+                HeaderFault::BareLf => " (was the file saved with LF line ends? The wire has CRLF)",
+                HeaderFault::BareCr
+                | HeaderFault::Nul
+                | HeaderFault::NoColon
+                | HeaderFault::BadName
+                | HeaderFault::LeadingContinuation
+                | HeaderFault::TooLarge => "",
+            };
+            let evidence = trust::peer_evidence(peer);
+            return Answer::malformed("malformed_header", format!("{fault}{hint}"), None, evidence);
+        }
+    };
+    let envelope = Envelope {
+        reverse_path,
+        recipients: Vec::new(),
+        body: None,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+        xoorg,
+    };
+    match trust::settle(tenants, &candidates, peer, &envelope, &header, now) {
+        Settlement::Refused(refusal) => Answer::of_refusal(refusal),
+        Settlement::Settled(verdict) if header.is_over_hop_limit() => Answer::malformed(
+            "too_many_hops",
+            format!("more than {MAX_RECEIVED} Received fields: a loop"),
+            Some(verdict.tenant().name.to_string()),
+            verdict.evidence().clone(),
+        ),
+        Settlement::Settled(verdict) => {
+            let name = &verdict.tenant().name;
+            let (accepted, label, reason, explanation) = match verdict.class() {
+                Class::Proven {
+                    foreign_sender: false,
+                } => (true, "proven", None, format!("proven mail of {name}")),
+                Class::Proven {
+                    foreign_sender: true,
+                } => (
+                    true,
+                    "proven",
+                    None,
+                    format!(
+                        "proven mail of {name} with a foreign sender: never leaves by mx or relay"
+                    ),
+                ),
+                Class::Validation => (
+                    true,
+                    "validation",
+                    None,
+                    format!("Microsoft's connector check of {name}: only to its accepted domains"),
+                ),
+                Class::Reported { reason } => (
+                    false,
+                    "reported",
+                    Some(reason.label()),
+                    format!(
+                        "let in for now by gate = \"report\"; would be refused: {}",
+                        reason.describe()
+                    ),
+                ),
+                // `settle` makes neither.
+                Class::Application { .. } | Class::Own => (false, "refused", None, String::new()),
+            };
+            Answer {
+                accepted,
+                verdict: label,
+                tenant: Some(name.to_string()),
+                reason,
+                explanation,
+                evidence: verdict.evidence().clone(),
+            }
+        }
+    }
+}
+
+/// The header section in the first bytes of the message.
+fn section(head: &[u8]) -> Result<&[u8], HeaderFault> {
+    let mut splitter = Splitter::default();
+    let length = match splitter.push(head)? {
+        Progress::Complete { length } => length,
+        Progress::More => splitter.finish()?,
+    };
+    Ok(head.get(..length).unwrap_or(head))
+}
+
+/// As much as a header section may have, and one octet more, so that one that is too large shows.
+fn read_head(path: &Path) -> Result<Vec<u8>, String> {
+    let mut head = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_HEADER as u64 + 1).read_to_end(&mut head))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(head)
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    if chain.is_empty() {
+        return Err(format!("{}: no certificate in PEM form", path.display()));
+    }
+    Ok(chain)
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<18} {:<10} {:<16} SEEN", "EVIDENCE", "STATE", "NAMES")?;
+        for item in &self.evidence.0 {
+            let mut line = format!(
+                "{:<18} {:<10} {:<16} {}",
+                label(&item.kind),
+                label(&item.state),
+                item.tenant.as_deref().unwrap_or("-"),
+                item.seen.as_deref().unwrap_or("-"),
+            );
+            line.truncate(line.trim_end().len());
+            writeln!(f, "{line}")?;
+        }
+        f.write_char('\n')?;
+        write!(f, "verdict: {}", self.verdict)?;
+        if let Some(tenant) = &self.tenant {
+            write!(f, " ({tenant})")?;
+        }
+        match self.reason {
+            Some(reason) => writeln!(f, "\nreason:  {reason}: {}", self.explanation),
+            None => writeln!(f, "\nreason:  {}", self.explanation),
+        }
+    }
+}
+
+/// The word that trace events use.
+fn label(word: &impl Serialize) -> String {
+    match serde_json::to_value(word) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::certificate::Roots;
+    use crate::trust::fixtures::{contoso, fabrikam, tenants};
+    use crate::trust::network::{Networks, parse_block};
+    use crate::trust::{Gate, HalfProven, Tenant};
+    use rcgen::{CertificateParams, KeyPair};
+    use std::path::PathBuf;
+
+    const NOW: u64 = 1_795_594_533;
+    const GOOD: &str = "From: Ada <ada@contoso.com>\r\nX-OriginatorOrg: contoso.com\r\n\
+        X-MS-Exchange-CrossTenant-Id: 11111111-2222-3333-4444-555555555555\r\nX-Contoso-Gate: gate-contoso\r\n\r\nbody\n";
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        exchange_online: ExchangeOnline,
+        tenants: Tenants,
+        pem: PathBuf,
+    }
+
+    impl Bench {
+        fn new(list: impl IntoIterator<Item = Tenant>) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let key = KeyPair::generate().unwrap();
+            let params =
+                CertificateParams::new(vec!["mail.protection.outlook.com".to_owned()]).unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            let pem = folder.path().join("peer.pem");
+            std::fs::write(&pem, certificate.pem()).unwrap();
+            let (roots, _) = Roots::from_certificates([certificate.der()]);
+            let exchange_online = ExchangeOnline {
+                client_certificate_names: vec!["mail.protection.outlook.com".parse().unwrap()],
+                client_certificate_roots: roots.into(),
+                networks: Networks::new(vec![parse_block("40.92.0.0/15").unwrap()]),
+                half_proven: HalfProven::Defer,
+            };
+            Self {
+                folder,
+                exchange_online,
+                tenants: tenants(list),
+                pem,
+            }
+        }
+
+        fn ask(
+            &self,
+            message: &str,
+            change: impl FnOnce(&mut Question<'_>),
+        ) -> Result<Answer, String> {
+            let path = self.folder.path().join("message.eml");
+            std::fs::write(&path, message).unwrap();
+            let mut question = Question {
+                message: &path,
+                from: "40.93.214.103".parse().unwrap(),
+                certificate: Some(&self.pem),
+                mail_from: "<ada@contoso.com>",
+                xoorg: None,
+            };
+            change(&mut question);
+            explain(&self.exchange_online, &self.tenants, &question, NOW)
+        }
+    }
+
+    fn words(answer: &Answer) -> (bool, &'static str, Option<&'static str>) {
+        (answer.accepted, answer.verdict, answer.reason)
+    }
+
+    #[test]
+    fn proven_mail_shows_its_evidence_and_no_secret() {
+        let answer = Bench::new([contoso(), fabrikam()])
+            .ask(GOOD, |_| ())
+            .unwrap();
+        insta::assert_snapshot!(answer.to_string(), @r#"
+        EVIDENCE           STATE      NAMES            SEEN
+        network            matches    -                40.93.214.103
+        certificate        matches    -                mail.protection.outlook.com
+        xoorg              absent     -                -
+        originator_org     matches    contoso          contoso.com
+        cross_tenant_id    matches    contoso          11111111-2222-3333-4444-555555555555
+        connecting_ip      absent     -                -
+        secret_header      matches    contoso          -
+        envelope_sender    matches    contoso          ada@contoso.com
+        header_sender      matches    contoso          ada@contoso.com
+
+        verdict: proven (contoso)
+        reason:  proven mail of contoso
+        "#);
+        let json = serde_json::to_string(&answer).unwrap();
+        assert!(
+            !json.contains("gate-contoso") && json.contains(r#""accepted":true"#),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn only_proven_mail_is_accepted() {
+        let bench = Bench::new([contoso()]);
+        let says = |message: &str, change: &dyn Fn(&mut Question<'_>)| {
+            words(&bench.ask(message, |q| change(q)).unwrap())
+        };
+        let refused = |reason| (false, "refused", Some(reason));
+        assert_eq!(says(GOOD, &|_| ()), (true, "proven", None));
+        assert_eq!(
+            says(GOOD, &|q| q.from = "192.0.2.1".parse().unwrap()),
+            refused("half_proven_defer")
+        );
+        assert_eq!(
+            says(GOOD, &|q| q.certificate = None),
+            refused("half_proven_defer")
+        );
+        let stranger = |q: &mut Question<'_>| {
+            q.from = "192.0.2.1".parse().unwrap();
+            q.certificate = None;
+        };
+        assert_eq!(says(GOOD, &stranger), refused("stranger"));
+        assert_eq!(
+            says(GOOD, &|q| q.xoorg = Some("evil.example")),
+            refused("unknown_xoorg")
+        );
+        assert_eq!(
+            says(GOOD, &|q| q.xoorg = Some("contoso.com")),
+            (true, "proven", None)
+        );
+        assert_eq!(
+            says(GOOD, &|q| q.mail_from = "x@evil.example"),
+            refused("foreign_envelope_sender")
+        );
+        assert_eq!(says(GOOD, &|q| q.mail_from = "<>"), (true, "proven", None));
+        assert_eq!(
+            says(&GOOD.replace("\r\n", "\n"), &|_| ()),
+            refused("malformed_header")
+        );
+        let received = "Received: x\r\n".repeat(51);
+        assert_eq!(
+            says(&format!("{received}{GOOD}"), &|_| ()),
+            refused("too_many_hops")
+        );
+        assert_eq!(
+            says(
+                &format!("X-Gatepost-Processed: loop-contoso\r\n{GOOD}"),
+                &|_| ()
+            ),
+            refused("loop")
+        );
+        let large = format!("X: {}\r\n{GOOD}", "x".repeat(MAX_HEADER));
+        assert_eq!(says(&large, &|_| ()), refused("malformed_header"));
+    }
+
+    #[test]
+    fn reported_mail_is_not_proven() {
+        let bench = Bench::new([Tenant {
+            gate: Gate::Report { until: NOW + 1 },
+            ..contoso()
+        }]);
+        let answer = bench.ask("From: ada@contoso.com\r\n\r\n", |_| ()).unwrap();
+        assert_eq!(words(&answer), (false, "reported", Some("no_tenant")));
+    }
+
+    #[test]
+    fn wrong_arguments_are_said() {
+        let bench = Bench::new([contoso()]);
+        let missing = bench.folder.path().join("missing");
+        assert!(
+            bench
+                .ask(GOOD, |q| q.mail_from = "nobody")
+                .unwrap_err()
+                .contains("--mail-from")
+        );
+        assert!(
+            bench
+                .ask(GOOD, |q| q.xoorg = Some("a..b"))
+                .unwrap_err()
+                .contains("--xoorg")
+        );
+        let no_pem = bench.folder.path().join("message.eml");
+        std::fs::write(&no_pem, GOOD).unwrap();
+        for bad in [missing.as_path(), no_pem.as_path()] {
+            let question = Question {
+                message: &no_pem,
+                from: "40.93.214.103".parse().unwrap(),
+                certificate: Some(bad),
+                mail_from: "",
+                xoorg: None,
+            };
+            assert!(explain(&bench.exchange_online, &bench.tenants, &question, NOW).is_err());
+        }
+    }
+}
