@@ -6,6 +6,7 @@
 
 mod cast;
 mod folder;
+mod missing;
 mod rehearsal;
 mod stage;
 

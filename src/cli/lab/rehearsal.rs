@@ -7,8 +7,9 @@
 
 use super::cast::{self, Passwords};
 use super::folder::Folder;
+use super::missing::{self, StandIn};
 use super::{ExchangeRoots, Prepared, Stopped, exchange_leaf};
-use crate::config::{self, AdminSettings, Settings};
+use crate::config::{self, AdminSettings, Settings, Surroundings};
 use crate::credentials::Account;
 use crate::deliver::Relay;
 use crate::lab::certificates::{Authority, EXCHANGE_NAME};
@@ -18,24 +19,19 @@ use crate::receive::Service;
 use crate::trust::certificate::Roots;
 use crate::trust::network::Networks;
 use crate::trust::{Gate, Tenant, Tenants};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A port where nobody answers.
 const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 
 /// Prepares a rehearsal of this configuration.
 pub(super) fn prepare(path: &Path, folder: &Folder) -> Result<Prepared, Stopped> {
-    let loaded = config::load(path).map_err(|error| Stopped::Unusable(error.to_string()))?;
-    let mut remarks: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
-    let Some(mut settings) = loaded.settings else {
-        return Err(Stopped::Unusable(format!(
-            "the configuration is refused:\n{}",
-            remarks.join("\n")
-        )));
-    };
     let authority = Authority::new("Gatepost Lab")?;
+    let (mut settings, mut remarks) = load(path, &authority, folder)?;
     let passwords =
         disarm(&mut settings, folder).map_err(|error| Stopped::Broken(error.to_string()))?;
     remarks.extend(enforce(&mut settings));
@@ -110,6 +106,65 @@ pub(super) fn prepare(path: &Path, folder: &Folder) -> Result<Prepared, Stopped>
         remarks,
         paste: false,
     })
+}
+
+/// The administrator's settings, with stand-ins for files and variables that are not at hand, and what there is to say
+/// about them.
+fn load(
+    path: &Path,
+    authority: &Authority,
+    folder: &Folder,
+) -> Result<(Settings, Vec<String>), Stopped> {
+    let source = std::fs::read_to_string(path).map_err(|error| {
+        Stopped::Unusable(format!("{}: cannot be read: {error}", path.display()))
+    })?;
+    let StandIn {
+        source,
+        mut remarks,
+    } = missing::stand_in(path, &source, authority, folder)?;
+    let made_up = RefCell::new(Vec::new());
+    let environment = |name: &str| {
+        std::env::var_os(name).or_else(|| {
+            let mut made_up = made_up.borrow_mut();
+            if !made_up.iter().any(|one| one == name) {
+                made_up.push(name.to_owned());
+            }
+            // A password hash is also a good enough value for a header; each name gets one of its own.
+            Some(password_auth::generate_hash(name).into())
+        })
+    };
+    let surroundings = Surroundings {
+        environment: &environment,
+        // Whatever proves itself here does it by the end of its own chain.
+        system_roots: &|| Arc::new(Roots::default()),
+        unix_seconds: unix_seconds(),
+    };
+    let loaded = config::parse(path, &source, &surroundings)
+        .map_err(|error| Stopped::Unusable(error.to_string()))?;
+    let names = made_up.into_inner().into_iter();
+    remarks.extend(
+        names.map(|name| {
+            format!("note: ${{{name}}} is not set; a made-up value stands in its place")
+        }),
+    );
+    remarks.extend(loaded.problems.iter().map(ToString::to_string));
+    match loaded.settings {
+        Some(settings) => Ok((settings, remarks)),
+        None => Err(Stopped::Unusable(format!(
+            "the configuration is refused:\n{}",
+            remarks.join("\n")
+        ))),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the dates of certificates are judged at the time of the rehearsal"
+)]
+fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// Takes everything out that would touch the world or that only its owner knows.

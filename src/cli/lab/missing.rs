@@ -1,0 +1,212 @@
+//! What of a configuration is not at hand where it is rehearsed, and what stands in for it?
+//!
+//! A configuration is often tried on another machine than its own: certificate files lie elsewhere, secrets are in an
+//! environment that is not set. Missing certificates are made by the lab's authority with the names that they would have
+//! (for a tenant its first accepted domain, else the host name); unset variables get a made-up value. Everything that
+//! was replaced is said. What is there but wrong stays wrong: finding that is the point of a rehearsal.
+
+use super::Stopped;
+use super::folder::Folder;
+use crate::lab::certificates::{Authority, Leaf};
+use serde::Deserialize;
+use serde_spanned::Spanned;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// The little of a configuration that is needed to know which files it wants and for what.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Shape {
+    hostname: String,
+    certificate: Vec<CertificateShape>,
+    tenant: Vec<TenantShape>,
+    exchange_online: ExchangeOnlineShape,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CertificateShape {
+    name: String,
+    chain: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TenantShape {
+    accepted_domains: Vec<String>,
+    inbound_connector: ConnectorShape,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ConnectorShape {
+    certificate: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ExchangeOnlineShape {
+    client_certificate_roots: Option<Spanned<String>>,
+    server_certificate_roots: Option<Spanned<String>>,
+}
+
+/// The text of a configuration with stand-ins for what is missing, and what was replaced.
+#[derive(Debug)]
+pub(super) struct StandIn {
+    pub(super) source: String,
+    pub(super) remarks: Vec<String>,
+}
+
+/// Looks for the files that `source` names and puts others in the place of those that are not there. Text that cannot be
+/// read as TOML comes back as it is: the configuration room says what is wrong with it.
+pub(super) fn stand_in(
+    path: &Path,
+    source: &str,
+    authority: &Authority,
+    folder: &Folder,
+) -> Result<StandIn, Stopped> {
+    let Ok(shape) = toml::from_str::<Shape>(source) else {
+        return Ok(StandIn {
+            source: source.to_owned(),
+            remarks: Vec::new(),
+        });
+    };
+    let beside = path.parent().unwrap_or(Path::new("."));
+    let missing = |value: &Spanned<String>| {
+        let text = value.get_ref();
+        !text.contains("${") && std::fs::File::open(beside.join(text)).is_err()
+    };
+    let mut replaced: Vec<(Range<usize>, PathBuf)> = Vec::new();
+    let mut remarks = Vec::new();
+    for (index, certificate) in shape.certificate.iter().enumerate() {
+        let (Some(chain), Some(key)) = (&certificate.chain, &certificate.key) else {
+            continue;
+        };
+        if !missing(chain) && !missing(key) {
+            continue;
+        }
+        let name = stand_in_name(&shape, &certificate.name);
+        let issued = authority.issue(&Leaf::named(&name).and(&shape.hostname))?;
+        replaced.push((
+            chain.span(),
+            keep(folder, &format!("stand-in-{index}.pem"), issued.chain_pem())?,
+        ));
+        replaced.push((
+            key.span(),
+            keep(folder, &format!("stand-in-{index}.key"), issued.key_pem())?,
+        ));
+        remarks.push(format!(
+            "note: certificate {} is not at hand; the lab made one for {name}",
+            certificate.name
+        ));
+    }
+    let roots = [
+        &shape.exchange_online.client_certificate_roots,
+        &shape.exchange_online.server_certificate_roots,
+    ];
+    for (index, value) in roots.into_iter().enumerate() {
+        if let Some(value) = value
+            .as_ref()
+            .filter(|value| value.get_ref() != "system" && missing(value))
+        {
+            replaced.push((
+                value.span(),
+                keep(folder, &format!("roots-{index}.pem"), &authority.pem())?,
+            ));
+        }
+    }
+    // From the end, so that earlier positions stay true.
+    replaced.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
+    let mut text = source.to_owned();
+    for (span, file) in replaced {
+        text.replace_range(span, &format!("{:?}", file.display().to_string()));
+    }
+    Ok(StandIn {
+        source: text,
+        remarks,
+    })
+}
+
+/// The name that a certificate needs where it is used: as a tenant's on its inbound connector, else the host name.
+fn stand_in_name(shape: &Shape, certificate: &str) -> String {
+    let used = |tenant: &&TenantShape| tenant.inbound_connector.certificate == certificate;
+    let domain = shape
+        .tenant
+        .iter()
+        .find(used)
+        .and_then(|tenant| tenant.accepted_domains.first());
+    domain
+        .map_or(shape.hostname.as_str(), |domain| {
+            domain.trim_start_matches("*.")
+        })
+        .to_owned()
+}
+
+fn keep(folder: &Folder, name: &str, text: &str) -> Result<PathBuf, Stopped> {
+    folder
+        .write(name, text)
+        .map_err(|error| Stopped::Broken(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "hostname = \"mx.contoso.com\"\n[[certificate]]\nname = \"a\"\nchain = \"no/such.pem\" # leaf\n\
+        key = \"no/such.key\"\n[exchange_online]\nclient_certificate_roots = \"system\"\n[[tenant]]\n\
+        accepted_domains = [\"contoso.com\"]\n[tenant.inbound_connector]\ncertificate = \"a\"\n";
+
+    #[test]
+    fn missing_certificates_are_replaced_by_some_with_the_right_name() {
+        let folder = Folder::make().unwrap();
+        let authority = Authority::new("Lab").unwrap();
+        let stood = stand_in(
+            Path::new("/nowhere/gatepost.toml"),
+            SOURCE,
+            &authority,
+            &folder,
+        )
+        .unwrap();
+        let shape: Shape = toml::from_str(&stood.source).unwrap();
+        let chain = shape.certificate[0].chain.as_ref().unwrap().get_ref();
+        assert!(
+            std::fs::read_to_string(chain)
+                .unwrap()
+                .contains("BEGIN CERTIFICATE")
+        );
+        let key = shape.certificate[0].key.as_ref().unwrap().get_ref();
+        assert!(
+            std::fs::read_to_string(key)
+                .unwrap()
+                .contains("PRIVATE KEY")
+        );
+        assert!(stood.source.contains(" # leaf\n") && stood.source.contains("\"system\""));
+        assert_eq!(
+            stood.remarks,
+            ["note: certificate a is not at hand; the lab made one for contoso.com"]
+        );
+    }
+
+    #[test]
+    fn what_is_there_or_unreadable_stays_as_it_is() {
+        let folder = Folder::make().unwrap();
+        let authority = Authority::new("Lab").unwrap();
+        let file = folder.write("there.pem", "not a certificate").unwrap();
+        let there = SOURCE
+            .replace("no/such.pem", &file.display().to_string())
+            .replace("no/such.key", &file.display().to_string());
+        assert_eq!(
+            stand_in(Path::new("x.toml"), &there, &authority, &folder)
+                .unwrap()
+                .source,
+            there
+        );
+        assert_eq!(
+            stand_in(Path::new("x.toml"), "not [ toml", &authority, &folder)
+                .unwrap()
+                .source,
+            "not [ toml"
+        );
+    }
+}
