@@ -44,7 +44,7 @@ impl Peer {
 
     /// What the first two gates saw.
     #[must_use]
-    pub(super) fn evidence(&self) -> Evidence {
+    pub fn evidence(&self) -> Evidence {
         let network = if self.network {
             EvidenceState::Matches
         } else {
