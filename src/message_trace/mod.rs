@@ -1,37 +1,183 @@
 //! The story of each message: what happened, in order, with evidence. Shown by `gatepost trace`.
+//!
+//! Rooms hand events to a [`Tracer`], which never blocks them; a thread of its own appends them to daily files of JSON
+//! lines and keeps the look-up keys. What the bounded queue cannot take is counted as lost. The trace is not mail: it is
+//! not synced.
 
 mod event;
+mod log;
+mod query;
 
 pub use event::{Event, LegSummary, RecipientResult, TlsFacts, TraceEvent};
+pub use query::Query;
 
-/// Where rooms hand in events: cheap to clone, never blocks; what the bounded queue cannot take is counted as lost.
+use crate::index::Index;
+use crate::metrics::Metrics;
+use log::{Order, Writer};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+/// Events that wait for the writer at most.
+const QUEUE: usize = 65_536;
+
+/// Where rooms hand in events: cheap to clone, never blocks.
 #[derive(Clone, Debug)]
-pub struct Tracer {}
+pub struct Tracer {
+    orders: SyncSender<Order>,
+    directory: PathBuf,
+    index: Option<Index>,
+    lost: prometheus::IntCounter,
+}
 
 impl Tracer {
+    /// Opens the trace in `directory`; files older than `keep` are deleted. An index that another process holds, or that
+    /// cannot be opened, is done without: look-ups then read the files.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub fn open(directory: &Path, keep: Duration, metrics: &Metrics) -> std::io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let (index, fill) = match Index::open(&directory.join("index")) {
+            Ok(opened) => (Some(opened.index), opened.empty),
+            Err(error) => {
+                tracing::warn!(%error, "trace look-ups will read the files");
+                (None, false)
+            }
+        };
+        let (orders, inbox) = sync_channel(QUEUE);
+        let writer = Writer::new(directory.to_owned(), keep, index.clone(), metrics.trace_lost.clone());
+        std::thread::Builder::new().name("trace".to_owned()).spawn(move || writer.run(&inbox, fill))?;
+        Ok(Self { orders, directory: directory.to_owned(), index, lost: metrics.trace_lost.clone() })
+    }
+
     /// Notes an event.
-    pub fn record(&self, _event: TraceEvent) {
-        unimplemented!()
+    pub fn record(&self, event: TraceEvent) {
+        match self.orders.try_send(Order::Write(Box::new(event))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.inc(),
+        }
+    }
+
+    /// Completes when everything recorded before can be found.
+    pub async fn flush(&self) {
+        let (done, written) = tokio::sync::oneshot::channel();
+        let orders = self.orders.clone();
+        let sent = tokio::task::spawn_blocking(move || orders.send(Order::Flush(done)).is_ok()).await;
+        if matches!(sent, Ok(true)) && written.await.is_err() {
+            tracing::debug!("the trace writer is gone");
+        }
+    }
+
+    /// Finds the events of messages that fit, grouped by queue id, each group in order; bounded in number.
+    ///
+    /// # Errors
+    /// The files cannot be read.
+    pub async fn find(&self, query: Query) -> std::io::Result<Vec<TraceEvent>> {
+        self.flush().await;
+        let (directory, index) = (self.directory.clone(), self.index.clone());
+        tokio::task::spawn_blocking(move || query::find(&directory, index.as_ref(), &query))
+            .await
+            .map_err(std::io::Error::other)?
     }
 }
 
-/// What to look for; all that is given must fit.
-#[derive(Clone, Debug, Default)]
-pub struct Query {
-    /// Queue id, Message-ID, network message id or address.
-    pub text: Option<String>,
-    /// Milliseconds since 1970.
-    pub since: Option<u64>,
-    /// Milliseconds since 1970.
-    pub until: Option<u64>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::Evidence;
 
-impl Tracer {
-    /// Finds events.
-    ///
-    /// # Errors
-    /// The trace cannot be read.
-    pub async fn find(&self, _query: Query) -> std::io::Result<Vec<TraceEvent>> {
-        unimplemented!()
+    fn refused(at: u64, id: &str, sender: &str) -> TraceEvent {
+        let event = Event::Refused {
+            listener: "exchange".to_owned(),
+            peer: "192.0.2.1:25".to_owned(),
+            application: None,
+            tenant: None,
+            sender: Some(sender.to_owned()),
+            recipients: vec!["bob@contoso.com".to_owned()],
+            message_id: Some(format!("<{id}@x>")),
+            reply: "550 5.7.1 no".to_owned(),
+            reason: "stranger".to_owned(),
+            evidence: Evidence::default(),
+        };
+        TraceEvent { at, id: id.to_owned(), event }
+    }
+
+    fn operator(at: u64, id: &str) -> TraceEvent {
+        TraceEvent { at, id: id.to_owned(), event: Event::Operator { action: "retry".to_owned() } }
+    }
+
+    const DAY: u64 = 86_400_000;
+
+    async fn ids(tracer: &Tracer, text: &str) -> Vec<(String, u64)> {
+        let query = Query { text: Some(text.to_owned()), ..Query::default() };
+        tracer.find(query).await.unwrap().into_iter().map(|event| (event.id, event.at / DAY)).collect()
+    }
+
+    #[tokio::test]
+    async fn every_key_finds_the_whole_story_also_after_the_index_was_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace");
+        let open = || Tracer::open(&path, Duration::from_secs(86_400 * 3650 * 10), &Metrics::new().unwrap()).unwrap();
+        let tracer = open();
+        tracer.record(refused(DAY, "A", "ada@contoso.com"));
+        tracer.record(refused(DAY + 1, "B", "eve@fabrikam.com"));
+        tracer.record(operator(2 * DAY, "A"));
+        let story = vec![("A".to_owned(), 1), ("A".to_owned(), 2)];
+        assert_eq!(ids(&tracer, "ADA@contoso.com").await, story, "all events of the message, also without the key");
+        assert_eq!(ids(&tracer, "<A@x>").await, story);
+        assert_eq!(ids(&tracer, "A@x").await, story, "without the brackets");
+        assert_eq!(ids(&tracer, "bob@contoso.com").await.len(), 3);
+        let query = Query { text: None, since: Some(DAY + 1), until: Some(DAY + 2) };
+        assert_eq!(tracer.find(query).await.unwrap().len(), 1);
+        tracer.flush().await;
+        drop(tracer);
+        // The writer ends with the last tracer; the lock goes with it.
+        let index = path.join("index");
+        for _ in 0..200 {
+            if Index::open(&index).is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        std::fs::remove_dir_all(&index).unwrap();
+        assert_eq!(ids(&open(), "ada@contoso.com").await, story, "rebuilt");
+    }
+
+    #[tokio::test]
+    async fn retention_deletes_files_and_files_are_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let tracer = Tracer::open(folder.path(), Duration::from_secs(3 * 86_400), &Metrics::new().unwrap()).unwrap();
+        for day in 1..=10 {
+            tracer.record(operator(day * DAY, "A"));
+        }
+        tracer.flush().await;
+        let mut names: Vec<String> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.path().is_file())
+            .map(|entry| {
+                assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+                entry.file_name().into_string().unwrap()
+            })
+            .collect();
+        names.sort();
+        assert_eq!(names, ["1970-01-08.jsonl", "1970-01-09.jsonl", "1970-01-10.jsonl", "1970-01-11.jsonl"]);
+    }
+
+    #[tokio::test]
+    async fn a_torn_line_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let tracer = Tracer::open(folder.path(), Duration::from_secs(86_400 * 36_500), &Metrics::new().unwrap()).unwrap();
+        tracer.record(operator(DAY, "A"));
+        tracer.flush().await;
+        let path = folder.path().join("1970-01-02.jsonl");
+        let mut text = std::fs::read(&path).unwrap();
+        text.extend_from_slice(b"{\"at\":1,\"id\":\"to");
+        std::fs::write(&path, text).unwrap();
+        let query = Query { text: None, since: Some(0), until: None };
+        assert_eq!(tracer.find(query).await.unwrap().len(), 1);
     }
 }

@@ -1,0 +1,292 @@
+//! A smart host, a simulated Exchange Online and the certificates between them, for one test.
+
+use gatepost::app::Server;
+use gatepost::lab::certificates::{Authority, Issued, Leaf};
+use gatepost::lab::{ApplicationClient, Dialect, ExchangeIn, ExchangeOptions, ExchangeOut, Organization, Outbound, Security};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub const CONTOSO: &str = "11111111-2222-3333-4444-555555555555";
+pub const FABRIKAM: &str = "b7e0a4d3-2c51-4f86-8a9e-d01c6b3e7f25";
+pub const HOSTNAME: &str = "smarthost.contoso.com";
+/// The password of the application `erp`, and of no one else.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// The outside of a smart host: folder, certificates, Exchange.
+pub struct Surroundings {
+    pub folder: tempfile::TempDir,
+    pub authority: Authority,
+    pub exchange_identity: Issued,
+    pub exchange: ExchangeIn,
+    pub contoso: Organization,
+    pub fabrikam: Organization,
+}
+
+/// What a test changes of the usual configuration: text replacements and additions at the end.
+#[derive(Default)]
+pub struct Changes {
+    pub replace: Vec<(&'static str, String)>,
+    pub append: String,
+}
+
+impl Changes {
+    pub fn replace(from: &'static str, to: &str) -> Self {
+        Self { replace: vec![(from, to.to_owned())], append: String::new() }
+    }
+
+    pub fn append(text: &str) -> Self {
+        Self { replace: Vec::new(), append: text.to_owned() }
+    }
+}
+
+fn organization(name: &str, id: &str) -> Organization {
+    let domain = format!("{name}.com").parse().unwrap();
+    let mut organization = Organization::new(name, id.parse().unwrap(), domain);
+    organization.secret_header = Some((format!("X-{name}-Gate"), gatepost::mail::Secret::new(format!("{name}-secret"))));
+    organization.loop_header =
+        Some(("X-Gatepost-Processed".to_owned(), gatepost::mail::Secret::new(format!("{name}-loop"))));
+    organization
+}
+
+impl Surroundings {
+    pub async fn new() -> Self {
+        Self::with(|options| options).await
+    }
+
+    pub async fn with(change: impl FnOnce(ExchangeOptions) -> ExchangeOptions) -> Self {
+        let authority = Authority::new("scenario").unwrap();
+        let (contoso, fabrikam) = (organization("contoso", CONTOSO), organization("fabrikam", FABRIKAM));
+        let options = ExchangeOptions::new(&authority, vec![contoso.clone(), fabrikam.clone()]).unwrap();
+        let exchange = ExchangeIn::start(change(options)).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (name, leaf) in [
+            ("host", Leaf::named(HOSTNAME)),
+            ("contoso", Leaf::named("contoso.com")),
+            ("fabrikam", Leaf::named("fabrikam.com")),
+        ] {
+            write_identity(folder.path(), name, &authority.issue(&leaf).unwrap());
+        }
+        std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+        let exchange_identity = authority.issue(&Leaf::exchange()).unwrap();
+        Self { folder, authority, exchange_identity, exchange, contoso, fabrikam }
+    }
+
+    /// Writes the configuration and tells its path. The ports are `port`s, 0 for free ones.
+    pub fn configuration(&self, ports: [u16; 3], changes: &Changes) -> PathBuf {
+        let exchange = self.exchange.address();
+        let hash = password_hash();
+        let mut text = format!(
+            r#"
+hostname = "{HOSTNAME}"
+data_directory = "data"
+
+[[certificate]]
+name = "host"
+chain = "host.pem"
+key = "host.key"
+[[certificate]]
+name = "contoso"
+chain = "contoso.pem"
+key = "contoso.key"
+[[certificate]]
+name = "fabrikam"
+chain = "fabrikam.pem"
+key = "fabrikam.key"
+
+[[listener]]
+name = "exchange"
+address = "127.0.0.1:{}"
+service = "connector"
+tls = "starttls"
+certificate = "host"
+[[listener]]
+name = "apps"
+address = "127.0.0.1:{}"
+service = "submission"
+tls = "starttls"
+certificate = "host"
+[[listener]]
+name = "printers"
+address = "127.0.0.1:{}"
+service = "submission"
+tls = "optional"
+certificate = "host"
+bare_newlines = "repair"
+
+[exchange_online]
+client_certificate_roots = "ca.pem"
+server_certificate_roots = "ca.pem"
+networks = ["127.0.40.0/24"]
+
+[[tenant]]
+name = "contoso"
+tenant_id = "{CONTOSO}"
+accepted_domains = ["contoso.com"]
+secret_header = {{ name = "X-contoso-Gate", value = "contoso-secret" }}
+loop_header = {{ name = "X-Gatepost-Processed", value = "contoso-loop" }}
+[tenant.inbound_connector]
+host = "{}"
+port = {}
+certificate = "contoso"
+cloud_services_mail_enabled = true
+
+[[tenant]]
+name = "fabrikam"
+tenant_id = "{FABRIKAM}"
+accepted_domains = ["fabrikam.com"]
+secret_header = {{ name = "X-fabrikam-Gate", value = "fabrikam-secret" }}
+loop_header = {{ name = "X-Gatepost-Processed", value = "fabrikam-loop" }}
+[tenant.inbound_connector]
+host = "{}"
+port = {}
+certificate = "fabrikam"
+cloud_services_mail_enabled = true
+
+[[application]]
+name = "erp"
+tenant = "contoso"
+username = "erp"
+password_hash = "{hash}"
+senders = ["erp@contoso.com"]
+internal = true
+
+[[application]]
+name = "scanner"
+tenant = "contoso"
+networks = ["127.0.7.7/32"]
+senders = ["scanner@contoso.com", "<>"]
+internal = true
+
+[[route]]
+recipients = "any"
+via = "exchange"
+
+[delivery.exchange]
+retry = ["1s"]
+expire = "1h"
+
+[admin]
+address = "127.0.0.1:0"
+"#,
+            ports[0],
+            ports[1],
+            ports[2],
+            exchange.ip(),
+            exchange.port(),
+            exchange.ip(),
+            exchange.port(),
+        );
+        for (from, to) in &changes.replace {
+            assert!(text.contains(from), "the configuration has no {from:?}");
+            text = text.replace(from, to);
+        }
+        text.push_str(&changes.append);
+        let path = self.folder.path().join("gatepost.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn settings(&self, changes: &Changes) -> gatepost::config::Settings {
+        let loaded = gatepost::config::load(&self.configuration([0; 3], changes)).unwrap();
+        loaded.settings.unwrap_or_else(|| panic!("{:?}", loaded.problems))
+    }
+
+    /// Exchange's outbound side towards a connector listener.
+    pub fn exchange_out(&self, listener: SocketAddr) -> ExchangeOut {
+        let roots = self.authority.roots().unwrap();
+        ExchangeOut::new(listener, HOSTNAME, &roots, Some(&self.exchange_identity)).unwrap()
+    }
+}
+
+pub fn write_identity(folder: &Path, name: &str, issued: &Issued) {
+    std::fs::write(folder.join(format!("{name}.pem")), issued.chain_pem()).unwrap();
+    std::fs::write(folder.join(format!("{name}.key")), issued.key_pem()).unwrap();
+}
+
+/// Made once: a hash takes its time.
+fn password_hash() -> &'static str {
+    static HASH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    HASH.get_or_init(|| password_auth::generate_hash(PASSWORD))
+}
+
+/// A running smart host with its surroundings.
+pub struct World {
+    pub around: Surroundings,
+    pub host: Server,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with(Changes::default()).await
+    }
+
+    pub async fn with(changes: Changes) -> Self {
+        Self::within(Surroundings::new().await, changes).await
+    }
+
+    pub async fn within(around: Surroundings, changes: Changes) -> Self {
+        let host = Server::start(around.settings(&changes)).await.unwrap();
+        Self { around, host }
+    }
+
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        self.host.listener_address(name).unwrap()
+    }
+
+    /// Exchange's outbound side, ready to send.
+    pub fn exchange_out(&self) -> ExchangeOut {
+        self.around.exchange_out(self.listener("exchange"))
+    }
+
+    /// The application `erp`.
+    pub fn erp(&self) -> ApplicationClient {
+        self.application("apps").login("erp", PASSWORD, Dialect::Plain)
+    }
+
+    /// An application without login, with STARTTLS.
+    pub fn application(&self, listener: &str) -> ApplicationClient {
+        ApplicationClient::new(self.listener(listener), HOSTNAME, &self.around.authority.roots().unwrap()).unwrap()
+    }
+
+    /// The scanner: no TLS, no login, its address is the proof.
+    pub fn scanner(&self) -> ApplicationClient {
+        self.application("printers").security(Security::Clear).from_address("127.0.7.7".parse().unwrap())
+    }
+
+    /// Stamped mail of a tenant.
+    pub fn outbound(&self, organization: &Organization, mail: gatepost::lab::Mail) -> Outbound {
+        Outbound::stamped(organization, mail, "0d6f9b1c-0000-4000-8000-000000000001").expect("the rule routes it")
+    }
+
+    /// The trace of one id, waited for in bounds.
+    pub async fn trace(&self, text: &str) -> Vec<gatepost::message_trace::TraceEvent> {
+        self.host.tracer().flush().await;
+        let query = gatepost::message_trace::Query { text: Some(text.to_owned()), ..Default::default() };
+        self.host.tracer().find(query).await.unwrap()
+    }
+
+    pub fn metrics(&self) -> String {
+        String::from_utf8(self.host.metrics().text().unwrap()).unwrap()
+    }
+}
+
+/// Waits for something that becomes true by itself, in bounds; the pauses are short and few.
+pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{what} did not happen in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The id at the end of a reply.
+pub fn last_word(reply: &gatepost::smtp::reply::Reply) -> String {
+    reply.lines.last().unwrap().rsplit(' ').next().unwrap().to_owned()
+}
+
+pub const LETTER: &[u8] = b"From: Ada <ada@contoso.com>\r\nTo: bob@contoso.com\r\nSubject: hello\r\n\
+    Date: Tue, 24 Nov 2026 08:15:31 +0000\r\nMessage-ID: <1@contoso.com>\r\nMIME-Version: 1.0\r\n\r\nHello.\r\n";

@@ -1,0 +1,11 @@
+//! Whole-server scenarios over loopback with real TLS: each reads as a story.
+
+#![allow(missing_docs, reason = "test code")]
+#![allow(clippy::disallowed_methods, reason = "tests read the clock to bound their waits")]
+
+mod crash;
+mod exact;
+mod gates;
+mod harness;
+mod journeys;
+mod operations;
