@@ -206,13 +206,13 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 const MAX_ROWS: usize = 10_000;
 
 async fn queue_list(State(admin): State<Arc<Admin>>) -> Response {
-    axum::Json(admin.spool.scan(MAX_ROWS)).into_response()
+    axum::Json(admin.spool.scan(MAX_ROWS, (admin.now)())).into_response()
 }
 
 async fn queue_show(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Response {
     let found: Vec<_> = admin
         .spool
-        .scan(usize::MAX)
+        .scan(usize::MAX, (admin.now)())
         .into_iter()
         .filter(|row| row.id.eq_ignore_ascii_case(&id))
         .collect();

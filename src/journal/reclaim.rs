@@ -1,0 +1,192 @@
+//! Which segments may go?
+//!
+//! A segment is deleted when no message lives in it and every older one is gone: a record that says "done" always lies in
+//! the same or a later segment than the message, so it outlives it, and no message comes back. An old message would pin
+//! everything behind it: where more than half of the journal is dead, what lives in the oldest segment is copied to the
+//! end, synced, and the segment deleted. So a journal takes at most about twice what lives in it, for at most one octet
+//! copied for each octet given back.
+//!
+//! A deleted segment becomes the reserve where it can: its blocks are written already, and overwriting such blocks costs
+//! no metadata in fdatasync.
+
+use super::disk::{Disk, LogFile};
+use super::segment::{Location, Name, Readers};
+use super::{JournalError, locked};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Dead octets that are tolerated, in segments: below this nothing is copied.
+const SLACK_SEGMENTS: u64 = 2;
+
+#[derive(Debug)]
+pub(super) struct Accounts {
+    directory: PathBuf,
+    disk: Arc<dyn Disk>,
+    segment_bytes: u64,
+    table: Mutex<Table>,
+    /// Held while the reserve is renamed or made: two background threads do that, never a session.
+    reserve: Mutex<Reserve>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    segments: BTreeMap<u32, Account>,
+    active: Option<u32>,
+    live_octets: u64,
+}
+
+#[derive(Debug)]
+struct Account {
+    name: Name,
+    live: u64,
+}
+
+#[derive(Debug, Default)]
+struct Reserve {
+    present: bool,
+    recycled: bool,
+}
+
+impl Accounts {
+    pub(super) fn new(directory: PathBuf, disk: Arc<dyn Disk>, segment_bytes: u64) -> Self {
+        Self { directory, disk, segment_bytes, table: Mutex::default(), reserve: Mutex::default() }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    pub(super) fn opened(&self, name: Name) {
+        locked(&self.table).segments.insert(name.number, Account { name, live: 0 });
+    }
+
+    pub(super) fn active(&self, number: u32) {
+        locked(&self.table).active = Some(number);
+    }
+
+    pub(super) fn closed(&self, name: Name) {
+        locked(&self.table).segments.remove(&name.number);
+    }
+
+    pub(super) fn keep(&self, location: Location) {
+        let mut table = locked(&self.table);
+        table.live_octets += location.octets();
+        if let Some(account) = table.segments.get_mut(&location.segment) {
+            account.live += 1;
+        }
+    }
+
+    pub(super) fn release(&self, location: Location) -> bool {
+        let mut table = locked(&self.table);
+        table.live_octets = table.live_octets.saturating_sub(location.octets());
+        if let Some(account) = table.segments.get_mut(&location.segment) {
+            account.live = account.live.saturating_sub(1);
+        }
+        table.dead().is_some() || table.to_copy(self.segment_bytes).is_some()
+    }
+
+    pub(super) fn disk_bytes(&self) -> u64 {
+        let segments = locked(&self.table).segments.len() as u64;
+        (segments + u64::from(self.has_reserve())) * self.segment_bytes
+    }
+
+    pub(super) fn has_reserve(&self) -> bool {
+        locked(&self.reserve).present
+    }
+
+    fn reserve_path(&self) -> PathBuf {
+        self.directory.join("reserve")
+    }
+
+    /// Makes the next segment's file, unless it is there.
+    pub(super) fn make_reserve(&self) -> Result<(), JournalError> {
+        let mut reserve = locked(&self.reserve);
+        if reserve.present {
+            return Ok(());
+        }
+        let path = self.reserve_path();
+        let made = self.disk.allocate(&path, self.segment_bytes).and_then(|()| self.disk.sync_directory(&self.directory));
+        if let Err(error) = made {
+            // A half-made file would take the very space that is missing.
+            if let Err(error) = self.disk.remove(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, "cannot remove a half-made reserve");
+            }
+            return Err(JournalError::of("reserving space", &error));
+        }
+        *reserve = Reserve { present: true, recycled: false };
+        Ok(())
+    }
+
+    /// Turns the reserve into segment `name`, which is active from now on.
+    pub(super) fn take_reserve(&self, name: Name) -> Result<Box<dyn LogFile>, JournalError> {
+        self.make_reserve()?;
+        let mut reserve = locked(&self.reserve);
+        let path = name.path(&self.directory);
+        let failed = |error: std::io::Error| JournalError::of("opening a segment", &error);
+        self.disk.rename(&self.reserve_path(), &path).map_err(failed)?;
+        *reserve = Reserve::default();
+        self.disk.sync_directory(&self.directory).map_err(failed)?;
+        let file = self.disk.open(&path).map_err(failed)?;
+        let mut table = locked(&self.table);
+        table.segments.insert(name.number, Account { name, live: 0 });
+        table.active = Some(name.number);
+        Ok(file)
+    }
+
+    /// Deletes segments in which nothing lives, oldest first, each durably before the next: were a later one gone and an
+    /// older one back after a power cut, done messages would come back with it.
+    pub(super) fn delete_dead(&self, readers: &Readers) -> Result<(), JournalError> {
+        loop {
+            let Some(name) = locked(&self.table).dead() else { return Ok(()) };
+            let path = name.path(&self.directory);
+            readers.forget(name.number);
+            {
+                let mut reserve = locked(&self.reserve);
+                let whole = std::fs::metadata(&path).is_ok_and(|file| file.len() == self.segment_bytes);
+                let recycle = whole && !(reserve.present && reserve.recycled);
+                let gone = if recycle {
+                    self.disk.rename(&path, &self.reserve_path())
+                } else {
+                    self.disk.remove(&path)
+                };
+                let gone = gone.and_then(|()| self.disk.sync_directory(&self.directory));
+                gone.map_err(|error| JournalError::of("deleting a segment", &error))?;
+                if recycle {
+                    *reserve = Reserve { present: true, recycled: true };
+                }
+            }
+            locked(&self.table).segments.remove(&name.number);
+        }
+    }
+
+    pub(super) fn wants_copying(&self) -> Option<Name> {
+        locked(&self.table).to_copy(self.segment_bytes)
+    }
+}
+
+impl Table {
+    fn oldest(&self) -> Option<&Account> {
+        self.segments.first_key_value().filter(|(number, _)| Some(**number) != self.active).map(|(_, account)| account)
+    }
+
+    fn dead(&self) -> Option<Name> {
+        self.oldest().filter(|account| account.live == 0).map(|account| account.name)
+    }
+
+    fn to_copy(&self, segment_bytes: u64) -> Option<Name> {
+        let whole = self.segments.len() as u64 * segment_bytes;
+        let tolerated = 2 * self.live_octets + SLACK_SEGMENTS * segment_bytes;
+        self.oldest().filter(|_| whole > tolerated).map(|account| account.name)
+    }
+}

@@ -1,0 +1,64 @@
+//! Content on its way in: memory while small, a file of its own once large; gone when dropped.
+
+use super::{SpoolError, spool_error};
+use crate::journal::large::{Bodies, Incoming, LARGE};
+use bytes::Bytes;
+
+/// Bytes of a message that nothing has promised to keep yet.
+#[derive(Debug)]
+pub struct Draft {
+    bodies: Bodies,
+    pub(super) content: Content,
+}
+
+#[derive(Debug)]
+pub(super) enum Content {
+    Memory(Vec<u8>),
+    File(Box<Incoming>),
+    /// A write is under way, or was given up.
+    Moving,
+}
+
+impl Draft {
+    pub(super) fn new(bodies: Bodies) -> Self {
+        Self { bodies, content: Content::Memory(Vec::new()) }
+    }
+
+    /// Appends arrival bytes. Small ones stay in memory; a large body goes to its file on a blocking thread.
+    ///
+    /// # Errors
+    /// The disk is full or failing.
+    pub async fn append(&mut self, bytes: Bytes) -> Result<(), SpoolError> {
+        if let Content::Memory(kept) = &mut self.content
+            && kept.len() + bytes.len() <= LARGE
+        {
+            if kept.is_empty() {
+                *kept = bytes.into();
+            } else {
+                kept.extend_from_slice(&bytes);
+            }
+            return Ok(());
+        }
+        let content = std::mem::replace(&mut self.content, Content::Moving);
+        let bodies = self.bodies.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let incoming = match content {
+                Content::Memory(kept) => {
+                    let mut incoming = Box::new(bodies.create()?);
+                    incoming.write(&kept)?;
+                    incoming.write(&bytes)?;
+                    incoming
+                }
+                Content::File(mut incoming) => {
+                    incoming.write(&bytes)?;
+                    incoming
+                }
+                Content::Moving => return Err(crate::journal::JournalError::Closed),
+            };
+            Ok(incoming)
+        });
+        let incoming = written.await.map_err(|error| SpoolError::Failing(error.to_string()))?;
+        self.content = Content::File(incoming.map_err(spool_error)?);
+        Ok(())
+    }
+}

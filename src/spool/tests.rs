@@ -1,0 +1,287 @@
+//! The spool against a real journal in a folder of its own.
+
+use super::*;
+use crate::header::Rendition;
+use crate::mail::{Envelope, Recipient};
+use crate::route::{From, Via};
+use crate::smtp::data::Scanner;
+use proptest::prelude::*;
+
+const NOW: u64 = 1_000_000;
+
+fn message(id: u64, recipients: usize, body: &[u8]) -> Message {
+    let mut scanner = Scanner::default();
+    scanner.push(body);
+    let recipient = |number| Recipient {
+        mailbox: format!("r{number}@contoso.com").parse().unwrap(),
+        notify: None,
+        orcpt: None,
+    };
+    Message {
+        id: QueueId::from_u64(id),
+        arrived: NOW,
+        tenant: "contoso".into(),
+        from: From::Connector,
+        application: None,
+        stream: None,
+        bounces_to: None,
+        envelope: Envelope {
+            reverse_path: "ada@contoso.com".parse().unwrap(),
+            recipients: (0..recipients).map(recipient).collect(),
+            body: None,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            xoorg: None,
+        },
+        facts: scanner.facts(),
+        legs: vec![Leg {
+            via: Via::Exchange,
+            rendition: Rendition { prepend: b"Top: 1\r\n".to_vec(), omit: std::iter::once(1..3).collect() },
+            xoorg: None,
+            recipients: (0..recipients).collect(),
+        }],
+        message_id: None,
+        network_message_id: None,
+    }
+}
+
+fn exchange() -> Destination {
+    Destination { via: Via::Exchange, tenant: "contoso".into() }
+}
+
+fn open(folder: &Path) -> Spool {
+    Spool::open(folder, &Metrics::new().unwrap()).unwrap()
+}
+
+async fn keep(spool: &Spool, id: u64, recipients: usize, body: &[u8]) {
+    let mut draft = spool.draft();
+    for piece in body.chunks(300_000) {
+        draft.append(Bytes::copy_from_slice(piece)).await.unwrap();
+    }
+    let stored = spool.accept(draft, message(id, recipients, body)).await.unwrap();
+    assert_eq!(stored.id().as_u64(), id);
+}
+
+async fn whole(spool: &Spool, due: &Due) -> Vec<u8> {
+    let mut out = Vec::new();
+    loop {
+        let piece = spool.read(due, out.len() as u64).await.unwrap();
+        if piece.is_empty() {
+            return out;
+        }
+        out.extend_from_slice(&piece);
+    }
+}
+
+fn rendered(body: &[u8]) -> Vec<u8> {
+    [b"Top: 1\r\n", &body[..1], &body[3..]].concat()
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_there_after_a_restart_and_gone_once_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let bodies = [b"small body".to_vec(), vec![b'x'; 3_000_000]];
+    let spool = open(folder.path());
+    for (id, body) in bodies.iter().enumerate() {
+        keep(&spool, id as u64 + 1, 2, body).await;
+    }
+    spool.close().await;
+    drop(spool);
+    let spool = open(folder.path());
+    for body in &bodies {
+        let due = spool.next_due(&exchange(), NOW).unwrap();
+        assert_eq!(due.recipients(), [0, 1]);
+        assert!(whole(&spool, &due).await == rendered(body));
+        assert_eq!(due.leg().rendition.size(body.len() as u64), rendered(body).len() as u64);
+        spool.settle(due, vec![(0, Disposition::Delivered), (1, Disposition::Delivered)], true, NOW);
+    }
+    assert!(spool.next_due(&exchange(), NOW).is_none());
+    spool.close().await;
+    drop(spool);
+    let spool = open(folder.path());
+    assert!(spool.next_due(&exchange(), u64::MAX - 1).is_none());
+    assert_eq!(std::fs::read_dir(folder.path().join("bodies")).unwrap().count(), 0, "the large body is gone");
+    spool.close().await;
+}
+
+#[tokio::test]
+async fn results_of_recipients_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    keep(&spool, 1, 3, b"body of a message").await;
+    let due = spool.next_due(&exchange(), NOW).unwrap();
+    assert!(spool.next_due(&exchange(), NOW).is_none(), "leased");
+    let later = Disposition::Deferred { next_try: NOW + 60, reply: "451 later".to_owned() };
+    let held = Disposition::Held { next_try: NOW + 90, since: NOW, reply: "550 5.7.64 no".to_owned() };
+    spool.settle(due, vec![(0, Disposition::Delivered), (1, later), (2, held)], true, NOW);
+    assert_eq!(spool.next_wake(), Some(NOW + 60));
+    spool.close().await;
+    drop(spool);
+    let spool = open(folder.path());
+    assert!(spool.next_due(&exchange(), NOW + 59).is_none());
+    let due = spool.next_due(&exchange(), NOW + 60).unwrap();
+    assert_eq!((due.recipients(), due.attempts(), due.last_reply()), (&[1][..], 1, Some("451 later")));
+    spool.settle(due, vec![(1, Disposition::Failed { reply: "550 no".to_owned() })], true, NOW + 60);
+    let due = spool.next_due(&exchange(), NOW + 90).unwrap();
+    assert_eq!((due.recipients(), due.held_since()), (&[2][..], Some(NOW)));
+    drop(due);
+    let due = spool.next_due(&exchange(), NOW + 90).expect("a dropped lease is given back");
+    spool.settle(due, vec![(2, Disposition::Delivered)], true, NOW + 90);
+    assert!(spool.scan(10, NOW).is_empty());
+    spool.close().await;
+}
+
+#[tokio::test]
+async fn more_than_a_hundred_recipients_go_in_several_transactions() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    keep(&spool, 1, 250, b"body of a message").await;
+    let mut seen = Vec::new();
+    while let Some(due) = spool.next_due(&exchange(), NOW) {
+        assert!(due.recipients().len() <= 100);
+        let positions = due.recipients().to_vec();
+        seen.extend_from_slice(&positions);
+        spool.settle(due, positions.into_iter().map(|position| (position, Disposition::Delivered)).collect(), true, NOW);
+    }
+    assert_eq!(seen, (0..250).collect::<Vec<_>>());
+    spool.close().await;
+}
+
+#[tokio::test]
+async fn an_operator_holds_releases_retries_and_deletes() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    keep(&spool, 1, 1, b"body of a message").await;
+    let id = Some(QueueId::from_u64(1));
+    assert_eq!(spool.act(id, None, QueueAction::Hold, NOW), 1);
+    assert!(spool.next_due(&exchange(), NOW + 1_000_000).is_none());
+    assert_eq!(spool.scan(10, NOW)[0].state, "held");
+    assert_eq!(spool.act(None, Some("contoso"), QueueAction::Release, NOW), 1);
+    let due = spool.next_due(&exchange(), NOW).unwrap();
+    let later = Disposition::Deferred { next_try: NOW + 1000, reply: "451".to_owned() };
+    spool.settle(due, vec![(0, later)], true, NOW);
+    assert!(spool.next_due(&exchange(), NOW).is_none());
+    assert_eq!(spool.act(None, Some("fabrikam"), QueueAction::Retry, NOW), 0);
+    assert_eq!(spool.act(id, None, QueueAction::Retry, NOW), 1);
+    assert!(spool.next_due(&exchange(), NOW).is_some());
+    assert_eq!(spool.act(id, None, QueueAction::Delete, NOW), 1);
+    assert!(spool.scan(10, NOW).is_empty());
+    spool.close().await;
+}
+
+#[tokio::test]
+async fn a_second_process_is_locked_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    assert_eq!(Spool::open(folder.path(), &Metrics::new().unwrap()).unwrap_err(), SpoolError::Locked);
+    spool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn space_is_given_back_and_old_segments_are_copied_forward() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Metrics::new().unwrap();
+    let spool = Spool::open_on(folder.path(), Arc::new(RealDisk), 256 * 1024, &metrics).unwrap();
+    keep(&spool, 1, 1, b"this one stays for long").await;
+    let stays = spool.next_due(&exchange(), NOW).unwrap();
+    for id in 2..200 {
+        keep(&spool, id, 1, &vec![b'x'; 20_000]).await;
+        let due = spool.next_due(&exchange(), NOW).unwrap();
+        spool.settle(due, vec![(0, Disposition::Delivered)], true, NOW);
+    }
+    let mut octets = u64::MAX;
+    for _ in 0..200 {
+        octets = spool.0.journal.disk_bytes();
+        if octets <= 4 * 256 * 1024 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(octets <= 4 * 256 * 1024, "{octets} octets are still taken");
+    assert_eq!(whole(&spool, &stays).await, rendered(b"this one stays for long"));
+    drop(stays);
+    spool.close().await;
+    drop(spool);
+    let spool = Spool::open_on(folder.path(), Arc::new(RealDisk), 256 * 1024, &metrics).unwrap();
+    let due = spool.next_due(&exchange(), NOW).unwrap();
+    assert_eq!(whole(&spool, &due).await, rendered(b"this one stays for long"));
+    drop(due);
+    spool.close().await;
+}
+
+/// What an engine of any kind must do, in its plainest form.
+#[derive(Debug, Default)]
+struct Model(BTreeMap<u64, BTreeMap<usize, u64>>);
+
+#[derive(Clone, Debug)]
+enum Step {
+    Accept(usize),
+    Settle { delivered: usize, later: u64 },
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1usize..4).prop_map(Step::Accept),
+        5 => (0usize..4, 0u64..30).prop_map(|(delivered, later)| Step::Settle { delivered, later }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_behaves_as_the_plain_model(steps in proptest::collection::vec(step(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let mut spool = open(folder.path());
+            let (mut model, mut now, mut next) = (Model::default(), NOW, 1);
+            for step in steps {
+                now += 7;
+                match step {
+                    Step::Accept(recipients) => {
+                        keep(&spool, next, recipients, b"body of a message").await;
+                        model.0.insert(next, (0..recipients).map(|position| (position, NOW)).collect());
+                        next += 1;
+                    }
+                    Step::Settle { delivered, later } => {
+                        let Some(due) = spool.next_due(&exchange(), now) else {
+                            assert!(model.0.values().flat_map(BTreeMap::values).all(|next| *next > now));
+                            continue;
+                        };
+                        let open = model.0.get_mut(&due.message().id.as_u64()).unwrap();
+                        let expected: Vec<usize> = open.iter().filter(|(_, next)| **next <= now).map(|(position, _)| *position).collect();
+                        assert_eq!(due.recipients(), expected);
+                        let mut results = Vec::new();
+                        for (at, position) in expected.into_iter().enumerate() {
+                            if at < delivered {
+                                open.remove(&position);
+                                results.push((position, Disposition::Delivered));
+                            } else {
+                                open.insert(position, now + later);
+                                results.push((position, Disposition::Deferred { next_try: now + later, reply: "451".to_owned() }));
+                            }
+                        }
+                        let id = due.message().id.as_u64();
+                        if open.is_empty() {
+                            model.0.remove(&id);
+                        }
+                        spool.settle(due, results, true, now);
+                    }
+                    Step::Restart => {
+                        spool.close().await;
+                        drop(spool);
+                        spool = open(folder.path());
+                    }
+                }
+                let listed: Vec<String> = spool.scan(1000, now).into_iter().map(|row| row.id).collect();
+                let expected: Vec<String> = model.0.keys().map(|id| QueueId::from_u64(*id).to_string()).collect();
+                assert_eq!(listed, expected);
+            }
+            spool.close().await;
+        });
+    }
+}
