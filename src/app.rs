@@ -1,1 +1,344 @@
-//! (in progress)
+//! Builds the rooms from the checked configuration, starts them, reloads, drains. Sees everything, decides nothing.
+
+use crate::admin::{Admin, Bound};
+use crate::config::Settings;
+use crate::credentials::Accounts;
+use crate::deliver::{DeliverSettings, Dispatcher};
+use crate::dns::Dns;
+use crate::mail::Secret;
+use crate::message_trace::Tracer;
+use crate::metrics::Metrics;
+use crate::receive::{Clock, ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services};
+use crate::session::Policy;
+use crate::spool::Spool;
+use arc_swap::ArcSwap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long a stop waits for sessions and deliveries that are under way; the whole stop stays within 30 s.
+const DRAIN: Duration = Duration::from_secs(20);
+/// A hold older than this answers the tenant's connector mail with 451 4.4.0 (product.md 6).
+const BACK_PRESSURE: Duration = Duration::from_secs(15 * 60);
+/// How often gauges are brought up to date between scrapes.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// A running smart host.
+#[derive(Debug)]
+pub struct Server {
+    listening: Vec<Listening>,
+    admin_address: SocketAddr,
+    spool: Spool,
+    tracer: Tracer,
+    metrics: Metrics,
+    dispatcher: Dispatcher,
+    accounts: Arc<ArcSwap<Accounts>>,
+    settings: Arc<ArcSwap<Settings>>,
+    ready: Arc<AtomicBool>,
+    shutdown: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts everything; returns once all listeners accept.
+    ///
+    /// # Errors
+    /// A sentence that names what could not be started.
+    pub async fn start(settings: Settings) -> Result<Self, String> {
+        let metrics = Metrics::new().map_err(|error| format!("metrics: {error}"))?;
+        let directory = settings.data_directory.clone();
+        make_private_directory(&directory)?;
+        let at = |what: &str, error: &dyn std::fmt::Display| format!("{}: {what}: {error}", directory.display());
+        let spool = {
+            let (path, metrics) = (directory.join("spool"), metrics.clone());
+            let opened = tokio::task::spawn_blocking(move || Spool::open(&path, &metrics)).await;
+            opened.map_err(|error| at("spool", &error))?.map_err(|error| at("spool", &error))?
+        };
+        let tracer = Tracer::open(&directory.join("trace"), settings.trace_keep, &metrics)
+            .map_err(|error| at("trace", &error))?;
+        let token = admin_token(&settings, &directory)?;
+        let random = random_octets()?;
+        let accounts = Arc::new(ArcSwap::from_pointee(Accounts::new(settings.accounts.clone(), random)));
+        let clock = Clock::start();
+        let dispatcher =
+            Dispatcher::start(spool.clone(), deliver_settings(&settings)?, tracer.clone(), metrics.clone());
+        let services = Arc::new(Services {
+            desk: Arc::new(Desk::new(
+                u32::from_be_bytes([random[0], random[1], random[2], random[3]]),
+                spool.clone(),
+                connector_fault(&dispatcher),
+                Arc::clone(&accounts),
+            )),
+            spool: spool.clone(),
+            tracer: tracer.clone(),
+            metrics: metrics.clone(),
+            passwords: Passwords::new(
+                Arc::clone(&accounts),
+                std::thread::available_parallelism().map_or(2, usize::from),
+                clock,
+            ),
+            clock,
+            warned: AtomicU64::new(0),
+        });
+        let (shutdown, down) = watch::channel(false);
+        let exchange_online = Arc::new(settings.exchange_online.clone());
+        let mut bound = Vec::new();
+        for listener in &settings.listeners {
+            bound.push(Listener::bind(listener, policy(&settings, listener), Arc::clone(&exchange_online)).await?);
+        }
+        let admin = Bound::bind(settings.admin.address).await?;
+        let admin_address = admin.address();
+        let mut listening = Vec::new();
+        for listener in bound {
+            listening.push(listener.start(Arc::clone(&services), down.clone())?);
+        }
+        let ready = Arc::new(AtomicBool::new(true));
+        let hosts = settings.admin.hosts.clone();
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let refresh = refresher(&spool, &metrics, &settings, clock);
+        let api = Admin {
+            hosts,
+            token,
+            spool: spool.clone(),
+            tracer: tracer.clone(),
+            metrics: metrics.clone(),
+            refresh: Box::new(refresh.clone()),
+            unready: unready(&spool, &ready),
+            now: Box::new(move || clock.now().unix_millis),
+        };
+        let tasks = vec![
+            tokio::spawn(admin.serve(Arc::new(api), down.clone())),
+            tokio::spawn(keep_fresh(refresh, down)),
+        ];
+        Ok(Self {
+            listening,
+            admin_address,
+            spool,
+            tracer,
+            metrics,
+            dispatcher,
+            accounts,
+            settings,
+            ready,
+            shutdown,
+            tasks,
+        })
+    }
+
+    /// Name and bound address of each listener.
+    pub fn listeners(&self) -> impl Iterator<Item = (Arc<str>, SocketAddr)> {
+        self.listening.iter().map(|listening| (listening.name(), listening.address()))
+    }
+
+    /// The bound address of a listener.
+    #[must_use]
+    pub fn listener_address(&self, name: &str) -> Option<SocketAddr> {
+        self.listeners().find(|(own, _)| **own == *name).map(|(_, address)| address)
+    }
+
+    /// The bound address of the admin API.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The message trace.
+    #[must_use]
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
+    /// The queue.
+    #[must_use]
+    pub fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Works by new settings without dropping a session. Listeners keep their addresses: a listener that was added,
+    /// removed or moved needs a restart, and says so.
+    ///
+    /// # Errors
+    /// A sentence that names why; everything stays as it was.
+    pub fn reload(&self, settings: Settings) -> Result<(), String> {
+        let result = self.try_reload(settings);
+        let label = if result.is_ok() { "ok" } else { "failed" };
+        self.metrics.reloads.with_label_values(&[label]).inc();
+        result
+    }
+
+    fn try_reload(&self, settings: Settings) -> Result<(), String> {
+        let current = self.settings.load_full();
+        let same_listeners = settings.listeners.len() == current.listeners.len()
+            && settings.listeners.iter().zip(&current.listeners).all(|(new, old)| {
+                new.name == old.name && new.address == old.address && new.service == old.service
+            });
+        if !same_listeners {
+            return Err("a listener was added, removed or moved: that needs a restart".to_owned());
+        }
+        if settings.data_directory != current.data_directory || settings.admin.address != current.admin.address {
+            return Err("data_directory or admin.address changed: that needs a restart".to_owned());
+        }
+        let random = random_octets()?;
+        let exchange_online = Arc::new(settings.exchange_online.clone());
+        let deliver = deliver_settings(&settings)?;
+        // Everything that can fail comes first, so that a bad configuration changes nothing.
+        for listener in &settings.listeners {
+            if let Some(identity) = &listener.identity {
+                crate::receive::check_identity(identity)
+                    .map_err(|error| format!("listener {}: certificate: {error}", listener.name))?;
+            }
+        }
+        for (listening, listener) in self.listening.iter().zip(&settings.listeners) {
+            listening.reload(listener, policy(&settings, listener), Arc::clone(&exchange_online))?;
+        }
+        self.accounts.store(Arc::new(Accounts::new(settings.accounts.clone(), random)));
+        self.dispatcher.reload(deliver);
+        self.settings.store(Arc::new(settings));
+        Ok(())
+    }
+
+    /// Stops accepting, finishes what is in hand, closes the store; within 30 s.
+    pub async fn stop(self) {
+        self.ready.store(false, Ordering::Relaxed);
+        self.shutdown.send_replace(true);
+        let sessions = async {
+            for listening in self.listening {
+                listening.finished(DRAIN).await;
+            }
+        };
+        tokio::join!(sessions, self.dispatcher.stop(DRAIN));
+        self.spool.close().await;
+        self.tracer.flush().await;
+        for task in self.tasks {
+            if tokio::time::timeout(Duration::from_secs(2), task).await.is_err() {
+                tracing::debug!("a background task was still busy at the end");
+            }
+        }
+    }
+}
+
+fn policy(settings: &Settings, listener: &ListenerSettings) -> Policy {
+    Policy {
+        hostname: settings.hostname.clone(),
+        listener: Arc::clone(&listener.name),
+        service: listener.service,
+        tls: listener.tls,
+        max_message_size: listener.max_message_size,
+        ehlo_discard: listener.ehlo_discard.clone(),
+        bare_newlines: listener.bare_newlines,
+        auth_without_tls: listener.auth_without_tls,
+        half_proven: settings.exchange_online.half_proven,
+        tenants: settings.tenants.clone(),
+        routes: settings.routes.clone(),
+    }
+}
+
+fn deliver_settings(settings: &Settings) -> Result<DeliverSettings, String> {
+    let dns = Dns::new(settings.dns_servers.as_deref()).map_err(|error| format!("dns: {error}"))?;
+    Ok(DeliverSettings {
+        tenants: settings.tenants.clone(),
+        resolver: Arc::new(dns),
+        hostname: settings.hostname.clone(),
+        connectors: settings.inbound_connectors.clone(),
+        server_trust: settings.server_trust.clone(),
+        exchange_law: settings.exchange_law.clone(),
+    })
+}
+
+fn connector_fault(dispatcher: &Dispatcher) -> ConnectorFault {
+    let holds = dispatcher.holds();
+    Arc::new(move |tenant, now| holds.fault_older_than(tenant, now, BACK_PRESSURE))
+}
+
+fn unready(spool: &Spool, ready: &Arc<AtomicBool>) -> Box<dyn Fn() -> Option<String> + Send + Sync> {
+    let (spool, ready) = (spool.clone(), Arc::clone(ready));
+    Box::new(move || {
+        if !ready.load(Ordering::Relaxed) {
+            return Some("shutting down".to_owned());
+        }
+        (!spool.healthy()).then(|| "the store fails".to_owned())
+    })
+}
+
+fn refresher(
+    spool: &Spool,
+    metrics: &Metrics,
+    settings: &Arc<ArcSwap<Settings>>,
+    clock: Clock,
+) -> impl Fn() + Clone + Send + Sync + use<> {
+    let (spool, metrics, settings) = (spool.clone(), metrics.clone(), Arc::clone(settings));
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double")]
+    move || {
+        let now = clock.now();
+        let seconds = now.unix_seconds() as f64;
+        let settings = settings.load();
+        spool.refresh_metrics(now.unix_millis);
+        for identity in &settings.identities {
+            let left = identity.not_after as f64 - seconds;
+            metrics.certificate_expiry.with_label_values(&[&*identity.name]).set(left);
+        }
+        if let Some(made) = settings.endpoints_made {
+            metrics.endpoints_age.set(seconds - made as f64);
+        }
+    }
+}
+
+async fn keep_fresh(refresh: impl Fn(), mut down: watch::Receiver<bool>) {
+    loop {
+        refresh();
+        let stopped = tokio::time::timeout(REFRESH, async {
+            let gone = down.wait_for(|down| *down).await.is_err();
+            gone
+        })
+        .await;
+        if stopped.is_ok() {
+            return;
+        }
+    }
+}
+
+/// 0700, and made where it is missing.
+fn make_private_directory(directory: &Path) -> Result<(), String> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+/// The configured token, or the one in `admin.token`, made at random where the file is missing.
+fn admin_token(settings: &Settings, directory: &Path) -> Result<Secret, String> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if let Some(token) = &settings.admin.token {
+        return Ok(token.clone());
+    }
+    let path = directory.join("admin.token");
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    match std::fs::read_to_string(&path) {
+        Ok(token) if !token.trim().is_empty() => return Ok(Secret::new(token.trim())),
+        Ok(_) => std::fs::remove_file(&path).map_err(failed)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let token: String = random_octets()?.iter().map(|octet| format!("{octet:02x}")).collect();
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+    writeln!(file, "{token}").map_err(failed)?;
+    Ok(Secret::new(token))
+}
+
+fn random_octets() -> Result<[u8; 32], String> {
+    let mut octets = [0; 32];
+    getrandom::fill(&mut octets).map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(octets)
+}

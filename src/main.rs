@@ -1,1 +1,5 @@
-fn main() {}
+//! The `gatepost` command.
+
+fn main() -> std::process::ExitCode {
+    gatepost::cli::run()
+}

@@ -123,7 +123,7 @@ async fn lab(options: &LabOptions, dress: Dress) -> Result<bool, Stopped> {
     };
     let exchange = Arc::new(ExchangeIn::start(prepared.exchange.clone()).await?);
     cast::deliver_to(&mut prepared.settings, exchange.address());
-    let server = Box::pin(Server::start(prepared.settings.clone(), None))
+    let server = Box::pin(Server::start(prepared.settings.clone()))
         .await
         .map_err(Stopped::Broken)?;
     let told = with_server(options, dress, &folder, &prepared, &server, exchange).await;

@@ -1,3 +1,169 @@
-//! (in progress)
+//! A file per command of the contract; prints, never judges. Results go to standard output, everything else to standard
+//! error. Exit status: 0 done and well; 1 done, and the answer is bad news; 2 wrong use or unreadable configuration.
 
+pub mod check;
 pub mod explain_trust;
+pub mod hash_password;
+pub mod lab;
+pub mod queue;
+pub mod serve;
+pub mod trace;
+
+use crate::config::{self, Settings};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Exchange Online connector smart host.
+#[derive(Debug, Parser)]
+#[command(name = "gatepost", version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, env = "GATEPOST_CONFIG", default_value = "gatepost.toml", value_name = "FILE")]
+    config: PathBuf,
+    /// Print facts as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the smart host.
+    Serve,
+    /// Show the main job on this machine: a simulated Exchange Online on loopback, throw-away certificates, sample mails.
+    Lab {
+        /// End after the samples; status 1 if one did not go as it must.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Prove the configuration: every problem at once, each with its key and line.
+    Check,
+    /// Read a password from standard input and print its PHC string.
+    HashPassword,
+    /// Explain a judgement.
+    #[command(subcommand)]
+    Explain(Explain),
+    /// The queue of the running server.
+    #[command(subcommand)]
+    Queue(queue::Action),
+    /// The story of messages.
+    Trace(trace::Arguments),
+    /// Print shell completions.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Explain {
+    /// The server's own judgement of a message, offline.
+    Trust {
+        /// The message, as it would arrive.
+        #[arg(long, value_name = "FILE.eml")]
+        message: PathBuf,
+        /// The source address.
+        #[arg(long, value_name = "IP")]
+        from: IpAddr,
+        /// The client certificate with its intermediates.
+        #[arg(long, value_name = "FILE.pem")]
+        certificate: Option<PathBuf>,
+        /// The envelope sender; empty or `<>` for null.
+        #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
+        mail_from: String,
+        /// XOORG on MAIL.
+        #[arg(long, value_name = "DOMAIN")]
+        xoorg: Option<String>,
+    },
+}
+
+/// Parses the arguments and runs the command.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = arguments.config.as_path();
+    match arguments.command {
+        Command::Serve => serve::run(config),
+        Command::Lab { once } => {
+            // Without --config, the lab brings a configuration of its own.
+            let given = std::env::args_os().any(|word| {
+                word.to_str().is_some_and(|word| word == "--config" || word.starts_with("--config="))
+            });
+            lab::run(&lab::LabOptions { once, config: given.then(|| arguments.config.clone()) })
+        }
+        Command::Check => check::run(config, arguments.json),
+        Command::HashPassword => hash_password::run(),
+        Command::Explain(Explain::Trust { message, from, certificate, mail_from, xoorg }) => {
+            let question = explain_trust::Question {
+                message: &message,
+                from,
+                certificate: certificate.as_deref(),
+                mail_from: &mail_from,
+                xoorg: xoorg.as_deref(),
+            };
+            with_settings(config, |settings| {
+                explain_trust::run(settings, &question, arguments.json, unix_millis() / 1000)
+            })
+        }
+        Command::Queue(action) => with_settings(config, |settings| queue::run(settings, &action, arguments.json)),
+        Command::Trace(query) => with_settings(config, |settings| trace::run(settings, &query, arguments.json)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "gatepost", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Loads the configuration for a command that needs it; its errors end the command with status 2.
+fn with_settings(path: &Path, command: impl FnOnce(&Settings) -> Result<bool, String>) -> ExitCode {
+    let settings = match load(path) {
+        Ok(settings) => settings,
+        Err(status) => return status,
+    };
+    match command(&settings) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(problem) => {
+            eprintln!("gatepost: {problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Loads the configuration or prints why it cannot be.
+fn load(path: &Path) -> Result<Settings, ExitCode> {
+    match config::load(path) {
+        Ok(loaded) => {
+            for problem in &loaded.problems {
+                eprintln!("{problem}");
+            }
+            loaded.settings.ok_or(ExitCode::from(2))
+        }
+        Err(unreadable) => {
+            eprintln!("{unreadable}");
+            Err(ExitCode::from(2))
+        }
+    }
+}
+
+/// The admin API of the running server, by the same configuration.
+fn client(settings: &Settings) -> Result<crate::admin::Client, String> {
+    let token = match &settings.admin.token {
+        Some(token) => token.clone(),
+        None => {
+            let path = settings.data_directory.join("admin.token");
+            let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            crate::mail::Secret::new(text.trim())
+        }
+    };
+    Ok(crate::admin::Client::new(settings.admin.address, token))
+}
+
+#[expect(clippy::disallowed_methods, reason = "commands are shells")]
+fn unix_millis() -> u64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}

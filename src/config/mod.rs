@@ -1,4 +1,21 @@
-//! The configuration file: TOML in, each room's settings out, every problem at once.
+//! What does the configuration file say, and what is wrong with it? TOML in, each room's settings out, every problem
+//! at once.
+//!
+//! [`raw`] is the file as serde structs, [`check`] turns it into [`Settings`]. A wrong value or type is a [`Problem`] at
+//! its key and line, and reading goes on; only a file that cannot be read, is not TOML or holds an unknown key is
+//! [`Unreadable`]. No message holds the value of a secret, nor an excerpt of the file.
+
+mod check;
+mod expand;
+mod identity;
+mod problem;
+mod raw;
+mod reader;
+mod roots;
+mod units;
+mod value;
+
+pub use problem::{Problem, Severity, Unreadable};
 
 use crate::credentials::Account;
 use crate::deliver::{InboundConnector, Relay, ServerTrust};
@@ -6,12 +23,13 @@ use crate::mail::{Domain, Secret};
 use crate::receive::ListenerSettings;
 use crate::route::Routes;
 use crate::schedule::Law;
-use crate::trust::certificate::Identity;
+use crate::trust::certificate::{Identity, Roots};
 use crate::trust::{ExchangeOnline, Tenants};
+use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The checked configuration, in the words of the rooms.
 #[derive(Clone, Debug)]
@@ -75,3 +93,78 @@ pub struct LogSettings {
     /// `level`.
     pub level: tracing::Level,
 }
+
+/// What came out of a file that could be read.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// `None` where a problem is an error.
+    pub settings: Option<Settings>,
+    /// In the order of the lines.
+    pub problems: Vec<Problem>,
+}
+
+impl Loaded {
+    /// Whether the configuration is refused.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.settings.is_none()
+    }
+}
+
+/// What a configuration means depends on: handed in, so that the same file reads the same in a test.
+pub struct Surroundings<'a> {
+    /// `${NAME}`.
+    pub environment: &'a dyn Fn(&str) -> Option<OsString>,
+    /// `"system"` roots.
+    pub system_roots: &'a dyn Fn() -> Arc<Roots>,
+    /// Now, for dates of certificates and of `gate_report_until`.
+    pub unix_seconds: u64,
+}
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+/// The file cannot be read, is not TOML, or has an unknown key.
+pub fn load(path: &Path) -> Result<Loaded, Unreadable> {
+    let system_roots = std::cell::OnceCell::new();
+    let surroundings = Surroundings {
+        environment: &|name| std::env::var_os(name),
+        system_roots: &|| Arc::clone(system_roots.get_or_init(|| Arc::new(roots::system()))),
+        unix_seconds: unix_seconds(),
+    };
+    load_in(path, &surroundings)
+}
+
+/// [`load`], in the given surroundings.
+///
+/// # Errors
+/// The file cannot be read, is not TOML, or has an unknown key.
+pub fn load_in(path: &Path, surroundings: &Surroundings<'_>) -> Result<Loaded, Unreadable> {
+    let unreadable = |line, text| Unreadable { file: path.to_owned(), line, key: None, text };
+    let bytes = std::fs::read(path).map_err(|error| unreadable(None, format!("cannot be read: {error}")))?;
+    let source = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = bytes.iter().take(error.valid_up_to()).filter(|&&octet| octet == b'\n').count() + 1;
+        unreadable(Some(line), "not UTF-8, which TOML must be".to_owned())
+    })?;
+    parse(path, source, surroundings)
+}
+
+/// Checks the text of a configuration that stands (or would stand) in `path`.
+///
+/// # Errors
+/// It is not TOML, or has an unknown key.
+pub fn parse(path: &Path, source: &str, surroundings: &Surroundings<'_>) -> Result<Loaded, Unreadable> {
+    let raw: raw::File = toml::from_str(source).map_err(|error| Unreadable::from_toml(path, source, &error))?;
+    let mut reader = reader::Reader::new(path, source, surroundings);
+    let settings = check::check(&raw, &mut reader);
+    let mut problems = reader.problems;
+    problems.sort_by_key(|problem| problem.line);
+    let refused = problems.iter().any(|problem| problem.severity == Severity::Error);
+    Ok(Loaded { settings: settings.filter(|_| !refused), problems })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the configuration reads the clock")]
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+

@@ -1,8 +1,28 @@
 //! What delivery is told by the configuration.
 
-use crate::mail::{Secret, TenantName};
+use crate::dns::Resolve;
+use crate::mail::{Domain, Secret, TenantName};
+use crate::schedule::Law;
+use crate::trust::Tenants;
 use crate::trust::certificate::{Identity, Roots};
 use std::sync::Arc;
+
+/// Everything that delivery is told; exchanged as a whole at reload.
+#[derive(Clone, Debug)]
+pub struct DeliverSettings {
+    /// `hostname`: said in EHLO.
+    pub hostname: Domain,
+    /// `[tenant.inbound_connector]`.
+    pub connectors: Vec<Arc<InboundConnector>>,
+    /// How Exchange's certificate is proven.
+    pub server_trust: ServerTrust,
+    /// `[delivery.exchange]`.
+    pub exchange_law: Law,
+    /// For their accepted domains, in which the client certificate's name must lie.
+    pub tenants: Tenants,
+    /// Host names to addresses.
+    pub resolver: Arc<dyn Resolve>,
+}
 
 /// How Exchange Online's server certificate is proven.
 #[derive(Clone, Debug)]

@@ -44,8 +44,7 @@ pub(super) struct Holding {
 impl Drop for Holding {
     fn drop(&mut self) {
         if !self.settled {
-            // Nobody knows the time here; due work is found again at once.
-            self.spool.finish(self.id, self.leg, Vec::new(), false, u64::MAX);
+            self.spool.finish(self.id, self.leg, Vec::new(), false);
         }
     }
 }

@@ -297,7 +297,7 @@ impl Spool {
                         let results = lease.recipients.iter().map(|position| {
                             (*position, Disposition::Deferred { next_try, reply: reply.clone() })
                         });
-                        self.finish(lease.id, lease.leg, results.collect(), false, now_millis);
+                        self.finish(lease.id, lease.leg, results.collect(), false);
                         continue;
                     }
                 },
@@ -340,15 +340,15 @@ impl Spool {
 
     /// Records what became of recipients of `due`; those not named stay as they were. Written within a second;
     /// `counts` says whether it was an attempt.
-    pub fn settle(&self, mut due: Due, results: Vec<(usize, Disposition)>, counts: bool, now_millis: u64) {
+    pub fn settle(&self, mut due: Due, results: Vec<(usize, Disposition)>, counts: bool) {
         let (id, leg) = due.release();
-        self.finish(id, leg, results, counts, now_millis);
+        self.finish(id, leg, results, counts);
     }
 
-    fn finish(&self, id: u64, leg: u8, results: Vec<(usize, Disposition)>, counts: bool, now: u64) {
+    fn finish(&self, id: u64, leg: u8, results: Vec<(usize, Disposition)>, counts: bool) {
         let nothing = results.is_empty();
         let mut memory = self.0.shared.memory();
-        let settled = memory.queue.settle(id, leg, results, counts, now);
+        let settled = memory.queue.settle(id, leg, results, counts);
         if settled {
             self.forget(&mut memory, id);
         } else if !nothing {

@@ -252,7 +252,7 @@ impl Queue {
     }
 
     /// Ends a lease with what became of the recipients; true where the whole message is settled.
-    pub(super) fn settle(&mut self, id: u64, leg: u8, results: Vec<(usize, Disposition)>, counts: bool, now: u64) -> bool {
+    pub(super) fn settle(&mut self, id: u64, leg: u8, results: Vec<(usize, Disposition)>, counts: bool) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         let Some(state) = entry.legs.get_mut(usize::from(leg)) else { return false };
         state.active = false;
@@ -277,7 +277,8 @@ impl Queue {
             }
         }
         let settled = entry.legs.iter().all(LegState::is_settled);
-        self.schedule(id, leg, now);
+        // What is due already is found by the next look at the clock.
+        self.schedule(id, leg, 0);
         settled
     }
 

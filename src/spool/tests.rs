@@ -94,7 +94,7 @@ async fn what_was_accepted_is_there_after_a_restart_and_gone_once_settled() {
         assert_eq!(due.recipients(), [0, 1]);
         assert!(whole(&spool, &due).await == rendered(body));
         assert_eq!(due.leg().rendition.size(body.len() as u64), rendered(body).len() as u64);
-        spool.settle(due, vec![(0, Disposition::Delivered), (1, Disposition::Delivered)], true, NOW);
+        spool.settle(due, vec![(0, Disposition::Delivered), (1, Disposition::Delivered)], true);
     }
     assert!(spool.next_due(&exchange(), NOW).is_none());
     spool.close().await;
@@ -114,20 +114,20 @@ async fn results_of_recipients_survive_a_restart() {
     assert!(spool.next_due(&exchange(), NOW).is_none(), "leased");
     let later = Disposition::Deferred { next_try: NOW + 60, reply: "451 later".to_owned() };
     let held = Disposition::Held { next_try: NOW + 90, since: NOW, reply: "550 5.7.64 no".to_owned() };
-    spool.settle(due, vec![(0, Disposition::Delivered), (1, later), (2, held)], true, NOW);
-    assert_eq!(spool.next_wake(), Some(NOW + 60));
+    spool.settle(due, vec![(0, Disposition::Delivered), (1, later), (2, held)], true);
+    assert_eq!(spool.next_wake(), Some(NOW + 60), "the earliest");
     spool.close().await;
     drop(spool);
     let spool = open(folder.path());
     assert!(spool.next_due(&exchange(), NOW + 59).is_none());
     let due = spool.next_due(&exchange(), NOW + 60).unwrap();
     assert_eq!((due.recipients(), due.attempts(), due.last_reply()), (&[1][..], 1, Some("451 later")));
-    spool.settle(due, vec![(1, Disposition::Failed { reply: "550 no".to_owned() })], true, NOW + 60);
+    spool.settle(due, vec![(1, Disposition::Failed { reply: "550 no".to_owned() })], true);
     let due = spool.next_due(&exchange(), NOW + 90).unwrap();
     assert_eq!((due.recipients(), due.held_since()), (&[2][..], Some(NOW)));
     drop(due);
     let due = spool.next_due(&exchange(), NOW + 90).expect("a dropped lease is given back");
-    spool.settle(due, vec![(2, Disposition::Delivered)], true, NOW + 90);
+    spool.settle(due, vec![(2, Disposition::Delivered)], true);
     assert!(spool.scan(10, NOW).is_empty());
     spool.close().await;
 }
@@ -142,7 +142,7 @@ async fn more_than_a_hundred_recipients_go_in_several_transactions() {
         assert!(due.recipients().len() <= 100);
         let positions = due.recipients().to_vec();
         seen.extend_from_slice(&positions);
-        spool.settle(due, positions.into_iter().map(|position| (position, Disposition::Delivered)).collect(), true, NOW);
+        spool.settle(due, positions.into_iter().map(|position| (position, Disposition::Delivered)).collect(), true);
     }
     assert_eq!(seen, (0..250).collect::<Vec<_>>());
     spool.close().await;
@@ -160,7 +160,7 @@ async fn an_operator_holds_releases_retries_and_deletes() {
     assert_eq!(spool.act(None, Some("contoso"), QueueAction::Release, NOW), 1);
     let due = spool.next_due(&exchange(), NOW).unwrap();
     let later = Disposition::Deferred { next_try: NOW + 1000, reply: "451".to_owned() };
-    spool.settle(due, vec![(0, later)], true, NOW);
+    spool.settle(due, vec![(0, later)], true);
     assert!(spool.next_due(&exchange(), NOW).is_none());
     assert_eq!(spool.act(None, Some("fabrikam"), QueueAction::Retry, NOW), 0);
     assert_eq!(spool.act(id, None, QueueAction::Retry, NOW), 1);
@@ -188,7 +188,7 @@ async fn space_is_given_back_and_old_segments_are_copied_forward() {
     for id in 2..200 {
         keep(&spool, id, 1, &vec![b'x'; 20_000]).await;
         let due = spool.next_due(&exchange(), NOW).unwrap();
-        spool.settle(due, vec![(0, Disposition::Delivered)], true, NOW);
+        spool.settle(due, vec![(0, Disposition::Delivered)], true);
     }
     let mut octets = u64::MAX;
     for _ in 0..200 {
@@ -269,7 +269,7 @@ proptest! {
                         if open.is_empty() {
                             model.0.remove(&id);
                         }
-                        spool.settle(due, results, true, now);
+                        spool.settle(due, results, true);
                     }
                     Step::Restart => {
                         spool.close().await;

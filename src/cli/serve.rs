@@ -1,0 +1,105 @@
+//! `gatepost serve`: the smart host.
+
+use crate::app::Server;
+use crate::config::{LogSettings, Settings};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Runs until SIGTERM or SIGINT.
+#[must_use]
+pub fn run(path: &Path) -> ExitCode {
+    let settings = match super::load(path) {
+        Ok(settings) => settings,
+        Err(status) => return status,
+    };
+    start_log(&settings.log);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("gatepost: runtime: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let ended = runtime.block_on(serve(settings, path));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("gatepost: {problem}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+async fn serve(settings: Settings, path: &Path) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+    let (mut terminate, mut interrupt, mut hangup) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    let server = Server::start(settings).await?;
+    let listeners: Vec<String> = server.listeners().map(|(name, address)| format!("{name}={address}")).collect();
+    tracing::info!(listeners = %listeners.join(" "), admin = %server.admin_address(), "ready");
+    say_ready();
+    loop {
+        tokio::select! {
+            () = signalled(&mut terminate) => break,
+            () = signalled(&mut interrupt) => break,
+            () = signalled(&mut hangup) => reload(&server, path).await,
+        }
+    }
+    tracing::info!("stopping");
+    server.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn signalled(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The one line that scripts wait for.
+fn say_ready() {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "gatepost ready").and_then(|()| out.flush()) {
+        tracing::debug!(%error, "standard output");
+    }
+}
+
+async fn reload(server: &Server, path: &Path) {
+    let owned = path.to_owned();
+    let loaded = tokio::task::spawn_blocking(move || crate::config::load(&owned)).await;
+    let result = match loaded {
+        Ok(Ok(loaded)) => {
+            for problem in &loaded.problems {
+                tracing::warn!(%problem, "configuration");
+            }
+            loaded.settings.ok_or_else(|| "the configuration has errors".to_owned())
+        }
+        Ok(Err(unreadable)) => Err(unreadable.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match result.and_then(|settings| server.reload(settings)) {
+        Ok(()) => tracing::info!("reloaded"),
+        Err(problem) => tracing::error!(%problem, "not reloaded, the old configuration stays"),
+    }
+}
+
+/// The log goes to standard error, whatever its format.
+fn start_log(settings: &LogSettings) {
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(settings.level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false);
+    let started = if settings.json {
+        builder.json().flatten_event(true).try_init()
+    } else {
+        builder.try_init()
+    };
+    if let Err(error) = started {
+        eprintln!("gatepost: log: {error}");
+    }
+}

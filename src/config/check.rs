@@ -1,0 +1,95 @@
+//! From the raw file to each room's settings, with every problem at once.
+//!
+//! A step that finds a fault notes it and hands on what it could make, so that later steps still find theirs. Nothing
+//! here is used unless no error was noted: [`Settings`] comes out only then.
+
+mod applications;
+mod certificates;
+mod connectors;
+mod exchange_online;
+mod headers;
+mod house;
+mod listeners;
+mod named;
+mod outward;
+mod routes;
+mod tenants;
+
+use super::Settings;
+use super::raw::{File, default};
+use super::reader::{Reader, Scope, base_of};
+use super::value::Tables;
+use crate::mail::Domain;
+use crate::trust::Tenants;
+use std::net::IpAddr;
+
+/// Checks everything. `None` where something that settings need could not be made; then there is an error, too.
+pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> Option<Settings> {
+    let top = Scope::top();
+    let hostname = reader.required(&top, "hostname", &raw.hostname, fully_qualified);
+    let data_directory = reader.path(&top, "data_directory", &raw.data_directory).map(|at| at.value);
+    house::store(raw, reader);
+    let certificates = certificates::certificates(raw, reader);
+    let hostname_value = hostname.as_ref().map(|at| &at.value);
+    let listeners = listeners::listeners(raw, reader, &certificates, hostname_value);
+    let exchange = exchange_online::exchange_online(raw, reader);
+    let own = connectors::Own { hostname: hostname_value, listeners: &listeners };
+    let tenants = tenants::tenants(raw, reader, &certificates, &own);
+    let accounts = applications::accounts(raw, reader, &tenants, &listeners);
+    let relays = outward::relays(raw, reader, &own);
+    let routes = routes::routes(raw, reader, &tenants, &relays, &accounts);
+    let laws = outward::laws(raw, reader, &accounts);
+    let house = house::house(raw, reader, &listeners);
+    if listeners.is_empty() && is_none(&raw.listener) {
+        reader.warn(&top.missing("listener"), "no [[listener]]: no mail can come in");
+    }
+    if tenants.is_empty() && is_none(&raw.tenant) {
+        reader.warn(&top.missing("tenant"), "no [[tenant]]: no mail is anyone's, and all of it is refused");
+    }
+    Some(Settings {
+        hostname: hostname?.value,
+        data_directory: data_directory.unwrap_or_else(|| base_of(reader.file()).join(default::DATA_DIRECTORY)),
+        identities: certificates.into_values(),
+        listeners,
+        exchange_online: exchange.receiving,
+        endpoints_made: exchange.endpoints_made,
+        server_trust: exchange.delivering,
+        inbound_connectors: tenants.iter().filter_map(|facts| facts.connector.clone()).collect(),
+        tenants: Tenants::new(tenants.into_iter().filter_map(|facts| facts.tenant).collect()),
+        accounts: accounts.into_iter().map(|facts| facts.account).collect(),
+        routes,
+        relays: relays.into_values(),
+        exchange_law: laws.exchange,
+        mx_law: laws.mx,
+        mx_source_addresses: laws.source_addresses,
+        dns_servers: house.dns_servers,
+        trace_keep: house.trace_keep,
+        admin: house.admin,
+        log: house.log,
+    })
+}
+
+/// A domain with at least two labels, and no address.
+fn fully_qualified(text: &str) -> Result<Domain, String> {
+    let domain: Domain = text.parse().map_err(|why: crate::mail::DomainError| why.to_string())?;
+    let is_address = domain.as_str().starts_with('[') || domain.as_str().parse::<IpAddr>().is_ok();
+    if is_address || !domain.as_str().contains('.') {
+        return Err("must be a full domain name, such as smarthost.contoso.com".to_owned());
+    }
+    Ok(domain)
+}
+
+/// A host to connect to: a name or an address (IPv6 with or without brackets), as it is dialled.
+fn host(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(address.to_string());
+    }
+    let domain: Domain = text.parse().map_err(|_| "neither a host name nor an IP address".to_owned())?;
+    Ok(domain.as_str().to_owned())
+}
+
+/// Whether the file has no table of the kind.
+fn is_none<T>(tables: &Tables<T>) -> bool {
+    matches!(tables, Tables::Given(list) if list.is_empty())
+}

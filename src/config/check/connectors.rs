@@ -1,0 +1,111 @@
+//! `[tenant.inbound_connector]`: where we deliver, and as whom Exchange would take us.
+
+use super::super::raw::{InboundConnector as Raw, default};
+use super::super::reader::{At, Reader, Scope, label};
+use super::super::value::Table;
+use super::listeners::reaches;
+use super::named::Named;
+use crate::deliver::InboundConnector;
+use crate::mail::{Domain, DomainPattern, DomainSet, TenantName};
+use crate::receive::ListenerSettings;
+use crate::trust::certificate::Identity;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Ourselves, as a target that would be a loop.
+pub(super) struct Own<'a> {
+    pub(super) hostname: Option<&'a Domain>,
+    pub(super) listeners: &'a [ListenerSettings],
+}
+
+impl Own<'_> {
+    /// Whether dialling `host` at `port` would reach us.
+    pub(super) fn is_reached(&self, host: &str, port: u16) -> bool {
+        match host.parse::<IpAddr>() {
+            Ok(address) => {
+                let target = SocketAddr::new(address, port);
+                self.listeners.iter().any(|listener| reaches(listener.address, target))
+            }
+            Err(_) => {
+                let named = self.hostname.is_some_and(|own| own.as_str().eq_ignore_ascii_case(host));
+                named && self.listeners.iter().any(|listener| listener.address.port() == port)
+            }
+        }
+    }
+}
+
+/// A connector with the place of its certificate, for comparisons between tenants.
+pub(super) struct Connector {
+    pub(super) settings: Arc<InboundConnector>,
+    pub(super) certificate: At<String>,
+}
+
+pub(super) fn inbound_connector(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    key: &Table<Raw>,
+    tenant: Option<&TenantName>,
+    accepted: &DomainSet,
+    certificates: &Named<Arc<Identity>>,
+    own: &Own<'_>,
+) -> Option<Connector> {
+    let (table, scope) = reader.table(scope, "inbound_connector", key)?;
+    let host = reader.required(&scope, "host", &table.host, super::host);
+    let port = reader.whole(&scope, "port", &table.port, 1..=65_535).map_or(default::CONNECTOR_PORT, |at| at.value);
+    let certificate = reader.required(&scope, "certificate", &table.certificate, label);
+    let identity = certificate.as_ref().and_then(|name| certificates.find(reader, name)).flatten().cloned();
+    let flag = reader.flag(&scope, "cloud_services_mail_enabled", &table.cloud_services_mail_enabled);
+    let connections = reader.whole(&scope, "max_connections", &table.max_connections, 1..=10_000);
+    let messages = reader.whole(&scope, "max_messages_per_connection", &table.max_messages_per_connection, 1..=1_000_000);
+    if let Some(host) = &host
+        && own.is_reached(&host.value, port)
+    {
+        reader.error(&host.spot, "is this smart host itself: mail would go round in circles");
+    }
+    if let Some(flag) = flag.as_ref().filter(|flag| !flag.value) {
+        reader.warn(&flag.spot, "without it Exchange takes everything that we deliver as external");
+    }
+    if let (Some(certificate), Some(identity)) = (&certificate, &identity) {
+        judge_name(reader, certificate, identity, accepted);
+    }
+    let settings = InboundConnector {
+        tenant: Arc::clone(tenant?),
+        host: host?.value.into(),
+        port,
+        identity: identity?,
+        cloud_services_mail_enabled: flag.map_or(default::CLOUD_SERVICES_MAIL_ENABLED, |at| at.value),
+        max_connections: connections.map_or(default::CONNECTOR_CONNECTIONS, |at| at.value),
+        max_messages_per_connection: messages.map_or(default::CONNECTOR_MESSAGES, |at| at.value),
+    };
+    Some(Connector { settings: Arc::new(settings), certificate: certificate? })
+}
+
+/// Exchange attributes mail by the certificate's name, which must be an accepted domain (exchange-online.md 2.3).
+fn judge_name(reader: &mut Reader<'_>, certificate: &At<String>, identity: &Identity, accepted: &DomainSet) {
+    let names: Vec<Domain> =
+        identity.names.iter().filter_map(|name| name.trim_start_matches("*.").parse().ok()).collect();
+    let exact = |name: &Domain| accepted.iter().any(|pattern| pattern.domain() == name);
+    if names.iter().any(exact) {
+        return;
+    }
+    let below = |name: &&Domain| accepted.iter().any(|pattern| name.is_at_or_below(pattern.domain()));
+    match names.iter().find(below) {
+        Some(name) => {
+            let parent = accepted.iter().map(DomainPattern::domain).find(|parent| name.is_at_or_below(parent));
+            let parent = parent.map_or("the accepted domain", Domain::as_str);
+            reader.warn(
+                &certificate.spot,
+                format!(
+                    "its name {name} is below the accepted domain {parent}, not one itself: add {name} as an accepted domain, or set TlsSenderCertificateName to *.{parent} on Exchange's inbound connector"
+                ),
+            );
+        }
+        None => {
+            let shown = identity.names.join(", ");
+            reader.error(
+                &certificate.spot,
+                format!("no name of the certificate ({shown}) is an accepted domain of the tenant: Exchange would refuse or misattribute its mail (550 5.7.64)"),
+            );
+        }
+    }
+}

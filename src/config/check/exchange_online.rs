@@ -1,0 +1,153 @@
+//! `[exchange_online]`: how Microsoft 365 proves itself to us, in both directions.
+
+use super::super::raw::{ExchangeOnline as Raw, File, default};
+use super::super::reader::{At, Reader, Scope};
+use super::super::value::Key;
+use super::super::{identity, roots, units};
+use crate::deliver::ServerTrust;
+use crate::mail::{Domain, DomainPattern};
+use crate::trust::certificate::Roots;
+use crate::trust::endpoints::{self, Published};
+use crate::trust::network::Networks;
+use crate::trust::{ExchangeOnline, HalfProven};
+use ipnet::IpNet;
+use std::sync::Arc;
+
+/// What the table comes to.
+pub(super) struct Exchange {
+    pub(super) receiving: ExchangeOnline,
+    pub(super) delivering: ServerTrust,
+    pub(super) endpoints_made: Option<u64>,
+}
+
+/// An entry of `networks`.
+enum Network {
+    Published,
+    Block(IpNet),
+}
+
+pub(super) fn exchange_online(raw: &File, reader: &mut Reader<'_>) -> Exchange {
+    let empty = Raw::default();
+    let top = Scope::top();
+    let (table, scope) = reader.table(&top, "exchange_online", &raw.exchange_online).unwrap_or((&empty, top));
+
+    let names = reader.some_list(&scope, "client_certificate_names", &table.client_certificate_names, |text| {
+        if text.starts_with("*.") {
+            return Err("a wildcard stands only in the certificate, never here".to_owned());
+        }
+        super::fully_qualified(text)
+    });
+    let names = names.map_or_else(|| parsed(default::CLIENT_CERTIFICATE_NAMES), values);
+    let client_roots = roots_of(reader, &scope, "client_certificate_roots", &table.client_certificate_roots);
+
+    let server_names = reader.some_list(&scope, "server_certificate_names", &table.server_certificate_names, pattern);
+    let server_names = server_names
+        .map_or_else(|| default::SERVER_CERTIFICATE_NAMES.iter().map(|&name| name.to_owned()).collect(), values);
+    let server_roots = roots_of(reader, &scope, "server_certificate_roots", &table.server_certificate_roots);
+
+    let words = [("defer", HalfProven::Defer), ("refuse", HalfProven::Refuse)];
+    let half_proven = reader.choice(&scope, "half_proven", &table.half_proven, &words);
+
+    let published = endpoints_of(reader, &scope, &table.endpoints);
+    let (networks, endpoints_made) = networks_of(reader, &scope, &table.networks, published);
+    if endpoints_made.is_none() && !table.endpoints.is_absent() {
+        let spot = reader.spot(&scope, "endpoints", &table.endpoints);
+        reader.warn(&spot, "has no effect, because networks does not hold \"published\"");
+    }
+    Exchange {
+        receiving: ExchangeOnline {
+            client_certificate_names: names,
+            client_certificate_roots: client_roots,
+            networks,
+            half_proven: half_proven.map(|at| at.value).unwrap_or_default(),
+        },
+        delivering: ServerTrust { names: server_names, roots: server_roots },
+        endpoints_made,
+    }
+}
+
+fn values<T>(list: Vec<At<T>>) -> Vec<T> {
+    list.into_iter().map(|at| at.value).collect()
+}
+
+fn parsed(names: &[&str]) -> Vec<Domain> {
+    names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+/// A name of Exchange's server certificate; here `*.` stands for any depth.
+fn pattern(text: &str) -> Result<String, String> {
+    let pattern: DomainPattern = text.parse().map_err(|why: crate::mail::DomainError| why.to_string())?;
+    if pattern.domain().as_str().contains('.') {
+        Ok(pattern.to_string())
+    } else {
+        Err("must be a full domain name, such as mail.protection.outlook.com".to_owned())
+    }
+}
+
+fn roots_of(reader: &mut Reader<'_>, scope: &Scope, name: &str, key: &Key<String>) -> Arc<Roots> {
+    let path = reader.path(scope, name, key);
+    let is_system = |path: &At<std::path::PathBuf>| path.value.file_name().is_some_and(|name| name == "system");
+    match path {
+        Some(path) if !is_system(&path) => match roots::from_file(&path.value) {
+            Ok(roots) => Arc::new(roots),
+            Err(why) => {
+                reader.error(&path.spot, why);
+                Arc::default()
+            }
+        },
+        _ => (reader.surroundings.system_roots)(),
+    }
+}
+
+fn endpoints_of(reader: &mut Reader<'_>, scope: &Scope, key: &Key<String>) -> Published {
+    let Some(path) = reader.path(scope, "endpoints", key) else { return endpoints::shipped() };
+    let read = identity::read(&path.value).and_then(|bytes| {
+        let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.value.display()))?;
+        let mut published =
+            endpoints::parse(&text).map_err(|why| format!("{}: {why}", path.value.display()))?;
+        // Microsoft's own array has no date: the file's is taken.
+        published.made = published.made.or_else(|| modified(&path.value));
+        Ok(published)
+    });
+    read.unwrap_or_else(|why| {
+        reader.error(&path.spot, why);
+        endpoints::shipped()
+    })
+}
+
+fn networks_of(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    key: &Key<super::super::value::List>,
+    published: Published,
+) -> (Networks, Option<u64>) {
+    let entries = reader.some_list(scope, "networks", key, |text| match text {
+        "published" => Ok(Network::Published),
+        block => units::block(block).map(Network::Block),
+    });
+    let Some(entries) = entries else {
+        return (Networks::new(published.smtp_networks), published.made);
+    };
+    let mut blocks = Vec::new();
+    let mut made = None;
+    for At { value, spot } in entries {
+        match value {
+            Network::Published => {
+                blocks.extend(published.smtp_networks.iter().copied());
+                made = published.made;
+            }
+            Network::Block(block) => {
+                if block.prefix_len() == 0 {
+                    reader.warn(&spot, "holds every address: the network gate is open to everyone");
+                }
+                blocks.push(block);
+            }
+        }
+    }
+    (Networks::new(blocks), made)
+}
+
+fn modified(path: &std::path::Path) -> Option<u64> {
+    let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+    modified.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}

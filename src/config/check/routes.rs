@@ -1,0 +1,141 @@
+//! `[[route]]`: every one leads somewhere, and every one is reached.
+
+use super::super::raw::File;
+use super::super::reader::{At, Reader, Scope, label};
+use super::super::value::WordOrList;
+use super::applications::Facts as Application;
+use super::named::{Named, missing};
+use super::tenants::Facts as TenantFacts;
+use crate::deliver::Relay;
+use crate::mail::MailboxPattern;
+use crate::route::{From, Recipients, Route, Routes, Via};
+use std::sync::Arc;
+
+pub(super) fn routes(
+    raw: &File,
+    reader: &mut Reader<'_>,
+    tenants: &[TenantFacts],
+    relays: &Named<Arc<Relay>>,
+    applications: &[Application],
+) -> Routes {
+    let mut made: Vec<(Route, Scope)> = Vec::new();
+    for (table, scope) in reader.tables("route", &raw.route, |_| None) {
+        let tenant = reader.parse(&scope, "tenant", &table.tenant, label);
+        if let Some(tenant) = &tenant {
+            let known: Vec<&str> = tenants.iter().flat_map(|facts| &facts.name).map(|name| name.value.as_str()).collect();
+            if !known.contains(&tenant.value.as_str()) {
+                missing(reader, "tenant", &tenant.spot, &tenant.value, known.into_iter());
+            }
+        }
+        reader.demand(&scope, "recipients", &table.recipients);
+        let recipients = recipients(reader, &scope, table);
+        let sides = [("connector", From::Connector), ("submission", From::Submission)];
+        let from = reader.choice(&scope, "from", &table.from, &sides).map(|at| at.value);
+        let stream = reader.parse(&scope, "stream", &table.stream, label);
+        if let Some(stream) = &stream {
+            let used = applications.iter().any(|facts| facts.account.application.stream.as_deref() == Some(&stream.value));
+            if !used {
+                reader.warn(&stream.spot, "no [[application]] has this stream");
+            }
+        }
+        let via = reader.required(&scope, "via", &table.via, via);
+        if let Some(via) = &via {
+            judge_via(reader, via, tenant.as_ref(), tenants, relays);
+        }
+        if let (Some(recipients), Some(via)) = (recipients, via) {
+            let route = Route {
+                tenant: tenant.map(|at| at.value.into()),
+                recipients,
+                from,
+                stream: stream.map(|at| at.value.into()),
+                via: via.value,
+            };
+            if let Some((_, earlier)) = made.iter().find(|(earlier, _)| covers(earlier, &route)) {
+                reader.warn(scope.spot(), format!("is never reached: {} takes all of it before", earlier.spot().key));
+            }
+            made.push((route, scope));
+        }
+    }
+    for facts in tenants {
+        let (Some(name), Some(_)) = (&facts.name, &facts.tenant) else { continue };
+        let served = made.iter().any(|(route, _)| route.tenant.as_deref().is_none_or(|own| own == name.value));
+        if !served {
+            reader.warn(&name.spot, "no [[route]] takes this tenant's mail: all of it is refused");
+        }
+    }
+    Routes::new(made.into_iter().map(|(route, _)| route).collect())
+}
+
+fn recipients(reader: &mut Reader<'_>, scope: &Scope, table: &super::super::raw::Route) -> Option<Recipients> {
+    let At { value, spot } = reader.word_or_list(scope, "recipients", &table.recipients)?;
+    match value {
+        WordOrList::Word(word) => {
+            let read = |text: &str| match text {
+                "accepted" => Ok(Recipients::Accepted),
+                "any" => Ok(Recipients::Any),
+                _ => Err("must be \"accepted\", \"any\" or a list of addresses and domains".to_owned()),
+            };
+            reader.word(&spot, word, read).map(|at| at.value)
+        }
+        WordOrList::List(list) => {
+            let list = reader.items(&spot, list, |text| match text.parse() {
+                Ok(MailboxPattern::NullSender) => Err("is no recipient".to_owned()),
+                Ok(pattern) => Ok(pattern),
+                Err(why) => Err(why.to_string()),
+            });
+            Some(Recipients::Listed(list.into_iter().map(|at| at.value).collect()))
+        }
+    }
+}
+
+fn via(text: &str) -> Result<Via, String> {
+    match text {
+        "exchange" => Ok(Via::Exchange),
+        "mx" => Ok(Via::Mx),
+        other => match other.strip_prefix("relay:") {
+            Some(name) => label(name).map(|name| Via::Relay(name.into())),
+            None => Err("must be \"exchange\", \"mx\" or \"relay:NAME\"".to_owned()),
+        },
+    }
+}
+
+fn judge_via(
+    reader: &mut Reader<'_>,
+    via: &At<Via>,
+    tenant: Option<&At<String>>,
+    tenants: &[TenantFacts],
+    relays: &Named<Arc<Relay>>,
+) {
+    match &via.value {
+        Via::Exchange => {
+            for facts in tenants {
+                let Some(name) = &facts.name else { continue };
+                let meant = tenant.is_none_or(|tenant| tenant.value == name.value);
+                if meant && facts.tenant.is_some() && facts.connector.is_none() {
+                    reader.error(&via.spot, format!("tenant {} has no inbound_connector", name.value));
+                }
+            }
+        }
+        Via::Mx => reader.error(&via.spot, NOT_BUILT),
+        Via::Relay(name) => {
+            let name = At { value: name.to_string(), spot: via.spot.clone() };
+            if relays.find(reader, &name).is_some() {
+                reader.error(&via.spot, NOT_BUILT);
+            }
+        }
+    }
+}
+
+/// Said rather than mail taken that would never leave.
+const NOT_BUILT: &str = "delivery by mx and relay is not built in this version: only \"exchange\" is";
+
+/// Whether every mail that `later` would take is taken by `earlier`.
+fn covers(earlier: &Route, later: &Route) -> bool {
+    let tenant = earlier.tenant.is_none() || earlier.tenant == later.tenant;
+    let from = earlier.from.is_none() || earlier.from == later.from;
+    let stream = earlier.stream.is_none() || earlier.stream == later.stream;
+    let recipients = earlier.recipients == Recipients::Any || earlier.recipients == later.recipients;
+    // Mail with a foreign sender passes mx and relay by.
+    let via = earlier.via.is_internal() || !later.via.is_internal();
+    tenant && from && stream && recipients && via
+}

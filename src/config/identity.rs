@@ -1,0 +1,205 @@
+//! Is a `[[certificate]]` usable: readable, complete, in order, and does the key belong to it?
+
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+/// No chain or key is larger; a device file that never ends is.
+const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// A chain and what its leaf says.
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    /// SAN dNSNames, else the subject CN.
+    pub(super) names: Vec<String>,
+    pub(super) not_before: u64,
+    pub(super) not_after: u64,
+    /// The first certificate that does not issue the one before it, said in words.
+    pub(super) disorder: Option<String>,
+    /// Issuer of the last certificate, as DER and in words; `None` where it issued itself.
+    pub(super) next_issuer: Option<(Vec<u8>, String)>,
+}
+
+/// A PEM file as bytes, bounded.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let cannot = |why: String| format!("cannot read {}: {why}", path.display());
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| cannot(error.to_string()))?;
+    if bytes.len() as u64 > LARGEST_FILE { Err(cannot("larger than 1 MiB".to_owned())) } else { Ok(bytes) }
+}
+
+/// Every certificate of a PEM file.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(list) if list.is_empty() => Err(format!("{} holds no certificate in PEM form", path.display())),
+        Ok(list) => Ok(list),
+        Err(_) => Err(format!("{} is not PEM", path.display())),
+    }
+}
+
+/// The chain of a PEM file.
+pub(super) fn chain(path: &Path) -> Result<Chain, String> {
+    let certificates = certificates(path)?;
+    let mut parsed = Vec::with_capacity(certificates.len());
+    for (index, certificate) in certificates.iter().enumerate() {
+        let (_, certificate) = X509Certificate::from_der(certificate)
+            .map_err(|_| format!("certificate {} of {} is not readable as X.509", index + 1, path.display()))?;
+        parsed.push(certificate);
+    }
+    let (Some(leaf), Some(last)) = (parsed.first(), parsed.last()) else {
+        return Err(format!("{} holds no certificate", path.display()));
+    };
+    let disorder = parsed.iter().zip(parsed.iter().skip(1)).enumerate().find_map(|(index, (lower, upper))| {
+        (lower.issuer().as_raw() != upper.subject().as_raw()).then(|| {
+            let issuer = lower.issuer();
+            format!("certificate {} is not the issuer ({issuer}) of the one before it: leaf first, then every intermediate in order", index + 2)
+        })
+    });
+    let next_issuer = (last.issuer().as_raw() != last.subject().as_raw())
+        .then(|| (last.issuer().as_raw().to_vec(), last.issuer().to_string()));
+    let seconds = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default();
+    let validity = leaf.validity();
+    let (names, not_before, not_after) = (names(leaf), seconds(validity.not_before), seconds(validity.not_after));
+    drop(parsed);
+    Ok(Chain { certificates, names, not_before, not_after, disorder, next_issuer })
+}
+
+/// SAN dNSNames, else the subject CN, as written.
+fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
+    let alternative = leaf.subject_alternative_name().ok().flatten();
+    let dns: Vec<String> = alternative
+        .iter()
+        .flat_map(|extension| &extension.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        })
+        .collect();
+    if !dns.is_empty() {
+        return dns;
+    }
+    let common = leaf.subject().iter_common_name();
+    common.filter_map(|name| name.as_str().ok().map(str::to_owned)).collect()
+}
+
+/// The private key of a PEM file.
+pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let bytes = read(path)?;
+    PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|_| format!("{} holds no private key in PEM form (or an encrypted one)", path.display()))
+}
+
+/// What keeps a key from serving its chain.
+pub(super) fn key_fault(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> Option<String> {
+    let loaded = match aws_lc_rs::default_provider().key_provider.load_private_key(key.clone_key()) {
+        Ok(loaded) => loaded,
+        Err(_) => return Some("a kind of private key that TLS cannot use here".to_owned()),
+    };
+    let belongs = |certificate: &CertificateDer<'static>| {
+        CertifiedKey::new(vec![certificate.clone()], loaded.clone()).keys_match()
+    };
+    match chain.first().map(belongs) {
+        Some(Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown))) => None,
+        Some(Err(Error::InconsistentKeys(_))) => {
+            let elsewhere = chain.iter().position(|certificate| belongs(certificate).is_ok());
+            Some(match elsewhere {
+                Some(index) => format!("belongs to certificate {} of the chain: the leaf must stand first", index + 1),
+                None => "does not belong to the certificate".to_owned(),
+            })
+        }
+        Some(Err(error)) => Some(format!("cannot be used with the certificate: {error}")),
+        None => Some("has no certificate".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    fn leaf_and_authority(names: &[&str]) -> (String, String, KeyPair) {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "Test Authority");
+        let authority_key = KeyPair::generate().unwrap();
+        let authority = params.self_signed(&authority_key).unwrap();
+        let issuer = Issuer::from_params(&params, &authority_key);
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "cn.contoso.com");
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.signed_by(&key, &issuer).unwrap();
+        (leaf.pem(), authority.pem(), key)
+    }
+
+    fn written(content: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.pem");
+        std::fs::write(&path, content).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn the_common_name_counts_only_where_there_is_no_alternative_name() {
+        let (leaf, _, _) = leaf_and_authority(&["a.contoso.com", "*.contoso.com"]);
+        assert_eq!(chain(&written(&leaf).1).unwrap_err().contains("cannot read"), true, "the folder is gone");
+        let (folder, path) = written(&leaf);
+        assert_eq!(chain(&path).unwrap().names, ["a.contoso.com", "*.contoso.com"]);
+        drop(folder);
+        let (leaf, _, _) = leaf_and_authority(&[]);
+        let (_folder, path) = written(&leaf);
+        let read = chain(&path).unwrap();
+        assert!(read.names.iter().any(|name| name == "cn.contoso.com"), "{:?}", read.names);
+        assert!(read.not_before < read.not_after);
+    }
+
+    #[test]
+    fn a_chain_out_of_order_is_told() {
+        let (leaf, authority, key) = leaf_and_authority(&["a.contoso.com"]);
+        let (_folder, path) = written(&format!("{leaf}{authority}"));
+        let good = chain(&path).unwrap();
+        assert_eq!((good.disorder, good.next_issuer), (None, None));
+        let (_folder, path) = written(&format!("{authority}{leaf}"));
+        let turned = chain(&path).unwrap();
+        assert!(turned.disorder.unwrap().contains("certificate 2"));
+        let (_folder, key_path) = written(&key.serialize_pem());
+        let key = super::key(&key_path).unwrap();
+        let fault = key_fault(&turned.certificates, &key).unwrap();
+        assert!(fault.contains("certificate 2") && fault.contains("leaf must stand first"), "{fault}");
+        let (_folder, path) = written(&leaf);
+        assert!(chain(&path).unwrap().next_issuer.unwrap().1.contains("Test Authority"));
+    }
+
+    #[test]
+    fn a_foreign_key_is_told() {
+        let (leaf, _, key) = leaf_and_authority(&["a.contoso.com"]);
+        let (_folder, path) = written(&leaf);
+        let chain = chain(&path).unwrap();
+        let own = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        assert_eq!(key_fault(&chain.certificates, &own), None);
+        let other = KeyPair::generate().unwrap().serialize_pem();
+        let other = PrivateKeyDer::from_pem_slice(other.as_bytes()).unwrap();
+        assert_eq!(key_fault(&chain.certificates, &other).as_deref(), Some("does not belong to the certificate"));
+    }
+
+    #[test]
+    fn files_that_are_no_certificate_are_told() {
+        for content in ["", "hello", "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n",
+                        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let (_folder, path) = written(content);
+            assert!(chain(&path).is_err(), "{content}");
+            assert!(key(&path).is_err(), "{content}");
+        }
+    }
+}

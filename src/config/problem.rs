@@ -1,0 +1,160 @@
+//! What is wrong with a configuration, where, and how it is said.
+
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, DeValue};
+
+/// One finding of the check. Never holds the value of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The configuration file.
+    #[serde(serialize_with = "as_shown")]
+    pub file: PathBuf,
+    /// Counted from 1.
+    pub line: usize,
+    /// Dotted with the table's name (`tenant.contoso.proofs`), or its index where it has none (`route[1].via`).
+    pub key: String,
+    /// Whether the configuration can be used all the same.
+    pub severity: Severity,
+    /// What is wrong, and where it helps, what to do.
+    pub text: String,
+}
+
+/// How bad a [`Problem`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The configuration is refused.
+    Error,
+    /// It works, and something about it deserves a look.
+    Warning,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.severity {
+            Severity::Error => "",
+            Severity::Warning => "warning: ",
+        };
+        write!(f, "{}:{}: {}: {mark}{}", self.file.display(), self.line, self.key, self.text)
+    }
+}
+
+/// The file cannot be read, is not TOML, or holds an unknown key: there is nothing to check yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    /// The configuration file.
+    #[serde(serialize_with = "as_shown")]
+    pub file: PathBuf,
+    /// Where it stops being readable.
+    pub line: Option<usize>,
+    /// The unknown key, dotted as in [`Problem::key`].
+    pub key: Option<String>,
+    /// Why. Never an excerpt of the file, which may hold a secret.
+    pub text: String,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, "{line}:")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, " {key}:")?;
+        }
+        write!(f, " {}", self.text)
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+fn as_shown<S: Serializer>(file: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&file.display())
+}
+
+impl Unreadable {
+    /// What `toml` says about `source`, without its excerpt of the source.
+    pub(super) fn from_toml(file: &Path, source: &str, error: &toml::de::Error) -> Self {
+        let offset = error.span().map(|span| span.start);
+        // serde's words for an unknown field; everything else is grammar.
+        let unknown = error.message().starts_with("unknown field");
+        let key = offset.filter(|_| unknown).and_then(|offset| key_at(source, offset));
+        let text = match error.message().split_once(", expected ") {
+            Some((_, known)) if unknown => format!("unknown key; known here: {}", known.trim_start_matches("one of ")),
+            _ if unknown => "unknown key".to_owned(),
+            _ => format!("not TOML: {}", error.message().replace('\n', " ")),
+        };
+        Self { file: file.to_owned(), line: offset.map(|offset| line_of(source, offset)), key, text }
+    }
+}
+
+/// The line, counted from 1, of a byte of `source`.
+pub(super) fn line_of(source: &str, offset: usize) -> usize {
+    1 + source.as_bytes().iter().take(offset).filter(|&&octet| octet == b'\n').count()
+}
+
+/// The dotted name of the key that is written at `offset`.
+fn key_at(source: &str, offset: usize) -> Option<String> {
+    let table = DeTable::parse(source).ok()?;
+    key_within(table.get_ref(), "", offset)
+}
+
+fn key_within(table: &DeTable<'_>, path: &str, offset: usize) -> Option<String> {
+    table.iter().find_map(|(key, value)| {
+        let here = if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
+        if key.span().contains(&offset) {
+            return Some(here);
+        }
+        match value.get_ref() {
+            DeValue::Table(inner) => key_within(inner, &here, offset),
+            DeValue::Array(items) => items.iter().enumerate().find_map(|(index, item)| {
+                let DeValue::Table(inner) = item.get_ref() else { return None };
+                let name = inner.iter().find(|(key, _)| key.get_ref() == "name");
+                let name = name.and_then(|(_, value)| value.get_ref().as_str()).filter(|name| is_name(name));
+                let path = name.map_or_else(|| format!("{here}[{index}]"), |name| format!("{here}.{name}"));
+                key_within(inner, &path, offset)
+            }),
+            _ => None,
+        }
+    })
+}
+
+/// Whether `text` may name a table: it becomes part of keys, metric labels, `Received:` fields and commands.
+pub(super) fn is_name(text: &str) -> bool {
+    let octet = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.');
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(octet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_prints_file_line_key_and_text() {
+        let mut problem = Problem {
+            file: "g.toml".into(),
+            line: 7,
+            key: "tenant.contoso.proofs".to_owned(),
+            severity: Severity::Error,
+            text: "0 proves nothing".to_owned(),
+        };
+        assert_eq!(problem.to_string(), "g.toml:7: tenant.contoso.proofs: 0 proves nothing");
+        problem.severity = Severity::Warning;
+        assert_eq!(problem.to_string(), "g.toml:7: tenant.contoso.proofs: warning: 0 proves nothing");
+        let json = serde_json::to_value(&problem).unwrap();
+        assert_eq!(json["severity"], "warning");
+        assert_eq!(json["file"], "g.toml");
+    }
+
+    #[test]
+    fn keys_are_found_by_their_place() {
+        let source = "a = 1\n[[tenant]]\nname = \"x\"\n[tenant.inbound_connector]\nhots = 1\n[[tenant]]\nb = { c = 2 }\n";
+        let at = |text: &str| key_at(source, source.find(text).unwrap());
+        assert_eq!(at("a = 1").as_deref(), Some("a"));
+        assert_eq!(at("hots").as_deref(), Some("tenant.x.inbound_connector.hots"));
+        assert_eq!(at("c = 2").as_deref(), Some("tenant[1].b.c"));
+        assert_eq!(line_of(source, source.find("hots").unwrap()), 5);
+    }
+}

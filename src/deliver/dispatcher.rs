@@ -1,0 +1,276 @@
+//! Which queue gets a connection now? Looks at the spool whenever it changes and whenever a time is reached.
+
+use super::lane::{Holds, Lane};
+use super::report::{self, Attempt};
+use super::settings::DeliverSettings;
+use super::store::{Store, Work};
+use super::worker::{Clock, Setup, Shared, Trace, Worker};
+use crate::dialogue::Answer;
+use crate::message_trace::Tracer;
+use crate::metrics::Metrics;
+use crate::route::Via;
+use crate::schedule::fairness::{Demand, allot};
+use crate::spool::Destination;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Connections of all queues together.
+const MOST_CONNECTIONS: usize = 512;
+/// Undeliverable work that is put back in one go.
+const PUT_BACK: usize = 100;
+/// The scheduler looks at least this often: a clock that was set, a hold that ran out.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// The delivering half of the server: runs until stopped.
+pub struct Dispatcher {
+    holds: Holds,
+    reload: Box<dyn Fn(DeliverSettings) + Send + Sync>,
+    stopping: watch::Sender<bool>,
+    scheduler: tokio::task::JoinHandle<()>,
+    hard_stop: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dispatcher")
+    }
+}
+
+impl Dispatcher {
+    /// Starts delivering what is due in `store`.
+    #[must_use]
+    pub fn start<S: Store>(
+        store: S,
+        settings: DeliverSettings,
+        tracer: Tracer,
+        metrics: Metrics,
+    ) -> Self {
+        let trace = Arc::new(move |event| tracer.record(event));
+        Self::start_with(store, settings, trace, metrics, Arc::new(now))
+    }
+
+    /// The same with trace and clock of a test.
+    pub(super) fn start_with<S: Store>(
+        store: S,
+        settings: DeliverSettings,
+        trace: Trace,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Self {
+        let stopping = watch::Sender::new(false);
+        let hard_stop = watch::Sender::new(false);
+        let shared = Arc::new(Shared {
+            store,
+            clock,
+            trace,
+            metrics,
+            setup: Mutex::new(Arc::new(Setup::new(settings, 0))),
+            look: tokio::sync::Notify::new(),
+            stopping: stopping.clone(),
+        });
+        let holds = Holds::default();
+        let scheduler = Scheduler {
+            shared: Arc::clone(&shared),
+            lanes: HashMap::new(),
+            holds: holds.clone(),
+            workers: JoinSet::new(),
+            turn: 0,
+            generation: 0,
+        };
+        let scheduler = tokio::spawn(scheduler.run(hard_stop.subscribe()));
+        let reload = move |settings| {
+            let mut setup = super::lane::lock(&shared.setup);
+            *setup = Arc::new(Setup::new(settings, setup.generation + 1));
+            drop(setup);
+            shared.look.notify_one();
+        };
+        Self {
+            holds,
+            reload: Box::new(reload),
+            stopping,
+            scheduler,
+            hard_stop,
+        }
+    }
+
+    /// New settings: connections in use finish their message, parked queues are probed at once.
+    pub fn reload(&self, settings: DeliverSettings) {
+        (self.reload)(settings);
+    }
+
+    /// Which tenants' connectors are held.
+    #[must_use]
+    pub fn holds(&self) -> Holds {
+        self.holds.clone()
+    }
+
+    /// Finishes the messages in hand; what is not done at `deadline` is given back to the store.
+    pub async fn stop(mut self, deadline: Duration) {
+        self.stopping.send_replace(true);
+        if timeout(deadline, &mut self.scheduler).await.is_err() {
+            self.hard_stop.send_replace(true);
+            // The tasks are aborted; this only waits until they have dropped what they held.
+            if timeout(Duration::from_secs(1), &mut self.scheduler).await.is_err() {
+                self.scheduler.abort();
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is a shell: its clock")]
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+struct Scheduler<S: Store> {
+    shared: Arc<Shared<S>>,
+    lanes: HashMap<Destination, Arc<Lane>>,
+    holds: Holds,
+    workers: JoinSet<()>,
+    turn: usize,
+    generation: u64,
+}
+
+impl<S: Store> Scheduler<S> {
+    async fn run(mut self, mut hard_stop: watch::Receiver<bool>) {
+        let mut stopping = self.shared.stopping.subscribe();
+        let shared = Arc::clone(&self.shared);
+        while !*stopping.borrow_and_update() {
+            let pause = self.look();
+            tokio::select! {
+                () = shared.store.changed() => {}
+                () = shared.look.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+                Some(ended) = self.workers.join_next() => self.reap(ended),
+                _ = stopping.changed() => {}
+            }
+        }
+        for lane in self.lanes.values() {
+            lane.wake.notify_waiters();
+        }
+        while !self.workers.is_empty() {
+            tokio::select! {
+                _ = hard_stop.changed() => self.workers.abort_all(),
+                Some(ended) = self.workers.join_next() => self.reap(ended),
+            }
+        }
+    }
+
+    fn reap(&mut self, ended: Result<(), tokio::task::JoinError>) {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            // The message is due again at once: pause, so that a message that always does this does not spin.
+            tracing::error!(%error, "a delivery task panicked");
+            let now = (self.shared.clock)();
+            let setup = self.shared.setup();
+            for lane in self.lanes.values() {
+                lane.hold(|hold| hold.back_off(&setup.settings.exchange_law, now));
+            }
+        }
+    }
+
+    /// Gives out connections; says how long nothing changes by itself.
+    fn look(&mut self) -> Duration {
+        let shared = Arc::clone(&self.shared);
+        let setup = shared.setup();
+        let law = &setup.settings.exchange_law;
+        let now = (shared.clock)();
+        self.note_reload(&setup, now);
+        for lane in self.lanes.values() {
+            if let Some(change) = lane.hold(|hold| hold.tick(law, now)) {
+                report::queue_changed(&shared, lane, None, change, now);
+            }
+        }
+        let mut queues: Vec<(Arc<Lane>, Demand)> = Vec::new();
+        for (destination, ready) in shared.store.due(now) {
+            let lane = self.lane(&destination);
+            let client = setup.clients.get(&destination.tenant);
+            if destination.via != Via::Exchange || client.is_none() {
+                put_back(&shared, &lane, &setup, now);
+                continue;
+            }
+            let most = match client {
+                Some(Ok(client)) => client.connector().max_connections.max(1),
+                Some(Err(_)) | None => 1,
+            };
+            let demand = lane.demand(ready, most, now);
+            for _ in 0..demand.idle.min(demand.ready) {
+                lane.wake.notify_one();
+            }
+            queues.push((lane, demand));
+        }
+        let demands: Vec<Demand> = queues.iter().map(|(_, demand)| *demand).collect();
+        let free = MOST_CONNECTIONS.saturating_sub(self.workers.len());
+        self.turn = self.turn.wrapping_add(1);
+        for ((lane, _), count) in queues.iter().zip(allot(&demands, free, self.turn)) {
+            for _ in 0..count {
+                self.workers.spawn(Worker::new(&shared, lane).run());
+            }
+        }
+        self.pause(&setup, now)
+    }
+
+    fn pause(&self, setup: &Setup, now: u64) -> Duration {
+        let law = &setup.settings.exchange_law;
+        // A time that has passed changes nothing by itself: then work must become due first, and that calls.
+        let looks = self.lanes.values();
+        let looks = looks.filter_map(|lane| lane.hold(|hold| hold.next_look(law, now)));
+        let looks = looks.filter(|at| *at > now);
+        let wake = self.shared.store.next_wake();
+        let wake = wake.map(|at| if at > now { at } else { now.saturating_add(1_000) });
+        let pause = looks.chain(wake).min();
+        let pause = pause.map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(now)));
+        pause.min(LOOK)
+    }
+
+    fn lane(&mut self, destination: &Destination) -> Arc<Lane> {
+        if let Some(lane) = self.lanes.get(destination) {
+            return Arc::clone(lane);
+        }
+        let lane = Arc::new(Lane::new(destination.clone(), self.holds.clone()));
+        self.lanes.insert(destination.clone(), Arc::clone(&lane));
+        lane
+    }
+
+    fn note_reload(&mut self, setup: &Setup, now: u64) {
+        if self.generation == setup.generation {
+            return;
+        }
+        self.generation = setup.generation;
+        self.lanes.retain(|destination, lane| {
+            setup.clients.contains_key(&destination.tenant) || !lane.is_quiet()
+        });
+        for lane in self.lanes.values() {
+            if let Some(id) = lane.hold(|hold| hold.probe_now(now)) {
+                self.shared.store.release(id, now);
+            }
+            lane.wake.notify_waiters();
+        }
+    }
+}
+
+/// Work that nobody can deliver now: a way that is not built yet, or a tenant without connector. Deferred by the law.
+fn put_back<S: Store>(shared: &Shared<S>, lane: &Lane, setup: &Setup, now: u64) {
+    let destination = &lane.destination;
+    let why = match destination.via {
+        Via::Exchange => "the tenant has no inbound connector".to_owned(),
+        Via::Mx | Via::Relay(_) => format!("this version does not deliver by {}", destination.via),
+    };
+    for _ in 0..PUT_BACK {
+        let Some(work) = shared.store.next_due(destination, now) else {
+            return;
+        };
+        let recipients = work.recipients().iter();
+        let answers: Vec<_> = recipients
+            .map(|at| (*at, Answer::Unreachable(why.clone())))
+            .collect();
+        let law = &setup.settings.exchange_law;
+        report::settle(shared, lane, law, work, Attempt::default(), &answers);
+    }
+}

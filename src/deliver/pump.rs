@@ -1,0 +1,366 @@
+//! One connection: carries bytes between a [`Dialogue`] and a socket, and streams content from the store.
+//!
+//! What is written is gathered first: for a small message MAIL and RCPTs are one write, BDAT and the content another.
+//! Reading never stops while writing, so that a peer that answers early, or blocks on its own replies, is heard.
+
+use super::dial::Client;
+use super::store::{Store, Work};
+use crate::dialogue::{Answer, Broken, Dialogue, Input, Output, Phase, Request, Transfer};
+use crate::message_trace::TlsFacts;
+use crate::smtp::data::DotStuffer;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::client::TlsStream;
+
+/// Content is written in pieces of about this size.
+const PIECE: usize = 64 * 1024;
+const READ: usize = 8 * 1024;
+
+enum Wire<T> {
+    Plain(T),
+    Tls(Box<TlsStream<T>>),
+    Gone,
+}
+
+/// A connection that said EHLO under TLS.
+pub(super) struct Connection<T> {
+    wire: Wire<T>,
+    dialogue: Dialogue,
+    out: Vec<u8>,
+    written: usize,
+    input: Box<[u8]>,
+    /// When the peer must have answered, and how many replies there were when that was set.
+    wait: Option<(u64, Instant)>,
+    tls: Option<TlsFacts>,
+    messages: usize,
+    opened: Instant,
+}
+
+/// What a dialogue came to.
+enum Step {
+    Ready,
+    Content(Transfer),
+    Finished(Vec<(usize, Answer)>),
+    Failed(Answer),
+    Closed,
+}
+
+/// What the socket did.
+enum Event {
+    Written,
+    Read(usize),
+    Closed,
+    TlsFailed(String),
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
+    /// Greeting, EHLO, STARTTLS, EHLO.
+    pub(super) async fn open(transport: T, hostname: &str, client: &Client) -> Result<Self, Answer> {
+        let mut connection = Self {
+            wire: Wire::Plain(transport),
+            dialogue: Dialogue::new(hostname),
+            out: Vec::new(),
+            written: 0,
+            input: vec![0; READ].into_boxed_slice(),
+            wait: None,
+            tls: None,
+            messages: 0,
+            opened: Instant::now(),
+        };
+        match connection.drive(Some(client)).await {
+            Step::Ready => Ok(connection),
+            Step::Failed(answer) => Err(answer),
+            Step::Content(_) | Step::Finished(_) | Step::Closed => Err(Answer::Broken {
+                phase: Phase::Hello,
+                why: Broken::Closed,
+            }),
+        }
+    }
+
+    /// TLS as it was agreed.
+    pub(super) fn tls(&self) -> Option<&TlsFacts> {
+        self.tls.as_ref()
+    }
+
+    /// Transactions so far.
+    pub(super) fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// How long it has been open.
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// Whether another transaction may follow.
+    pub(super) fn is_usable(&self) -> bool {
+        self.dialogue.is_ready()
+    }
+
+    /// One transaction: every one of `recipients` is answered.
+    pub(super) async fn transact<S: Store>(
+        &mut self,
+        store: &S,
+        work: &S::Work,
+        recipients: &[usize],
+    ) -> Vec<(usize, Answer)> {
+        let (message, leg) = (work.message(), work.leg());
+        let size = leg.rendition.size(message.facts.size);
+        self.dialogue.begin(&Request {
+            envelope: &message.envelope,
+            recipients,
+            facts: &message.facts,
+            size,
+            xoorg: leg.xoorg.as_ref(),
+        });
+        self.messages += 1;
+        self.wait = None;
+        let all = |answer: Answer| recipients.iter().map(|at| (*at, answer.clone())).collect();
+        loop {
+            match self.drive(None).await {
+                Step::Finished(results) => return results,
+                Step::Content(transfer) => {
+                    if let Err(why) = self.stream(store, work, transfer, size).await {
+                        // What was announced cannot be completed: only the end of the connection says so safely.
+                        self.dialogue.handle(Input::Closed);
+                        self.wire = Wire::Gone;
+                        while self.dialogue.next_output().is_some() {}
+                        return all(Answer::Unreadable(why));
+                    }
+                }
+                Step::Ready => {}
+                Step::Failed(answer) => return all(answer),
+                Step::Closed => {
+                    return all(Answer::Broken {
+                        phase: Phase::Mail,
+                        why: Broken::Closed,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Waits for more work: `true` where `wake` calls, `false` where the peer ends the connection or the time is over.
+    pub(super) async fn linger(&mut self, wake: &Notify, time: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = wake.notified() => self.dialogue.is_ready(),
+            event = poll_fn(|context| self.poll(context, false)) => {
+                // Nothing was asked, so whatever comes ends it: usually 421, or the end of the connection.
+                self.take_in(event);
+                false
+            }
+            () = tokio::time::sleep(time) => false,
+        }
+    }
+
+    /// Says QUIT and closes, within a few seconds.
+    pub(super) async fn quit(mut self) {
+        let goodbye = async {
+            self.dialogue.quit();
+            self.drive(None).await;
+            poll_fn(|context| self.wire.poll_shutdown(context)).await
+        };
+        // A courtesy: whether the peer hears it changes nothing.
+        drop(timeout(Duration::from_secs(5), goodbye).await);
+    }
+
+    /// Runs the dialogue until it wants something that only the caller can do.
+    async fn drive(&mut self, client: Option<&Client>) -> Step {
+        loop {
+            while let Some(output) = self.dialogue.next_output() {
+                match output {
+                    Output::Send(bytes) => self.out.extend_from_slice(&bytes),
+                    Output::StartTls => self.start_tls(client).await,
+                    Output::Ready => return Step::Ready,
+                    Output::Content(transfer) => return Step::Content(transfer),
+                    Output::Finished(results) => return Step::Finished(results),
+                    Output::Failed(answer) => return Step::Failed(answer),
+                    Output::Close => return Step::Closed,
+                }
+            }
+            self.step(false).await;
+        }
+    }
+
+    async fn start_tls(&mut self, client: Option<&Client>) {
+        let (Some(client), Wire::Plain(transport)) =
+            (client, std::mem::replace(&mut self.wire, Wire::Gone))
+        else {
+            self.dialogue.handle(Input::TlsFailed("TLS was already started"));
+            return;
+        };
+        self.wait = None;
+        let patience = self.dialogue.patience();
+        match timeout(patience, client.handshake(transport)).await {
+            Ok(Ok((stream, facts))) => {
+                self.wire = Wire::Tls(Box::new(stream));
+                self.tls = Some(facts);
+                self.dialogue.handle(Input::TlsDone);
+            }
+            Ok(Err(why)) => self.dialogue.handle(Input::TlsFailed(&why)),
+            Err(_) => self.dialogue.handle(Input::Deadline),
+        }
+    }
+
+    /// Streams content behind what was already gathered. The last piece stays gathered: it leaves with the wait for the
+    /// reply.
+    async fn stream<S: Store>(
+        &mut self,
+        store: &S,
+        work: &S::Work,
+        transfer: Transfer,
+        size: u64,
+    ) -> Result<(), String> {
+        let mut offset = 0;
+        let mut stuffer = DotStuffer::default();
+        loop {
+            let piece = store.read(work, offset).await;
+            let piece = piece.map_err(|error| format!("the content cannot be read: {error:?}"))?;
+            if piece.is_empty() {
+                break;
+            }
+            offset += piece.len() as u64;
+            match transfer {
+                Transfer::Chunk => self.out.extend_from_slice(&piece),
+                Transfer::Dots => stuffer.push(&piece, &mut self.out),
+            }
+            if self.out.len() >= PIECE && offset < size {
+                // Each piece has the deadline of its own: what counts is that the peer makes progress.
+                self.wait = None;
+                while self.written < self.out.len() {
+                    self.step(true).await;
+                    if !self.dialogue.is_sending() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        if offset != size {
+            return Err(format!("the content has {offset} octets instead of {size}"));
+        }
+        if transfer == Transfer::Dots {
+            stuffer.finish(&mut self.out);
+        }
+        self.wait = None;
+        self.dialogue.handle(Input::ContentSent);
+        Ok(())
+    }
+
+    /// Writes and reads until something was read, or (`until_written`) everything is written; tells the dialogue.
+    async fn step(&mut self, until_written: bool) {
+        let replies = self.dialogue.replies();
+        let deadline = match self.wait {
+            Some((then, deadline)) if then == replies => deadline,
+            _ => Instant::now() + self.dialogue.patience(),
+        };
+        self.wait = Some((replies, deadline));
+        let event = timeout_at(deadline, poll_fn(|context| self.poll(context, until_written))).await;
+        match event {
+            Ok(event) => self.take_in(event),
+            Err(_) => self.dialogue.handle(Input::Deadline),
+        }
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Written => {}
+            Event::Read(length) => {
+                let bytes = self.input.get(..length).unwrap_or_default();
+                self.dialogue.handle(Input::Bytes(bytes));
+            }
+            Event::Closed => self.dialogue.handle(Input::Closed),
+            Event::TlsFailed(why) => self.dialogue.handle(Input::TlsFailed(&why)),
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, until_written: bool) -> Poll<Event> {
+        let mut broken = None;
+        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.wire.poll_write(context, rest) {
+                Poll::Ready(Ok(0)) => {
+                    broken = Some(io::ErrorKind::WriteZero.into());
+                    break;
+                }
+                Poll::Ready(Ok(length)) => self.written += length,
+                Poll::Ready(Err(error)) => {
+                    broken = Some(error);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        let mut flushed = false;
+        if broken.is_none() && self.written == self.out.len() {
+            match self.wire.poll_flush(context) {
+                Poll::Ready(Ok(())) => {
+                    flushed = true;
+                    self.out.clear();
+                    self.written = 0;
+                }
+                Poll::Ready(Err(error)) => broken = Some(error),
+                Poll::Pending => {}
+            }
+        }
+        // A peer that refuses and closes is heard although writing to it fails.
+        let mut buffer = ReadBuf::new(&mut self.input);
+        match self.wire.poll_read(context, &mut buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => Poll::Ready(Event::Closed),
+            Poll::Ready(Ok(())) => Poll::Ready(Event::Read(buffer.filled().len())),
+            Poll::Ready(Err(error)) => Poll::Ready(lost(&error)),
+            Poll::Pending => match broken {
+                Some(error) => Poll::Ready(lost(&error)),
+                None if until_written && flushed => Poll::Ready(Event::Written),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+/// tokio-rustls hands on what TLS itself has to say as `InvalidData`; the rest is the network.
+fn lost(error: &io::Error) -> Event {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Event::TlsFailed(error.to_string()),
+        _ => Event::Closed,
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}

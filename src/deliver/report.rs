@@ -1,0 +1,288 @@
+//! What are spool, trace and metrics told after an attempt?
+//!
+//! Here the answers about recipients meet the law and the hold of the queue, and become dispositions.
+
+use super::lane::Lane;
+use super::store::{Store, Work};
+use super::worker::Shared;
+use crate::dialogue::outcome::shown_reach;
+use crate::dialogue::{Answer, Outcome, Pace, Reach};
+use crate::mail::QueueId;
+use crate::message_trace::{Event, RecipientResult, TlsFacts, TraceEvent};
+use crate::schedule::Law;
+use crate::schedule::hold::{Change, Fault, Kept, recipient_fault};
+use crate::schedule::retry::{Next, next_attempt};
+use crate::spool::Disposition;
+
+/// The least wait after a reply whose limit moves by the hour.
+const HOUR: u64 = 3_600_000;
+
+/// How an attempt went, beside its answers.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    /// Host of the connector.
+    pub(super) host: String,
+    /// Its address, once connected.
+    pub(super) address: Option<String>,
+    /// TLS of the connection.
+    pub(super) tls: Option<TlsFacts>,
+    /// The connection had carried a message before.
+    pub(super) reused: bool,
+    /// Milliseconds.
+    pub(super) took: u64,
+    /// It was the probe of a parked queue.
+    pub(super) probe: bool,
+}
+
+/// Settles `work` with what was answered about each recipient.
+pub(super) fn settle<S: Store>(
+    shared: &Shared<S>,
+    lane: &Lane,
+    law: &Law,
+    work: S::Work,
+    attempt: Attempt,
+    answers: &[(usize, Answer)],
+) {
+    let now = (shared.clock)();
+    let mut report = Report {
+        shared,
+        lane,
+        law,
+        now,
+        attempts: work.attempts().saturating_add(1),
+        work: &work,
+        tenant_fault: None,
+        changes: Vec::new(),
+    };
+    let judged: Vec<_> = answers.iter().map(|(at, answer)| (*at, answer.judge())).collect();
+    report.tell_hold(&judged, answers, &attempt);
+    let (mut results, mut lines) = (Vec::with_capacity(judged.len()), Vec::with_capacity(judged.len()));
+    let alarming = judged.iter().find(|(_, judged)| judged.entry.is_some_and(|entry| entry.alarm));
+    if let Some((_, judged)) = alarming {
+        report.alarm(&judged.reply);
+    }
+    for (at, judged) in judged {
+        let disposition = report.dispose(judged.outcome, judged.reply.clone());
+        lines.push(report.line(at, &disposition, judged.reply));
+        results.push((at, disposition));
+    }
+    let changes = std::mem::take(&mut report.changes);
+    let id = work.message().id;
+    shared.trace(TraceEvent {
+        at: now,
+        id: id.to_string(),
+        event: Event::Attempt {
+            tenant: lane.destination.tenant.to_string(),
+            via: lane.destination.via.to_string(),
+            host: attempt.host,
+            address: attempt.address,
+            tls: attempt.tls,
+            reused: attempt.reused,
+            took: attempt.took,
+            results: lines,
+        },
+    });
+    shared.store.settle(work, results, true);
+    for change in changes {
+        queue_changed(shared, lane, Some(id), change, now);
+    }
+}
+
+struct Report<'a, S: Store> {
+    shared: &'a Shared<S>,
+    lane: &'a Lane,
+    law: &'a Law,
+    now: u64,
+    attempts: u32,
+    work: &'a S::Work,
+    /// One fault a message, however many recipients met it.
+    tenant_fault: Option<Kept>,
+    changes: Vec<Change>,
+}
+
+impl<S: Store> Report<'_, S> {
+    /// What the whole message says about the queue.
+    fn tell_hold(
+        &mut self,
+        judged: &[(usize, crate::dialogue::outcome::Judged)],
+        answers: &[(usize, Answer)],
+        attempt: &Attempt,
+    ) {
+        let (law, now) = (self.law, self.now);
+        let any = |outcome| judged.iter().any(|(_, judged)| judged.outcome == outcome);
+        let delivered = any(Outcome::Delivered);
+        let fault = judged
+            .iter()
+            .find(|(_, judged)| judged.outcome == Outcome::Held(Reach::Tenant));
+        let certain = answers.iter().any(|(_, answer)| matches!(answer, Answer::OwnCertificate(_)));
+        let unreachable = answers.iter().any(|(_, answer)| matches!(answer, Answer::Unreachable(_)));
+        let backed_off = any(Outcome::Deferred(Pace::BackOff));
+        let (held_since, spent) = self.earlier(Reach::Tenant);
+        let (id, attempts) = (self.work.message().id, self.attempts);
+        self.lane.hold(|hold| {
+            if attempt.probe && !delivered {
+                self.changes.extend(hold.probe_failed(law, now));
+            }
+            if let Some((_, judged)) = fault {
+                let fault = Fault {
+                    id,
+                    attempts,
+                    held_since,
+                    spent,
+                    certain,
+                    reason: &judged.reply,
+                };
+                let (kept, change) = hold.fault(law, now, &fault);
+                self.tenant_fault = Some(kept);
+                self.changes.extend(change);
+            }
+            if unreachable {
+                hold.unreachable();
+            }
+            if backed_off {
+                self.changes.extend(hold.back_off(law, now));
+            }
+            if delivered {
+                self.changes.extend(hold.delivered(now));
+            }
+        });
+    }
+
+    /// When the hold for a fault of this reach began, and whether it has already run out.
+    fn earlier(&self, reach: Reach) -> (Option<u64>, bool) {
+        let Some(last) = self.work.last_reply() else {
+            return (None, false);
+        };
+        if shown_reach(&last) != Some(reach) {
+            return (None, false);
+        }
+        let since = self.work.held_since();
+        (since, since.is_none())
+    }
+
+    fn dispose(&self, outcome: Outcome, reply: String) -> Disposition {
+        let (law, now, attempts) = (self.law, self.now, self.attempts);
+        let held = |next_try, since, reply| Disposition::Held {
+            next_try,
+            since,
+            reply,
+        };
+        match outcome {
+            Outcome::Delivered => Disposition::Delivered,
+            Outcome::Failed => self.failed(reply),
+            Outcome::Deferred(pace) => self.deferred(pace, reply),
+            Outcome::Held(Reach::Tenant) => match self.tenant_fault {
+                Some(Kept::Held { next_try, since }) => held(next_try, since, reply),
+                Some(Kept::Over) | None => self.deferred(Pace::Law, reply),
+            },
+            Outcome::Held(Reach::Recipient) => {
+                match recipient_fault(law, attempts, now, self.earlier(Reach::Recipient).0) {
+                    Kept::Held { next_try, since } => held(next_try, since, reply),
+                    Kept::Over => self.failed(reply),
+                }
+            }
+        }
+    }
+
+    fn deferred(&self, pace: Pace, reply: String) -> Disposition {
+        match next_attempt(self.law, self.attempts, self.work.message().arrived, self.now) {
+            Next::At(next_try) => {
+                let next_try = match pace {
+                    Pace::Hourly => next_try.max(self.now.saturating_add(HOUR)),
+                    Pace::Law | Pace::BackOff | Pace::AtOnce => next_try,
+                };
+                Disposition::Deferred { next_try, reply }
+            }
+            Next::GiveUp => self.failed(reply),
+        }
+    }
+
+    /// This recipient failed: the one place where that is concluded, and where a report to the sender will begin.
+    fn failed(&self, reply: String) -> Disposition {
+        Disposition::Failed { reply }
+    }
+
+    fn alarm(&self, reply: &str) {
+        let (tenant, id) = (&*self.lane.destination.tenant, self.work.message().id);
+        tracing::warn!(tenant, %id, reply, "a reply that an administrator should see: gatepost explain reply");
+    }
+
+    fn line(&self, at: usize, disposition: &Disposition, reply: String) -> RecipientResult {
+        let message = self.work.message();
+        let recipient = message.envelope.recipients.get(at);
+        let (outcome, next_try) = match disposition {
+            Disposition::Delivered => ("delivered", None),
+            Disposition::Failed { .. } => ("failed", None),
+            Disposition::Deferred { next_try, .. } => ("deferred", Some(*next_try)),
+            Disposition::Held { next_try, .. } => ("held", Some(*next_try)),
+        };
+        let destination = &self.lane.destination;
+        let stream = message.stream.as_deref().unwrap_or_default();
+        let (via, tenant) = (destination.via.kind(), &*destination.tenant);
+        let metrics = &self.shared.metrics;
+        let labels = [via, tenant, stream, outcome];
+        metrics.deliveries.with_label_values(&labels).inc();
+        if outcome == "delivered" {
+            let duration = self.now.saturating_sub(message.arrived) as f64 / 1000.0;
+            let histogram = metrics.delivery_duration.with_label_values(&[via, tenant]);
+            histogram.observe(duration);
+        }
+        RecipientResult {
+            recipient: recipient.map_or_else(String::new, |one| one.mailbox.to_string()),
+            outcome: outcome.to_owned(),
+            reply,
+            next_try,
+        }
+    }
+}
+
+/// Says what became of a queue: trace, metric, log, and the release of what was held one by one. `id` is the message that
+/// brought it about; where none did, the oldest of those that are released.
+pub(super) fn queue_changed<S: Store>(
+    shared: &Shared<S>,
+    lane: &Lane,
+    mut id: Option<QueueId>,
+    change: Change,
+    now: u64,
+) {
+    let destination = &lane.destination;
+    let tenant = &*destination.tenant;
+    let fault = lane.hold(|hold| hold.parked().map(|(_, reason)| reason.to_owned()));
+    let parked = shared.metrics.queue_parked.with_label_values(&[destination.via.kind(), tenant]);
+    parked.set(i64::from(fault.is_some()));
+    let fault = fault.unwrap_or_default();
+    let (state, reason) = match change {
+        Change::Parked => {
+            tracing::warn!(tenant, fault, "the tenant's queue is parked: its connector or certificate is at fault");
+            ("parked", fault)
+        }
+        Change::ProbeFailed => ("probe_failed", fault),
+        Change::Released {
+            reason,
+            held,
+            proven,
+        } => {
+            tracing::warn!(tenant, fault = reason, proven, "the tenant's queue is released");
+            id = id.or(held.first().copied());
+            for id in held {
+                shared.store.release(id, now);
+            }
+            ("released", reason)
+        }
+        Change::BackedOff { until } => {
+            let seconds = until.saturating_sub(now) / 1000;
+            tracing::warn!(tenant, seconds, "the next hop asks for less: the tenant's queue pauses");
+            ("backed_off", format!("for {seconds} s"))
+        }
+    };
+    shared.trace(TraceEvent {
+        at: now,
+        id: id.map_or_else(String::new, |id| id.to_string()),
+        event: Event::Queue {
+            tenant: tenant.to_owned(),
+            via: destination.via.to_string(),
+            state: state.to_owned(),
+            reason,
+        },
+    });
+}

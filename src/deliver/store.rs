@@ -1,0 +1,106 @@
+//! What delivery needs of the spool, so that its tests run against memory.
+
+use crate::mail::QueueId;
+use crate::spool::{Destination, Disposition, Due, Leg, Message, QueueAction, Spool, SpoolError};
+use bytes::Bytes;
+use std::future::Future;
+
+/// Work in hand: leased until it is settled or dropped.
+pub trait Work: Send + Sync + 'static {
+    /// The message.
+    fn message(&self) -> &Message;
+    /// The leg.
+    fn leg(&self) -> &Leg;
+    /// Positions of the recipients to try now, at most 100.
+    fn recipients(&self) -> &[usize];
+    /// Attempts so far that count.
+    fn attempts(&self) -> u32;
+    /// When its hold began, while it is held.
+    fn held_since(&self) -> Option<u64>;
+    /// The reply that was last recorded.
+    fn last_reply(&self) -> Option<String>;
+}
+
+/// Where work comes from and results go.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// Its work.
+    type Work: Work;
+
+    /// Takes the next due work of a queue, oldest first.
+    fn next_due(&self, destination: &Destination, now: u64) -> Option<Self::Work>;
+    /// Queues with due work, and how much.
+    fn due(&self, now: u64) -> Vec<(Destination, usize)>;
+    /// When other work becomes due.
+    fn next_wake(&self) -> Option<u64>;
+    /// Completes when work has become due since the last call.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+    /// The next bytes of the rendition; empty at its end.
+    fn read(
+        &self,
+        work: &Self::Work,
+        offset: u64,
+    ) -> impl Future<Output = Result<Bytes, SpoolError>> + Send;
+    /// Records results.
+    fn settle(&self, work: Self::Work, results: Vec<(usize, Disposition)>, counts: bool);
+    /// Makes a held message due now.
+    fn release(&self, id: QueueId, now: u64);
+}
+
+impl Work for Due {
+    fn message(&self) -> &Message {
+        Self::message(self)
+    }
+
+    fn leg(&self) -> &Leg {
+        Self::leg(self)
+    }
+
+    fn recipients(&self) -> &[usize] {
+        Self::recipients(self)
+    }
+
+    fn attempts(&self) -> u32 {
+        Self::attempts(self)
+    }
+
+    fn held_since(&self) -> Option<u64> {
+        Self::held_since(self)
+    }
+
+    fn last_reply(&self) -> Option<String> {
+        Self::last_reply(self).map(|reply| reply.to_string())
+    }
+}
+
+impl Store for Spool {
+    type Work = Due;
+
+    fn next_due(&self, destination: &Destination, now: u64) -> Option<Due> {
+        Self::next_due(self, destination, now)
+    }
+
+    fn due(&self, now: u64) -> Vec<(Destination, usize)> {
+        Self::due(self, now)
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        Self::next_wake(self)
+    }
+
+    async fn changed(&self) {
+        Self::changed(self).await;
+    }
+
+    async fn read(&self, work: &Due, offset: u64) -> Result<Bytes, SpoolError> {
+        Self::read(self, work, offset).await
+    }
+
+    fn settle(&self, work: Due, results: Vec<(usize, Disposition)>, counts: bool) {
+        Self::settle(self, work, results, counts);
+    }
+
+    fn release(&self, id: QueueId, now: u64) {
+        let found = self.act(Some(id), None, QueueAction::Release, now);
+        tracing::debug!(%id, found, "released");
+    }
+}

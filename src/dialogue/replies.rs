@@ -1,0 +1,429 @@
+//! What does a reply of the next hop mean, whose fault is it, and what is done about it?
+//!
+//! One table ([`super::reply_table`]) for delivery and for `gatepost explain reply`. The first entry that fits counts;
+//! what no entry knows is judged by its class and by how far the dialogue got.
+
+use super::reply_table::TABLE;
+use crate::smtp::reply::Enhanced;
+use std::fmt;
+
+/// How far the dialogue got when the reply came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Instead of a greeting.
+    Greeting,
+    /// To EHLO.
+    Hello,
+    /// To STARTTLS, or the handshake.
+    StartTls,
+    /// To MAIL.
+    Mail,
+    /// To RCPT.
+    Recipient,
+    /// To DATA, or in place of the reply to content that was not sent to its end.
+    Content,
+    /// To the end of content.
+    End,
+}
+
+impl Phase {
+    /// Whether no message has been mentioned yet, so that a refusal cannot be meant for one.
+    #[must_use]
+    pub fn is_before_mail(self) -> bool {
+        match self {
+            Self::Greeting | Self::Hello | Self::StartTls => true,
+            Self::Mail | Self::Recipient | Self::Content | Self::End => false,
+        }
+    }
+
+    /// The command, for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Greeting => "connection",
+            Self::Hello => "EHLO",
+            Self::StartTls => "STARTTLS",
+            Self::Mail => "MAIL",
+            Self::Recipient => "RCPT",
+            Self::Content => "DATA",
+            Self::End => "end of content",
+        }
+    }
+}
+
+/// Whose fault a reply tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Exchange Online's: load, maintenance, a proxy between.
+    Exchange,
+    /// The connector pair: certificate, attribution, connector settings.
+    Connector,
+    /// The recipient: no mailbox, full, restricted.
+    Recipient,
+    /// The sender, or what it may do.
+    Sender,
+    /// The message: size, form, content.
+    Message,
+    /// The tenant as a whole: its limits, its standing.
+    Tenant,
+    /// Whoever runs Gatepost: address, reputation, DNS.
+    Operator,
+    /// Gatepost itself: a defect to report.
+    Gatepost,
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exchange => "Exchange Online",
+            Self::Connector => "connector or certificate",
+            Self::Recipient => "recipient",
+            Self::Sender => "sender",
+            Self::Message => "message",
+            Self::Tenant => "tenant",
+            Self::Operator => "operator of this host",
+            Self::Gatepost => "Gatepost",
+        })
+    }
+}
+
+/// What is done about a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Tried again at the times of the law.
+    Retry,
+    /// Tried again, at most once an hour: the limit behind the reply moves no faster.
+    RetryHourly,
+    /// Tried again, and the tenant's whole queue pauses.
+    BackOff,
+    /// Given up.
+    Bounce,
+    /// The message is held, and the tenant's queue parked when it happens again.
+    HoldTenant,
+    /// The recipient is held an hour, then given up.
+    HoldRecipient,
+    /// The rest goes at once in a new transaction.
+    Split,
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Retry => "retried at the times of [delivery.exchange] retry",
+            Self::RetryHourly => "retried once an hour until [delivery.exchange] expire",
+            Self::BackOff => "retried; the tenant's queue pauses, longer each time, up to an hour",
+            Self::Bounce => "given up and reported to the sender",
+            Self::HoldTenant => {
+                "held, not bounced; three such replies park the tenant's queue until a probe succeeds"
+            }
+            Self::HoldRecipient => "held for an hour with an alarm, then given up",
+            Self::Split => "the remaining recipients go at once in a new transaction",
+        })
+    }
+}
+
+/// Which replies an entry knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Pattern {
+    /// Reply class: 4, 5, or 0 for both.
+    pub class: u16,
+    /// The reply code, where it matters.
+    pub code: Option<u16>,
+    /// Subject and range of details of the enhanced code; `None` fits also a reply without one.
+    pub enhanced: Option<(u16, u16, u16)>,
+    /// Lower case; one of them stands in the text. Empty fits any text.
+    pub text: &'static [&'static str],
+}
+
+impl Pattern {
+    fn fits(&self, code: u16, enhanced: Option<Enhanced>, lower: &str) -> bool {
+        let subject_fits = |(subject, from, to): (u16, u16, u16)| {
+            enhanced.is_some_and(|(_, had, detail)| had == subject && (from..=to).contains(&detail))
+        };
+        (self.class == 0 || self.class == code / 100)
+            && self.code.is_none_or(|own| own == code)
+            && self.enhanced.is_none_or(subject_fits)
+            && (self.text.is_empty() || self.text.iter().any(|part| lower.contains(part)))
+    }
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Which replies.
+    pub pattern: Pattern,
+    /// Such a reply, as Exchange writes it.
+    pub sample: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+    /// Whose fault.
+    pub whose: Whose,
+    /// What is done.
+    pub act: Act,
+    /// Whether an administrator should hear of it at once.
+    pub alarm: bool,
+    /// What the administrator should do.
+    pub advice: &'static str,
+}
+
+/// The entry for a refusal (4xx or 5xx) that came in `phase`; `text` is all its lines without codes.
+#[must_use]
+pub fn judge_reply(
+    code: u16,
+    enhanced: Option<Enhanced>,
+    text: &str,
+    phase: Phase,
+) -> &'static Entry {
+    let lower = text.to_ascii_lowercase();
+    let known = TABLE
+        .iter()
+        .find(|entry| entry.pattern.fits(code, enhanced, &lower));
+    match known {
+        // Only a refused recipient can be sent apart from the others.
+        Some(entry) if entry.act == Act::Split && phase != Phase::Recipient => &OTHER_TEMPORARY,
+        Some(entry) => entry,
+        None if code / 100 == 5 && phase.is_before_mail() => &REFUSED_BEFORE_MAIL,
+        None if code / 100 == 5 => &OTHER_PERMANENT,
+        None => &OTHER_TEMPORARY,
+    }
+}
+
+const ANY: Pattern = Pattern {
+    class: 0,
+    code: None,
+    enhanced: None,
+    text: &[],
+};
+
+/// 4xx that the table does not know.
+static OTHER_TEMPORARY: Entry = Entry {
+    pattern: ANY,
+    sample: "4xx",
+    meaning: "a temporary refusal that the table does not know",
+    whose: Whose::Exchange,
+    act: Act::Retry,
+    alarm: false,
+    advice: "nothing, unless it lasts",
+};
+
+/// 5xx that the table does not know.
+static OTHER_PERMANENT: Entry = Entry {
+    pattern: ANY,
+    sample: "5xx",
+    meaning: "a permanent refusal that the table does not know",
+    whose: Whose::Message,
+    act: Act::Bounce,
+    alarm: false,
+    advice: "look the enhanced code up in Microsoft's list of non-delivery reports",
+};
+
+/// 5xx before MAIL: it cannot be meant for the message, which is therefore not bounced (RFC 5321 §3.1).
+static REFUSED_BEFORE_MAIL: Entry = Entry {
+    pattern: ANY,
+    sample: "554 (instead of a greeting, or to EHLO)",
+    meaning: "the next hop refuses the connection before it has heard of a message",
+    whose: Whose::Exchange,
+    act: Act::Retry,
+    alarm: true,
+    advice: "check host and port of the tenant's inbound connector and whether this address is blocked",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::reply;
+    use std::fmt::Write as _;
+
+    fn judge(wire: &str, phase: Phase) -> &'static Entry {
+        let line = format!("{wire}\r\n");
+        let (reply, _) = reply::parse(line.as_bytes()).unwrap().unwrap();
+        judge_reply(reply.code, reply.enhanced, &reply.lines.join(" "), phase)
+    }
+
+    #[test]
+    fn every_sample_is_judged_by_its_own_entry() {
+        for entry in TABLE {
+            let judged = judge(entry.sample, Phase::Recipient);
+            assert_eq!(judged.sample, entry.sample, "an earlier entry hides it");
+            assert!(!entry.meaning.is_empty() && !entry.advice.is_empty());
+            assert!(
+                entry
+                    .pattern
+                    .text
+                    .iter()
+                    .all(|text| *text == text.to_lowercase())
+            );
+        }
+    }
+
+    #[test]
+    fn replies_of_product_md_have_their_reach() {
+        for (wire, act) in [
+            (
+                "451 4.4.62 Mail sent to the wrong Office 365 region. ATTR35",
+                Act::HoldTenant,
+            ),
+            (
+                "550 5.7.51 TenantInboundAttribution; There is a partner connector",
+                Act::HoldTenant,
+            ),
+            (
+                "550 5.7.64 TenantAttribution; Relay Access Denied SMTP",
+                Act::HoldTenant,
+            ),
+            (
+                "550 5.7.68 TenantInboundAttribution; Direct Send not allowed",
+                Act::HoldTenant,
+            ),
+            ("550 5.7.1 Unable to relay", Act::HoldTenant),
+            ("550 Unable to relay for x@y", Act::HoldTenant),
+            (
+                "550 5.7.12 Message was rejected by organization policy",
+                Act::HoldRecipient,
+            ),
+            ("550 5.7.13 x", Act::HoldRecipient),
+            (
+                "550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup",
+                Act::HoldRecipient,
+            ),
+            ("550 5.7.136 x", Act::HoldRecipient),
+            ("550 5.7.124 x", Act::Bounce),
+            ("550 5.7.129 x", Act::Bounce),
+            ("550 5.7.193 x", Act::Bounce),
+            ("550 5.7.137 x", Act::Bounce),
+            ("550 5.7.1 Not permitted", Act::Bounce),
+            (
+                "550 5.4.1 Recipient address rejected: Access denied",
+                Act::Bounce,
+            ),
+            ("554 5.4.1 Relay access denied", Act::HoldTenant),
+            ("452 4.5.3 Too many recipients", Act::Split),
+            ("452 4.3.1 Insufficient system resources", Act::BackOff),
+            ("452 Too many recipients", Act::Split),
+            (
+                "451 4.7.500 Server busy. Please try again later",
+                Act::BackOff,
+            ),
+            ("451 4.7.0 Temporary server error. PRX2", Act::Retry),
+            ("421 4.3.2 Service not available", Act::Retry),
+            (
+                "432 4.3.2 STOREDRV.Deliver; recipient thread limit exceeded",
+                Act::Retry,
+            ),
+            ("499 whatever", Act::Retry),
+            ("599 whatever", Act::Bounce),
+        ] {
+            assert_eq!(judge(wire, Phase::Recipient).act, act, "{wire}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_before_mail_does_not_bounce_the_message() {
+        assert_eq!(
+            judge("554 No SMTP service here", Phase::Greeting).act,
+            Act::Retry
+        );
+        assert_eq!(judge("502 5.5.9 what", Phase::Hello).act, Act::Retry);
+        assert_eq!(
+            judge("550 5.7.511 banned", Phase::Greeting).act,
+            Act::HoldTenant
+        );
+    }
+
+    #[test]
+    fn only_a_refused_recipient_splits() {
+        assert_eq!(
+            judge("452 4.5.3 Too many recipients", Phase::End).act,
+            Act::Retry
+        );
+    }
+
+    #[test]
+    fn the_table_as_people_see_it() {
+        let mut table = String::new();
+        for entry in TABLE {
+            let alarm = if entry.alarm { " !" } else { "" };
+            let code: String = entry.sample.chars().take(12).collect();
+            writeln!(table, "{code:12} {:?} {:?}{alarm}", entry.act, entry.whose).unwrap();
+        }
+        insta::assert_snapshot!(table, @r"
+        550 5.7.64 T HoldTenant Connector !
+        451 4.4.62 M HoldTenant Connector !
+        550 5.7.51 T HoldTenant Connector !
+        550 5.7.68 T HoldTenant Connector !
+        550 5.7.1 Un HoldTenant Connector !
+        554 5.4.1 Re HoldTenant Connector !
+        421 4.7.66 T HoldTenant Connector !
+        450 4.4.317  HoldTenant Connector !
+        450 4.4.8 MX HoldTenant Connector !
+        450 4.7.5 Re HoldTenant Connector !
+        450 4.7.323  HoldTenant Connector !
+        450 4.7.230  HoldTenant Connector !
+        550 5.7.23 T HoldTenant Connector !
+        554 5.7.506  HoldTenant Connector !
+        550 5.7.12 M HoldRecipient Recipient !
+        550 5.7.133  HoldRecipient Recipient !
+        432 4.3.2 ST Retry Recipient
+        421 4.3.2 Se Retry Exchange
+        421 4.4.2 Co Retry Exchange
+        452 4.5.3 To Split Exchange
+        452 Too many Split Exchange
+        452 4.3.1 In BackOff Exchange
+        451 4.4.4 Ma Retry Exchange
+        451 4.7.0 Te Retry Exchange
+        450 4.7.26 S Retry Operator
+        421 4.7.28 O BackOff Operator
+        451 4.7.500  BackOff Connector !
+        451 4.7.850  BackOff Operator !
+        550 5.2.122  RetryHourly Recipient
+        450 4.2.122  RetryHourly Recipient
+        550 5.2.2 Su RetryHourly Sender !
+        550 5.7.233  RetryHourly Tenant !
+        550 5.7.236  Bounce Sender !
+        550 5.1.90 Y Bounce Sender !
+        550 5.1.8 Ac Bounce Sender !
+        550 5.7.705  HoldTenant Tenant !
+        550 5.7.708  HoldTenant Tenant !
+        550 5.7.750  HoldTenant Tenant !
+        550 5.7.800  HoldTenant Operator !
+        550 5.7.511  HoldTenant Operator !
+        550 5.7.606  HoldTenant Operator !
+        550 5.7.25 S HoldTenant Operator !
+        550 5.7.508  HoldTenant Operator !
+        550 5.7.510  HoldTenant Operator !
+        550 5.7.501  Bounce Sender !
+        550 5.7.509  Bounce Sender !
+        550 5.7.515  Bounce Sender !
+        550 5.7.512  Bounce Message
+        550 5.7.30 B Bounce Sender !
+        530 5.7.57 C Bounce Connector !
+        550 5.7.60 C Bounce Sender !
+        554 5.2.252  Bounce Sender !
+        550 5.1.0 Se Bounce Sender
+        554 5.1.20 M Bounce Message
+        552 5.3.4 Me Bounce Message
+        550 5.2.3 Me Bounce Message
+        550 5.3.190  Bounce Tenant !
+        554 5.4.6 Ho Bounce Connector !
+        554 5.4.14 H Bounce Connector !
+        550 5.7.128  Bounce Tenant !
+        550 5.6.11 S Bounce Message
+        554 5.6.0 Co Bounce Message
+        550 5.5.0 Re Bounce Recipient
+        501 5.5.4 In Bounce Gatepost !
+        550 5.1.1 Us Bounce Recipient
+        550 5.1.10 R Bounce Recipient
+        550 5.4.1 Re Bounce Recipient
+        550 5.4.310  Bounce Recipient
+        550 5.7.124  Bounce Recipient
+        550 5.7.129  Bounce Recipient
+        550 5.7.193  Bounce Recipient
+        550 5.7.504  Bounce Recipient
+        550 5.7.507  Bounce Operator !
+        550 5.7.513  Bounce Operator !
+        550 5.7.703  Bounce Tenant
+        550 5.7.1 Me Bounce Recipient
+        550 5.0.350  Bounce Message
+        ");
+    }
+}
