@@ -103,7 +103,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("x509_parser", &["trust", "lab", "config"]),
     ("axum", &["admin"]),
     ("ureq", &["admin"]),
-    ("toml", &["config"]),
+    ("toml", &["config", "cli"]),
     ("rcgen", &["lab"]),
     ("webpki", &["trust", "deliver", "config", "lab"]),
     ("rustls", &["receive", "deliver", "lab"]),

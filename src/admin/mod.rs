@@ -17,7 +17,7 @@ use axum::extract::{Path, Query as UrlQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -108,8 +108,7 @@ fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
     };
     let api = Router::new()
         .route("/queue", get(queue_list))
-        .route("/queue/{id}", get(queue_show))
-        .route("/queue/{action}", post(queue_act))
+        .route("/queue/{what}", get(queue_show).post(queue_act))
         .route("/trace", get(trace))
         .layer(middleware::from_fn_with_state(guard, admit))
         .with_state(Arc::clone(&admin));

@@ -153,7 +153,6 @@ mod tests {
     #[test]
     fn the_common_name_counts_only_where_there_is_no_alternative_name() {
         let (leaf, _, _) = leaf_and_authority(&["a.contoso.com", "*.contoso.com"]);
-        assert_eq!(chain(&written(&leaf).1).unwrap_err().contains("cannot read"), true, "the folder is gone");
         let (folder, path) = written(&leaf);
         assert_eq!(chain(&path).unwrap().names, ["a.contoso.com", "*.contoso.com"]);
         drop(folder);

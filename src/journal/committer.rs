@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long an outcome waits for company.
-pub const LAZY: Duration = Duration::from_millis(200);
+pub(super) const LAZY: Duration = Duration::from_millis(200);
 /// Between attempts to get well again.
 const PROBE: Duration = Duration::from_secs(1);
 /// A sync that takes longer makes the store unready: sessions are told 4xx and do not queue up behind a dead disk.

@@ -35,9 +35,6 @@ impl Changes {
         Self { replace: vec![(from, to.to_owned())], append: String::new() }
     }
 
-    pub fn append(text: &str) -> Self {
-        Self { replace: Vec::new(), append: text.to_owned() }
-    }
 }
 
 fn organization(name: &str, id: &str) -> Organization {
@@ -289,4 +286,6 @@ pub fn last_word(reply: &gatepost::smtp::reply::Reply) -> String {
 }
 
 pub const LETTER: &[u8] = b"From: Ada <ada@contoso.com>\r\nTo: bob@contoso.com\r\nSubject: hello\r\n\
-    Date: Tue, 24 Nov 2026 08:15:31 +0000\r\nMessage-ID: <1@contoso.com>\r\nMIME-Version: 1.0\r\n\r\nHello.\r\n";
+    Date: Tue, 24 Nov 2026 08:15:31 +0000\r\nMessage-ID: <1@contoso.com>\r\nMIME-Version: 1.0\r\n\
+    X-MS-Exchange-Organization-AuthAs: Internal\r\nX-MS-Exchange-Organization-AuthMechanism: 04\r\n\
+    X-MS-Exchange-Organization-AuthSource: AM8PR05MB0002.eurprd05.prod.outlook.com\r\n\r\nHello.\r\n";

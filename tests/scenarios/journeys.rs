@@ -89,7 +89,9 @@ async fn two_tenants_share_a_connection_in_and_none_out() {
     let mut connection = world.exchange_out().connect().await.unwrap();
     for round in 0..3 {
         for (organization, name) in [(&world.around.contoso, "contoso"), (&world.around.fabrikam, "fabrikam")] {
-            let letter = format!("From: a@{name}.com\r\nSubject: {round}\r\n\r\n{name}\r\n");
+            let letter = format!(
+                "From: a@{name}.com\r\nSubject: {round}\r\nX-MS-Exchange-Organization-AuthAs: Internal\r\n\r\n{name}\r\n"
+            );
             let mail = Mail::new(&format!("a@{name}.com"), &format!("b@{name}.com"), letter);
             let answer = connection.send(&world.outbound(organization, mail)).await.unwrap();
             assert!(answer.accepted(), "{answer:?}");
