@@ -297,14 +297,17 @@ fn refresher(
 async fn keep_fresh(refresh: impl Fn(), mut down: watch::Receiver<bool>) {
     loop {
         refresh();
-        let stopped = tokio::time::timeout(REFRESH, async {
-            let gone = down.wait_for(|down| *down).await.is_err();
-            gone
-        })
-        .await;
+        let stopped = tokio::time::timeout(REFRESH, stopping(&mut down)).await;
         if stopped.is_ok() {
             return;
         }
+    }
+}
+
+/// Completes when the server stops.
+async fn stopping(down: &mut watch::Receiver<bool>) {
+    if down.wait_for(|down| *down).await.is_err() {
+        tracing::debug!("the server is gone");
     }
 }
 

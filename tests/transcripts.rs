@@ -1,5 +1,6 @@
 //! Plays `tests/transcripts/*.smtp` to a bare [`Session`], whole and cut into octets, and to a listening server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::or_fun_call, clippy::large_futures, reason = "test code")]
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "test code; the harness is shared by two test programs")]
 #![allow(clippy::disallowed_methods, reason = "tests read the clock to bound their waits")]
 

@@ -140,7 +140,7 @@ fn load(path: &Path) -> Result<Settings, ExitCode> {
             for problem in &loaded.problems {
                 eprintln!("{problem}");
             }
-            loaded.settings.ok_or(ExitCode::from(2))
+            loaded.settings.ok_or_else(|| ExitCode::from(2))
         }
         Err(unreadable) => {
             eprintln!("{unreadable}");

@@ -103,9 +103,8 @@ pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 
 /// What keeps a key from serving its chain.
 pub(super) fn key_fault(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> Option<String> {
-    let loaded = match aws_lc_rs::default_provider().key_provider.load_private_key(key.clone_key()) {
-        Ok(loaded) => loaded,
-        Err(_) => return Some("a kind of private key that TLS cannot use here".to_owned()),
+    let Ok(loaded) = aws_lc_rs::default_provider().key_provider.load_private_key(key.clone_key()) else {
+        return Some("a kind of private key that TLS cannot use here".to_owned());
     };
     let belongs = |certificate: &CertificateDer<'static>| {
         CertifiedKey::new(vec![certificate.clone()], loaded.clone()).keys_match()

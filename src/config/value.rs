@@ -20,8 +20,8 @@ pub(super) enum Value {
     Integer(i64),
     Flag(bool),
     Date(String),
-    List(Vec<Spanned<Value>>),
-    Table(Vec<(String, Spanned<Value>)>),
+    List(Vec<Spanned<Self>>),
+    Table(Vec<(String, Spanned<Self>)>),
     Fraction,
     HugeInteger,
 }

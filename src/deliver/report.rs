@@ -263,7 +263,7 @@ pub(super) fn queue_changed<S: Store>(
             proven,
         } => {
             tracing::warn!(tenant, fault = reason, proven, "the tenant's queue is released");
-            id = id.or(held.first().copied());
+            id = id.or_else(|| held.first().copied());
             for id in held {
                 shared.store.release(id, now);
             }

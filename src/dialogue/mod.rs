@@ -203,7 +203,18 @@ impl Dialogue {
                 let state = std::mem::replace(&mut self.state, State::Closed);
                 self.state = match state {
                     State::Content(accepted) => State::End(accepted),
-                    other => other,
+                    other @ (State::Greeting
+                    | State::Hello
+                    | State::StartTls
+                    | State::Handshake
+                    | State::Ready
+                    | State::Envelope(_)
+                    | State::Swallowing { .. }
+                    | State::DataCommand(_)
+                    | State::End(_)
+                    | State::Reset(_)
+                    | State::Quitting
+                    | State::Closed) => other,
                 };
                 self.read_replies();
             }

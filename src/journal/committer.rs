@@ -277,6 +277,10 @@ impl<T> Committer<T> {
             if let Err(error) = self.open_for(first) {
                 return self.fail(jobs, done, error);
             }
+            if jobs.is_empty() && done.is_empty() {
+                // The probe went well: the new segment's own record was written and synced.
+                return;
+            }
             let (now_jobs, now_done) = self.portion(&mut jobs, &mut done);
             match self.write(&now_jobs, &now_done) {
                 Ok(locations) => self.succeed(now_jobs, &now_done, locations),

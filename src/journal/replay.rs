@@ -235,7 +235,7 @@ impl<'a> Window<'a> {
         };
         if check_body && head.body > 0 {
             let body = self.at(offset + HEAD as u64 + u64::from(head.meta), head.body as usize)?;
-            if !body.is_some_and(|body| crc32fast::hash(body) == head.body_crc) {
+            if body.is_none_or(|body| crc32fast::hash(body) != head.body_crc) {
                 return Ok(None);
             }
         }

@@ -131,13 +131,8 @@ impl Files {
     fn read(&mut self, directory: &Path, positions: &[Position]) -> std::io::Result<Vec<TraceEvent>> {
         let mut events = Vec::with_capacity(positions.len());
         for position in positions {
-            let reader = match self.0.entry(position.day).or_insert_with(|| {
-                let file = File::open(path_of(directory, position.day));
-                file.ok().map(BufReader::new)
-            }) {
-                Some(reader) => reader,
-                None => continue,
-            };
+            let open = || File::open(path_of(directory, position.day)).ok().map(BufReader::new);
+            let Some(reader) = self.0.entry(position.day).or_insert_with(open) else { continue };
             reader.seek(SeekFrom::Start(position.offset))?;
             if let Some(Some(event)) = next_event(reader)? {
                 events.push(event);

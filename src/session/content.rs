@@ -578,7 +578,7 @@ fn addresses(
 
 impl Storing {
     pub(super) fn stored(
-        self: Box<Self>,
+        self,
         core: &mut Core,
         result: Result<Stored, SpoolError>,
         now: Now,

@@ -35,6 +35,9 @@ pub(super) enum Keep {
     Bytes(Vec<u8>),
 }
 
+/// Judges a header section: called once, with the bytes so far and the length of the section.
+pub(super) type Judge<'a, T> = &'a mut dyn FnMut(&mut [u8], usize) -> Result<Judged<T>, Rejection>;
+
 /// What the judge makes of a header section: what is needed later, and a limit of its own for the whole message.
 pub(super) struct Judged<T> {
     pub(super) value: T,
@@ -61,7 +64,7 @@ impl<T> Intake<T> {
     pub(super) fn push(
         &mut self,
         bytes: &[u8],
-        judge: &mut dyn FnMut(&mut [u8], usize) -> Result<Judged<T>, Rejection>,
+        judge: Judge<'_, T>,
     ) -> Keep {
         match &mut self.repair {
             None => self.take(bytes, judge),
@@ -76,7 +79,7 @@ impl<T> Intake<T> {
     fn take(
         &mut self,
         bytes: &[u8],
-        judge: &mut dyn FnMut(&mut [u8], usize) -> Result<Judged<T>, Rejection>,
+        judge: Judge<'_, T>,
     ) -> Keep {
         self.arrived += bytes.len() as u64;
         self.scanner.push(bytes);
@@ -133,7 +136,7 @@ impl<T> Intake<T> {
     /// The end of the content: what is still to be kept, and either the judged header with the facts, or the refusal.
     pub(super) fn finish(
         mut self,
-        judge: &mut dyn FnMut(&mut [u8], usize) -> Result<Judged<T>, Rejection>,
+        judge: Judge<'_, T>,
     ) -> (Keep, Result<(T, ContentFacts), Rejection>) {
         let mut keep = Vec::new();
         if let Some(mut repair) = self.repair.take() {
@@ -196,7 +199,7 @@ fn judged<T>(
     mut buffer: Vec<u8>,
     length: usize,
     limit: u64,
-    judge: &mut dyn FnMut(&mut [u8], usize) -> Result<Judged<T>, Rejection>,
+    judge: Judge<'_, T>,
 ) -> (Stage<T>, Keep) {
     match judge(&mut buffer, length) {
         Ok(judged) => (

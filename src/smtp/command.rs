@@ -515,7 +515,7 @@ mod tests {
         #[test]
         fn no_line_makes_the_parser_panic(line in "[ -~\u{e4}]{0,80}") {
             for verb in ["", "MAIL FROM:", "RCPT TO:", "AUTH ", "BDAT "] {
-                let _: Result<_, _> = Command::parse(format!("{verb}{line}").as_bytes());
+                drop(Command::parse(format!("{verb}{line}").as_bytes()));
             }
         }
     }

@@ -285,3 +285,36 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_sick_disk_refuses_and_a_healed_one_takes_mail_again() {
+    use crate::journal::disk::faulty::{Fault, FaultyDisk};
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let metrics = Metrics::new().unwrap();
+    let spool = Spool::open_on(folder.path(), Arc::new(disk.clone()), 1024 * 1024, &metrics).unwrap();
+    keep(&spool, 1, 1, b"body of a message").await;
+    disk.next(&[Fault::Sync]);
+    let mut draft = spool.draft();
+    draft.append(Bytes::from_static(b"body of a message")).await.unwrap();
+    let refused = spool.accept(draft, message(2, 1, b"body of a message")).await;
+    assert!(refused.is_err(), "no 250 without fdatasync");
+    disk.heal();
+    for round in 0..400 {
+        if spool.ready().is_ok() {
+            break;
+        }
+        assert!(round < 399, "never well again: {:?}", spool.ready());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    keep(&spool, 3, 1, b"body of a message").await;
+    assert!(!disk.log().is_empty());
+    spool.close().await;
+    drop(spool);
+    let spool = open(folder.path());
+    let ids: Vec<String> = spool.scan(10, NOW).into_iter().map(|row| row.id).collect();
+    for kept in [1, 3] {
+        assert!(ids.contains(&QueueId::from_u64(kept).to_string()), "{ids:?}");
+    }
+    spool.close().await;
+}

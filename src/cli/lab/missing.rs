@@ -72,7 +72,7 @@ pub(super) fn stand_in(
             remarks: Vec::new(),
         });
     };
-    let beside = path.parent().unwrap_or(Path::new("."));
+    let beside = path.parent().unwrap_or_else(|| Path::new("."));
     let missing = |value: &Spanned<String>| {
         let text = value.get_ref();
         !text.contains("${") && std::fs::File::open(beside.join(text)).is_err()

@@ -33,11 +33,11 @@ pub(super) fn store(raw: &File, reader: &mut Reader<'_>) {
 pub(super) fn house(raw: &File, reader: &mut Reader<'_>, listeners: &[ListenerSettings]) -> House {
     let nothing = (Dns::default(), Trace::default(), Admin::default(), Log::default());
     let top = Scope::top();
-    let (table, scope) = reader.table(&top, "dns", &raw.dns).unwrap_or((&nothing.0, top.clone()));
+    let (table, scope) = reader.table(&top, "dns", &raw.dns).unwrap_or_else(|| (&nothing.0, top.clone()));
     let dns_servers = dns_servers(reader, &scope, table);
-    let (table, scope) = reader.table(&top, "trace", &raw.trace).unwrap_or((&nothing.1, top.clone()));
+    let (table, scope) = reader.table(&top, "trace", &raw.trace).unwrap_or_else(|| (&nothing.1, top.clone()));
     let keep = reader.parse(&scope, "keep", &table.keep, units::some_duration);
-    let (table, scope) = reader.table(&top, "admin", &raw.admin).unwrap_or((&nothing.2, top.clone()));
+    let (table, scope) = reader.table(&top, "admin", &raw.admin).unwrap_or_else(|| (&nothing.2, top.clone()));
     let admin = admin(reader, &scope, table, listeners);
     let (table, scope) = reader.table(&top, "log", &raw.log).unwrap_or((&nothing.3, top));
     let json = reader.choice(&scope, "format", &table.format, &[("text", false), ("json", true)]);
@@ -94,7 +94,7 @@ fn admin(reader: &mut Reader<'_>, scope: &Scope, table: &Admin, listeners: &[Lis
             reader.error(&address.spot, "is the address of a [[listener]]");
         }
     }
-    let fallback = || default::ADMIN_ADDRESS.parse().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8025)));
+    let fallback = || default::ADMIN_ADDRESS.parse().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 8025)));
     AdminSettings {
         address: address.map_or_else(fallback, |at| at.value),
         hosts: hosts.into_iter().map(|at| at.value).collect(),

@@ -73,7 +73,7 @@ pub(super) fn laws(raw: &File, reader: &mut Reader<'_>, applications: &[Applicat
     let exchange = delivery.as_ref().and_then(|(table, scope)| reader.table(scope, "exchange", &table.exchange));
     let mx = delivery.as_ref().and_then(|(table, scope)| reader.table(scope, "mx", &table.mx));
 
-    let (table, scope) = exchange.unwrap_or((&nothing.0, top.clone()));
+    let (table, scope) = exchange.unwrap_or_else(|| (&nothing.0, top.clone()));
     let hold = reader.parse(&scope, "hold_on_connector_fault", &table.hold_on_connector_fault, units::duration);
     let exchange = Law {
         retry: retry(reader, &scope, &table.retry, default::EXCHANGE_RETRY),
