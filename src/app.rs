@@ -8,7 +8,9 @@ use crate::dns::Dns;
 use crate::mail::Secret;
 use crate::message_trace::Tracer;
 use crate::metrics::Metrics;
-use crate::receive::{Clock, ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services};
+use crate::receive::{
+    Clock, ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services,
+};
 use crate::session::Policy;
 use crate::spool::Spool;
 use arc_swap::ArcSwap;
@@ -53,20 +55,31 @@ impl Server {
         let metrics = Metrics::new().map_err(|error| format!("metrics: {error}"))?;
         let directory = settings.data_directory.clone();
         make_private_directory(&directory)?;
-        let at = |what: &str, error: &dyn std::fmt::Display| format!("{}: {what}: {error}", directory.display());
+        let at = |what: &str, error: &dyn std::fmt::Display| {
+            format!("{}: {what}: {error}", directory.display())
+        };
         let spool = {
             let (path, metrics) = (directory.join("spool"), metrics.clone());
             let opened = tokio::task::spawn_blocking(move || Spool::open(&path, &metrics)).await;
-            opened.map_err(|error| at("spool", &error))?.map_err(|error| at("spool", &error))?
+            opened
+                .map_err(|error| at("spool", &error))?
+                .map_err(|error| at("spool", &error))?
         };
         let tracer = Tracer::open(&directory.join("trace"), settings.trace_keep, &metrics)
             .map_err(|error| at("trace", &error))?;
         let token = admin_token(&settings, &directory)?;
         let random = random_octets()?;
-        let accounts = Arc::new(ArcSwap::from_pointee(Accounts::new(settings.accounts.clone(), random)));
+        let accounts = Arc::new(ArcSwap::from_pointee(Accounts::new(
+            settings.accounts.clone(),
+            random,
+        )));
         let clock = Clock::start();
-        let dispatcher =
-            Dispatcher::start(spool.clone(), deliver_settings(&settings)?, tracer.clone(), metrics.clone());
+        let dispatcher = Dispatcher::start(
+            spool.clone(),
+            deliver_settings(&settings)?,
+            tracer.clone(),
+            metrics.clone(),
+        );
         let services = Arc::new(Services {
             desk: Arc::new(Desk::new(
                 u32::from_be_bytes([random[0], random[1], random[2], random[3]]),
@@ -89,7 +102,14 @@ impl Server {
         let exchange_online = Arc::new(settings.exchange_online.clone());
         let mut bound = Vec::new();
         for listener in &settings.listeners {
-            bound.push(Listener::bind(listener, policy(&settings, listener), Arc::clone(&exchange_online)).await?);
+            bound.push(
+                Listener::bind(
+                    listener,
+                    policy(&settings, listener),
+                    Arc::clone(&exchange_online),
+                )
+                .await?,
+            );
         }
         let admin = Bound::bind(settings.admin.address).await?;
         let admin_address = admin.address();
@@ -132,13 +152,17 @@ impl Server {
 
     /// Name and bound address of each listener.
     pub fn listeners(&self) -> impl Iterator<Item = (Arc<str>, SocketAddr)> {
-        self.listening.iter().map(|listening| (listening.name(), listening.address()))
+        self.listening
+            .iter()
+            .map(|listening| (listening.name(), listening.address()))
     }
 
     /// The bound address of a listener.
     #[must_use]
     pub fn listener_address(&self, name: &str) -> Option<SocketAddr> {
-        self.listeners().find(|(own, _)| **own == *name).map(|(_, address)| address)
+        self.listeners()
+            .find(|(own, _)| **own == *name)
+            .map(|(_, address)| address)
     }
 
     /// The bound address of the admin API.
@@ -180,13 +204,19 @@ impl Server {
     fn try_reload(&self, settings: Settings) -> Result<(), String> {
         let current = self.settings.load_full();
         let same_listeners = settings.listeners.len() == current.listeners.len()
-            && settings.listeners.iter().zip(&current.listeners).all(|(new, old)| {
-                new.name == old.name && new.address == old.address && new.service == old.service
-            });
+            && settings
+                .listeners
+                .iter()
+                .zip(&current.listeners)
+                .all(|(new, old)| {
+                    new.name == old.name && new.address == old.address && new.service == old.service
+                });
         if !same_listeners {
             return Err("a listener was added, removed or moved: that needs a restart".to_owned());
         }
-        if settings.data_directory != current.data_directory || settings.admin.address != current.admin.address {
+        if settings.data_directory != current.data_directory
+            || settings.admin.address != current.admin.address
+        {
             return Err("data_directory or admin.address changed: that needs a restart".to_owned());
         }
         let random = random_octets()?;
@@ -200,9 +230,14 @@ impl Server {
             }
         }
         for (listening, listener) in self.listening.iter().zip(&settings.listeners) {
-            listening.reload(listener, policy(&settings, listener), Arc::clone(&exchange_online))?;
+            listening.reload(
+                listener,
+                policy(&settings, listener),
+                Arc::clone(&exchange_online),
+            )?;
         }
-        self.accounts.store(Arc::new(Accounts::new(settings.accounts.clone(), random)));
+        self.accounts
+            .store(Arc::new(Accounts::new(settings.accounts.clone(), random)));
         self.dispatcher.reload(deliver);
         self.settings.store(Arc::new(settings));
         Ok(())
@@ -221,7 +256,10 @@ impl Server {
         self.spool.close().await;
         self.tracer.flush().await;
         for task in self.tasks {
-            if tokio::time::timeout(Duration::from_secs(2), task).await.is_err() {
+            if tokio::time::timeout(Duration::from_secs(2), task)
+                .await
+                .is_err()
+            {
                 tracing::debug!("a background task was still busy at the end");
             }
         }
@@ -261,7 +299,10 @@ fn connector_fault(dispatcher: &Dispatcher) -> ConnectorFault {
     Arc::new(move |tenant, now| holds.fault_older_than(tenant, now, BACK_PRESSURE))
 }
 
-fn unready(spool: &Spool, ready: &Arc<AtomicBool>) -> Box<dyn Fn() -> Option<String> + Send + Sync> {
+fn unready(
+    spool: &Spool,
+    ready: &Arc<AtomicBool>,
+) -> Box<dyn Fn() -> Option<String> + Send + Sync> {
     let (spool, ready) = (spool.clone(), Arc::clone(ready));
     Box::new(move || {
         if !ready.load(Ordering::Relaxed) {
@@ -278,7 +319,10 @@ fn refresher(
     clock: Clock,
 ) -> impl Fn() + Clone + Send + Sync + use<> {
     let (spool, metrics, settings) = (spool.clone(), metrics.clone(), Arc::clone(settings));
-    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "seconds since 1970 fit a double"
+    )]
     move || {
         let now = clock.now();
         let seconds = now.unix_seconds() as f64;
@@ -286,7 +330,10 @@ fn refresher(
         spool.refresh_metrics(now.unix_millis);
         for identity in &settings.identities {
             let left = identity.not_after as f64 - seconds;
-            metrics.certificate_expiry.with_label_values(&[&*identity.name]).set(left);
+            metrics
+                .certificate_expiry
+                .with_label_values(&[&*identity.name])
+                .set(left);
         }
         if let Some(made) = settings.endpoints_made {
             metrics.endpoints_age.set(seconds - made as f64);
@@ -315,7 +362,11 @@ async fn stopping(down: &mut watch::Receiver<bool>) {
 fn make_private_directory(directory: &Path) -> Result<(), String> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(failed)?;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
@@ -333,9 +384,16 @@ fn admin_token(settings: &Settings, directory: &Path) -> Result<Secret, String> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    let token: String = random_octets()?.iter().map(|octet| format!("{octet:02x}")).collect();
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+    let token: String = random_octets()?
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
     writeln!(file, "{token}").map_err(failed)?;
     Ok(Secret::new(token))
 }

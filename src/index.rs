@@ -65,30 +65,42 @@ impl Index {
             Err(error) => {
                 let aside = free_name(directory);
                 tracing::warn!(%error, aside = %aside.display(), "the index is damaged: put aside, rebuilt from the trace");
-                std::fs::rename(directory, &aside).map_err(|error| IndexError::Failing(error.to_string()))?;
+                std::fs::rename(directory, &aside)
+                    .map_err(|error| IndexError::Failing(error.to_string()))?;
                 Self::try_open(directory).map_err(|error| IndexError::Failing(error.to_string()))
             }
         }
     }
 
     fn try_open(directory: &Path) -> sled::Result<Opened> {
-        let config = sled::Config::new().path(directory).cache_capacity(CACHE).flush_every_ms(Some(2000));
+        let config = sled::Config::new()
+            .path(directory)
+            .cache_capacity(CACHE)
+            .flush_every_ms(Some(2000));
         let db = config.open()?;
         let tree = db.open_tree("positions")?;
         let empty = tree.is_empty();
-        Ok(Opened { index: Self { tree, db }, empty })
+        Ok(Opened {
+            index: Self { tree, db },
+            empty,
+        })
     }
 
     /// Adds keys in one batch, each with its position. Keys compare without case.
     ///
     /// # Errors
     /// The disk fails.
-    pub fn add<'a>(&self, entries: impl Iterator<Item = (&'a str, Position)>) -> Result<(), IndexError> {
+    pub fn add<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a str, Position)>,
+    ) -> Result<(), IndexError> {
         let mut batch = sled::Batch::default();
         for (key, position) in entries {
             batch.insert(row(key, position), sled::IVec::default());
         }
-        self.tree.apply_batch(batch).map_err(|error| IndexError::Failing(error.to_string()))
+        self.tree
+            .apply_batch(batch)
+            .map_err(|error| IndexError::Failing(error.to_string()))
     }
 
     /// The newest `limit` positions of a key, oldest first.
@@ -132,7 +144,10 @@ impl Index {
     /// # Errors
     /// The disk fails.
     pub fn flush(&self) -> Result<(), IndexError> {
-        self.db.flush().map(|_| ()).map_err(|error| IndexError::Failing(error.to_string()))
+        self.db
+            .flush()
+            .map(|_| ())
+            .map_err(|error| IndexError::Failing(error.to_string()))
     }
 }
 
@@ -141,7 +156,12 @@ const MAX_KEY: usize = 320;
 
 /// `key NUL`, folded and cut.
 fn prefix(key: &str) -> Vec<u8> {
-    let mut out: Vec<u8> = key.to_lowercase().bytes().filter(|octet| *octet != 0).take(MAX_KEY).collect();
+    let mut out: Vec<u8> = key
+        .to_lowercase()
+        .bytes()
+        .filter(|octet| *octet != 0)
+        .take(MAX_KEY)
+        .collect();
     out.push(0);
     out
 }
@@ -164,7 +184,8 @@ fn position(row: &[u8]) -> Option<Position> {
 
 /// sled tells a lock only in words.
 fn is_lock(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
+    error.kind() == std::io::ErrorKind::WouldBlock
+        || error.to_string().contains("could not acquire lock")
 }
 
 fn free_name(directory: &Path) -> PathBuf {
@@ -191,10 +212,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let Opened { index, empty } = Index::open(&folder.path().join("index")).unwrap();
         assert!(empty);
-        let rows = [("Bob@Contoso.com", at(1, 500)), ("bob@contoso.com", at(2, 7)), ("bob@contoso.com.evil", at(1, 1))];
+        let rows = [
+            ("Bob@Contoso.com", at(1, 500)),
+            ("bob@contoso.com", at(2, 7)),
+            ("bob@contoso.com.evil", at(1, 1)),
+        ];
         index.add(rows.into_iter()).unwrap();
-        assert_eq!(index.find("BOB@contoso.COM", 10).unwrap(), [at(1, 500), at(2, 7)]);
-        assert_eq!(index.find("bob@contoso.com", 1).unwrap(), [at(2, 7)], "the newest");
+        assert_eq!(
+            index.find("BOB@contoso.COM", 10).unwrap(),
+            [at(1, 500), at(2, 7)]
+        );
+        assert_eq!(
+            index.find("bob@contoso.com", 1).unwrap(),
+            [at(2, 7)],
+            "the newest"
+        );
         assert_eq!(index.forget_before(2, 100).unwrap(), 2);
         assert_eq!(index.find("bob@contoso.com", 10).unwrap(), [at(2, 7)]);
     }

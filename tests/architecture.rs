@@ -2,7 +2,15 @@
 //!
 //! Read from top to bottom it is the way of a message: words, judgement, memory, shells, the house.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::or_fun_call, clippy::large_futures, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::or_fun_call,
+    clippy::large_futures,
+    reason = "test code"
+)]
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,24 @@
 //! Plays `tests/transcripts/*.smtp` to a bare [`Session`], whole and cut into octets, and to a listening server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::or_fun_call, clippy::large_futures, reason = "test code")]
-#![allow(missing_docs, unreachable_pub, dead_code, reason = "test code; the harness is shared by two test programs")]
-#![allow(clippy::disallowed_methods, reason = "tests read the clock to bound their waits")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::or_fun_call,
+    clippy::large_futures,
+    reason = "test code"
+)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "test code; the harness is shared by two test programs"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read the clock to bound their waits"
+)]
 
 #[path = "scenarios/harness.rs"]
 mod harness;
@@ -11,7 +27,8 @@ use gatepost::lab::Client;
 use gatepost::mail::{QueueId, QueueIds, ReversePath};
 use gatepost::message_trace::TlsFacts;
 use gatepost::session::{
-    BareNewlines, ByAddress, Conditions, Credentials, Input, Now, Output, Policy, Service, Session, TlsMode,
+    BareNewlines, ByAddress, Conditions, Credentials, Input, Now, Output, Policy, Service, Session,
+    TlsMode,
 };
 use gatepost::smtp::reply::{self, Reply};
 use gatepost::spool::Spool;
@@ -38,7 +55,10 @@ fn transcripts() -> Vec<Transcript> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "smtp"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "smtp")
+        })
         .collect();
     files.sort();
     assert!(files.len() >= 8, "the transcripts were not found");
@@ -53,14 +73,20 @@ fn read(path: &std::path::Path) -> Transcript {
         if let Some(text) = line.strip_prefix("peer: ") {
             peer = text.to_owned();
         } else if let Some(text) = line.strip_prefix("C!") {
-            lines.push((number, Line::Client(unescape(text.strip_prefix(' ').unwrap_or(text)))));
+            lines.push((
+                number,
+                Line::Client(unescape(text.strip_prefix(' ').unwrap_or(text))),
+            ));
         } else if let Some(text) = line.strip_prefix("C:") {
             let text = text.strip_prefix(' ').unwrap_or(text);
             lines.push((number, Line::Client(format!("{text}\r\n").into_bytes())));
         } else if let Some(text) = line.strip_prefix("S: ") {
             lines.push((number, Line::Server(text.to_owned())));
         } else {
-            assert!(line.is_empty() || line.starts_with('#'), "{name}:{number}: {line}");
+            assert!(
+                line.is_empty() || line.starts_with('#'),
+                "{name}:{number}: {line}"
+            );
         }
     }
     assert!(!peer.is_empty() && !lines.is_empty(), "{name}");
@@ -68,7 +94,10 @@ fn read(path: &std::path::Path) -> Transcript {
 }
 
 fn unescape(text: &str) -> Vec<u8> {
-    let text = text.replace("\\r", "\r").replace("\\n", "\n").replace("\\0", "\0");
+    let text = text
+        .replace("\\r", "\r")
+        .replace("\\n", "\n")
+        .replace("\\0", "\0");
     text.replace("\\\\", "\\").into_bytes()
 }
 
@@ -77,11 +106,17 @@ fn check(at: &str, expected: &str, got: &Reply) {
     got.write_to(&mut wire);
     let wire = String::from_utf8(wire).unwrap();
     match expected.strip_prefix("...") {
-        Some(needle) => assert!(wire.contains(needle), "{at}: expected {needle:?} in {wire:?}"),
+        Some(needle) => assert!(
+            wire.contains(needle),
+            "{at}: expected {needle:?} in {wire:?}"
+        ),
         None => {
             let first = wire.lines().next().unwrap();
             let first = format!("{} {}", &first[..3], &first[4..]);
-            assert!(first.starts_with(expected), "{at}: expected {expected:?}, got {wire:?}");
+            assert!(
+                first.starts_with(expected),
+                "{at}: expected {expected:?}, got {wire:?}"
+            );
         }
     }
 }
@@ -118,15 +153,42 @@ struct Bare {
     closed: bool,
 }
 
-const NOW: Now = Now { unix_millis: 1_795_593_600_000, ticks: 1000 };
+const NOW: Now = Now {
+    unix_millis: 1_795_593_600_000,
+    ticks: 1000,
+};
 
 impl Bare {
     async fn new(settings: &gatepost::config::Settings, peer: &str, spool: Spool) -> Self {
         let (service, tls, listener, address, network) = match peer {
-            "exchange" | "network-only" => (Service::Connector, TlsMode::StartTls, "exchange", "127.0.40.25", true),
-            "certificate-only" => (Service::Connector, TlsMode::StartTls, "exchange", "127.0.99.1", false),
-            "apps" => (Service::Submission, TlsMode::StartTls, "apps", "127.0.0.1", false),
-            "scanner" => (Service::Submission, TlsMode::Optional, "printers", "127.0.7.7", false),
+            "exchange" | "network-only" => (
+                Service::Connector,
+                TlsMode::StartTls,
+                "exchange",
+                "127.0.40.25",
+                true,
+            ),
+            "certificate-only" => (
+                Service::Connector,
+                TlsMode::StartTls,
+                "exchange",
+                "127.0.99.1",
+                false,
+            ),
+            "apps" => (
+                Service::Submission,
+                TlsMode::StartTls,
+                "apps",
+                "127.0.0.1",
+                false,
+            ),
+            "scanner" => (
+                Service::Submission,
+                TlsMode::Optional,
+                "printers",
+                "127.0.7.7",
+                false,
+            ),
             other => panic!("no such peer: {other}"),
         };
         let policy = Policy {
@@ -142,11 +204,20 @@ impl Bare {
             tenants: settings.tenants.clone(),
             routes: settings.routes.clone(),
         };
-        let accounts = Arc::new(gatepost::credentials::Accounts::new(settings.accounts.clone(), [0; 32]));
+        let accounts = Arc::new(gatepost::credentials::Accounts::new(
+            settings.accounts.clone(),
+            [0; 32],
+        ));
         let desk = Arc::new(Desk(QueueIds::starting_at(0), accounts));
         let address = SocketAddr::new(address.parse().unwrap(), 4000);
         let session = Session::new(Arc::new(policy), desk, address, network, NOW);
-        let mut bare = Self { session, spool, draft: None, sent: Vec::new(), closed: false };
+        let mut bare = Self {
+            session,
+            spool,
+            draft: None,
+            sent: Vec::new(),
+            closed: false,
+        };
         bare.settle().await;
         bare.reply(&format!("{peer}: greeting"));
         if peer != "scanner" {
@@ -154,9 +225,9 @@ impl Bare {
             bare.reply("EHLO");
             assert_eq!(bare.reply("STARTTLS").code, 220);
             let certificate = match peer {
-                "exchange" | "certificate-only" => {
-                    ClientCertificate::Verified { name: "mail.protection.outlook.com".into() }
-                }
+                "exchange" | "certificate-only" => ClientCertificate::Verified {
+                    name: "mail.protection.outlook.com".into(),
+                },
                 _ => ClientCertificate::Absent(WhyAbsent::NotPresented),
             };
             let facts = TlsFacts {
@@ -181,7 +252,9 @@ impl Bare {
             match output {
                 Output::Send(bytes) => self.sent.extend_from_slice(&bytes),
                 Output::StartTls | Output::Trace(_) => {}
-                Output::CheckCredentials(_) => self.session.handle(NOW, Input::Credentials(Credentials::Rejected)),
+                Output::CheckCredentials(_) => self
+                    .session
+                    .handle(NOW, Input::Credentials(Credentials::Rejected)),
                 Output::Append(bytes) => {
                     let mut draft = self.draft.take().unwrap_or_else(|| self.spool.draft());
                     let result = draft.append(bytes.into()).await;
@@ -207,7 +280,12 @@ impl Bare {
     }
 }
 
-async fn play_bare(transcript: &Transcript, settings: &gatepost::config::Settings, spool: &Spool, piece: usize) {
+async fn play_bare(
+    transcript: &Transcript,
+    settings: &gatepost::config::Settings,
+    spool: &Spool,
+    piece: usize,
+) {
     let mut bare = Bare::new(settings, &transcript.peer, spool.clone()).await;
     for (number, line) in &transcript.lines {
         let at = format!("{}:{number} (pieces of {piece})", transcript.name);
@@ -217,11 +295,18 @@ async fn play_bare(transcript: &Transcript, settings: &gatepost::config::Setting
                     bare.feed(part).await;
                 }
             }
-            Line::Server(expected) if expected == "closed" => assert!(bare.closed, "{at}: not closed"),
+            Line::Server(expected) if expected == "closed" => {
+                assert!(bare.closed, "{at}: not closed")
+            }
             Line::Server(expected) => check(&at, expected, &bare.reply(&at)),
         }
     }
-    assert!(bare.sent.is_empty(), "{}: more was said: {}", transcript.name, bare.sent.escape_ascii());
+    assert!(
+        bare.sent.is_empty(),
+        "{}: more was said: {}",
+        transcript.name,
+        bare.sent.escape_ascii()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,7 +336,10 @@ async fn a_listening_server_says_what_the_transcripts_say() {
                     assert!(client.reply().await.is_err(), "{at}: not closed");
                 }
                 Line::Server(expected) => {
-                    let reply = client.reply().await.unwrap_or_else(|error| panic!("{at}: {error}"));
+                    let reply = client
+                        .reply()
+                        .await
+                        .unwrap_or_else(|error| panic!("{at}: {error}"));
                     check(&at, expected, &reply);
                 }
             }
@@ -264,11 +352,14 @@ async fn a_listening_server_says_what_the_transcripts_say() {
 async fn connect(world: &World, peer: &str) -> Client {
     let roots = world.around.authority.roots().unwrap();
     let listener = world.listener(if peer == "apps" { "apps" } else { "exchange" });
-    let out = |identity| gatepost::lab::ExchangeOut::new(listener, HOSTNAME, &roots, identity).unwrap();
+    let out =
+        |identity| gatepost::lab::ExchangeOut::new(listener, HOSTNAME, &roots, identity).unwrap();
     let out = match peer {
         "scanner" => {
             let from = Some("127.0.7.7".parse().unwrap());
-            let mut client = Client::connect(world.listener("printers"), from).await.unwrap();
+            let mut client = Client::connect(world.listener("printers"), from)
+                .await
+                .unwrap();
             assert_eq!(client.reply().await.unwrap().code, 220);
             return client;
         }

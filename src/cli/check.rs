@@ -21,7 +21,11 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let errors = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let errors = loaded
+        .problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error)
+        .count();
     if json {
         let rows: Vec<serde_json::Value> = loaded
             .problems
@@ -43,7 +47,14 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
         }
         let warnings = loaded.problems.len() - errors;
         let verdict = if errors == 0 { "ok" } else { "refused" };
-        println!("{}: {verdict}, {errors} error(s), {warnings} warning(s)", path.display());
+        println!(
+            "{}: {verdict}, {errors} error(s), {warnings} warning(s)",
+            path.display()
+        );
     }
-    if errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    if errors == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    }
 }

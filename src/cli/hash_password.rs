@@ -10,7 +10,10 @@ const MAX_PASSWORD: u64 = 4096;
 #[must_use]
 pub fn run() -> ExitCode {
     let mut input = Vec::new();
-    if let Err(error) = std::io::stdin().take(MAX_PASSWORD + 1).read_to_end(&mut input) {
+    if let Err(error) = std::io::stdin()
+        .take(MAX_PASSWORD + 1)
+        .read_to_end(&mut input)
+    {
         eprintln!("gatepost: standard input: {error}");
         return ExitCode::from(2);
     }

@@ -20,7 +20,13 @@ use std::process::ExitCode;
 #[command(name = "gatepost", version)]
 struct Arguments {
     /// The configuration file.
-    #[arg(long, global = true, env = "GATEPOST_CONFIG", default_value = "gatepost.toml", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "GATEPOST_CONFIG",
+        default_value = "gatepost.toml",
+        value_name = "FILE"
+    )]
     config: PathBuf,
     /// Print facts as JSON.
     #[arg(long, global = true)]
@@ -90,13 +96,23 @@ pub fn run() -> ExitCode {
         Command::Lab { once } => {
             // Without --config, the lab brings a configuration of its own.
             let given = std::env::args_os().any(|word| {
-                word.to_str().is_some_and(|word| word == "--config" || word.starts_with("--config="))
+                word.to_str()
+                    .is_some_and(|word| word == "--config" || word.starts_with("--config="))
             });
-            lab::run(&lab::LabOptions { once, config: given.then(|| arguments.config.clone()) })
+            lab::run(&lab::LabOptions {
+                once,
+                config: given.then(|| arguments.config.clone()),
+            })
         }
         Command::Check => check::run(config, arguments.json),
         Command::HashPassword => hash_password::run(),
-        Command::Explain(Explain::Trust { message, from, certificate, mail_from, xoorg }) => {
+        Command::Explain(Explain::Trust {
+            message,
+            from,
+            certificate,
+            mail_from,
+            xoorg,
+        }) => {
             let question = explain_trust::Question {
                 message: &message,
                 from,
@@ -108,10 +124,19 @@ pub fn run() -> ExitCode {
                 explain_trust::run(settings, &question, arguments.json, unix_millis() / 1000)
             })
         }
-        Command::Queue(action) => with_settings(config, |settings| queue::run(settings, &action, arguments.json)),
-        Command::Trace(query) => with_settings(config, |settings| trace::run(settings, &query, arguments.json)),
+        Command::Queue(action) => with_settings(config, |settings| {
+            queue::run(settings, &action, arguments.json)
+        }),
+        Command::Trace(query) => with_settings(config, |settings| {
+            trace::run(settings, &query, arguments.json)
+        }),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "gatepost", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "gatepost",
+                &mut std::io::stdout(),
+            );
             ExitCode::SUCCESS
         }
     }
@@ -155,7 +180,8 @@ fn client(settings: &Settings) -> Result<crate::admin::Client, String> {
         Some(token) => token.clone(),
         None => {
             let path = settings.data_directory.join("admin.token");
-            let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
             crate::mail::Secret::new(text.trim())
         }
     };
@@ -164,6 +190,8 @@ fn client(settings: &Settings) -> Result<crate::admin::Client, String> {
 
 #[expect(clippy::disallowed_methods, reason = "commands are shells")]
 fn unix_millis() -> u64 {
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since_1970 = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }

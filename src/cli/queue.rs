@@ -47,7 +47,9 @@ pub fn run(settings: &Settings, action: &Action, json: bool) -> Result<bool, Str
     let client = super::client(settings)?;
     let (word, request) = match action {
         Action::List => {
-            let rows: Vec<Listed> = client.get("/queue", &[]).map_err(|error| error.to_string())?;
+            let rows: Vec<Listed> = client
+                .get("/queue", &[])
+                .map_err(|error| error.to_string())?;
             print(&rows, json)?;
             return Ok(true);
         }
@@ -63,11 +65,22 @@ pub fn run(settings: &Settings, action: &Action, json: bool) -> Result<bool, Str
         Action::Retry(which) => ("retry", which.request()),
         Action::Hold(which) => ("hold", which.request()),
         Action::Release(which) => ("release", which.request()),
-        Action::Delete { id } => ("delete", ActRequest { id: Some(id.clone()), tenant: None }),
+        Action::Delete { id } => (
+            "delete",
+            ActRequest {
+                id: Some(id.clone()),
+                tenant: None,
+            },
+        ),
     };
-    let answer: ActAnswer = client.post(&format!("/queue/{word}"), &request).map_err(|error| error.to_string())?;
+    let answer: ActAnswer = client
+        .post(&format!("/queue/{word}"), &request)
+        .map_err(|error| error.to_string())?;
     if json {
-        println!("{}", serde_json::to_string(&answer).map_err(|error| error.to_string())?);
+        println!(
+            "{}",
+            serde_json::to_string(&answer).map_err(|error| error.to_string())?
+        );
     } else {
         println!("{word}: {} message(s)", answer.messages);
     }
@@ -76,17 +89,27 @@ pub fn run(settings: &Settings, action: &Action, json: bool) -> Result<bool, Str
 
 impl Which {
     fn request(&self) -> ActRequest {
-        ActRequest { id: self.id.clone(), tenant: self.tenant.clone() }
+        ActRequest {
+            id: self.id.clone(),
+            tenant: self.tenant.clone(),
+        }
     }
 }
 
 fn print(rows: &[Listed], json: bool) -> Result<(), String> {
     if json {
-        println!("{}", serde_json::to_string_pretty(rows).map_err(|error| error.to_string())?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(rows).map_err(|error| error.to_string())?
+        );
         return Ok(());
     }
     for row in rows {
-        let sender = if row.sender.is_empty() { "<>" } else { &row.sender };
+        let sender = if row.sender.is_empty() {
+            "<>"
+        } else {
+            &row.sender
+        };
         println!(
             "{}  {:<8}  {}  {}  {sender} -> {}",
             row.id,

@@ -15,7 +15,10 @@ pub fn run(path: &Path) -> ExitCode {
         Err(status) => return status,
     };
     start_log(&settings.log);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("gatepost: runtime: {error}");
@@ -35,10 +38,16 @@ pub fn run(path: &Path) -> ExitCode {
 
 async fn serve(settings: Settings, path: &Path) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-    let (mut terminate, mut interrupt, mut hangup) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    let (mut terminate, mut interrupt, mut hangup) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::hangup())?,
+    );
     let server = Server::start(settings).await?;
-    let listeners: Vec<String> = server.listeners().map(|(name, address)| format!("{name}={address}")).collect();
+    let listeners: Vec<String> = server
+        .listeners()
+        .map(|(name, address)| format!("{name}={address}"))
+        .collect();
     tracing::info!(listeners = %listeners.join(" "), admin = %server.admin_address(), "ready");
     say_ready();
     loop {
@@ -76,7 +85,9 @@ async fn reload(server: &Server, path: &Path) {
             for problem in &loaded.problems {
                 tracing::warn!(%problem, "configuration");
             }
-            loaded.settings.ok_or_else(|| "the configuration has errors".to_owned())
+            loaded
+                .settings
+                .ok_or_else(|| "the configuration has errors".to_owned())
         }
         Ok(Err(unreadable)) => Err(unreadable.to_string()),
         Err(error) => Err(error.to_string()),

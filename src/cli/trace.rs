@@ -27,19 +27,29 @@ pub struct Arguments {
 pub fn run(settings: &Settings, arguments: &Arguments, json: bool) -> Result<bool, String> {
     let now = super::unix_millis();
     let moment = |text: &Option<String>| text.as_deref().map(|text| moment(text, now)).transpose();
-    let request =
-        TraceRequest { text: arguments.text.clone(), since: moment(&arguments.since)?, until: moment(&arguments.until)? };
+    let request = TraceRequest {
+        text: arguments.text.clone(),
+        since: moment(&arguments.since)?,
+        until: moment(&arguments.until)?,
+    };
     if request.text.is_none() && request.since.is_none() && request.until.is_none() {
-        return Err("trace what? A queue id, Message-ID, network message id or address, or --since".to_owned());
+        return Err(
+            "trace what? A queue id, Message-ID, network message id or address, or --since"
+                .to_owned(),
+        );
     }
     let mut parameters = Vec::new();
     parameters.extend(request.text.map(|text| ("text", text)));
     parameters.extend(request.since.map(|at| ("since", at.to_string())));
     parameters.extend(request.until.map(|at| ("until", at.to_string())));
-    let events: Vec<TraceEvent> =
-        super::client(settings)?.get("/trace", &parameters).map_err(|error| error.to_string())?;
+    let events: Vec<TraceEvent> = super::client(settings)?
+        .get("/trace", &parameters)
+        .map_err(|error| error.to_string())?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&events).map_err(|error| error.to_string())?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&events).map_err(|error| error.to_string())?
+        );
     } else {
         print!("{}", stories(&events));
     }
@@ -55,7 +65,8 @@ fn moment(text: &str, now: u64) -> Result<u64, String> {
     }
     let format = time::macros::format_description!("[year]-[month]-[day]");
     if let Ok(day) = time::Date::parse(text, format) {
-        return u64::try_from(day.midnight().assume_utc().unix_timestamp() * 1000).map_err(|_| why());
+        return u64::try_from(day.midnight().assume_utc().unix_timestamp() * 1000)
+            .map_err(|_| why());
     }
     let unit = text.chars().last().ok_or_else(why)?;
     let factor = match unit {
@@ -98,61 +109,126 @@ fn status(story: &[TraceEvent]) -> String {
     let mut received: &[String] = &[];
     for event in story {
         match &event.event {
-            Event::Attempt { results, .. } => stands.extend(results.iter().map(|result| (result.recipient.as_str(), result))),
+            Event::Attempt { results, .. } => stands.extend(
+                results
+                    .iter()
+                    .map(|result| (result.recipient.as_str(), result)),
+            ),
             Event::Received { recipients, .. } => received = recipients,
             Event::Refused { .. } if stands.is_empty() && received.is_empty() => {}
-            Event::Refused { .. } | Event::HandshakeFailed { .. } | Event::Queue { .. } | Event::Operator { .. } => {}
+            Event::Refused { .. }
+            | Event::HandshakeFailed { .. }
+            | Event::Queue { .. }
+            | Event::Operator { .. } => {}
         }
     }
     if received.is_empty() && stands.is_empty() {
-        let refused = story.iter().any(|event| matches!(event.event, Event::Refused { .. }));
-        return if refused { "refused".to_owned() } else { "see below".to_owned() };
+        let refused = story
+            .iter()
+            .any(|event| matches!(event.event, Event::Refused { .. }));
+        return if refused {
+            "refused".to_owned()
+        } else {
+            "see below".to_owned()
+        };
     }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for recipient in received {
-        let word = stands.get(recipient.as_str()).map_or("queued", |result| match result.outcome.as_str() {
-            "deferred" => "queued",
-            other => other,
+        let word = stands.get(recipient.as_str()).map_or("queued", |result| {
+            match result.outcome.as_str() {
+                "deferred" => "queued",
+                other => other,
+            }
         });
         *counts.entry(word).or_default() += 1;
     }
-    let words: Vec<String> = counts.into_iter().map(|(word, count)| match count {
-        1 => word.to_owned(),
-        count => format!("{word} ({count})"),
-    }).collect();
+    let words: Vec<String> = counts
+        .into_iter()
+        .map(|(word, count)| match count {
+            1 => word.to_owned(),
+            count => format!("{word} ({count})"),
+        })
+        .collect();
     words.join(", ")
 }
 
 fn clock(unix_millis: u64) -> String {
     use time::format_description::well_known::Rfc3339;
     let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_millis) * 1_000_000);
-    at.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| unix_millis.to_string())
+    at.ok()
+        .and_then(|at| at.format(&Rfc3339).ok())
+        .unwrap_or_else(|| unix_millis.to_string())
 }
 
 fn describe(event: &Event) -> String {
-    let sender = |sender: &str| if sender.is_empty() { "<>".to_owned() } else { sender.to_owned() };
+    let sender = |sender: &str| {
+        if sender.is_empty() {
+            "<>".to_owned()
+        } else {
+            sender.to_owned()
+        }
+    };
     match event {
-        Event::HandshakeFailed { listener, peer, error, .. } => {
+        Event::HandshakeFailed {
+            listener,
+            peer,
+            error,
+            ..
+        } => {
             format!("TLS handshake of {peer} with listener {listener} failed: {error}")
         }
-        Event::Refused { listener, peer, reason, sender: from, .. } => {
-            let from = from.as_deref().map_or_else(String::new, |from| format!(" mail of {}", sender(from)));
+        Event::Refused {
+            listener,
+            peer,
+            reason,
+            sender: from,
+            ..
+        } => {
+            let from = from
+                .as_deref()
+                .map_or_else(String::new, |from| format!(" mail of {}", sender(from)));
             format!("refused{from} from {peer} on listener {listener}: {reason}")
         }
-        Event::Received { listener, tenant, application, sender: from, recipients, size, verdict, transfer, .. } => {
-            let by = application.as_deref().map_or_else(|| listener.clone(), |name| format!("application {name}"));
+        Event::Received {
+            listener,
+            tenant,
+            application,
+            sender: from,
+            recipients,
+            size,
+            verdict,
+            transfer,
+            ..
+        } => {
+            let by = application
+                .as_deref()
+                .map_or_else(|| listener.clone(), |name| format!("application {name}"));
             format!(
                 "received by {by} for tenant {tenant} ({verdict}): {} to {}, {size} octets by {transfer}",
                 sender(from),
                 recipients.join(", ")
             )
         }
-        Event::Attempt { via, host, address, took, reused, .. } => {
-            let address = address.as_deref().map_or_else(String::new, |address| format!(" [{address}]"));
+        Event::Attempt {
+            via,
+            host,
+            address,
+            took,
+            reused,
+            ..
+        } => {
+            let address = address
+                .as_deref()
+                .map_or_else(String::new, |address| format!(" [{address}]"));
             let reused = if *reused { ", connection reused" } else { "" };
             format!("tried by {via} at {host}{address}, {took} ms{reused}")
         }
-        Event::Queue { tenant, via, state, reason } => format!("queue of {tenant} by {via}: {state}: {reason}"),
+        Event::Queue {
+            tenant,
+            via,
+            state,
+            reason,
+        } => format!("queue of {tenant} by {via}: {state}: {reason}"),
         Event::Operator { action } => format!("an operator said {action}"),
     }
 }
@@ -161,13 +237,21 @@ fn details(event: &Event) -> Vec<String> {
     let evidence = |evidence: &crate::trust::Evidence| -> Vec<String> {
         let rows = evidence.0.iter().map(|item| {
             let word = |value: &dyn erased::Word| value.word();
-            let seen = item.seen.as_deref().map_or_else(String::new, |seen| format!("  {seen}"));
+            let seen = item
+                .seen
+                .as_deref()
+                .map_or_else(String::new, |seen| format!("  {seen}"));
             format!("{:<18} {:<10}{seen}", word(&item.kind), word(&item.state))
         });
         rows.collect()
     };
     match event {
-        Event::Refused { reply, evidence: seen, recipients, .. } => {
+        Event::Refused {
+            reply,
+            evidence: seen,
+            recipients,
+            ..
+        } => {
             let mut lines = vec![reply.clone()];
             if !recipients.is_empty() {
                 lines.push(format!("recipients: {}", recipients.join(", ")));
@@ -175,15 +259,29 @@ fn details(event: &Event) -> Vec<String> {
             lines.extend(evidence(seen));
             lines
         }
-        Event::Received { legs, removed, reason, evidence: seen, .. } => {
+        Event::Received {
+            legs,
+            removed,
+            reason,
+            evidence: seen,
+            ..
+        } => {
             let mut lines: Vec<String> = legs
                 .iter()
                 .map(|leg| {
-                    let stamp = if leg.stamped { ", stamped internal" } else { "" };
+                    let stamp = if leg.stamped {
+                        ", stamped internal"
+                    } else {
+                        ""
+                    };
                     format!("{} to {}{stamp}", leg.via, leg.recipients.join(", "))
                 })
                 .collect();
-            lines.extend(reason.as_ref().map(|reason| format!("would have been refused: {reason}")));
+            lines.extend(
+                reason
+                    .as_ref()
+                    .map(|reason| format!("would have been refused: {reason}")),
+            );
             if !removed.is_empty() {
                 lines.push(format!("removed: {}", removed.join(", ")));
             }
@@ -191,14 +289,24 @@ fn details(event: &Event) -> Vec<String> {
             lines
         }
         Event::Attempt { results, tls, .. } => {
-            let mut lines: Vec<String> =
-                results.iter().map(|result| format!("{} {}: {}", result.recipient, result.outcome, result.reply)).collect();
+            let mut lines: Vec<String> = results
+                .iter()
+                .map(|result| format!("{} {}: {}", result.recipient, result.outcome, result.reply))
+                .collect();
             lines.extend(tls.as_ref().map(|tls| {
-                format!("{} {}, certificate {}", tls.version, tls.cipher, tls.peer_name.as_deref().unwrap_or("not verified"))
+                format!(
+                    "{} {}, certificate {}",
+                    tls.version,
+                    tls.cipher,
+                    tls.peer_name.as_deref().unwrap_or("not verified")
+                )
             }));
             lines
         }
-        Event::HandshakeFailed { offered, .. } => offered.iter().map(|offered| format!("offered: {offered}")).collect(),
+        Event::HandshakeFailed { offered, .. } => offered
+            .iter()
+            .map(|offered| format!("offered: {offered}"))
+            .collect(),
         Event::Queue { .. } | Event::Operator { .. } => Vec::new(),
     }
 }
@@ -258,7 +366,13 @@ mod tests {
             "verdict": "application", "legs": [] });
         let events = vec![
             serde_json::from_value(received).unwrap(),
-            attempt(1, vec![result("a@x", "deferred", "451 later"), result("b@x", "failed", "550 5.1.10 no")]),
+            attempt(
+                1,
+                vec![
+                    result("a@x", "deferred", "451 later"),
+                    result("b@x", "failed", "550 5.1.10 no"),
+                ],
+            ),
             attempt(2, vec![result("a@x", "delivered", "250 ok")]),
         ];
         let text = stories(&events);

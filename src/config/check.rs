@@ -27,13 +27,18 @@ use std::net::IpAddr;
 pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> Option<Settings> {
     let top = Scope::top();
     let hostname = reader.required(&top, "hostname", &raw.hostname, fully_qualified);
-    let data_directory = reader.path(&top, "data_directory", &raw.data_directory).map(|at| at.value);
+    let data_directory = reader
+        .path(&top, "data_directory", &raw.data_directory)
+        .map(|at| at.value);
     house::store(raw, reader);
     let certificates = certificates::certificates(raw, reader);
     let hostname_value = hostname.as_ref().map(|at| &at.value);
     let listeners = listeners::listeners(raw, reader, &certificates, hostname_value);
     let exchange = exchange_online::exchange_online(raw, reader);
-    let own = connectors::Own { hostname: hostname_value, listeners: &listeners };
+    let own = connectors::Own {
+        hostname: hostname_value,
+        listeners: &listeners,
+    };
     let tenants = tenants::tenants(raw, reader, &certificates, &own);
     let accounts = applications::accounts(raw, reader, &tenants, &listeners);
     let relays = outward::relays(raw, reader, &own);
@@ -41,21 +46,36 @@ pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> Option<Settings> {
     let laws = outward::laws(raw, reader, &accounts);
     let house = house::house(raw, reader, &listeners);
     if listeners.is_empty() && is_none(&raw.listener) {
-        reader.warn(&top.missing("listener"), "no [[listener]]: no mail can come in");
+        reader.warn(
+            &top.missing("listener"),
+            "no [[listener]]: no mail can come in",
+        );
     }
     if tenants.is_empty() && is_none(&raw.tenant) {
-        reader.warn(&top.missing("tenant"), "no [[tenant]]: no mail is anyone's, and all of it is refused");
+        reader.warn(
+            &top.missing("tenant"),
+            "no [[tenant]]: no mail is anyone's, and all of it is refused",
+        );
     }
     Some(Settings {
         hostname: hostname?.value,
-        data_directory: data_directory.unwrap_or_else(|| base_of(reader.file()).join(default::DATA_DIRECTORY)),
+        data_directory: data_directory
+            .unwrap_or_else(|| base_of(reader.file()).join(default::DATA_DIRECTORY)),
         identities: certificates.into_values(),
         listeners,
         exchange_online: exchange.receiving,
         endpoints_made: exchange.endpoints_made,
         server_trust: exchange.delivering,
-        inbound_connectors: tenants.iter().filter_map(|facts| facts.connector.clone()).collect(),
-        tenants: Tenants::new(tenants.into_iter().filter_map(|facts| facts.tenant).collect()),
+        inbound_connectors: tenants
+            .iter()
+            .filter_map(|facts| facts.connector.clone())
+            .collect(),
+        tenants: Tenants::new(
+            tenants
+                .into_iter()
+                .filter_map(|facts| facts.tenant)
+                .collect(),
+        ),
         accounts: accounts.into_iter().map(|facts| facts.account).collect(),
         routes,
         relays: relays.into_values(),
@@ -71,7 +91,9 @@ pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> Option<Settings> {
 
 /// A domain with at least two labels, and no address.
 fn fully_qualified(text: &str) -> Result<Domain, String> {
-    let domain: Domain = text.parse().map_err(|why: crate::mail::DomainError| why.to_string())?;
+    let domain: Domain = text
+        .parse()
+        .map_err(|why: crate::mail::DomainError| why.to_string())?;
     let is_address = domain.as_str().starts_with('[') || domain.as_str().parse::<IpAddr>().is_ok();
     if is_address || !domain.as_str().contains('.') {
         return Err("must be a full domain name, such as smarthost.contoso.com".to_owned());
@@ -81,11 +103,16 @@ fn fully_qualified(text: &str) -> Result<Domain, String> {
 
 /// A host to connect to: a name or an address (IPv6 with or without brackets), as it is dialled.
 fn host(text: &str) -> Result<String, String> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
     if let Ok(address) = bare.parse::<IpAddr>() {
         return Ok(address.to_string());
     }
-    let domain: Domain = text.parse().map_err(|_| "neither a host name nor an IP address".to_owned())?;
+    let domain: Domain = text
+        .parse()
+        .map_err(|_| "neither a host name nor an IP address".to_owned())?;
     Ok(domain.as_str().to_owned())
 }
 

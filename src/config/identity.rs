@@ -34,8 +34,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let cannot = |why: String| format!("cannot read {}: {why}", path.display());
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
-    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| cannot(error.to_string()))?;
-    if bytes.len() as u64 > LARGEST_FILE { Err(cannot("larger than 1 MiB".to_owned())) } else { Ok(bytes) }
+    file.take(LARGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| cannot(error.to_string()))?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        Err(cannot("larger than 1 MiB".to_owned()))
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Every certificate of a PEM file.
@@ -43,7 +49,10 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let bytes = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
-        Ok(list) if list.is_empty() => Err(format!("{} holds no certificate in PEM form", path.display())),
+        Ok(list) if list.is_empty() => Err(format!(
+            "{} holds no certificate in PEM form",
+            path.display()
+        )),
         Ok(list) => Ok(list),
         Err(_) => Err(format!("{} is not PEM", path.display())),
     }
@@ -54,8 +63,13 @@ pub(super) fn chain(path: &Path) -> Result<Chain, String> {
     let certificates = certificates(path)?;
     let mut parsed = Vec::with_capacity(certificates.len());
     for (index, certificate) in certificates.iter().enumerate() {
-        let (_, certificate) = X509Certificate::from_der(certificate)
-            .map_err(|_| format!("certificate {} of {} is not readable as X.509", index + 1, path.display()))?;
+        let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| {
+            format!(
+                "certificate {} of {} is not readable as X.509",
+                index + 1,
+                path.display()
+            )
+        })?;
         parsed.push(certificate);
     }
     let (Some(leaf), Some(last)) = (parsed.first(), parsed.last()) else {
@@ -69,11 +83,23 @@ pub(super) fn chain(path: &Path) -> Result<Chain, String> {
     });
     let next_issuer = (last.issuer().as_raw() != last.subject().as_raw())
         .then(|| (last.issuer().as_raw().to_vec(), last.issuer().to_string()));
-    let seconds = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default();
+    let seconds =
+        |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default();
     let validity = leaf.validity();
-    let (names, not_before, not_after) = (names(leaf), seconds(validity.not_before), seconds(validity.not_after));
+    let (names, not_before, not_after) = (
+        names(leaf),
+        seconds(validity.not_before),
+        seconds(validity.not_after),
+    );
     drop(parsed);
-    Ok(Chain { certificates, names, not_before, not_after, disorder, next_issuer })
+    Ok(Chain {
+        certificates,
+        names,
+        not_before,
+        not_after,
+        disorder,
+        next_issuer,
+    })
 }
 
 /// SAN dNSNames, else the subject CN, as written.
@@ -91,19 +117,31 @@ fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
         return dns;
     }
     let common = leaf.subject().iter_common_name();
-    common.filter_map(|name| name.as_str().ok().map(str::to_owned)).collect()
+    common
+        .filter_map(|name| name.as_str().ok().map(str::to_owned))
+        .collect()
 }
 
 /// The private key of a PEM file.
 pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = read(path)?;
-    PrivateKeyDer::from_pem_slice(&bytes)
-        .map_err(|_| format!("{} holds no private key in PEM form (or an encrypted one)", path.display()))
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
+        format!(
+            "{} holds no private key in PEM form (or an encrypted one)",
+            path.display()
+        )
+    })
 }
 
 /// What keeps a key from serving its chain.
-pub(super) fn key_fault(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> Option<String> {
-    let Ok(loaded) = aws_lc_rs::default_provider().key_provider.load_private_key(key.clone_key()) else {
+pub(super) fn key_fault(
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+) -> Option<String> {
+    let Ok(loaded) = aws_lc_rs::default_provider()
+        .key_provider
+        .load_private_key(key.clone_key())
+    else {
         return Some("a kind of private key that TLS cannot use here".to_owned());
     };
     let belongs = |certificate: &CertificateDer<'static>| {
@@ -112,9 +150,14 @@ pub(super) fn key_fault(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'
     match chain.first().map(belongs) {
         Some(Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown))) => None,
         Some(Err(Error::InconsistentKeys(_))) => {
-            let elsewhere = chain.iter().position(|certificate| belongs(certificate).is_ok());
+            let elsewhere = chain
+                .iter()
+                .position(|certificate| belongs(certificate).is_ok());
             Some(match elsewhere {
-                Some(index) => format!("belongs to certificate {} of the chain: the leaf must stand first", index + 1),
+                Some(index) => format!(
+                    "belongs to certificate {} of the chain: the leaf must stand first",
+                    index + 1
+                ),
                 None => "does not belong to the certificate".to_owned(),
             })
         }
@@ -131,12 +174,22 @@ mod tests {
     fn leaf_and_authority(names: &[&str]) -> (String, String, KeyPair) {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "Test Authority");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Test Authority");
         let authority_key = KeyPair::generate().unwrap();
         let authority = params.self_signed(&authority_key).unwrap();
         let issuer = Issuer::from_params(&params, &authority_key);
-        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "cn.contoso.com");
+        let mut params = CertificateParams::new(
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>(),
+        )
+        .unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "cn.contoso.com");
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &issuer).unwrap();
         (leaf.pem(), authority.pem(), key)
@@ -153,12 +206,19 @@ mod tests {
     fn the_common_name_counts_only_where_there_is_no_alternative_name() {
         let (leaf, _, _) = leaf_and_authority(&["a.contoso.com", "*.contoso.com"]);
         let (folder, path) = written(&leaf);
-        assert_eq!(chain(&path).unwrap().names, ["a.contoso.com", "*.contoso.com"]);
+        assert_eq!(
+            chain(&path).unwrap().names,
+            ["a.contoso.com", "*.contoso.com"]
+        );
         drop(folder);
         let (leaf, _, _) = leaf_and_authority(&[]);
         let (_folder, path) = written(&leaf);
         let read = chain(&path).unwrap();
-        assert!(read.names.iter().any(|name| name == "cn.contoso.com"), "{:?}", read.names);
+        assert!(
+            read.names.iter().any(|name| name == "cn.contoso.com"),
+            "{:?}",
+            read.names
+        );
         assert!(read.not_before < read.not_after);
     }
 
@@ -174,9 +234,19 @@ mod tests {
         let (_folder, key_path) = written(&key.serialize_pem());
         let key = super::key(&key_path).unwrap();
         let fault = key_fault(&turned.certificates, &key).unwrap();
-        assert!(fault.contains("certificate 2") && fault.contains("leaf must stand first"), "{fault}");
+        assert!(
+            fault.contains("certificate 2") && fault.contains("leaf must stand first"),
+            "{fault}"
+        );
         let (_folder, path) = written(&leaf);
-        assert!(chain(&path).unwrap().next_issuer.unwrap().1.contains("Test Authority"));
+        assert!(
+            chain(&path)
+                .unwrap()
+                .next_issuer
+                .unwrap()
+                .1
+                .contains("Test Authority")
+        );
     }
 
     #[test]
@@ -188,13 +258,20 @@ mod tests {
         assert_eq!(key_fault(&chain.certificates, &own), None);
         let other = KeyPair::generate().unwrap().serialize_pem();
         let other = PrivateKeyDer::from_pem_slice(other.as_bytes()).unwrap();
-        assert_eq!(key_fault(&chain.certificates, &other).as_deref(), Some("does not belong to the certificate"));
+        assert_eq!(
+            key_fault(&chain.certificates, &other).as_deref(),
+            Some("does not belong to the certificate")
+        );
     }
 
     #[test]
     fn files_that_are_no_certificate_are_told() {
-        for content in ["", "hello", "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n",
-                        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        for content in [
+            "",
+            "hello",
+            "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
             let (_folder, path) = written(content);
             assert!(chain(&path).is_err(), "{content}");
             assert!(key(&path).is_err(), "{content}");

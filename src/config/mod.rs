@@ -140,10 +140,21 @@ pub fn load(path: &Path) -> Result<Loaded, Unreadable> {
 /// # Errors
 /// The file cannot be read, is not TOML, or has an unknown key.
 pub fn load_in(path: &Path, surroundings: &Surroundings<'_>) -> Result<Loaded, Unreadable> {
-    let unreadable = |line, text| Unreadable { file: path.to_owned(), line, key: None, text };
-    let bytes = std::fs::read(path).map_err(|error| unreadable(None, format!("cannot be read: {error}")))?;
+    let unreadable = |line, text| Unreadable {
+        file: path.to_owned(),
+        line,
+        key: None,
+        text,
+    };
+    let bytes = std::fs::read(path)
+        .map_err(|error| unreadable(None, format!("cannot be read: {error}")))?;
     let source = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = bytes.iter().take(error.valid_up_to()).filter(|&&octet| octet == b'\n').count() + 1;
+        let line = bytes
+            .iter()
+            .take(error.valid_up_to())
+            .filter(|&&octet| octet == b'\n')
+            .count()
+            + 1;
         unreadable(Some(line), "not UTF-8, which TOML must be".to_owned())
     })?;
     parse(path, source, surroundings)
@@ -153,18 +164,32 @@ pub fn load_in(path: &Path, surroundings: &Surroundings<'_>) -> Result<Loaded, U
 ///
 /// # Errors
 /// It is not TOML, or has an unknown key.
-pub fn parse(path: &Path, source: &str, surroundings: &Surroundings<'_>) -> Result<Loaded, Unreadable> {
-    let raw: raw::File = toml::from_str(source).map_err(|error| Unreadable::from_toml(path, source, &error))?;
+pub fn parse(
+    path: &Path,
+    source: &str,
+    surroundings: &Surroundings<'_>,
+) -> Result<Loaded, Unreadable> {
+    let raw: raw::File =
+        toml::from_str(source).map_err(|error| Unreadable::from_toml(path, source, &error))?;
     let mut reader = reader::Reader::new(path, source, surroundings);
     let settings = check::check(&raw, &mut reader);
     let mut problems = reader.problems;
     problems.sort_by_key(|problem| problem.line);
-    let refused = problems.iter().any(|problem| problem.severity == Severity::Error);
-    Ok(Loaded { settings: settings.filter(|_| !refused), problems })
+    let refused = problems
+        .iter()
+        .any(|problem| problem.severity == Severity::Error);
+    Ok(Loaded {
+        settings: settings.filter(|_| !refused),
+        problems,
+    })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where the configuration reads the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the configuration reads the clock"
+)]
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
-

@@ -37,7 +37,14 @@ impl fmt::Display for Problem {
             Severity::Error => "",
             Severity::Warning => "warning: ",
         };
-        write!(f, "{}:{}: {}: {mark}{}", self.file.display(), self.line, self.key, self.text)
+        write!(
+            f,
+            "{}:{}: {}: {mark}{}",
+            self.file.display(),
+            self.line,
+            self.key,
+            self.text
+        )
     }
 }
 
@@ -80,19 +87,34 @@ impl Unreadable {
         let offset = error.span().map(|span| span.start);
         // serde's words for an unknown field; everything else is grammar.
         let unknown = error.message().starts_with("unknown field");
-        let key = offset.filter(|_| unknown).and_then(|offset| key_at(source, offset));
+        let key = offset
+            .filter(|_| unknown)
+            .and_then(|offset| key_at(source, offset));
         let text = match error.message().split_once(", expected ") {
-            Some((_, known)) if unknown => format!("unknown key; known here: {}", known.trim_start_matches("one of ")),
+            Some((_, known)) if unknown => format!(
+                "unknown key; known here: {}",
+                known.trim_start_matches("one of ")
+            ),
             _ if unknown => "unknown key".to_owned(),
             _ => format!("not TOML: {}", error.message().replace('\n', " ")),
         };
-        Self { file: file.to_owned(), line: offset.map(|offset| line_of(source, offset)), key, text }
+        Self {
+            file: file.to_owned(),
+            line: offset.map(|offset| line_of(source, offset)),
+            key,
+            text,
+        }
     }
 }
 
 /// The line, counted from 1, of a byte of `source`.
 pub(super) fn line_of(source: &str, offset: usize) -> usize {
-    1 + source.as_bytes().iter().take(offset).filter(|&&octet| octet == b'\n').count()
+    1 + source
+        .as_bytes()
+        .iter()
+        .take(offset)
+        .filter(|&&octet| octet == b'\n')
+        .count()
 }
 
 /// The dotted name of the key that is written at `offset`.
@@ -103,17 +125,28 @@ fn key_at(source: &str, offset: usize) -> Option<String> {
 
 fn key_within(table: &DeTable<'_>, path: &str, offset: usize) -> Option<String> {
     table.iter().find_map(|(key, value)| {
-        let here = if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
+        let here = if path.is_empty() {
+            key.get_ref().to_string()
+        } else {
+            format!("{path}.{}", key.get_ref())
+        };
         if key.span().contains(&offset) {
             return Some(here);
         }
         match value.get_ref() {
             DeValue::Table(inner) => key_within(inner, &here, offset),
             DeValue::Array(items) => items.iter().enumerate().find_map(|(index, item)| {
-                let DeValue::Table(inner) = item.get_ref() else { return None };
+                let DeValue::Table(inner) = item.get_ref() else {
+                    return None;
+                };
                 let name = inner.iter().find(|(key, _)| key.get_ref() == "name");
-                let name = name.and_then(|(_, value)| value.get_ref().as_str()).filter(|name| is_name(name));
-                let path = name.map_or_else(|| format!("{here}[{index}]"), |name| format!("{here}.{name}"));
+                let name = name
+                    .and_then(|(_, value)| value.get_ref().as_str())
+                    .filter(|name| is_name(name));
+                let path = name.map_or_else(
+                    || format!("{here}[{index}]"),
+                    |name| format!("{here}.{name}"),
+                );
                 key_within(inner, &path, offset)
             }),
             _ => None,
@@ -140,9 +173,15 @@ mod tests {
             severity: Severity::Error,
             text: "0 proves nothing".to_owned(),
         };
-        assert_eq!(problem.to_string(), "g.toml:7: tenant.contoso.proofs: 0 proves nothing");
+        assert_eq!(
+            problem.to_string(),
+            "g.toml:7: tenant.contoso.proofs: 0 proves nothing"
+        );
         problem.severity = Severity::Warning;
-        assert_eq!(problem.to_string(), "g.toml:7: tenant.contoso.proofs: warning: 0 proves nothing");
+        assert_eq!(
+            problem.to_string(),
+            "g.toml:7: tenant.contoso.proofs: warning: 0 proves nothing"
+        );
         let json = serde_json::to_value(&problem).unwrap();
         assert_eq!(json["severity"], "warning");
         assert_eq!(json["file"], "g.toml");
@@ -153,7 +192,10 @@ mod tests {
         let source = "a = 1\n[[tenant]]\nname = \"x\"\n[tenant.inbound_connector]\nhots = 1\n[[tenant]]\nb = { c = 2 }\n";
         let at = |text: &str| key_at(source, source.find(text).unwrap());
         assert_eq!(at("a = 1").as_deref(), Some("a"));
-        assert_eq!(at("hots").as_deref(), Some("tenant.x.inbound_connector.hots"));
+        assert_eq!(
+            at("hots").as_deref(),
+            Some("tenant.x.inbound_connector.hots")
+        );
         assert_eq!(at("c = 2").as_deref(), Some("tenant[1].b.c"));
         assert_eq!(line_of(source, source.find("hots").unwrap()), 5);
     }

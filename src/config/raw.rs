@@ -12,8 +12,11 @@ pub(super) mod default {
     pub(in super::super) const MAX_MESSAGE_SIZE: u64 = 150 * 1024 * 1024;
     pub(in super::super) const MAX_CONNECTIONS: usize = 1000;
     pub(in super::super) const CLIENT_CERTIFICATE_NAMES: &[&str] = &["mail.protection.outlook.com"];
-    pub(in super::super) const SERVER_CERTIFICATE_NAMES: &[&str] =
-        &["mail.protection.outlook.com", "*.mail.protection.outlook.com", "*.mx.microsoft"];
+    pub(in super::super) const SERVER_CERTIFICATE_NAMES: &[&str] = &[
+        "mail.protection.outlook.com",
+        "*.mail.protection.outlook.com",
+        "*.mx.microsoft",
+    ];
     pub(in super::super) const PROOFS: usize = 2;
     pub(in super::super) const CONNECTOR_PORT: u16 = 25;
     pub(in super::super) const CLOUD_SERVICES_MAIL_ENABLED: bool = true;

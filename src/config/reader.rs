@@ -26,11 +26,18 @@ pub(super) struct Scope(Spot);
 impl Scope {
     /// The top of the file.
     pub(super) fn top() -> Self {
-        Self(Spot { key: String::new(), line: 1 })
+        Self(Spot {
+            key: String::new(),
+            line: 1,
+        })
     }
 
     fn join(&self, name: &str) -> String {
-        if self.0.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.0.key) }
+        if self.0.key.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.0.key)
+        }
     }
 
     /// The table itself.
@@ -40,7 +47,10 @@ impl Scope {
 
     /// A key that is not there: its name, the table's line.
     pub(super) fn missing(&self, name: &str) -> Spot {
-        Spot { key: self.join(name), line: self.0.line }
+        Spot {
+            key: self.join(name),
+            line: self.0.line,
+        }
     }
 }
 
@@ -66,7 +76,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn new(file: &'a Path, source: &'a str, surroundings: &'a Surroundings<'a>) -> Self {
-        Self { file, source, surroundings, problems: Vec::new() }
+        Self {
+            file,
+            source,
+            surroundings,
+            problems: Vec::new(),
+        }
     }
 
     pub(super) fn error(&mut self, spot: &Spot, text: impl Into<String>) {
@@ -79,23 +94,45 @@ impl<'a> Reader<'a> {
 
     fn note(&mut self, spot: &Spot, severity: Severity, text: String) {
         let (key, line) = (spot.key.clone(), spot.line);
-        self.problems.push(Problem { file: self.file.to_owned(), line, key, severity, text });
+        self.problems.push(Problem {
+            file: self.file.to_owned(),
+            line,
+            key,
+            severity,
+            text,
+        });
     }
 
     /// The place of a key, given or not.
     pub(super) fn spot<T>(&self, scope: &Scope, name: &str, key: &Key<T>) -> Spot {
-        let line = key.offset().map_or(scope.0.line, |offset| line_of(self.source, offset));
-        Spot { key: scope.join(name), line }
+        let line = key
+            .offset()
+            .map_or(scope.0.line, |offset| line_of(self.source, offset));
+        Spot {
+            key: scope.join(name),
+            line,
+        }
     }
 
     /// The value of a key if it has the right type.
-    fn given<'k, T: Kind>(&mut self, scope: &Scope, name: &str, key: &'k Key<T>) -> Option<At<&'k T>> {
+    fn given<'k, T: Kind>(
+        &mut self,
+        scope: &Scope,
+        name: &str,
+        key: &'k Key<T>,
+    ) -> Option<At<&'k T>> {
         let spot = self.spot(scope, name, key);
         match key {
             Key::Absent => None,
-            Key::Given(value) => Some(At { value: value.get_ref(), spot }),
+            Key::Given(value) => Some(At {
+                value: value.get_ref(),
+                spot,
+            }),
             Key::Wrong(found) => {
-                self.error(&spot, format!("must be {}, not {}", T::EXPECTED, found.get_ref()));
+                self.error(
+                    &spot,
+                    format!("must be {}, not {}", T::EXPECTED, found.get_ref()),
+                );
                 None
             }
         }
@@ -112,7 +149,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn parsed<T>(&mut self, spot: Spot, written: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<At<T>> {
+    fn parsed<T>(
+        &mut self,
+        spot: Spot,
+        written: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<At<T>> {
         let value = self.expanded(&spot, written)?;
         match parse(&value) {
             Ok(value) => Some(At { value, spot }),
@@ -163,10 +205,17 @@ impl<'a> Reader<'a> {
         words: &[(&str, T)],
     ) -> Option<At<T>> {
         self.parse(scope, name, key, |text| {
-            words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
-                let known: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-                format!("must be {}", known.join(" or "))
-            })
+            words
+                .iter()
+                .find(|(word, _)| *word == text)
+                .map(|(_, meaning)| *meaning)
+                .ok_or_else(|| {
+                    let known: Vec<String> = words
+                        .iter()
+                        .map(|(word, _)| format!("\"{word}\""))
+                        .collect();
+                    format!("must be {}", known.join(" or "))
+                })
         })
     }
 
@@ -186,9 +235,19 @@ impl<'a> Reader<'a> {
     ) -> Option<At<T>> {
         let At { value, spot } = self.given(scope, name, key)?;
         match T::try_from(*value) {
-            Ok(number) if range.contains(value) => Some(At { value: number, spot }),
+            Ok(number) if range.contains(value) => Some(At {
+                value: number,
+                spot,
+            }),
             _ => {
-                self.error(&spot, format!("{value}: must be between {} and {}", range.start(), range.end()));
+                self.error(
+                    &spot,
+                    format!(
+                        "{value}: must be between {} and {}",
+                        range.start(),
+                        range.end()
+                    ),
+                );
                 None
             }
         }
@@ -197,14 +256,26 @@ impl<'a> Reader<'a> {
     /// A boolean.
     pub(super) fn flag(&mut self, scope: &Scope, name: &str, key: &Key<bool>) -> Option<At<bool>> {
         let At { value, spot } = self.given(scope, name, key)?;
-        Some(At { value: *value, spot })
+        Some(At {
+            value: *value,
+            spot,
+        })
     }
 
     /// A path, relative to the configuration file.
-    pub(super) fn path(&mut self, scope: &Scope, name: &str, key: &Key<String>) -> Option<At<PathBuf>> {
+    pub(super) fn path(
+        &mut self,
+        scope: &Scope,
+        name: &str,
+        key: &Key<String>,
+    ) -> Option<At<PathBuf>> {
         let base = base_of(self.file);
         self.parse(scope, name, key, |text| {
-            if text.is_empty() { Err("names no file".to_owned()) } else { Ok(base.join(text)) }
+            if text.is_empty() {
+                Err("names no file".to_owned())
+            } else {
+                Ok(base.join(text))
+            }
         })
     }
 
@@ -227,9 +298,16 @@ impl<'a> Reader<'a> {
         fit: impl FnOnce(&str) -> Result<(), &'static str>,
     ) -> Option<At<Secret>> {
         let value = self.expanded(&spot, written)?;
-        let verdict = if value.is_empty() { Err("empty") } else { fit(&value) };
+        let verdict = if value.is_empty() {
+            Err("empty")
+        } else {
+            fit(&value)
+        };
         match verdict {
-            Ok(()) => Some(At { value: Secret::new(value), spot }),
+            Ok(()) => Some(At {
+                value: Secret::new(value),
+                spot,
+            }),
             Err(why) => {
                 self.error(&spot, why);
                 None
@@ -247,12 +325,19 @@ impl<'a> Reader<'a> {
     ) -> Vec<At<Secret>> {
         match self.given(scope, name, key) {
             None => Vec::new(),
-            Some(At { value: WordOrList::Word(word), spot }) => {
-                self.fit_secret(spot, word, fit).into_iter().collect()
-            }
-            Some(At { value: WordOrList::List(list), spot }) => {
+            Some(At {
+                value: WordOrList::Word(word),
+                spot,
+            }) => self.fit_secret(spot, word, fit).into_iter().collect(),
+            Some(At {
+                value: WordOrList::List(list),
+                spot,
+            }) => {
                 let words = self.words(&spot, list);
-                words.into_iter().filter_map(|(spot, word)| self.fit_secret(spot, word, &fit)).collect()
+                words
+                    .into_iter()
+                    .filter_map(|(spot, word)| self.fit_secret(spot, word, &fit))
+                    .collect()
             }
         }
     }
@@ -313,7 +398,10 @@ impl<'a> Reader<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<At<T>> {
         let words = self.words(spot, list);
-        words.into_iter().filter_map(|(spot, word)| self.parsed(spot, word, &parse)).collect()
+        words
+            .into_iter()
+            .filter_map(|(spot, word)| self.parsed(spot, word, &parse))
+            .collect()
     }
 
     /// The strings of a list with their places; other types are reported.
@@ -331,7 +419,10 @@ impl<'a> Reader<'a> {
 
     /// The place of something inside the value at `spot`.
     pub(super) fn inside<T>(&self, spot: &Spot, suffix: &str, value: &Spanned<T>) -> Spot {
-        Spot { key: format!("{}{suffix}", spot.key), line: line_of(self.source, value.span().start) }
+        Spot {
+            key: format!("{}{suffix}", spot.key),
+            line: line_of(self.source, value.span().start),
+        }
     }
 
     /// A word that was taken out of its key.
@@ -345,7 +436,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A sub-table with the scope of its keys.
-    pub(super) fn table<'k, T>(&mut self, scope: &Scope, name: &str, key: &'k Table<T>) -> Option<(&'k T, Scope)> {
+    pub(super) fn table<'k, T>(
+        &mut self,
+        scope: &Scope,
+        name: &str,
+        key: &'k Table<T>,
+    ) -> Option<(&'k T, Scope)> {
         let spot = self.spot(scope, name, key);
         match key {
             Key::Absent => None,
@@ -370,8 +466,17 @@ impl<'a> Reader<'a> {
         let list = match tables {
             Tables::Given(list) => list,
             Tables::Wrong(found) => {
-                let spot = Spot { key: name.to_owned(), line: line_of(self.source, found.span().start) };
-                self.error(&spot, format!("must be a list of tables, each under [[{name}]], not {}", found.get_ref()));
+                let spot = Spot {
+                    key: name.to_owned(),
+                    line: line_of(self.source, found.span().start),
+                };
+                self.error(
+                    &spot,
+                    format!(
+                        "must be a list of tables, each under [[{name}]], not {}",
+                        found.get_ref()
+                    ),
+                );
                 return Vec::new();
             }
         };
@@ -384,11 +489,15 @@ impl<'a> Reader<'a> {
                         Key::Given(own) if is_name(own.get_ref()) => Some(own.get_ref()),
                         Key::Given(_) | Key::Absent | Key::Wrong(_) => None,
                     });
-                    let key = own.map_or_else(|| format!("{name}[{index}]"), |own| format!("{name}.{own}"));
+                    let key = own
+                        .map_or_else(|| format!("{name}[{index}]"), |own| format!("{name}.{own}"));
                     scopes.push((table, Scope(Spot { key, line })));
                 }
                 Lenient::Other(found) => {
-                    let spot = Spot { key: format!("{name}[{index}]"), line };
+                    let spot = Spot {
+                        key: format!("{name}[{index}]"),
+                        line,
+                    };
                     self.error(&spot, format!("must be a table, not {found}"));
                 }
             }

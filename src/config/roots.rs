@@ -26,7 +26,10 @@ pub(super) fn system() -> Roots {
 
 /// The set that we ship.
 fn microsoft() -> Vec<TrustAnchor<'static>> {
-    CertificateDer::pem_slice_iter(MICROSOFT).flatten().filter_map(|certificate| anchor(&certificate)).collect()
+    CertificateDer::pem_slice_iter(MICROSOFT)
+        .flatten()
+        .filter_map(|certificate| anchor(&certificate))
+        .collect()
 }
 
 /// The certificates of a PEM file, all of which must be usable.
@@ -35,14 +38,20 @@ pub(super) fn from_file(path: &Path) -> Result<Roots, String> {
     for (index, certificate) in identity::certificates(path)?.iter().enumerate() {
         let anchor = anchor(certificate);
         anchors.push(anchor.ok_or_else(|| {
-            format!("certificate {} of {} cannot be used as a root", index + 1, path.display())
+            format!(
+                "certificate {} of {} cannot be used as a root",
+                index + 1,
+                path.display()
+            )
         })?);
     }
     Ok(Roots { anchors })
 }
 
 fn anchor(certificate: &CertificateDer<'_>) -> Option<TrustAnchor<'static>> {
-    webpki::anchor_from_trusted_cert(certificate).ok().map(|anchor| anchor.to_owned())
+    webpki::anchor_from_trusted_cert(certificate)
+        .ok()
+        .map(|anchor| anchor.to_owned())
 }
 
 /// Whether one of `roots` has this name (DER, with its SEQUENCE header, which an anchor leaves out).
@@ -52,7 +61,12 @@ pub(super) fn holds(roots: &Roots, name: &[u8]) -> bool {
         Some(_) => name.get(2..),
         None => None,
     };
-    content.is_some_and(|content| roots.anchors.iter().any(|anchor| anchor.subject.as_ref() == content))
+    content.is_some_and(|content| {
+        roots
+            .anchors
+            .iter()
+            .any(|anchor| anchor.subject.as_ref() == content)
+    })
 }
 
 #[cfg(test)]
@@ -62,15 +76,31 @@ mod tests {
 
     #[test]
     fn the_shipped_set_is_usable_whole_and_holds_the_roots_of_microsoft_365() {
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(MICROSOFT).map(Result::unwrap).collect();
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(MICROSOFT)
+            .map(Result::unwrap)
+            .collect();
         assert_eq!(microsoft().len(), certificates.len());
         let names: Vec<String> = certificates
             .iter()
-            .map(|der| X509Certificate::from_der(der).unwrap().1.subject().to_string())
+            .map(|der| {
+                X509Certificate::from_der(der)
+                    .unwrap()
+                    .1
+                    .subject()
+                    .to_string()
+            })
             .collect();
-        for name in ["CN=DigiCert Global Root CA", "CN=DigiCert Global Root G2", "OU=GlobalSign Root CA - R3",
-                     "CN=Microsoft RSA Root Certificate Authority 2017", "CN=Microsoft ECC Root Certificate Authority 2017"] {
-            assert!(names.iter().any(|subject| subject.contains(name)), "{name} in {names:?}");
+        for name in [
+            "CN=DigiCert Global Root CA",
+            "CN=DigiCert Global Root G2",
+            "OU=GlobalSign Root CA - R3",
+            "CN=Microsoft RSA Root Certificate Authority 2017",
+            "CN=Microsoft ECC Root Certificate Authority 2017",
+        ] {
+            assert!(
+                names.iter().any(|subject| subject.contains(name)),
+                "{name} in {names:?}"
+            );
         }
     }
 
@@ -84,16 +114,26 @@ mod tests {
             .map(|hex| hex.replace(':', "").to_lowercase())
             .collect();
         let computed: Vec<String> = CertificateDer::pem_slice_iter(MICROSOFT)
-            .map(|der| Sha256::digest(der.unwrap()).iter().map(|octet| format!("{octet:02x}")).collect())
+            .map(|der| {
+                Sha256::digest(der.unwrap())
+                    .iter()
+                    .map(|octet| format!("{octet:02x}"))
+                    .collect()
+            })
             .collect();
         assert_eq!(written, computed);
     }
 
     #[test]
     fn a_root_is_found_by_its_name() {
-        let der = CertificateDer::pem_slice_iter(MICROSOFT).next().unwrap().unwrap();
+        let der = CertificateDer::pem_slice_iter(MICROSOFT)
+            .next()
+            .unwrap()
+            .unwrap();
         let (_, certificate) = X509Certificate::from_der(&der).unwrap();
-        let roots = Roots { anchors: microsoft() };
+        let roots = Roots {
+            anchors: microsoft(),
+        };
         assert!(holds(&roots, certificate.subject().as_raw()));
         assert!(!holds(&roots, b"\x30\x00"));
         assert!(!holds(&roots, b""));
@@ -103,7 +143,14 @@ mod tests {
     fn system_roots_hold_the_shipped_set_once() {
         let roots = system();
         for own in microsoft() {
-            assert_eq!(roots.anchors.iter().filter(|anchor| **anchor == own).count(), 1);
+            assert_eq!(
+                roots
+                    .anchors
+                    .iter()
+                    .filter(|anchor| **anchor == own)
+                    .count(),
+                1
+            );
         }
     }
 }

@@ -220,7 +220,8 @@ impl Kind for WordOrList {
 pub(super) struct ByLabel(pub(super) Vec<(String, Spanned<Value>)>);
 
 impl Kind for ByLabel {
-    const EXPECTED: &'static str = "a table of lists by stream, such as { transactional = [\"198.51.100.7\"] }";
+    const EXPECTED: &'static str =
+        "a table of lists by stream, such as { transactional = [\"198.51.100.7\"] }";
     fn of(value: Value) -> Option<Self> {
         match value {
             Value::Table(entries) => Some(Self(entries)),

@@ -14,7 +14,9 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,7 +59,11 @@ impl Client {
         let server_name = ServerName::try_from(host.to_owned())
             .map_err(|_| format!("{host} is neither a host name nor an address"))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let names: Arc<[String]> = trust.names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let names: Arc<[String]> = trust
+            .names
+            .iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect();
         let verifier = ExchangeServer {
             roots: Arc::clone(&trust.roots),
             names: Arc::clone(&names),
@@ -108,7 +114,8 @@ impl Client {
     ) -> Result<(TcpStream, SocketAddr), Answer> {
         let host = &self.connector.host;
         let addresses = resolver.addresses(host).await;
-        let addresses = addresses.map_err(|error| Answer::Unreachable(format!("{host}: {error}")))?;
+        let addresses =
+            addresses.map_err(|error| Answer::Unreachable(format!("{host}: {error}")))?;
         let mut last = format!("{host}: no address");
         for address in addresses {
             let address = SocketAddr::new(address, self.connector.port);
@@ -132,7 +139,10 @@ impl Client {
     ///
     /// # Errors
     /// For people: what rustls said.
-    pub(super) async fn handshake<T>(&self, transport: T) -> Result<(TlsStream<T>, TlsFacts), String>
+    pub(super) async fn handshake<T>(
+        &self,
+        transport: T,
+    ) -> Result<(TlsStream<T>, TlsFacts), String>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
@@ -211,7 +221,8 @@ impl ServerCertVerifier for ExchangeServer {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let leaf = EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+        let leaf =
+            EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
         leaf.verify_for_usage(
             self.algorithms.all,
             &self.roots.anchors,
@@ -252,7 +263,11 @@ impl ServerCertVerifier for ExchangeServer {
 }
 
 /// The name by which a leaf is Exchange's: the host asked for, else a listed name that it carries.
-fn proven_name(leaf: &EndEntityCert<'_>, host: &ServerName<'_>, listed: &[String]) -> Option<String> {
+fn proven_name(
+    leaf: &EndEntityCert<'_>,
+    host: &ServerName<'_>,
+    listed: &[String],
+) -> Option<String> {
     if leaf.verify_is_valid_for_subject_name(host).is_ok() {
         return Some(host.to_str().into_owned());
     }
@@ -288,10 +303,26 @@ mod tests {
     #[test]
     fn a_star_in_the_list_stands_for_any_depth() {
         for (name, pattern, expected) in [
-            ("mail.protection.outlook.com", "mail.protection.outlook.com", true),
-            ("MAIL.protection.outlook.com", "mail.protection.outlook.com", true),
-            ("x.mail.protection.outlook.com", "mail.protection.outlook.com", false),
-            ("*.mail.protection.outlook.com", "*.mail.protection.outlook.com", true),
+            (
+                "mail.protection.outlook.com",
+                "mail.protection.outlook.com",
+                true,
+            ),
+            (
+                "MAIL.protection.outlook.com",
+                "mail.protection.outlook.com",
+                true,
+            ),
+            (
+                "x.mail.protection.outlook.com",
+                "mail.protection.outlook.com",
+                false,
+            ),
+            (
+                "*.mail.protection.outlook.com",
+                "*.mail.protection.outlook.com",
+                true,
+            ),
             ("contoso.h-v1.mx.microsoft", "*.mx.microsoft", true),
             ("*.h-v1.mx.microsoft", "*.mx.microsoft", true),
             ("mx.microsoft", "*.mx.microsoft", false),
@@ -306,7 +337,14 @@ mod tests {
     #[test]
     fn secp384r1_stays_among_the_key_exchange_groups() {
         let provider = aws_lc_rs::default_provider();
-        let groups: Vec<_> = provider.kx_groups.iter().map(|group| group.name()).collect();
-        assert!(groups.contains(&rustls::NamedGroup::secp384r1), "{groups:?}");
+        let groups: Vec<_> = provider
+            .kx_groups
+            .iter()
+            .map(|group| group.name())
+            .collect();
+        assert!(
+            groups.contains(&rustls::NamedGroup::secp384r1),
+            "{groups:?}"
+        );
     }
 }

@@ -114,7 +114,10 @@ impl Dispatcher {
         if timeout(deadline, &mut self.scheduler).await.is_err() {
             self.hard_stop.send_replace(true);
             // The tasks are aborted; this only waits until they have dropped what they held.
-            if timeout(Duration::from_secs(1), &mut self.scheduler).await.is_err() {
+            if timeout(Duration::from_secs(1), &mut self.scheduler)
+                .await
+                .is_err()
+            {
                 self.scheduler.abort();
             }
         }
@@ -124,7 +127,9 @@ impl Dispatcher {
 #[expect(clippy::disallowed_methods, reason = "this is a shell: its clock")]
 fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 struct Scheduler<S: Store> {
@@ -223,7 +228,13 @@ impl<S: Store> Scheduler<S> {
         let looks = looks.filter_map(|lane| lane.hold(|hold| hold.next_look(law, now)));
         let looks = looks.filter(|at| *at > now);
         let wake = self.shared.store.next_wake();
-        let wake = wake.map(|at| if at > now { at } else { now.saturating_add(1_000) });
+        let wake = wake.map(|at| {
+            if at > now {
+                at
+            } else {
+                now.saturating_add(1_000)
+            }
+        });
         let pause = looks.chain(wake).min();
         let pause = pause.map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(now)));
         pause.min(LOOK)

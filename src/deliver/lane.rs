@@ -226,7 +226,10 @@ mod tests {
         let mut place = Place::new(&lane);
         assert_eq!(lane.demand(5, 10, 0).starting, 1);
         place.now(Doing::Idle);
-        assert_eq!((lane.demand(5, 10, 0).starting, lane.demand(5, 10, 0).idle), (0, 1));
+        assert_eq!(
+            (lane.demand(5, 10, 0).starting, lane.demand(5, 10, 0).idle),
+            (0, 1)
+        );
         drop(place);
         assert!(lane.is_quiet());
     }

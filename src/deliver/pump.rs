@@ -61,7 +61,11 @@ enum Event {
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
     /// Greeting, EHLO, STARTTLS, EHLO.
-    pub(super) async fn open(transport: T, hostname: &str, client: &Client) -> Result<Self, Answer> {
+    pub(super) async fn open(
+        transport: T,
+        hostname: &str,
+        client: &Client,
+    ) -> Result<Self, Answer> {
         let mut connection = Self {
             wire: Wire::Plain(transport),
             dialogue: Dialogue::new(hostname),
@@ -193,7 +197,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
         let (Some(client), Wire::Plain(transport)) =
             (client, std::mem::replace(&mut self.wire, Wire::Gone))
         else {
-            self.dialogue.handle(Input::TlsFailed("TLS was already started"));
+            self.dialogue
+                .handle(Input::TlsFailed("TLS was already started"));
             return;
         };
         self.wait = None;
@@ -261,7 +266,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
             _ => Instant::now() + self.dialogue.patience(),
         };
         self.wait = Some((replies, deadline));
-        let event = timeout_at(deadline, poll_fn(|context| self.poll(context, until_written))).await;
+        let event = timeout_at(
+            deadline,
+            poll_fn(|context| self.poll(context, until_written)),
+        )
+        .await;
         match event {
             Ok(event) => self.take_in(event),
             Err(_) => self.dialogue.handle(Input::Deadline),
@@ -332,7 +341,11 @@ fn lost(error: &io::Error) -> Event {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
-    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer),

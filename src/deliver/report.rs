@@ -54,10 +54,18 @@ pub(super) fn settle<S: Store>(
         tenant_fault: None,
         changes: Vec::new(),
     };
-    let judged: Vec<_> = answers.iter().map(|(at, answer)| (*at, answer.judge())).collect();
+    let judged: Vec<_> = answers
+        .iter()
+        .map(|(at, answer)| (*at, answer.judge()))
+        .collect();
     report.tell_hold(&judged, answers, &attempt);
-    let (mut results, mut lines) = (Vec::with_capacity(judged.len()), Vec::with_capacity(judged.len()));
-    let alarming = judged.iter().find(|(_, judged)| judged.entry.is_some_and(|entry| entry.alarm));
+    let (mut results, mut lines) = (
+        Vec::with_capacity(judged.len()),
+        Vec::with_capacity(judged.len()),
+    );
+    let alarming = judged
+        .iter()
+        .find(|(_, judged)| judged.entry.is_some_and(|entry| entry.alarm));
     if let Some((_, judged)) = alarming {
         report.alarm(&judged.reply);
     }
@@ -114,8 +122,12 @@ impl<S: Store> Report<'_, S> {
         let fault = judged
             .iter()
             .find(|(_, judged)| judged.outcome == Outcome::Held(Reach::Tenant));
-        let certain = answers.iter().any(|(_, answer)| matches!(answer, Answer::OwnCertificate(_)));
-        let unreachable = answers.iter().any(|(_, answer)| matches!(answer, Answer::Unreachable(_)));
+        let certain = answers
+            .iter()
+            .any(|(_, answer)| matches!(answer, Answer::OwnCertificate(_)));
+        let unreachable = answers
+            .iter()
+            .any(|(_, answer)| matches!(answer, Answer::Unreachable(_)));
         let backed_off = any(Outcome::Deferred(Pace::BackOff));
         let (held_since, spent) = self.earlier(Reach::Tenant);
         let (id, attempts) = (self.work.message().id, self.attempts);
@@ -185,7 +197,12 @@ impl<S: Store> Report<'_, S> {
     }
 
     fn deferred(&self, pace: Pace, reply: String) -> Disposition {
-        match next_attempt(self.law, self.attempts, self.work.message().arrived, self.now) {
+        match next_attempt(
+            self.law,
+            self.attempts,
+            self.work.message().arrived,
+            self.now,
+        ) {
             Next::At(next_try) => {
                 let next_try = match pace {
                     Pace::Hourly => next_try.max(self.now.saturating_add(HOUR)),
@@ -248,12 +265,19 @@ pub(super) fn queue_changed<S: Store>(
     let destination = &lane.destination;
     let tenant = &*destination.tenant;
     let fault = lane.hold(|hold| hold.parked().map(|(_, reason)| reason.to_owned()));
-    let parked = shared.metrics.queue_parked.with_label_values(&[destination.via.kind(), tenant]);
+    let parked = shared
+        .metrics
+        .queue_parked
+        .with_label_values(&[destination.via.kind(), tenant]);
     parked.set(i64::from(fault.is_some()));
     let fault = fault.unwrap_or_default();
     let (state, reason) = match change {
         Change::Parked => {
-            tracing::warn!(tenant, fault, "the tenant's queue is parked: its connector or certificate is at fault");
+            tracing::warn!(
+                tenant,
+                fault,
+                "the tenant's queue is parked: its connector or certificate is at fault"
+            );
             ("parked", fault)
         }
         Change::ProbeFailed => ("probe_failed", fault),
@@ -262,7 +286,12 @@ pub(super) fn queue_changed<S: Store>(
             held,
             proven,
         } => {
-            tracing::warn!(tenant, fault = reason, proven, "the tenant's queue is released");
+            tracing::warn!(
+                tenant,
+                fault = reason,
+                proven,
+                "the tenant's queue is released"
+            );
             id = id.or_else(|| held.first().copied());
             for id in held {
                 shared.store.release(id, now);
@@ -271,7 +300,11 @@ pub(super) fn queue_changed<S: Store>(
         }
         Change::BackedOff { until } => {
             let seconds = until.saturating_sub(now) / 1000;
-            tracing::warn!(tenant, seconds, "the next hop asks for less: the tenant's queue pauses");
+            tracing::warn!(
+                tenant,
+                seconds,
+                "the next hop asks for less: the tenant's queue pauses"
+            );
             ("backed_off", format!("for {seconds} s"))
         }
     };

@@ -96,7 +96,8 @@ impl<S: Store> Worker<S> {
     pub(super) fn new(shared: &Arc<Shared<S>>, lane: &Arc<Lane>) -> Self {
         let setup = shared.setup();
         let client = setup.clients.get(&lane.destination.tenant).cloned();
-        let client = client.unwrap_or_else(|| Err("the tenant has no inbound connector".to_owned()));
+        let client =
+            client.unwrap_or_else(|| Err("the tenant has no inbound connector".to_owned()));
         Self {
             shared: Arc::clone(shared),
             setup,
@@ -189,11 +190,16 @@ impl<S: Store> Worker<S> {
                 break;
             };
             attempt.reused = open.connection.messages() > 0;
-            let got = open.connection.transact(&self.shared.store, &work, &pending).await;
+            let got = open
+                .connection
+                .transact(&self.shared.store, &work, &pending)
+                .await;
             if !open.connection.is_usable() {
                 self.open = None;
             }
-            let progress = got.iter().any(|(_, answer)| matches!(answer, Answer::Taken(_)));
+            let progress = got
+                .iter()
+                .any(|(_, answer)| matches!(answer, Answer::Taken(_)));
             pending.clear();
             for (at, answer) in got {
                 // The next hop had closed the reused connection: at once on a new one, and no attempt.

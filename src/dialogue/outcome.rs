@@ -320,7 +320,10 @@ mod tests {
             Some(Reach::Tenant)
         );
         assert_eq!(shown_reach("no answer in time (after MAIL)"), None);
-        for answer in [Answer::NoTls("x".to_owned()), Answer::OwnCertificate("y".to_owned())] {
+        for answer in [
+            Answer::NoTls("x".to_owned()),
+            Answer::OwnCertificate("y".to_owned()),
+        ] {
             assert_eq!(shown_reach(&answer.summary()), Some(Reach::Tenant));
         }
     }

@@ -67,7 +67,10 @@ struct Pending<T> {
     asleep: bool,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the committer's own deadlines; no decision about mail hangs on them")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the committer's own deadlines; no decision about mail hangs on them"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -120,9 +123,15 @@ impl<T> Shared<T> {
 
     pub(super) fn fault(&self) -> Option<JournalError> {
         let pending = locked(&self.pending);
-        let stuck = pending.busy_since.is_some_and(|since| now().duration_since(since) > STUCK);
+        let stuck = pending
+            .busy_since
+            .is_some_and(|since| now().duration_since(since) > STUCK);
         let stuck = stuck.then(|| JournalError::Failing("a write has not ended".to_owned()));
-        pending.fault.clone().or(stuck).or_else(|| pending.closing.then_some(JournalError::Closed))
+        pending
+            .fault
+            .clone()
+            .or(stuck)
+            .or_else(|| pending.closing.then_some(JournalError::Closed))
     }
 
     pub(super) fn take_removals(&self) -> Vec<u64> {
@@ -207,10 +216,20 @@ impl<T> Committer<T> {
             let path = segment.name.path(committer.accounts.directory());
             match committer.accounts.disk().open(&path) {
                 Ok(file) => {
-                    committer.active = Some(Active { name: segment.name, file, end: segment.end, fresh: false });
+                    committer.active = Some(Active {
+                        name: segment.name,
+                        file,
+                        end: segment.end,
+                        fresh: false,
+                    });
                     committer.accounts.active(segment.name.number);
                 }
-                Err(error) => return Err(JournalError::of(&format!("opening {}", path.display()), &error)),
+                Err(error) => {
+                    return Err(JournalError::of(
+                        &format!("opening {}", path.display()),
+                        &error,
+                    ));
+                }
             }
         }
         Ok(committer)
@@ -223,14 +242,25 @@ impl<T> Committer<T> {
             self.commit(batch);
             let mut pending = locked(&self.shared.pending);
             pending.busy_since = None;
-            if last && (pending.fault.is_some() || (pending.jobs.is_empty() && pending.done.is_empty())) {
+            if last
+                && (pending.fault.is_some() || (pending.jobs.is_empty() && pending.done.is_empty()))
+            {
                 break;
             }
         }
         let mut pending = locked(&self.shared.pending);
-        let refused: Vec<_> = pending.jobs.drain(..).filter_map(|job| job.ticket).collect();
+        let refused: Vec<_> = pending
+            .jobs
+            .drain(..)
+            .filter_map(|job| job.ticket)
+            .collect();
         drop(pending);
-        (self.answer)(refused.into_iter().map(|ticket| (ticket, Err(JournalError::Closed))).collect());
+        (self.answer)(
+            refused
+                .into_iter()
+                .map(|ticket| (ticket, Err(JournalError::Closed)))
+                .collect(),
+        );
     }
 
     /// Sleeps until there is something to do.
@@ -246,7 +276,11 @@ impl<T> Committer<T> {
             pending.asleep = true;
             let wake = &self.shared.wake;
             pending = match waited {
-                Some(waited) => wake.wait_timeout(pending, patience - waited).unwrap_or_else(PoisonError::into_inner).0,
+                Some(waited) => {
+                    wake.wait_timeout(pending, patience - waited)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
                 None => wake.wait(pending).unwrap_or_else(PoisonError::into_inner),
             };
         }
@@ -262,7 +296,9 @@ impl<T> Committer<T> {
     }
 
     fn commit(&mut self, batch: Batch<T>) {
-        let Batch { mut jobs, mut done, .. } = batch;
+        let Batch {
+            mut jobs, mut done, ..
+        } = batch;
         if !self.accounts.has_reserve() && self.accounts.make_reserve().is_err() {
             self.refuse_for_space(&mut jobs);
         }
@@ -302,7 +338,8 @@ impl<T> Committer<T> {
 
     /// Only the reserve is left: what would add to the queue is answered, outcomes go on.
     fn refuse_for_space(&mut self, jobs: &mut VecDeque<Job<T>>) {
-        let (pass, refuse): (VecDeque<_>, VecDeque<_>) = jobs.drain(..).partition(|job| job.may_use_reserve);
+        let (pass, refuse): (VecDeque<_>, VecDeque<_>) =
+            jobs.drain(..).partition(|job| job.may_use_reserve);
         *jobs = pass;
         let refused: Vec<_> = refuse
             .into_iter()
@@ -310,7 +347,10 @@ impl<T> Committer<T> {
             .map(|ticket| (ticket, Err(JournalError::Full)))
             .collect();
         if !refused.is_empty() {
-            self.metrics.store_failures.with_label_values(&["full"]).inc_by(refused.len() as u64);
+            self.metrics
+                .store_failures
+                .with_label_values(&["full"])
+                .inc_by(refused.len() as u64);
             (self.answer)(refused);
         }
     }
@@ -321,7 +361,9 @@ impl<T> Committer<T> {
         jobs: &mut VecDeque<Job<T>>,
         done: &mut VecDeque<(u64, bool)>,
     ) -> (VecDeque<Job<T>>, VecDeque<(u64, bool)>) {
-        let room = self.active.as_ref().map_or(0, |active| self.accounts.segment_bytes().saturating_sub(active.end));
+        let room = self.active.as_ref().map_or(0, |active| {
+            self.accounts.segment_bytes().saturating_sub(active.end)
+        });
         let mut taken = 0;
         let mut count = 0;
         for job in jobs.iter().take(BATCH_RECORDS) {
@@ -334,22 +376,42 @@ impl<T> Committer<T> {
         }
         let rest = jobs.split_off(count);
         let now_jobs = std::mem::replace(jobs, rest);
-        let ids = if jobs.is_empty() { (room - taken).saturating_sub(HEAD as u64) / 8 } else { 0 };
-        let ids = usize::try_from(ids).unwrap_or(DONE_IDS).min(DONE_IDS).min(done.len());
+        let ids = if jobs.is_empty() {
+            (room - taken).saturating_sub(HEAD as u64) / 8
+        } else {
+            0
+        };
+        let ids = usize::try_from(ids)
+            .unwrap_or(DONE_IDS)
+            .min(DONE_IDS)
+            .min(done.len());
         let rest = done.split_off(ids);
         let now_done = std::mem::replace(done, rest);
         (now_jobs, now_done)
     }
 
-    fn write(&mut self, jobs: &VecDeque<Job<T>>, done: &VecDeque<(u64, bool)>) -> Result<Vec<Location>, JournalError> {
-        let Some(active) = self.active.as_mut() else { return Err(JournalError::Closed) };
+    fn write(
+        &mut self,
+        jobs: &VecDeque<Job<T>>,
+        done: &VecDeque<(u64, bool)>,
+    ) -> Result<Vec<Location>, JournalError> {
+        let Some(active) = self.active.as_mut() else {
+            return Err(JournalError::Closed);
+        };
         let mut heads = std::mem::take(&mut self.buffer);
         heads.clear();
         let mut cuts = Vec::with_capacity(jobs.len());
         let mut locations = Vec::with_capacity(jobs.len());
         let mut end = active.end;
         for job in jobs {
-            write_head(&mut heads, active.name.salt, job.kind, self.sequence, &job.meta, &job.body);
+            write_head(
+                &mut heads,
+                active.name.salt,
+                job.kind,
+                self.sequence,
+                &job.meta,
+                &job.body,
+            );
             self.sequence += 1;
             cuts.push(heads.len());
             let small = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
@@ -363,7 +425,14 @@ impl<T> Committer<T> {
         }
         if !done.is_empty() {
             let ids: Vec<u8> = done.iter().flat_map(|(id, _)| id.to_le_bytes()).collect();
-            write_head(&mut heads, active.name.salt, Kind::Done, self.sequence, &ids, &[]);
+            write_head(
+                &mut heads,
+                active.name.salt,
+                Kind::Done,
+                self.sequence,
+                &ids,
+                &[],
+            );
             self.sequence += 1;
             end += (HEAD + ids.len()) as u64;
         }
@@ -378,12 +447,19 @@ impl<T> Committer<T> {
         }
         slices.push(IoSlice::new(heads.get(from..).unwrap_or_default()));
         let written = write_all_at(active.file.as_mut(), &mut slices, active.end);
-        let synced = written.map_err(|error| JournalError::of("writing the journal", &error)).and_then(|()| {
-            let began = now();
-            let synced = active.file.sync().map_err(|error| JournalError::of("syncing the journal", &error));
-            self.metrics.store_sync_duration.observe(now().duration_since(began).as_secs_f64());
-            synced
-        });
+        let synced = written
+            .map_err(|error| JournalError::of("writing the journal", &error))
+            .and_then(|()| {
+                let began = now();
+                let synced = active
+                    .file
+                    .sync()
+                    .map_err(|error| JournalError::of("syncing the journal", &error));
+                self.metrics
+                    .store_sync_duration
+                    .observe(now().duration_since(began).as_secs_f64());
+                synced
+            });
         drop(slices);
         self.buffer = heads;
         synced?;
@@ -392,10 +468,17 @@ impl<T> Committer<T> {
         Ok(locations)
     }
 
-    fn succeed(&mut self, jobs: VecDeque<Job<T>>, done: &VecDeque<(u64, bool)>, locations: Vec<Location>) {
+    fn succeed(
+        &mut self,
+        jobs: VecDeque<Job<T>>,
+        done: &VecDeque<(u64, bool)>,
+        locations: Vec<Location>,
+    ) {
         let well_again = {
             let mut pending = locked(&self.shared.pending);
-            pending.removals.extend(done.iter().filter(|(_, body)| *body).map(|(id, _)| *id));
+            pending
+                .removals
+                .extend(done.iter().filter(|(_, body)| *body).map(|(id, _)| *id));
             pending.busy_since = Some(now());
             pending.fault.take().is_some()
         };
@@ -416,10 +499,18 @@ impl<T> Committer<T> {
 
     /// Tickets are answered; what has none waits at the head of the queue for better times.
     fn fail(&mut self, jobs: VecDeque<Job<T>>, done: VecDeque<(u64, bool)>, error: JournalError) {
-        let operation = if error == JournalError::Full { "full" } else { "write" };
-        self.metrics.store_failures.with_label_values(&[operation]).inc();
+        let operation = if error == JournalError::Full {
+            "full"
+        } else {
+            "write"
+        };
+        self.metrics
+            .store_failures
+            .with_label_values(&[operation])
+            .inc();
         tracing::error!(%error, "the store cannot write");
-        let (answered, kept): (VecDeque<_>, VecDeque<_>) = jobs.into_iter().partition(|job| job.ticket.is_some());
+        let (answered, kept): (VecDeque<_>, VecDeque<_>) =
+            jobs.into_iter().partition(|job| job.ticket.is_some());
         {
             let mut pending = locked(&self.shared.pending);
             for job in kept.into_iter().rev() {
@@ -437,7 +528,9 @@ impl<T> Committer<T> {
 
     /// Never writes to the active segment again.
     fn abandon(&mut self) {
-        let Some(mut active) = self.active.take() else { return };
+        let Some(mut active) = self.active.take() else {
+            return;
+        };
         if active.fresh {
             // Nothing in it was ever acknowledged.
             self.accounts.closed(active.name);
@@ -468,16 +561,27 @@ impl<T> Committer<T> {
             previous: self.seal.map(|(number, _)| number),
             previous_end: self.seal.map_or(0, |(_, end)| end),
         };
-        let meta = serde_json::to_vec(&start).map_err(|error| JournalError::Failing(error.to_string()))?;
+        let meta =
+            serde_json::to_vec(&start).map_err(|error| JournalError::Failing(error.to_string()))?;
         let first = (HEAD + meta.len()) as u64;
         if first + size > limit {
-            return Err(JournalError::Failing(format!("a record of {size} octets is larger than a segment")));
+            return Err(JournalError::Failing(format!(
+                "a record of {size} octets is larger than a segment"
+            )));
         }
-        let name = Name { number: self.last_number + 1, salt: random()? };
+        let name = Name {
+            number: self.last_number + 1,
+            salt: random()?,
+        };
         let file = self.accounts.take_reserve(name)?;
         self.last_number += 1;
         self.readers.add(name, self.accounts.directory());
-        self.active = Some(Active { name, file, end: first, fresh: true });
+        self.active = Some(Active {
+            name,
+            file,
+            end: first,
+            fresh: true,
+        });
         let mut head = Vec::new();
         write_head(&mut head, name.salt, Kind::Start, self.sequence, &meta, &[]);
         self.sequence += 1;
@@ -486,7 +590,10 @@ impl<T> Committer<T> {
                 .map_err(|error| JournalError::of("starting a segment", &error))?;
             // Its own sync: a record behind the first is only found by way of the first, and an abandoned segment
             // before this one is only cut where this one says so.
-            active.file.sync().map_err(|error| JournalError::of("syncing a new segment", &error))
+            active
+                .file
+                .sync()
+                .map_err(|error| JournalError::of("syncing a new segment", &error))
         });
         if let Some(Err(error)) = began {
             self.abandon();
@@ -509,6 +616,7 @@ fn octets<T>(job: &Job<T>) -> u64 {
 
 fn random() -> Result<u64, JournalError> {
     let mut octets = [0; 8];
-    getrandom::fill(&mut octets).map_err(|error| JournalError::Failing(format!("no randomness: {error}")))?;
+    getrandom::fill(&mut octets)
+        .map_err(|error| JournalError::Failing(format!("no randomness: {error}")))?;
     Ok(u64::from_le_bytes(octets))
 }

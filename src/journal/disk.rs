@@ -65,7 +65,11 @@ pub trait LogFile: Send + Debug + Sync {
 ///
 /// # Errors
 /// As the system says; some may have been written.
-pub fn write_all_at(file: &mut dyn LogFile, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+pub fn write_all_at(
+    file: &mut dyn LogFile,
+    mut slices: &mut [IoSlice<'_>],
+    mut offset: u64,
+) -> io::Result<()> {
     /// IOV_MAX of Linux.
     const MOST: usize = 1024;
     while !slices.is_empty() {
@@ -89,23 +93,36 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
         // The size is set along: with an unchanged size and blocks that exist, fdatasync has no inode to write.
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => {}
             // Some network and copy-on-write file systems cannot; there a full disk shows at the write.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => file.set_len(bytes)?,
+            Err(
+                rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL,
+            ) => file.set_len(bytes)?,
             Err(error) => return Err(error.into()),
         }
         file.sync_all()
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+        Ok(Box::new(RealFile(
+            OpenOptions::new().read(true).write(true).open(path)?,
+        )))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         Ok(Box::new(RealFile(file)))
     }
 
@@ -164,7 +181,10 @@ pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::Locked),
-        Err(error) => Err(JournalError::of(&format!("locking {}", path.display()), &error.into())),
+        Err(error) => Err(JournalError::of(
+            &format!("locking {}", path.display()),
+            &error.into(),
+        )),
     }
 }
 
@@ -235,11 +255,21 @@ pub(crate) mod faulty {
         }
         fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
             let file = RealDisk.open(path)?;
-            Ok(Box::new(FaultyFile { file, disk: self.clone(), path: path.display().to_string(), half_written: false }))
+            Ok(Box::new(FaultyFile {
+                file,
+                disk: self.clone(),
+                path: path.display().to_string(),
+                half_written: false,
+            }))
         }
         fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
             let file = RealDisk.create(path)?;
-            Ok(Box::new(FaultyFile { file, disk: self.clone(), path: path.display().to_string(), half_written: false }))
+            Ok(Box::new(FaultyFile {
+                file,
+                disk: self.clone(),
+                path: path.display().to_string(),
+                half_written: false,
+            }))
         }
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
             RealDisk.rename(from, to)
@@ -263,7 +293,9 @@ pub(crate) mod faulty {
     impl LogFile for FaultyFile {
         fn write_at(&mut self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
             self.disk.note(&self.path, "write");
-            if std::mem::take(&mut self.half_written) || (self.path.contains("bodies") && self.disk.take(Fault::BodyFull)) {
+            if std::mem::take(&mut self.half_written)
+                || (self.path.contains("bodies") && self.disk.take(Fault::BodyFull))
+            {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             if self.disk.take(Fault::Write) {
@@ -272,7 +304,9 @@ pub(crate) mod faulty {
             if self.disk.take(Fault::ShortThenFull) {
                 let first = slices.iter().find(|slice| !slice.is_empty()).unwrap();
                 self.half_written = true;
-                return self.file.write_at(&[IoSlice::new(&first[..first.len().div_ceil(2)])], offset);
+                return self
+                    .file
+                    .write_at(&[IoSlice::new(&first[..first.len().div_ceil(2)])], offset);
             }
             self.file.write_at(slices, offset)
         }

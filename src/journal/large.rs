@@ -38,7 +38,11 @@ impl Bodies {
     /// The bodies in `directory`.
     #[must_use]
     pub fn new(directory: PathBuf, disk: Arc<dyn Disk>) -> Self {
-        Self { directory, disk, next: Arc::default() }
+        Self {
+            directory,
+            disk,
+            next: Arc::default(),
+        }
     }
 
     /// The file of message `id`.
@@ -54,8 +58,18 @@ impl Bodies {
     pub fn create(&self) -> Result<Incoming, JournalError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(format!("{TEMPORARY}{number}"));
-        let file = self.disk.create(&path).map_err(|error| JournalError::of("making a body file", &error))?;
-        Ok(Incoming { bodies: self.clone(), path, file, length: 0, crc: crc32fast::Hasher::new(), kept: false })
+        let file = self
+            .disk
+            .create(&path)
+            .map_err(|error| JournalError::of("making a body file", &error))?;
+        Ok(Incoming {
+            bodies: self.clone(),
+            path,
+            file,
+            length: 0,
+            crc: crc32fast::Hasher::new(),
+            kept: false,
+        })
     }
 
     /// Removes the file of a message that is done.
@@ -77,7 +91,9 @@ impl Bodies {
     /// # Errors
     /// The directory cannot be read.
     pub fn sweep(&self, live: &HashSet<u64>, whole: bool) -> Result<u64, JournalError> {
-        let failed = |error: std::io::Error| JournalError::of(&format!("reading {}", self.directory.display()), &error);
+        let failed = |error: std::io::Error| {
+            JournalError::of(&format!("reading {}", self.directory.display()), &error)
+        };
         let mut octets = 0;
         for entry in std::fs::read_dir(&self.directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -129,9 +145,15 @@ impl Incoming {
         let path = self.bodies.path(id);
         self.bodies.disk.rename(&self.path, &path).map_err(failed)?;
         self.path = path;
-        self.bodies.disk.sync_directory(&self.bodies.directory).map_err(failed)?;
+        self.bodies
+            .disk
+            .sync_directory(&self.bodies.directory)
+            .map_err(failed)?;
         self.kept = true;
-        Ok(BodyFile { length: self.length, crc: self.crc.clone().finalize() })
+        Ok(BodyFile {
+            length: self.length,
+            crc: self.crc.clone().finalize(),
+        })
     }
 }
 
@@ -160,7 +182,13 @@ mod tests {
         kept.write(b"one ").unwrap();
         kept.write(b"two").unwrap();
         let file = kept.keep(7).unwrap();
-        assert_eq!(file, BodyFile { length: 7, crc: crc32fast::hash(b"one two") });
+        assert_eq!(
+            file,
+            BodyFile {
+                length: 7,
+                crc: crc32fast::hash(b"one two")
+            }
+        );
         std::mem::forget(bodies.create().unwrap());
         assert_eq!(bodies.sweep(&HashSet::new(), false), Ok(7));
         assert_eq!(std::fs::read(bodies.path(7)).unwrap(), b"one two");
@@ -179,8 +207,14 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         let bodies = Bodies::new(path.clone(), Arc::new(disk.clone()));
         disk.next(&[Fault::BodyFull, Fault::Write, Fault::Sync]);
-        assert_eq!(bodies.create().unwrap().write(b"x"), Err(JournalError::Full));
-        assert!(matches!(bodies.create().unwrap().write(b"x"), Err(JournalError::Failing(_))));
+        assert_eq!(
+            bodies.create().unwrap().write(b"x"),
+            Err(JournalError::Full)
+        );
+        assert!(matches!(
+            bodies.create().unwrap().write(b"x"),
+            Err(JournalError::Failing(_))
+        ));
         let mut body = bodies.create().unwrap();
         body.write(b"x").unwrap();
         assert!(matches!(body.keep(1), Err(JournalError::Failing(_))));

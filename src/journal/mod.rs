@@ -113,7 +113,13 @@ pub fn open(
     let lock = disk::lock(&directory.join("lock"))?;
     disk::make_directory(&directory.join("bodies"))?;
     let replayed = replay::replay(directory, metrics, each)?;
-    Ok(Opened { directory: directory.to_owned(), disk, segment_bytes, lock, replayed })
+    Ok(Opened {
+        directory: directory.to_owned(),
+        disk,
+        segment_bytes,
+        lock,
+        replayed,
+    })
 }
 
 impl Opened {
@@ -139,7 +145,11 @@ impl Opened {
         metrics: &Metrics,
         answer: impl FnMut(Vec<Ticketed<T>>) + Send + 'static,
     ) -> Result<Journal<T>, JournalError> {
-        let accounts = Arc::new(Accounts::new(self.directory.clone(), Arc::clone(&self.disk), self.segment_bytes));
+        let accounts = Arc::new(Accounts::new(
+            self.directory.clone(),
+            Arc::clone(&self.disk),
+            self.segment_bytes,
+        ));
         let readers = Arc::new(Readers::new());
         for segment in &self.replayed.segments {
             accounts.opened(segment.name);
@@ -181,7 +191,9 @@ pub struct Journal<T> {
 
 impl<T> fmt::Debug for Journal<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Journal").field("accounts", &self.accounts).finish_non_exhaustive()
+        f.debug_struct("Journal")
+            .field("accounts", &self.accounts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -192,8 +204,13 @@ impl<T> Journal<T> {
     /// # Errors
     /// Stopped.
     pub async fn room(&self, octets: usize) -> Result<OwnedSemaphorePermit, JournalError> {
-        let kib = u32::try_from(octets / 1024 + 1).unwrap_or(WAITING_KIB).min(WAITING_KIB);
-        Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| JournalError::Closed)
+        let kib = u32::try_from(octets / 1024 + 1)
+            .unwrap_or(WAITING_KIB)
+            .min(WAITING_KIB);
+        Arc::clone(&self.room)
+            .acquire_many_owned(kib)
+            .await
+            .map_err(|_| JournalError::Closed)
     }
 
     /// Queues a job. One that carries a ticket is committed at once and answered, also when it fails; one without (an
@@ -264,7 +281,9 @@ impl<T> Journal<T> {
     /// # Errors
     /// The disk fails.
     pub fn to_copy_forward(&self) -> Result<Option<Vec<Found>>, JournalError> {
-        let Some(name) = self.accounts.wants_copying() else { return Ok(None) };
+        let Some(name) = self.accounts.wants_copying() else {
+            return Ok(None);
+        };
         self.readers.message_records(name).map(Some)
     }
 

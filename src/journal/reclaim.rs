@@ -50,7 +50,13 @@ struct Reserve {
 
 impl Accounts {
     pub(super) fn new(directory: PathBuf, disk: Arc<dyn Disk>, segment_bytes: u64) -> Self {
-        Self { directory, disk, segment_bytes, table: Mutex::default(), reserve: Mutex::default() }
+        Self {
+            directory,
+            disk,
+            segment_bytes,
+            table: Mutex::default(),
+            reserve: Mutex::default(),
+        }
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -66,7 +72,9 @@ impl Accounts {
     }
 
     pub(super) fn opened(&self, name: Name) {
-        locked(&self.table).segments.insert(name.number, Account { name, live: 0 });
+        locked(&self.table)
+            .segments
+            .insert(name.number, Account { name, live: 0 });
     }
 
     pub(super) fn active(&self, number: u32) {
@@ -114,7 +122,10 @@ impl Accounts {
             return Ok(());
         }
         let path = self.reserve_path();
-        let made = self.disk.allocate(&path, self.segment_bytes).and_then(|()| self.disk.sync_directory(&self.directory));
+        let made = self
+            .disk
+            .allocate(&path, self.segment_bytes)
+            .and_then(|()| self.disk.sync_directory(&self.directory));
         if let Err(error) = made {
             // A half-made file would take the very space that is missing.
             if let Err(error) = self.disk.remove(&path)
@@ -124,7 +135,10 @@ impl Accounts {
             }
             return Err(JournalError::of("reserving space", &error));
         }
-        *reserve = Reserve { present: true, recycled: false };
+        *reserve = Reserve {
+            present: true,
+            recycled: false,
+        };
         Ok(())
     }
 
@@ -134,12 +148,16 @@ impl Accounts {
         let mut reserve = locked(&self.reserve);
         let path = name.path(&self.directory);
         let failed = |error: std::io::Error| JournalError::of("opening a segment", &error);
-        self.disk.rename(&self.reserve_path(), &path).map_err(failed)?;
+        self.disk
+            .rename(&self.reserve_path(), &path)
+            .map_err(failed)?;
         *reserve = Reserve::default();
         self.disk.sync_directory(&self.directory).map_err(failed)?;
         let file = self.disk.open(&path).map_err(failed)?;
         let mut table = locked(&self.table);
-        table.segments.insert(name.number, Account { name, live: 0 });
+        table
+            .segments
+            .insert(name.number, Account { name, live: 0 });
         table.active = Some(name.number);
         Ok(file)
     }
@@ -148,12 +166,15 @@ impl Accounts {
     /// older one back after a power cut, done messages would come back with it.
     pub(super) fn delete_dead(&self, readers: &Readers) -> Result<(), JournalError> {
         loop {
-            let Some(name) = locked(&self.table).dead() else { return Ok(()) };
+            let Some(name) = locked(&self.table).dead() else {
+                return Ok(());
+            };
             let path = name.path(&self.directory);
             readers.forget(name.number);
             {
                 let mut reserve = locked(&self.reserve);
-                let whole = std::fs::metadata(&path).is_ok_and(|file| file.len() == self.segment_bytes);
+                let whole =
+                    std::fs::metadata(&path).is_ok_and(|file| file.len() == self.segment_bytes);
                 let recycle = whole && !(reserve.present && reserve.recycled);
                 let gone = if recycle {
                     self.disk.rename(&path, &self.reserve_path())
@@ -163,7 +184,10 @@ impl Accounts {
                 let gone = gone.and_then(|()| self.disk.sync_directory(&self.directory));
                 gone.map_err(|error| JournalError::of("deleting a segment", &error))?;
                 if recycle {
-                    *reserve = Reserve { present: true, recycled: true };
+                    *reserve = Reserve {
+                        present: true,
+                        recycled: true,
+                    };
                 }
             }
             locked(&self.table).segments.remove(&name.number);
@@ -177,16 +201,23 @@ impl Accounts {
 
 impl Table {
     fn oldest(&self) -> Option<&Account> {
-        self.segments.first_key_value().filter(|(number, _)| Some(**number) != self.active).map(|(_, account)| account)
+        self.segments
+            .first_key_value()
+            .filter(|(number, _)| Some(**number) != self.active)
+            .map(|(_, account)| account)
     }
 
     fn dead(&self) -> Option<Name> {
-        self.oldest().filter(|account| account.live == 0).map(|account| account.name)
+        self.oldest()
+            .filter(|account| account.live == 0)
+            .map(|account| account.name)
     }
 
     fn to_copy(&self, segment_bytes: u64) -> Option<Name> {
         let whole = self.segments.len() as u64 * segment_bytes;
         let tolerated = 2 * self.live_octets + SLACK_SEGMENTS * segment_bytes;
-        self.oldest().filter(|_| whole > tolerated).map(|account| account.name)
+        self.oldest()
+            .filter(|_| whole > tolerated)
+            .map(|account| account.name)
     }
 }

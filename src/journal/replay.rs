@@ -47,7 +47,11 @@ pub(super) struct Replayed {
 type Each<'a> = &'a mut dyn FnMut(Found) -> Result<(), JournalError>;
 
 /// Reads the whole journal.
-pub(super) fn replay(directory: &Path, metrics: &Metrics, each: Each<'_>) -> Result<Replayed, JournalError> {
+pub(super) fn replay(
+    directory: &Path,
+    metrics: &Metrics,
+    each: Each<'_>,
+) -> Result<Replayed, JournalError> {
     let names = segments(directory)?;
     let mut ends = HashMap::new();
     for name in &names {
@@ -55,7 +59,11 @@ pub(super) fn replay(directory: &Path, metrics: &Metrics, each: Each<'_>) -> Res
             ends.insert(number, end);
         }
     }
-    let mut replayed = Replayed { segments: Vec::new(), last_sequence: 0, damaged: 0 };
+    let mut replayed = Replayed {
+        segments: Vec::new(),
+        last_sequence: 0,
+        damaged: 0,
+    };
     for name in names {
         let file = open(directory, name)?;
         let limit = ends.get(&name.number).copied();
@@ -67,13 +75,19 @@ pub(super) fn replay(directory: &Path, metrics: &Metrics, each: Each<'_>) -> Res
         }
         replayed.last_sequence = replayed.last_sequence.max(scanned.last_sequence);
         let clean = !scanned.torn && scanned.damaged.is_empty();
-        replayed.segments.push(Segment { name, end: scanned.end, clean });
+        replayed.segments.push(Segment {
+            name,
+            end: scanned.end,
+            clean,
+        });
     }
     Ok(replayed)
 }
 
 fn segments(directory: &Path) -> Result<Vec<Name>, JournalError> {
-    let failed = |error: std::io::Error| JournalError::of(&format!("reading {}", directory.display()), &error);
+    let failed = |error: std::io::Error| {
+        JournalError::of(&format!("reading {}", directory.display()), &error)
+    };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let file = entry.map_err(failed)?.file_name();
@@ -85,18 +99,25 @@ fn segments(directory: &Path) -> Result<Vec<Name>, JournalError> {
 
 fn open(directory: &Path, name: Name) -> Result<File, JournalError> {
     let path = name.path(directory);
-    File::open(&path).map_err(|error| JournalError::of(&format!("opening {}", path.display()), &error))
+    File::open(&path)
+        .map_err(|error| JournalError::of(&format!("opening {}", path.display()), &error))
 }
 
 /// Which segment this one follows and how far that one holds, as its first record says.
 fn follows(file: &File, name: Name) -> Result<Option<(u32, u64)>, JournalError> {
     let mut window = Window::new(file)?;
-    let Some(record) = window.record(name, 0, true)? else { return Ok(None) };
+    let Some(record) = window.record(name, 0, true)? else {
+        return Ok(None);
+    };
     if record.kind != Kind::Start {
         return Ok(None);
     }
-    let start: Start = serde_json::from_slice(&record.meta)
-        .map_err(|error| newer(&format!("the first record of segment {}: {error}", name.number)))?;
+    let start: Start = serde_json::from_slice(&record.meta).map_err(|error| {
+        newer(&format!(
+            "the first record of segment {}: {error}",
+            name.number
+        ))
+    })?;
     Ok(start.previous.map(|number| (number, start.previous_end)))
 }
 
@@ -112,10 +133,14 @@ fn keep_aside(directory: &Path, file: &File, name: Name, range: &Range<u64>) {
         .and_then(|()| disk::make_directory(&aside))
         .and_then(|()| write_private(&path, &octets));
     match kept {
-        Ok(()) => tracing::error!(segment = name.number, offset = range.start, octets = length, kept = %path.display(),
-            "damaged octets in the journal: a message may be missing, the rest goes on"),
-        Err(error) => tracing::error!(segment = name.number, offset = range.start, octets = length, %error,
-            "damaged octets in the journal, which could not be kept aside"),
+        Ok(()) => {
+            tracing::error!(segment = name.number, offset = range.start, octets = length, kept = %path.display(),
+            "damaged octets in the journal: a message may be missing, the rest goes on")
+        }
+        Err(error) => {
+            tracing::error!(segment = name.number, offset = range.start, octets = length, %error,
+            "damaged octets in the journal, which could not be kept aside")
+        }
     }
 }
 
@@ -150,7 +175,12 @@ pub(super) fn scan(
     let mut window = Window::new(file)?;
     let limit = limit.map_or(window.length, |limit| limit.min(window.length));
     let known = limit < window.length || !check_bodies;
-    let mut scanned = Scanned { end: 0, torn: false, damaged: Vec::new(), last_sequence: 0 };
+    let mut scanned = Scanned {
+        end: 0,
+        torn: false,
+        damaged: Vec::new(),
+        last_sequence: 0,
+    };
     let mut offset = 0;
     while offset < limit {
         if let Some(record) = window.record(name, offset, check_bodies)? {
@@ -168,7 +198,9 @@ pub(super) fn scan(
                 offset = next;
             }
             None => {
-                scanned.torn = window.at(offset, 8)?.is_some_and(|octets| octets == name.salt.to_le_bytes());
+                scanned.torn = window
+                    .at(offset, 8)?
+                    .is_some_and(|octets| octets == name.salt.to_le_bytes());
                 // Where the end is known, records should have reached it.
                 if known && check_bodies {
                     scanned.damaged.push(offset..limit);
@@ -194,8 +226,17 @@ const PIECE: usize = 256 * 1024;
 
 impl<'a> Window<'a> {
     fn new(file: &'a File) -> Result<Self, JournalError> {
-        let length = file.metadata().map_err(|error| JournalError::of("reading the journal", &error))?.len();
-        Ok(Self { file, length, start: 0, octets: Vec::new(), sequence: 0 })
+        let length = file
+            .metadata()
+            .map_err(|error| JournalError::of("reading the journal", &error))?
+            .len();
+        Ok(Self {
+            file,
+            length,
+            start: 0,
+            octets: Vec::new(),
+            sequence: 0,
+        })
     }
 
     /// `length` octets at `offset`; `None` behind the end of the file.
@@ -206,7 +247,8 @@ impl<'a> Window<'a> {
         }
         if offset < self.start || end > self.start + self.octets.len() as u64 {
             let take = (self.length - offset).min(length.max(PIECE) as u64);
-            self.octets.resize(usize::try_from(take).unwrap_or(PIECE), 0);
+            self.octets
+                .resize(usize::try_from(take).unwrap_or(PIECE), 0);
             self.start = offset;
             self.file
                 .read_exact_at(&mut self.octets, offset)
@@ -216,25 +258,45 @@ impl<'a> Window<'a> {
         Ok(self.octets.get(from..from + length))
     }
 
-    fn record(&mut self, name: Name, offset: u64, check_body: bool) -> Result<Option<Found>, JournalError> {
-        let Some(octets) = self.at(offset, HEAD)?.and_then(|octets| <[u8; HEAD]>::try_from(octets).ok()) else {
+    fn record(
+        &mut self,
+        name: Name,
+        offset: u64,
+        check_body: bool,
+    ) -> Result<Option<Found>, JournalError> {
+        let Some(octets) = self
+            .at(offset, HEAD)?
+            .and_then(|octets| <[u8; HEAD]>::try_from(octets).ok())
+        else {
             return Ok(None);
         };
-        let Some(head) = Head::parse(&octets, name.salt) else { return Ok(None) };
+        let Some(head) = Head::parse(&octets, name.salt) else {
+            return Ok(None);
+        };
         if offset + head.octets() > self.length {
             return Ok(None);
         }
-        let Some(meta) = self.at(offset + HEAD as u64, head.meta as usize)? else { return Ok(None) };
+        let Some(meta) = self.at(offset + HEAD as u64, head.meta as usize)? else {
+            return Ok(None);
+        };
         if !head.fits(&octets, meta) {
             return Ok(None);
         }
         let meta = meta.to_vec();
         let kind = match Kind::of(head.kind) {
             Some(kind) if head.version == super::segment::VERSION => kind,
-            _ => return Err(newer(&format!("record kind {} of format {}", head.kind, head.version))),
+            _ => {
+                return Err(newer(&format!(
+                    "record kind {} of format {}",
+                    head.kind, head.version
+                )));
+            }
         };
         if check_body && head.body > 0 {
-            let body = self.at(offset + HEAD as u64 + u64::from(head.meta), head.body as usize)?;
+            let body = self.at(
+                offset + HEAD as u64 + u64::from(head.meta),
+                head.body as usize,
+            )?;
             if body.is_none_or(|body| crc32fast::hash(body) != head.body_crc) {
                 return Ok(None);
             }
@@ -246,17 +308,29 @@ impl<'a> Window<'a> {
             meta: head.meta,
             body: head.body,
         };
-        Ok(Some(Found { kind, location, meta }))
+        Ok(Some(Found {
+            kind,
+            location,
+            meta,
+        }))
     }
 
     /// Where the next whole record begins, from `from`: found by the salt, which nobody outside knows.
-    fn next_record(&mut self, name: Name, from: u64, limit: u64, check: bool) -> Result<Option<u64>, JournalError> {
+    fn next_record(
+        &mut self,
+        name: Name,
+        from: u64,
+        limit: u64,
+        check: bool,
+    ) -> Result<Option<u64>, JournalError> {
         let salt = name.salt.to_le_bytes();
         let finder = Finder::new(&salt);
         let mut offset = from;
         while offset + HEAD as u64 <= limit {
             let take = usize::try_from(limit - offset).unwrap_or(PIECE).min(PIECE);
-            let found = self.at(offset, take)?.and_then(|octets| finder.find(octets));
+            let found = self
+                .at(offset, take)?
+                .and_then(|octets| finder.find(octets));
             match found {
                 Some(position) => {
                     let candidate = offset + position as u64;

@@ -50,7 +50,9 @@ impl Kind {
     }
 
     pub(super) fn of(code: u8) -> Option<Self> {
-        [Self::Start, Self::Message, Self::State, Self::Done].into_iter().find(|kind| kind.code() == code)
+        [Self::Start, Self::Message, Self::State, Self::Done]
+            .into_iter()
+            .find(|kind| kind.code() == code)
     }
 }
 
@@ -80,16 +82,28 @@ pub(super) struct Name {
 
 impl Name {
     pub(super) fn path(&self, directory: &Path) -> PathBuf {
-        directory.join(format!("{:08}-{:016x}.v{VERSION}.log", self.number, self.salt))
+        directory.join(format!(
+            "{:08}-{:016x}.v{VERSION}.log",
+            self.number, self.salt
+        ))
     }
 
     /// Reads a file name; `Ok(None)` where it is no segment.
     pub(super) fn parse(file: &str) -> Result<Option<Self>, JournalError> {
-        let Some((number, rest)) = file.split_once('-') else { return Ok(None) };
-        let Some((salt, rest)) = rest.split_once(".v") else { return Ok(None) };
-        let Some(version) = rest.strip_suffix(".log") else { return Ok(None) };
-        let (Ok(number), Ok(salt), Ok(version)) = (number.parse(), u64::from_str_radix(salt, 16), version.parse::<u32>())
-        else {
+        let Some((number, rest)) = file.split_once('-') else {
+            return Ok(None);
+        };
+        let Some((salt, rest)) = rest.split_once(".v") else {
+            return Ok(None);
+        };
+        let Some(version) = rest.strip_suffix(".log") else {
+            return Ok(None);
+        };
+        let (Ok(number), Ok(salt), Ok(version)) = (
+            number.parse(),
+            u64::from_str_radix(salt, 16),
+            version.parse::<u32>(),
+        ) else {
             return Ok(None);
         };
         if version > u32::from(VERSION) {
@@ -101,7 +115,9 @@ impl Name {
 
 /// Mail must not be passed over because an older program does not know how it is written.
 pub(super) fn newer(what: &str) -> JournalError {
-    JournalError::Failing(format!("the journal was written by a newer version of gatepost ({what}): start that one"))
+    JournalError::Failing(format!(
+        "the journal was written by a newer version of gatepost ({what}): start that one"
+    ))
 }
 
 /// A head that was read.
@@ -117,7 +133,10 @@ pub(super) struct Head {
 }
 
 fn field<const N: usize>(octets: &[u8; HEAD], at: usize) -> [u8; N] {
-    octets.get(at..at + N).and_then(|slice| slice.try_into().ok()).unwrap_or([0; N])
+    octets
+        .get(at..at + N)
+        .and_then(|slice| slice.try_into().ok())
+        .unwrap_or([0; N])
 }
 
 impl Head {
@@ -151,7 +170,14 @@ impl Head {
 }
 
 /// Appends head and meta of a record to `out`; the body follows in the file, from where it is.
-pub(super) fn write_head(out: &mut Vec<u8>, salt: u64, kind: Kind, sequence: u64, meta: &[u8], body: &[u8]) {
+pub(super) fn write_head(
+    out: &mut Vec<u8>,
+    salt: u64,
+    kind: Kind,
+    sequence: u64,
+    meta: &[u8],
+    body: &[u8],
+) {
     let start = out.len();
     out.extend_from_slice(&salt.to_le_bytes());
     out.extend_from_slice(&[VERSION, kind.code(), 0, 0]);
@@ -185,7 +211,9 @@ impl Readers {
     }
 
     pub(super) fn add(&self, name: Name, directory: &Path) {
-        locked(&self.0).paths.insert(name.number, (name, name.path(directory)));
+        locked(&self.0)
+            .paths
+            .insert(name.number, (name, name.path(directory)));
     }
 
     pub(super) fn forget(&self, number: u32) {
@@ -197,13 +225,16 @@ impl Readers {
     fn file(&self, number: u32) -> Result<(Name, Arc<File>), JournalError> {
         let (name, path) = {
             let table = locked(&self.0);
-            let Some((name, path)) = table.paths.get(&number) else { return Err(JournalError::Corrupt) };
+            let Some((name, path)) = table.paths.get(&number) else {
+                return Err(JournalError::Corrupt);
+            };
             if let Some(file) = table.open.get(&number) {
                 return Ok((*name, Arc::clone(file)));
             }
             (*name, path.clone())
         };
-        let file = File::open(&path).map_err(|error| JournalError::of(&format!("opening {}", path.display()), &error))?;
+        let file = File::open(&path)
+            .map_err(|error| JournalError::of(&format!("opening {}", path.display()), &error))?;
         let file = Arc::new(file);
         let mut table = locked(&self.0);
         if table.open.len() >= OPEN_FILES {
@@ -221,7 +252,9 @@ impl Readers {
         let meta = octets.split_off(HEAD);
         let octets: [u8; HEAD] = octets.try_into().map_err(|_| JournalError::Corrupt)?;
         match Head::parse(&octets, name.salt) {
-            Some(head) if head.meta == location.meta && head.fits(&octets, &meta) => Ok((head, meta, file)),
+            Some(head) if head.meta == location.meta && head.fits(&octets, &meta) => {
+                Ok((head, meta, file))
+            }
             _ => Err(JournalError::Corrupt),
         }
     }
@@ -233,7 +266,11 @@ impl Readers {
     pub(super) fn read_body(&self, location: Location) -> Result<Vec<u8>, JournalError> {
         let (head, _, file) = self.head(location)?;
         let mut body = vec![0; location.body as usize];
-        read(&file, &mut body, u64::from(location.offset) + HEAD as u64 + u64::from(location.meta))?;
+        read(
+            &file,
+            &mut body,
+            u64::from(location.offset) + HEAD as u64 + u64::from(location.meta),
+        )?;
         if head.body != location.body || crc32fast::hash(&body) != head.body_crc {
             return Err(JournalError::Corrupt);
         }
@@ -255,10 +292,11 @@ impl Readers {
 }
 
 fn read(file: &File, octets: &mut [u8], offset: u64) -> Result<(), JournalError> {
-    file.read_exact_at(octets, offset).map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => JournalError::Corrupt,
-        _ => JournalError::of("reading the journal", &error),
-    })
+    file.read_exact_at(octets, offset)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => JournalError::Corrupt,
+            _ => JournalError::of("reading the journal", &error),
+        })
 }
 
 #[cfg(test)]
@@ -268,7 +306,10 @@ mod tests {
 
     #[test]
     fn segment_of_a_newer_format_is_an_error_that_says_so() {
-        let name = Name { number: 7, salt: 0xabc };
+        let name = Name {
+            number: 7,
+            salt: 0xabc,
+        };
         let file = name.path(Path::new("")).display().to_string();
         assert_eq!(Name::parse(&file), Ok(Some(name)));
         let newer = Name::parse("00000007-0000000000000abc.v9.log");

@@ -38,9 +38,21 @@ struct Day {
 }
 
 impl Writer {
-    pub(super) fn new(directory: PathBuf, keep: Duration, index: Option<Index>, lost: prometheus::IntCounter) -> Self {
+    pub(super) fn new(
+        directory: PathBuf,
+        keep: Duration,
+        index: Option<Index>,
+        lost: prometheus::IntCounter,
+    ) -> Self {
         let keep_days = u32::try_from(keep.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
-        Self { directory, keep_days, index, lost, open: None, keys: Vec::new() }
+        Self {
+            directory,
+            keep_days,
+            index,
+            lost,
+            open: None,
+            keys: Vec::new(),
+        }
     }
 
     pub(super) fn run(mut self, inbox: &Receiver<Order>, fill: bool) {
@@ -84,14 +96,20 @@ impl Writer {
         if self.open.as_ref().is_none_or(|day| day.number != number) {
             self.open_day(number)?;
         }
-        let Some(day) = &mut self.open else { return Ok(()) };
+        let Some(day) = &mut self.open else {
+            return Ok(());
+        };
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
-        let position = Position { day: number, offset: day.length };
+        let position = Position {
+            day: number,
+            offset: day.length,
+        };
         day.file.write_all(&line)?;
         day.length += line.len() as u64;
         if self.index.is_some() {
-            self.keys.extend(keys(event).into_iter().map(|key| (key, position)));
+            self.keys
+                .extend(keys(event).into_iter().map(|key| (key, position)));
         }
         Ok(())
     }
@@ -102,14 +120,23 @@ impl Writer {
             day.file.flush()?;
         }
         let path = path_of(&self.directory, number);
-        let mut file = File::options().create(true).append(true).read(true).mode(0o600).open(&path)?;
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .read(true)
+            .mode(0o600)
+            .open(&path)?;
         let mut length = file.metadata()?.len();
         if length > 0 && !ends_with_newline(&path)? {
             // A line that a crash tore: it stays alone on its line.
             file.write_all(b"\n")?;
             length += 1;
         }
-        self.open = Some(Day { number, file: BufWriter::with_capacity(64 * 1024, file), length });
+        self.open = Some(Day {
+            number,
+            file: BufWriter::with_capacity(64 * 1024, file),
+            length,
+        });
         self.retain(number);
         Ok(())
     }
@@ -147,7 +174,11 @@ impl Writer {
         if self.keys.is_empty() {
             return;
         }
-        if let Err(error) = index.add(self.keys.iter().map(|(key, position)| (key.as_str(), *position))) {
+        if let Err(error) = index.add(
+            self.keys
+                .iter()
+                .map(|(key, position)| (key.as_str(), *position)),
+        ) {
             tracing::warn!(%error, "trace look-ups will miss something");
         }
         self.keys.clear();
@@ -156,7 +187,9 @@ impl Writer {
     /// Reads all files once, for an index that is new.
     fn fill_index(&mut self) {
         for (number, path) in days(&self.directory).unwrap_or_default() {
-            let Ok(file) = File::open(&path) else { continue };
+            let Ok(file) = File::open(&path) else {
+                continue;
+            };
             let mut reader = BufReader::new(file);
             let (mut offset, mut line) = (0, Vec::new());
             while let Ok(length) = reader.read_until(b'\n', &mut line) {
@@ -164,8 +197,12 @@ impl Writer {
                     break;
                 }
                 if let Ok(event) = serde_json::from_slice::<TraceEvent>(&line) {
-                    let position = Position { day: number, offset };
-                    self.keys.extend(keys(&event).into_iter().map(|key| (key, position)));
+                    let position = Position {
+                        day: number,
+                        offset,
+                    };
+                    self.keys
+                        .extend(keys(&event).into_iter().map(|key| (key, position)));
                 }
                 if self.keys.len() >= BATCH {
                     self.index_keys();
@@ -190,20 +227,35 @@ fn ends_with_newline(path: &Path) -> std::io::Result<bool> {
 /// What an event is found by: its id, and what names its message.
 fn keys(event: &TraceEvent) -> Vec<String> {
     let mut keys = vec![event.id.clone()];
-    let mut message = |sender: Option<&String>, recipients: &[String], message_id: Option<&String>| {
-        keys.extend(sender.filter(|sender| !sender.is_empty()).cloned());
-        keys.extend(recipients.iter().cloned());
-        keys.extend(message_id.map(|id| bare_message_id(id).to_owned()));
-    };
+    let mut message =
+        |sender: Option<&String>, recipients: &[String], message_id: Option<&String>| {
+            keys.extend(sender.filter(|sender| !sender.is_empty()).cloned());
+            keys.extend(recipients.iter().cloned());
+            keys.extend(message_id.map(|id| bare_message_id(id).to_owned()));
+        };
     match &event.event {
-        Event::Refused { sender, recipients, message_id, .. } => {
+        Event::Refused {
+            sender,
+            recipients,
+            message_id,
+            ..
+        } => {
             message(sender.as_ref(), recipients, message_id.as_ref());
         }
-        Event::Received { sender, recipients, message_id, network_message_id, .. } => {
+        Event::Received {
+            sender,
+            recipients,
+            message_id,
+            network_message_id,
+            ..
+        } => {
             message(Some(sender), recipients, message_id.as_ref());
             keys.extend(network_message_id.clone());
         }
-        Event::HandshakeFailed { .. } | Event::Attempt { .. } | Event::Queue { .. } | Event::Operator { .. } => {}
+        Event::HandshakeFailed { .. }
+        | Event::Attempt { .. }
+        | Event::Queue { .. }
+        | Event::Operator { .. } => {}
     }
     keys
 }
@@ -211,7 +263,9 @@ fn keys(event: &TraceEvent) -> Vec<String> {
 /// A Message-ID without its angle brackets: people paste it either way.
 pub(super) fn bare_message_id(text: &str) -> &str {
     let text = text.trim();
-    text.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')).unwrap_or(text)
+    text.strip_prefix('<')
+        .and_then(|inner| inner.strip_suffix('>'))
+        .unwrap_or(text)
 }
 
 /// Days since 1970.
@@ -223,8 +277,12 @@ const FORMAT: &[time::format_description::FormatItem<'_>] =
     time::macros::format_description!("[year]-[month]-[day].jsonl");
 
 pub(super) fn path_of(directory: &Path, day: u32) -> PathBuf {
-    let date = time::Date::from_julian_day(JULIAN_1970.saturating_add_unsigned(day)).unwrap_or(time::Date::MAX);
-    directory.join(date.format(FORMAT).unwrap_or_else(|_| format!("{day}.jsonl")))
+    let date = time::Date::from_julian_day(JULIAN_1970.saturating_add_unsigned(day))
+        .unwrap_or(time::Date::MAX);
+    directory.join(
+        date.format(FORMAT)
+            .unwrap_or_else(|_| format!("{day}.jsonl")),
+    )
 }
 
 /// The Julian day of 1 January 1970.
@@ -235,8 +293,13 @@ pub(super) fn days(directory: &Path) -> std::io::Result<Vec<(u32, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
-        let date = path.file_name().and_then(|name| name.to_str()).and_then(|name| time::Date::parse(name, FORMAT).ok());
-        if let Some(number) = date.and_then(|date| u32::try_from(date.to_julian_day() - JULIAN_1970).ok()) {
+        let date = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| time::Date::parse(name, FORMAT).ok());
+        if let Some(number) =
+            date.and_then(|date| u32::try_from(date.to_julian_day() - JULIAN_1970).ok())
+        {
             found.push((number, path));
         }
     }

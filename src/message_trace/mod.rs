@@ -38,7 +38,10 @@ impl Tracer {
     /// The directory cannot be made or read.
     pub fn open(directory: &Path, keep: Duration, metrics: &Metrics) -> std::io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
         let (index, fill) = match Index::open(&directory.join("index")) {
             Ok(opened) => (Some(opened.index), opened.empty),
             Err(error) => {
@@ -47,9 +50,21 @@ impl Tracer {
             }
         };
         let (orders, inbox) = sync_channel(QUEUE);
-        let writer = Writer::new(directory.to_owned(), keep, index.clone(), metrics.trace_lost.clone());
-        std::thread::Builder::new().name("trace".to_owned()).spawn(move || writer.run(&inbox, fill))?;
-        Ok(Self { orders, directory: directory.to_owned(), index, lost: metrics.trace_lost.clone() })
+        let writer = Writer::new(
+            directory.to_owned(),
+            keep,
+            index.clone(),
+            metrics.trace_lost.clone(),
+        );
+        std::thread::Builder::new()
+            .name("trace".to_owned())
+            .spawn(move || writer.run(&inbox, fill))?;
+        Ok(Self {
+            orders,
+            directory: directory.to_owned(),
+            index,
+            lost: metrics.trace_lost.clone(),
+        })
     }
 
     /// Notes an event.
@@ -64,7 +79,8 @@ impl Tracer {
     pub async fn flush(&self) {
         let (done, written) = tokio::sync::oneshot::channel();
         let orders = self.orders.clone();
-        let sent = tokio::task::spawn_blocking(move || orders.send(Order::Flush(done)).is_ok()).await;
+        let sent =
+            tokio::task::spawn_blocking(move || orders.send(Order::Flush(done)).is_ok()).await;
         if matches!(sent, Ok(true)) && written.await.is_err() {
             tracing::debug!("the trace writer is gone");
         }
@@ -101,35 +117,69 @@ mod tests {
             reason: "stranger".to_owned(),
             evidence: Evidence::default(),
         };
-        TraceEvent { at, id: id.to_owned(), event }
+        TraceEvent {
+            at,
+            id: id.to_owned(),
+            event,
+        }
     }
 
     fn operator(at: u64, id: &str) -> TraceEvent {
-        TraceEvent { at, id: id.to_owned(), event: Event::Operator { action: "retry".to_owned() } }
+        TraceEvent {
+            at,
+            id: id.to_owned(),
+            event: Event::Operator {
+                action: "retry".to_owned(),
+            },
+        }
     }
 
     const DAY: u64 = 86_400_000;
 
     async fn ids(tracer: &Tracer, text: &str) -> Vec<(String, u64)> {
-        let query = Query { text: Some(text.to_owned()), ..Query::default() };
-        tracer.find(query).await.unwrap().into_iter().map(|event| (event.id, event.at / DAY)).collect()
+        let query = Query {
+            text: Some(text.to_owned()),
+            ..Query::default()
+        };
+        tracer
+            .find(query)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|event| (event.id, event.at / DAY))
+            .collect()
     }
 
     #[tokio::test]
     async fn every_key_finds_the_whole_story_also_after_the_index_was_lost() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trace");
-        let open = || Tracer::open(&path, Duration::from_secs(86_400 * 3650 * 10), &Metrics::new().unwrap()).unwrap();
+        let open = || {
+            Tracer::open(
+                &path,
+                Duration::from_secs(86_400 * 3650 * 10),
+                &Metrics::new().unwrap(),
+            )
+            .unwrap()
+        };
         let tracer = open();
         tracer.record(refused(DAY, "A", "ada@contoso.com"));
         tracer.record(refused(DAY + 1, "B", "eve@fabrikam.com"));
         tracer.record(operator(2 * DAY, "A"));
         let story = vec![("A".to_owned(), 1), ("A".to_owned(), 2)];
-        assert_eq!(ids(&tracer, "ADA@contoso.com").await, story, "all events of the message, also without the key");
+        assert_eq!(
+            ids(&tracer, "ADA@contoso.com").await,
+            story,
+            "all events of the message, also without the key"
+        );
         assert_eq!(ids(&tracer, "<A@x>").await, story);
         assert_eq!(ids(&tracer, "A@x").await, story, "without the brackets");
         assert_eq!(ids(&tracer, "bob@contoso.com").await.len(), 3);
-        let query = Query { text: None, since: Some(DAY + 1), until: Some(DAY + 2) };
+        let query = Query {
+            text: None,
+            since: Some(DAY + 1),
+            until: Some(DAY + 2),
+        };
         assert_eq!(tracer.find(query).await.unwrap().len(), 1);
         tracer.flush().await;
         drop(tracer);
@@ -149,7 +199,12 @@ mod tests {
     async fn retention_deletes_files_and_files_are_private() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
-        let tracer = Tracer::open(folder.path(), Duration::from_secs(3 * 86_400), &Metrics::new().unwrap()).unwrap();
+        let tracer = Tracer::open(
+            folder.path(),
+            Duration::from_secs(3 * 86_400),
+            &Metrics::new().unwrap(),
+        )
+        .unwrap();
         for day in 1..=10 {
             tracer.record(operator(day * DAY, "A"));
         }
@@ -159,25 +214,45 @@ mod tests {
             .map(|entry| entry.unwrap())
             .filter(|entry| entry.path().is_file())
             .map(|entry| {
-                assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+                assert_eq!(
+                    entry.metadata().unwrap().permissions().mode() & 0o777,
+                    0o600
+                );
                 entry.file_name().into_string().unwrap()
             })
             .collect();
         names.sort();
-        assert_eq!(names, ["1970-01-08.jsonl", "1970-01-09.jsonl", "1970-01-10.jsonl", "1970-01-11.jsonl"]);
+        assert_eq!(
+            names,
+            [
+                "1970-01-08.jsonl",
+                "1970-01-09.jsonl",
+                "1970-01-10.jsonl",
+                "1970-01-11.jsonl"
+            ]
+        );
     }
 
     #[tokio::test]
     async fn a_torn_line_is_passed_over() {
         let folder = tempfile::tempdir().unwrap();
-        let tracer = Tracer::open(folder.path(), Duration::from_secs(86_400 * 36_500), &Metrics::new().unwrap()).unwrap();
+        let tracer = Tracer::open(
+            folder.path(),
+            Duration::from_secs(86_400 * 36_500),
+            &Metrics::new().unwrap(),
+        )
+        .unwrap();
         tracer.record(operator(DAY, "A"));
         tracer.flush().await;
         let path = folder.path().join("1970-01-02.jsonl");
         let mut text = std::fs::read(&path).unwrap();
         text.extend_from_slice(b"{\"at\":1,\"id\":\"to");
         std::fs::write(&path, text).unwrap();
-        let query = Query { text: None, since: Some(0), until: None };
+        let query = Query {
+            text: None,
+            since: Some(0),
+            until: None,
+        };
         assert_eq!(tracer.find(query).await.unwrap().len(), 1);
     }
 }

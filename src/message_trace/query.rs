@@ -21,7 +21,8 @@ pub struct Query {
 
 impl Query {
     fn in_time(&self, event: &TraceEvent) -> bool {
-        self.since.is_none_or(|since| event.at >= since) && self.until.is_none_or(|until| event.at <= until)
+        self.since.is_none_or(|since| event.at >= since)
+            && self.until.is_none_or(|until| event.at <= until)
     }
 }
 
@@ -31,17 +32,26 @@ const MAX_EVENTS: usize = 5_000;
 const MAX_LINE: u64 = 1024 * 1024;
 
 /// Runs a query against the files.
-pub(super) fn find(directory: &Path, index: Option<&Index>, query: &Query) -> std::io::Result<Vec<TraceEvent>> {
+pub(super) fn find(
+    directory: &Path,
+    index: Option<&Index>,
+    query: &Query,
+) -> std::io::Result<Vec<TraceEvent>> {
     let Some(text) = query.text.as_deref() else {
         return Ok(grouped(scan(directory, query, |_| true)?));
     };
     let key = bare_message_id(text);
     let Some(index) = index else {
         let ids = ids_of(scan(directory, query, |event| mentions(event, key))?);
-        return Ok(grouped(scan(directory, &Query::default(), |event| ids.contains(&event.id))?));
+        return Ok(grouped(scan(directory, &Query::default(), |event| {
+            ids.contains(&event.id)
+        })?));
     };
     let mut files = Files::default();
-    let mut hits = files.read(directory, &index.find(key, MAX_EVENTS).map_err(std::io::Error::other)?)?;
+    let mut hits = files.read(
+        directory,
+        &index.find(key, MAX_EVENTS).map_err(std::io::Error::other)?,
+    )?;
     hits.retain(|event| query.in_time(event));
     let mut story = Vec::new();
     for id in ids_of(hits) {
@@ -69,7 +79,9 @@ fn mentions(event: &TraceEvent, key: &str) -> bool {
             serde_json::Value::String(text) => bare_message_id(text).eq_ignore_ascii_case(key),
             serde_json::Value::Array(list) => list.iter().any(|value| within(value, key)),
             serde_json::Value::Object(map) => map.values().any(|value| within(value, key)),
-            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => false,
+            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {
+                false
+            }
         }
     }
     serde_json::to_value(event).is_ok_and(|value| within(&value, key))
@@ -90,7 +102,11 @@ fn grouped(events: Vec<TraceEvent>) -> Vec<TraceEvent> {
 }
 
 /// Reads the files of the days in question; keeps the newest that fit.
-fn scan(directory: &Path, query: &Query, fits: impl Fn(&TraceEvent) -> bool) -> std::io::Result<Vec<TraceEvent>> {
+fn scan(
+    directory: &Path,
+    query: &Query,
+    fits: impl Fn(&TraceEvent) -> bool,
+) -> std::io::Result<Vec<TraceEvent>> {
     let first = query.since.map_or(0, day_of);
     let last = query.until.map_or(u32::MAX, day_of);
     let mut found = std::collections::VecDeque::new();
@@ -116,7 +132,12 @@ fn scan(directory: &Path, query: &Query, fits: impl Fn(&TraceEvent) -> bool) -> 
 fn next_event(reader: &mut BufReader<File>) -> std::io::Result<Option<Option<TraceEvent>>> {
     use std::io::Read as _;
     let mut line = Vec::new();
-    if reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+    if reader
+        .by_ref()
+        .take(MAX_LINE)
+        .read_until(b'\n', &mut line)?
+        == 0
+    {
         return Ok(None);
     }
     Ok(Some(serde_json::from_slice(&line).ok()))
@@ -128,11 +149,21 @@ struct Files(BTreeMap<u32, Option<BufReader<File>>>);
 
 impl Files {
     /// The events at these positions; what retention has deleted is passed over.
-    fn read(&mut self, directory: &Path, positions: &[Position]) -> std::io::Result<Vec<TraceEvent>> {
+    fn read(
+        &mut self,
+        directory: &Path,
+        positions: &[Position],
+    ) -> std::io::Result<Vec<TraceEvent>> {
         let mut events = Vec::with_capacity(positions.len());
         for position in positions {
-            let open = || File::open(path_of(directory, position.day)).ok().map(BufReader::new);
-            let Some(reader) = self.0.entry(position.day).or_insert_with(open) else { continue };
+            let open = || {
+                File::open(path_of(directory, position.day))
+                    .ok()
+                    .map(BufReader::new)
+            };
+            let Some(reader) = self.0.entry(position.day).or_insert_with(open) else {
+                continue;
+            };
             reader.seek(SeekFrom::Start(position.offset))?;
             if let Some(Some(event)) = next_event(reader)? {
                 events.push(event);

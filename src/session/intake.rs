@@ -61,11 +61,7 @@ impl<T> Intake<T> {
 
     /// Takes content bytes (unframed). `judge` is called once, with everything up to and with the first body bytes and
     /// the length of the header section; it may blank secrets in place.
-    pub(super) fn push(
-        &mut self,
-        bytes: &[u8],
-        judge: Judge<'_, T>,
-    ) -> Keep {
+    pub(super) fn push(&mut self, bytes: &[u8], judge: Judge<'_, T>) -> Keep {
         match &mut self.repair {
             None => self.take(bytes, judge),
             Some(repair) => {
@@ -76,11 +72,7 @@ impl<T> Intake<T> {
         }
     }
 
-    fn take(
-        &mut self,
-        bytes: &[u8],
-        judge: Judge<'_, T>,
-    ) -> Keep {
+    fn take(&mut self, bytes: &[u8], judge: Judge<'_, T>) -> Keep {
         self.arrived += bytes.len() as u64;
         self.scanner.push(bytes);
         let (next, keep) =

@@ -21,7 +21,10 @@ pub(super) enum Content {
 
 impl Draft {
     pub(super) fn new(bodies: Bodies) -> Self {
-        Self { bodies, content: Content::Memory(Vec::new()) }
+        Self {
+            bodies,
+            content: Content::Memory(Vec::new()),
+        }
     }
 
     /// Appends arrival bytes. Small ones stay in memory; a large body goes to its file on a blocking thread.
@@ -57,7 +60,9 @@ impl Draft {
             };
             Ok(incoming)
         });
-        let incoming = written.await.map_err(|error| SpoolError::Failing(error.to_string()))?;
+        let incoming = written
+            .await
+            .map_err(|error| SpoolError::Failing(error.to_string()))?;
         self.content = Content::File(incoming.map_err(spool_error)?);
         Ok(())
     }

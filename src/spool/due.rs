@@ -57,7 +57,14 @@ impl Due {
         body: Body,
         holding: Holding,
     ) -> Self {
-        Self { message, destination, lease, body, rendered: OnceLock::new(), holding }
+        Self {
+            message,
+            destination,
+            lease,
+            body,
+            rendered: OnceLock::new(),
+            holding,
+        }
     }
 
     /// The message.
@@ -71,11 +78,17 @@ impl Due {
     pub fn leg(&self) -> &Leg {
         static NONE: Leg = Leg {
             via: crate::route::Via::Exchange,
-            rendition: crate::header::Rendition { prepend: Vec::new(), omit: Vec::new() },
+            rendition: crate::header::Rendition {
+                prepend: Vec::new(),
+                omit: Vec::new(),
+            },
             xoorg: None,
             recipients: Vec::new(),
         };
-        self.message.legs.get(usize::from(self.lease.leg)).unwrap_or(&NONE)
+        self.message
+            .legs
+            .get(usize::from(self.lease.leg))
+            .unwrap_or(&NONE)
     }
 
     /// Recipients to try now (positions in the envelope), at most 100, in order.
@@ -121,25 +134,34 @@ impl Due {
             (None, Body::Journal(location)) => {
                 let (inner, location) = (Arc::clone(inner), *location);
                 let read = tokio::task::spawn_blocking(move || inner.journal.read_body(location));
-                let body = read.await.map_err(|error| SpoolError::Failing(error.to_string()))?;
+                let body = read
+                    .await
+                    .map_err(|error| SpoolError::Failing(error.to_string()))?;
                 self.render(&body.map_err(|error| self.fault(error))?)
             }
             (None, Body::File(path)) => return self.piece(path.clone(), offset).await,
         };
-        let at = usize::try_from(offset).unwrap_or(usize::MAX).min(rendered.len());
+        let at = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(rendered.len());
         Ok(rendered.slice(at..))
     }
 
     fn render(&self, body: &[u8]) -> Bytes {
-        self.rendered.get_or_init(|| Bytes::from(self.leg().rendition.apply(body))).clone()
+        self.rendered
+            .get_or_init(|| Bytes::from(self.leg().rendition.apply(body)))
+            .clone()
     }
 
     fn fault(&self, error: JournalError) -> SpoolError {
         match error {
-            JournalError::Corrupt => SpoolError::Corrupt { id: self.message.id },
-            other @ (JournalError::Full | JournalError::Failing(_) | JournalError::Locked | JournalError::Closed) => {
-                spool_error(other)
-            }
+            JournalError::Corrupt => SpoolError::Corrupt {
+                id: self.message.id,
+            },
+            other @ (JournalError::Full
+            | JournalError::Failing(_)
+            | JournalError::Locked
+            | JournalError::Closed) => spool_error(other),
         }
     }
 
@@ -149,7 +171,9 @@ impl Due {
         let top = rendition.prepend.len() as u64;
         if offset < top {
             let at = usize::try_from(offset).unwrap_or(usize::MAX);
-            return Ok(Bytes::copy_from_slice(rendition.prepend.get(at..).unwrap_or_default()));
+            return Ok(Bytes::copy_from_slice(
+                rendition.prepend.get(at..).unwrap_or_default(),
+            ));
         }
         // From the rendition's offset to the arrival's, and up to the next range that is left out.
         let mut at = offset - top;
@@ -162,7 +186,9 @@ impl Due {
                 break;
             }
         }
-        let wanted = usize::try_from(end.saturating_sub(at)).unwrap_or(PIECE).min(PIECE);
+        let wanted = usize::try_from(end.saturating_sub(at))
+            .unwrap_or(PIECE)
+            .min(PIECE);
         if wanted == 0 {
             return Ok(Bytes::new());
         }
@@ -172,10 +198,14 @@ impl Due {
             std::fs::File::open(path)?.read_exact_at(&mut piece, at)?;
             Ok::<_, std::io::Error>(piece)
         });
-        let piece = read.await.map_err(|error| SpoolError::Failing(error.to_string()))?;
+        let piece = read
+            .await
+            .map_err(|error| SpoolError::Failing(error.to_string()))?;
         match piece {
             Ok(piece) => Ok(Bytes::from(piece)),
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(SpoolError::Corrupt { id }),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(SpoolError::Corrupt { id })
+            }
             Err(error) => Err(SpoolError::Failing(error.to_string())),
         }
     }

@@ -46,7 +46,12 @@ impl Wake {
     fn next(&self) -> Option<Vec<Location>> {
         let mut orders = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !orders.look && !orders.stop {
-            orders = self.0.1.wait_timeout(orders, ROUND).unwrap_or_else(PoisonError::into_inner).0;
+            orders = self
+                .0
+                .1
+                .wait_timeout(orders, ROUND)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         orders.look = false;
         (!orders.stop).then(|| std::mem::take(&mut orders.released))
@@ -56,7 +61,9 @@ impl Wake {
 /// Starts the keeper's thread; it ends with the spool.
 pub(super) fn start(inner: &Arc<Inner>) -> std::io::Result<()> {
     let (wake, inner) = (inner.keeper.clone(), Arc::downgrade(inner));
-    std::thread::Builder::new().name("keeper".to_owned()).spawn(move || run(&wake, &inner))?;
+    std::thread::Builder::new()
+        .name("keeper".to_owned())
+        .spawn(move || run(&wake, &inner))?;
     Ok(())
 }
 
@@ -70,7 +77,11 @@ fn run(wake: &Wake, inner: &Weak<Inner>) {
             inner.bodies.remove(id);
         }
         if let Err(error) = tidy(&inner) {
-            inner.metrics.store_failures.with_label_values(&["reclaim"]).inc();
+            inner
+                .metrics
+                .store_failures
+                .with_label_values(&["reclaim"])
+                .inc();
             tracing::warn!(%error, "space could not be given back");
         }
     }
@@ -78,7 +89,9 @@ fn run(wake: &Wake, inner: &Weak<Inner>) {
 
 fn tidy(inner: &Inner) -> Result<(), JournalError> {
     inner.journal.delete_dead()?;
-    let Some(records) = inner.journal.to_copy_forward()? else { return Ok(()) };
+    let Some(records) = inner.journal.to_copy_forward()? else {
+        return Ok(());
+    };
     for record in records {
         copy_forward(inner, &record)?;
     }
@@ -87,9 +100,17 @@ fn tidy(inner: &Inner) -> Result<(), JournalError> {
 
 /// Writes a live message again at the end of the journal, with what is left to do for it.
 fn copy_forward(inner: &Inner, record: &Found) -> Result<(), JournalError> {
-    let Ok(mut row) = serde_json::from_slice::<Row>(&record.meta) else { return Ok(()) };
+    let Ok(mut row) = serde_json::from_slice::<Row>(&record.meta) else {
+        return Ok(());
+    };
     let id = row.id;
-    let lives = |memory: &super::Memory| memory.queue.entries.get(&id).is_some_and(|entry| entry.location == record.location);
+    let lives = |memory: &super::Memory| {
+        memory
+            .queue
+            .entries
+            .get(&id)
+            .is_some_and(|entry| entry.location == record.location)
+    };
     if !lives(&inner.shared.memory()) {
         return Ok(());
     }
@@ -99,9 +120,23 @@ fn copy_forward(inner: &Inner, record: &Found) -> Result<(), JournalError> {
     if !lives(&memory) {
         return Ok(());
     }
-    row.state = memory.queue.entries.get(&id).map(|entry| StateRow::of(id, &entry.legs));
-    let meta = serde_json::to_vec(&row).map_err(|error| JournalError::Failing(error.to_string()))?;
-    let ticket = Some(Ticket::Copy { id, from: record.location });
-    inner.journal.push(Job { kind: Kind::Message, meta, body, ticket, may_use_reserve: false });
+    row.state = memory
+        .queue
+        .entries
+        .get(&id)
+        .map(|entry| StateRow::of(id, &entry.legs));
+    let meta =
+        serde_json::to_vec(&row).map_err(|error| JournalError::Failing(error.to_string()))?;
+    let ticket = Some(Ticket::Copy {
+        id,
+        from: record.location,
+    });
+    inner.journal.push(Job {
+        kind: Kind::Message,
+        meta,
+        body,
+        ticket,
+        may_use_reserve: false,
+    });
     Ok(())
 }

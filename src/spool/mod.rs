@@ -87,7 +87,10 @@ struct Fresh {
 enum Ticket {
     Accept(Box<Accepting>),
     /// A record was copied forward from a segment that is to be deleted.
-    Copy { id: u64, from: Location },
+    Copy {
+        id: u64,
+        from: Location,
+    },
 }
 
 #[derive(Debug)]
@@ -106,7 +109,12 @@ impl Shared {
 
     /// Called on the committer's thread once a batch is on disk, or has failed. A message is queued here, and not where
     /// its session waits: a session that is gone by then changes nothing.
-    fn answered(&self, tickets: Vec<Ticketed<Ticket>>, journal_release: &mut dyn FnMut(Location), failures: &Metrics) {
+    fn answered(
+        &self,
+        tickets: Vec<Ticketed<Ticket>>,
+        journal_release: &mut dyn FnMut(Location),
+        failures: &Metrics,
+    ) {
         let mut answers = Vec::with_capacity(tickets.len());
         let mut queued = false;
         {
@@ -122,13 +130,15 @@ impl Shared {
                         failures.store_failures.with_label_values(&["accept"]).inc();
                         answers.push((accepting, Err(spool_error(error))));
                     }
-                    (Ticket::Copy { id, from }, Ok(location)) => match memory.queue.entries.get_mut(&id) {
-                        Some(entry) if entry.location == from => {
-                            entry.location = location;
-                            journal_release(from);
+                    (Ticket::Copy { id, from }, Ok(location)) => {
+                        match memory.queue.entries.get_mut(&id) {
+                            Some(entry) if entry.location == from => {
+                                entry.location = location;
+                                journal_release(from);
+                            }
+                            _ => journal_release(location),
                         }
-                        _ => journal_release(location),
-                    },
+                    }
                     (Ticket::Copy { .. }, Err(_)) => {}
                 }
             }
@@ -148,19 +158,41 @@ impl Memory {
     fn insert(&mut self, accepting: &Accepting, location: Location) {
         let message = &accepting.message;
         let id = message.id.as_u64();
-        let legs = message.legs.iter().map(|leg| (leg.via.clone(), leg.recipients.clone()));
+        let legs = message
+            .legs
+            .iter()
+            .map(|leg| (leg.via.clone(), leg.recipients.clone()));
         let legs = self.legs(&message.tenant, legs.collect(), message.arrived);
-        let entry = Entry { location, arrived: message.arrived, large: accepting.large, legs };
+        let entry = Entry {
+            location,
+            arrived: message.arrived,
+            large: accepting.large,
+            legs,
+        };
         self.queue.insert(id, entry, message.arrived);
         if !accepting.large && self.fresh_octets + accepting.body.len() <= FRESH {
             self.fresh_octets += accepting.body.len();
-            self.fresh.insert(id, Fresh { message: Arc::clone(message), body: accepting.body.clone() });
+            self.fresh.insert(
+                id,
+                Fresh {
+                    message: Arc::clone(message),
+                    body: accepting.body.clone(),
+                },
+            );
         }
     }
 
-    fn legs(&mut self, tenant: &TenantName, legs: Vec<(crate::route::Via, Vec<usize>)>, arrived: u64) -> Box<[LegState]> {
+    fn legs(
+        &mut self,
+        tenant: &TenantName,
+        legs: Vec<(crate::route::Via, Vec<usize>)>,
+        arrived: u64,
+    ) -> Box<[LegState]> {
         let make = |(via, recipients)| {
-            let destination = self.queue.destination(Destination { via, tenant: Arc::clone(tenant) });
+            let destination = self.queue.destination(Destination {
+                via,
+                tenant: Arc::clone(tenant),
+            });
             LegState::new(destination, recipients, arrived)
         };
         legs.into_iter().map(make).collect()
@@ -192,10 +224,21 @@ impl Spool {
         Self::open_on(directory, Arc::new(RealDisk), journal::SEGMENT, metrics)
     }
 
-    fn open_on(directory: &Path, disk: Arc<dyn Disk>, segment: u64, metrics: &Metrics) -> Result<Self, SpoolError> {
+    fn open_on(
+        directory: &Path,
+        disk: Arc<dyn Disk>,
+        segment: u64,
+        metrics: &Metrics,
+    ) -> Result<Self, SpoolError> {
         let mut replay = Replay::default();
-        let opened = journal::open(directory, Arc::clone(&disk), segment, metrics, &mut |found| replay.take(found))
-            .map_err(spool_error)?;
+        let opened = journal::open(
+            directory,
+            Arc::clone(&disk),
+            segment,
+            metrics,
+            &mut |found| replay.take(found),
+        )
+        .map_err(spool_error)?;
         let bodies = Bodies::new(opened.bodies(), disk);
         let whole = opened.is_whole();
         let shared = Arc::new(Shared::default());
@@ -206,13 +249,23 @@ impl Spool {
         let released = wake.clone();
         let journal = opened
             .start(metrics, move |tickets| {
-                answering.answered(tickets, &mut |location| released.release(location), &failures);
+                answering.answered(
+                    tickets,
+                    &mut |location| released.release(location),
+                    &failures,
+                );
             })
             .map_err(spool_error)?;
         for entry in shared.memory().queue.entries.values() {
             journal.keep(entry.location);
         }
-        let inner = Arc::new(Inner { journal, shared, bodies, metrics: metrics.clone(), keeper: wake });
+        let inner = Arc::new(Inner {
+            journal,
+            shared,
+            bodies,
+            metrics: metrics.clone(),
+            keeper: wake,
+        });
         keeper::start(&inner).map_err(|error| SpoolError::Failing(error.to_string()))?;
         Ok(Self(inner))
     }
@@ -247,7 +300,11 @@ impl Spool {
         let (body, file) = match draft.content {
             Content::Memory(bytes) => (Bytes::from(bytes), None),
             Content::File(incoming) => (Bytes::new(), Some(keep_file(*incoming, id).await?)),
-            Content::Moving => return Err(SpoolError::Failing("a write of the body was cut short".to_owned())),
+            Content::Moving => {
+                return Err(SpoolError::Failing(
+                    "a write of the body was cut short".to_owned(),
+                ));
+            }
         };
         let result = self.commit(message, body, file).await;
         if result.is_err() && file.is_some() {
@@ -260,14 +317,37 @@ impl Spool {
         result
     }
 
-    async fn commit(&self, message: Message, body: Bytes, file: Option<BodyFile>) -> Result<Stored, SpoolError> {
+    async fn commit(
+        &self,
+        message: Message,
+        body: Bytes,
+        file: Option<BodyFile>,
+    ) -> Result<Stored, SpoolError> {
         let id = message.id;
-        let meta = serde_json::to_vec(&Row::of(&message, file)).map_err(|error| SpoolError::Failing(error.to_string()))?;
-        let room = self.0.journal.room(meta.len() + body.len()).await.map_err(spool_error)?;
+        let meta = serde_json::to_vec(&Row::of(&message, file))
+            .map_err(|error| SpoolError::Failing(error.to_string()))?;
+        let room = self
+            .0
+            .journal
+            .room(meta.len() + body.len())
+            .await
+            .map_err(spool_error)?;
         let (answer, answered) = oneshot::channel();
-        let accepting = Accepting { message: Arc::new(message), body: body.clone(), large: file.is_some(), answer, _room: room };
+        let accepting = Accepting {
+            message: Arc::new(message),
+            body: body.clone(),
+            large: file.is_some(),
+            answer,
+            _room: room,
+        };
         let ticket = Some(Ticket::Accept(Box::new(accepting)));
-        self.0.journal.push(Job { kind: Kind::Message, meta, body, ticket, may_use_reserve: false });
+        self.0.journal.push(Job {
+            kind: Kind::Message,
+            meta,
+            body,
+            ticket,
+            may_use_reserve: false,
+        });
         answered.await.map_err(|_| SpoolError::Closed)??;
         Ok(Stored { id })
     }
@@ -286,23 +366,40 @@ impl Spool {
             let (message, body) = match fresh {
                 Some(fresh) => (fresh.message, Body::Memory(fresh.body)),
                 None => match self.read_back(lease.location) {
-                    Ok(message) if lease.large => (Arc::new(message), Body::File(self.0.bodies.path(lease.id))),
+                    Ok(message) if lease.large => {
+                        (Arc::new(message), Body::File(self.0.bodies.path(lease.id)))
+                    }
                     Ok(message) => (Arc::new(message), Body::Journal(lease.location)),
                     Err(error) => {
                         // Kept, and tried again later: a person has to look at it.
                         tracing::error!(%id, %error, "a queued message cannot be read back");
-                        self.0.metrics.store_failures.with_label_values(&["read"]).inc();
+                        self.0
+                            .metrics
+                            .store_failures
+                            .with_label_values(&["read"])
+                            .inc();
                         let reply = format!("cannot be read back: {error}");
                         let next_try = now_millis + 3_600_000;
                         let results = lease.recipients.iter().map(|position| {
-                            (*position, Disposition::Deferred { next_try, reply: reply.clone() })
+                            (
+                                *position,
+                                Disposition::Deferred {
+                                    next_try,
+                                    reply: reply.clone(),
+                                },
+                            )
                         });
                         self.finish(lease.id, lease.leg, results.collect(), false);
                         continue;
                     }
                 },
             };
-            let holding = Holding { spool: self.clone(), id: lease.id, leg: lease.leg, settled: false };
+            let holding = Holding {
+                spool: self.clone(),
+                id: lease.id,
+                leg: lease.leg,
+                settled: false,
+            };
             return Some(Due::new(message, destination.clone(), lease, body, holding));
         }
     }
@@ -370,7 +467,9 @@ impl Spool {
     }
 
     fn write_state(&self, memory: &Memory, id: u64) {
-        let Some(entry) = memory.queue.entries.get(&id) else { return };
+        let Some(entry) = memory.queue.entries.get(&id) else {
+            return;
+        };
         match serde_json::to_vec(&StateRow::of(id, &entry.legs)) {
             Ok(meta) => self.0.journal.push(Job {
                 kind: Kind::State,
@@ -385,12 +484,28 @@ impl Spool {
 
     /// Makes every message of a tenant (or only `id`) do what an operator wants; how many did.
     #[must_use]
-    pub fn act(&self, id: Option<QueueId>, tenant: Option<&str>, action: QueueAction, now_millis: u64) -> usize {
+    pub fn act(
+        &self,
+        id: Option<QueueId>,
+        tenant: Option<&str>,
+        action: QueueAction,
+        now_millis: u64,
+    ) -> usize {
         let mut memory = self.0.shared.memory();
-        let meant = |entry: &Entry| tenant.is_none_or(|name| entry.legs.iter().any(|leg| *leg.destination.tenant == *name));
+        let meant = |entry: &Entry| {
+            tenant.is_none_or(|name| {
+                entry
+                    .legs
+                    .iter()
+                    .any(|leg| *leg.destination.tenant == *name)
+            })
+        };
         let wanted = |own: u64| id.is_none_or(|id| id.as_u64() == own);
         let entries = memory.queue.entries.iter();
-        let ids: Vec<u64> = entries.filter(|(own, entry)| wanted(**own) && meant(entry)).map(|(id, _)| *id).collect();
+        let ids: Vec<u64> = entries
+            .filter(|(own, entry)| wanted(**own) && meant(entry))
+            .map(|(id, _)| *id)
+            .collect();
         for id in &ids {
             match action {
                 QueueAction::Retry => memory.queue.change(*id, now_millis, |tried| {
@@ -398,7 +513,9 @@ impl Spool {
                         tried.next_try = now_millis;
                     }
                 }),
-                QueueAction::Hold => memory.queue.change(*id, now_millis, |tried| tried.operator_hold = true),
+                QueueAction::Hold => memory
+                    .queue
+                    .change(*id, now_millis, |tried| tried.operator_hold = true),
                 QueueAction::Release => memory.queue.change(*id, now_millis, |tried| {
                     tried.operator_hold = false;
                     tried.held_since = None;
@@ -425,15 +542,26 @@ impl Spool {
             ids.sort_unstable();
             let mut rows = Vec::new();
             for id in ids.into_iter().take(limit) {
-                let Some(entry) = memory.queue.entries.get(&id) else { continue };
+                let Some(entry) = memory.queue.entries.get(&id) else {
+                    continue;
+                };
                 for leg in entry.legs.iter().filter(|leg| !leg.is_settled()) {
-                    rows.push((id, entry.location, entry.arrived, Listing::of(leg, now_millis)));
+                    rows.push((
+                        id,
+                        entry.location,
+                        entry.arrived,
+                        Listing::of(leg, now_millis),
+                    ));
                 }
             }
             rows
         };
         rows.truncate(limit);
-        rows.into_iter().map(|(id, location, arrived, listing)| listing.row(id, arrived, self.read_back(location).ok())).collect()
+        rows.into_iter()
+            .map(|(id, location, arrived, listing)| {
+                listing.row(id, arrived, self.read_back(location).ok())
+            })
+            .collect()
     }
 
     /// Brings the queue's gauges up to date.
@@ -442,7 +570,10 @@ impl Spool {
         let mut memory = self.0.shared.memory();
         for entry in memory.queue.entries.values() {
             for leg in entry.legs.iter().filter(|leg| !leg.is_settled()) {
-                let key = (leg.destination.via.to_string(), Arc::clone(&leg.destination.tenant));
+                let key = (
+                    leg.destination.via.to_string(),
+                    Arc::clone(&leg.destination.tenant),
+                );
                 let (states, oldest) = counts.entry(key).or_insert(([0; 4], u64::MAX));
                 if let Some(count) = states.get_mut(leg.state(now_millis) as usize) {
                     *count += 1;
@@ -455,15 +586,36 @@ impl Spool {
         drop(memory);
         let metrics = &self.0.metrics;
         for (via, tenant) in labels {
-            let (states, oldest) = counts.get(&(via.clone(), Arc::clone(&tenant))).copied().unwrap_or(([0; 4], u64::MAX));
-            for (state, count) in [State::Ready, State::Active, State::Deferred, State::Held].iter().zip(states) {
-                metrics.queue_messages.with_label_values(&[via.as_str(), &tenant, state.word()]).set(count);
+            let (states, oldest) = counts
+                .get(&(via.clone(), Arc::clone(&tenant)))
+                .copied()
+                .unwrap_or(([0; 4], u64::MAX));
+            for (state, count) in [State::Ready, State::Active, State::Deferred, State::Held]
+                .iter()
+                .zip(states)
+            {
+                metrics
+                    .queue_messages
+                    .with_label_values(&[via.as_str(), &tenant, state.word()])
+                    .set(count);
             }
-            let age = if oldest == u64::MAX { 0 } else { now_millis.saturating_sub(oldest) };
-            #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds fits a double")]
-            metrics.queue_oldest.with_label_values(&[via.as_str(), &tenant]).set(age as f64 / 1000.0);
+            let age = if oldest == u64::MAX {
+                0
+            } else {
+                now_millis.saturating_sub(oldest)
+            };
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "an age in milliseconds fits a double"
+            )]
+            metrics
+                .queue_oldest
+                .with_label_values(&[via.as_str(), &tenant])
+                .set(age as f64 / 1000.0);
         }
-        metrics.store_bytes.set(i64::try_from(self.0.journal.disk_bytes()).unwrap_or(i64::MAX));
+        metrics
+            .store_bytes
+            .set(i64::try_from(self.0.journal.disk_bytes()).unwrap_or(i64::MAX));
     }
 
     /// Writes and syncs what is pending; nothing is accepted afterwards.
@@ -479,7 +631,10 @@ impl Spool {
     }
 }
 
-async fn keep_file(incoming: crate::journal::large::Incoming, id: QueueId) -> Result<BodyFile, SpoolError> {
+async fn keep_file(
+    incoming: crate::journal::large::Incoming,
+    id: QueueId,
+) -> Result<BodyFile, SpoolError> {
     tokio::task::spawn_blocking(move || incoming.keep(id.as_u64()))
         .await
         .map_err(|error| SpoolError::Failing(error.to_string()))?
@@ -506,7 +661,9 @@ impl Listing {
             via: leg.destination.via.to_string(),
             next_try: leg.next_try().unwrap_or(u64::MAX),
             attempts: open.iter().map(|tried| tried.attempts).max().unwrap_or(0),
-            last_reply: open.iter().find_map(|tried| tried.reply.as_deref().map(str::to_owned)),
+            last_reply: open
+                .iter()
+                .find_map(|tried| tried.reply.as_deref().map(str::to_owned)),
             positions: open.iter().map(|tried| tried.position).collect(),
         }
     }
@@ -515,7 +672,10 @@ impl Listing {
         let envelope = message.as_ref().map(|message| &message.envelope);
         let address = |position: &usize| {
             let recipient = envelope.and_then(|envelope| envelope.recipients.get(*position));
-            recipient.map_or_else(|| "?".to_owned(), |recipient| crate::mail::shown(recipient.mailbox.as_str().as_bytes()))
+            recipient.map_or_else(
+                || "?".to_owned(),
+                |recipient| crate::mail::shown(recipient.mailbox.as_str().as_bytes()),
+            )
         };
         Listed {
             id: QueueId::from_u64(id).to_string(),
@@ -556,7 +716,9 @@ impl Replay {
                         self.messages.insert(id, (found.location, row));
                     }
                 }
-                Err(error) => tracing::error!(%error, "a message record does not read: kept in the journal, not queued"),
+                Err(error) => {
+                    tracing::error!(%error, "a message record does not read: kept in the journal, not queued")
+                }
             },
             Kind::State => {
                 if let Ok(state) = serde_json::from_slice::<StateRow>(&found.meta) {
@@ -564,7 +726,12 @@ impl Replay {
                 }
             }
             Kind::Done => {
-                for id in found.meta.chunks_exact(8).filter_map(|id| id.try_into().ok()).map(u64::from_le_bytes) {
+                for id in found
+                    .meta
+                    .chunks_exact(8)
+                    .filter_map(|id| id.try_into().ok())
+                    .map(u64::from_le_bytes)
+                {
                     self.messages.remove(&id);
                     self.states.remove(&id);
                     self.done.insert(id);
@@ -586,15 +753,25 @@ impl Replay {
             let state = self.states.get(&id);
             let mut legs = Vec::new();
             for (at, leg) in row.legs().enumerate() {
-                let Some((via, recipients)) = leg else { continue };
-                let destination = queue.destination(Destination { via, tenant: Arc::clone(&tenant) });
+                let Some((via, recipients)) = leg else {
+                    continue;
+                };
+                let destination = queue.destination(Destination {
+                    via,
+                    tenant: Arc::clone(&tenant),
+                });
                 let mut leg = LegState::new(destination, recipients, row.arrived);
                 if let Some(open) = state.and_then(|state| state.legs.get(at)) {
                     *leg.open_mut() = open.clone();
                 }
                 legs.push(leg);
             }
-            let entry = Entry { location, arrived: row.arrived, large: row.file.is_some(), legs: legs.into() };
+            let entry = Entry {
+                location,
+                arrived: row.arrived,
+                large: row.file.is_some(),
+                legs: legs.into(),
+            };
             queue.insert(id, entry, row.arrived);
         }
         large

@@ -74,7 +74,12 @@ impl State {
 
 impl LegState {
     pub(super) fn new(destination: Arc<Destination>, recipients: Vec<usize>, arrived: u64) -> Self {
-        Self { destination, open: Open::Fresh(recipients.into()), active: false, arrived }
+        Self {
+            destination,
+            open: Open::Fresh(recipients.into()),
+            active: false,
+            arrived,
+        }
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -117,9 +122,11 @@ impl LegState {
     pub(super) fn next_try(&self) -> Option<u64> {
         match &self.open {
             Open::Fresh(positions) => (!positions.is_empty()).then_some(self.arrived),
-            Open::Tried(tried) => {
-                tried.iter().filter(|tried| !tried.operator_hold).map(|tried| tried.next_try).min()
-            }
+            Open::Tried(tried) => tried
+                .iter()
+                .filter(|tried| !tried.operator_hold)
+                .map(|tried| tried.next_try)
+                .min(),
         }
     }
 
@@ -129,7 +136,11 @@ impl LegState {
         }
         match &self.open {
             Open::Fresh(_) => State::Ready,
-            Open::Tried(tried) if tried.iter().any(|tried| tried.operator_hold || tried.held_since.is_some()) => {
+            Open::Tried(tried)
+                if tried
+                    .iter()
+                    .any(|tried| tried.operator_hold || tried.held_since.is_some()) =>
+            {
                 State::Held
             }
             Open::Tried(_) if self.next_try().is_some_and(|next| next > now) => State::Deferred,
@@ -166,7 +177,8 @@ impl Queue {
             return Arc::clone(own);
         }
         let shared = Arc::new(destination);
-        self.destinations.insert(Arc::clone(&shared), VecDeque::new());
+        self.destinations
+            .insert(Arc::clone(&shared), VecDeque::new());
         shared
     }
 
@@ -180,7 +192,13 @@ impl Queue {
 
     /// Puts a leg where it is found when it is due.
     fn schedule(&mut self, id: u64, leg: u8, now: u64) {
-        let Some(state) = self.entries.get(&id).and_then(|entry| entry.legs.get(usize::from(leg))) else { return };
+        let Some(state) = self
+            .entries
+            .get(&id)
+            .and_then(|entry| entry.legs.get(usize::from(leg)))
+        else {
+            return;
+        };
         if state.active {
             return;
         }
@@ -201,7 +219,10 @@ impl Queue {
             && next <= now
         {
             self.waiting.pop();
-            let state = self.entries.get(&id).and_then(|entry| entry.legs.get(usize::from(leg)));
+            let state = self
+                .entries
+                .get(&id)
+                .and_then(|entry| entry.legs.get(usize::from(leg)));
             // Stale where the leg was settled or put off since.
             if state.is_some_and(|state| state.next_try() == Some(next)) {
                 self.schedule(id, leg, now);
@@ -211,8 +232,13 @@ impl Queue {
 
     pub(super) fn due(&mut self, now: u64) -> Vec<(Destination, usize)> {
         self.promote(now);
-        let waiting = self.destinations.iter().filter(|(_, ready)| !ready.is_empty());
-        waiting.map(|(destination, ready)| (Destination::clone(destination), ready.len())).collect()
+        let waiting = self
+            .destinations
+            .iter()
+            .filter(|(_, ready)| !ready.is_empty());
+        waiting
+            .map(|(destination, ready)| (Destination::clone(destination), ready.len()))
+            .collect()
     }
 
     pub(super) fn next_wake(&self) -> Option<u64> {
@@ -223,9 +249,13 @@ impl Queue {
         self.promote(now);
         loop {
             let (id, leg) = self.destinations.get_mut(destination)?.pop_front()?;
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            let Some(entry) = self.entries.get_mut(&id) else {
+                continue;
+            };
             let (location, large) = (entry.location, entry.large);
-            let Some(state) = entry.legs.get_mut(usize::from(leg)) else { continue };
+            let Some(state) = entry.legs.get_mut(usize::from(leg)) else {
+                continue;
+            };
             if state.active {
                 continue;
             }
@@ -235,7 +265,10 @@ impl Queue {
                 continue;
             }
             let open = state.open();
-            let due = open.iter().filter(|tried| !tried.operator_hold && tried.next_try <= now).take(TRANSACTION);
+            let due = open
+                .iter()
+                .filter(|tried| !tried.operator_hold && tried.next_try <= now)
+                .take(TRANSACTION);
             let due: Vec<&Tried> = due.collect();
             state.active = true;
             return Some(Lease {
@@ -252,21 +285,37 @@ impl Queue {
     }
 
     /// Ends a lease with what became of the recipients; true where the whole message is settled.
-    pub(super) fn settle(&mut self, id: u64, leg: u8, results: Vec<(usize, Disposition)>, counts: bool) -> bool {
-        let Some(entry) = self.entries.get_mut(&id) else { return false };
-        let Some(state) = entry.legs.get_mut(usize::from(leg)) else { return false };
+    pub(super) fn settle(
+        &mut self,
+        id: u64,
+        leg: u8,
+        results: Vec<(usize, Disposition)>,
+        counts: bool,
+    ) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return false;
+        };
+        let Some(state) = entry.legs.get_mut(usize::from(leg)) else {
+            return false;
+        };
         state.active = false;
         if !results.is_empty() {
             let open = state.open_mut();
             for (position, disposition) in results {
-                let Some(at) = open.iter().position(|tried| tried.position == position) else { continue };
+                let Some(at) = open.iter().position(|tried| tried.position == position) else {
+                    continue;
+                };
                 let (next_try, reply, held_since) = match disposition {
                     Disposition::Delivered | Disposition::Failed { .. } => {
                         open.remove(at);
                         continue;
                     }
                     Disposition::Deferred { next_try, reply } => (next_try, reply, None),
-                    Disposition::Held { next_try, since, reply } => (next_try, reply, Some(since)),
+                    Disposition::Held {
+                        next_try,
+                        since,
+                        reply,
+                    } => (next_try, reply, Some(since)),
                 };
                 if let Some(tried) = open.get_mut(at) {
                     tried.next_try = next_try;
@@ -284,7 +333,9 @@ impl Queue {
 
     /// Changes open recipients of a message's legs and schedules them anew.
     pub(super) fn change(&mut self, id: u64, now: u64, change: impl Fn(&mut Tried)) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
         let mut legs = Vec::new();
         for (leg, state) in entry.legs.iter_mut().enumerate() {
             state.open_mut().iter_mut().for_each(&change);

@@ -80,7 +80,10 @@ pub(super) struct StateRow {
 
 impl StateRow {
     pub(super) fn of(id: u64, legs: &[LegState]) -> Self {
-        Self { id, legs: legs.iter().map(LegState::open).collect() }
+        Self {
+            id,
+            legs: legs.iter().map(LegState::open).collect(),
+        }
     }
 }
 
@@ -88,16 +91,26 @@ fn via_of(text: &str) -> Option<Via> {
     match text {
         "exchange" => Some(Via::Exchange),
         "mx" => Some(Via::Mx),
-        other => other.strip_prefix("relay:").map(|name| Via::Relay(name.into())),
+        other => other
+            .strip_prefix("relay:")
+            .map(|name| Via::Relay(name.into())),
     }
 }
 
 fn notify_text(notify: Notify) -> String {
     match notify {
         Notify::Never => "NEVER".to_owned(),
-        Notify::On { success, failure, delay } => {
+        Notify::On {
+            success,
+            failure,
+            delay,
+        } => {
             let words = [(success, "SUCCESS"), (failure, "FAILURE"), (delay, "DELAY")];
-            let words: Vec<&str> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+            let words: Vec<&str> = words
+                .iter()
+                .filter(|(on, _)| *on)
+                .map(|(_, word)| *word)
+                .collect();
             words.join(",")
         }
     }
@@ -108,7 +121,11 @@ fn notify_of(text: &str) -> Notify {
         return Notify::Never;
     }
     let has = |word| text.split(',').any(|own| own == word);
-    Notify::On { success: has("SUCCESS"), failure: has("FAILURE"), delay: has("DELAY") }
+    Notify::On {
+        success: has("SUCCESS"),
+        failure: has("FAILURE"),
+        delay: has("DELAY"),
+    }
 }
 
 impl Row {
@@ -154,7 +171,12 @@ impl Row {
                 .map(|leg| LegRow {
                     via: leg.via.to_string(),
                     top: String::from_utf8_lossy(&leg.rendition.prepend).into_owned(),
-                    omit: leg.rendition.omit.iter().map(|range| (range.start, range.end)).collect(),
+                    omit: leg
+                        .rendition
+                        .omit
+                        .iter()
+                        .map(|range| (range.start, range.end))
+                        .collect(),
                     xoorg: leg.xoorg.as_ref().map(ToString::to_string),
                     recipients: leg.recipients.clone(),
                 })
@@ -168,7 +190,9 @@ impl Row {
 
     /// The queues of its legs and how many recipients each has: what due work needs to know.
     pub(super) fn legs(&self) -> impl Iterator<Item = Option<(Via, Vec<usize>)>> {
-        self.legs.iter().map(|leg| via_of(&leg.via).map(|via| (via, leg.recipients.clone())))
+        self.legs
+            .iter()
+            .map(|leg| via_of(&leg.via).map(|via| (via, leg.recipients.clone())))
     }
 
     pub(super) fn tenant(&self) -> &str {
@@ -189,7 +213,11 @@ impl Row {
                 via: via_of(&row.via)?,
                 rendition: Rendition {
                     prepend: row.top.into_bytes(),
-                    omit: row.omit.into_iter().map(|(start, end)| start..end).collect(),
+                    omit: row
+                        .omit
+                        .into_iter()
+                        .map(|(start, end)| start..end)
+                        .collect(),
                 },
                 xoorg: row.xoorg.and_then(|org| org.parse().ok()),
                 recipients: row.recipients,
@@ -199,7 +227,11 @@ impl Row {
             id: QueueId::from_u64(self.id),
             arrived: self.arrived,
             tenant: self.tenant.into(),
-            from: if self.from == "submission" { From::Submission } else { From::Connector },
+            from: if self.from == "submission" {
+                From::Submission
+            } else {
+                From::Connector
+            },
             application: self.application.map(Into::into),
             stream: self.stream.map(Into::into),
             bounces_to: self.bounces_to.and_then(|address| address.parse().ok()),
@@ -211,7 +243,13 @@ impl Row {
                     _ => BodyType::SevenBit,
                 }),
                 smtputf8: self.smtputf8,
-                ret: self.ret.as_deref().map(|ret| if ret == "FULL" { Ret::Full } else { Ret::Headers }),
+                ret: self.ret.as_deref().map(|ret| {
+                    if ret == "FULL" {
+                        Ret::Full
+                    } else {
+                        Ret::Headers
+                    }
+                }),
                 envid: self.envid.map(Into::into),
                 xoorg: self.xoorg.and_then(|org| org.parse().ok()),
             },
@@ -241,7 +279,11 @@ mod tests {
                 reverse_path: "Ädä@contoso.com".parse().unwrap(),
                 recipients: vec![Recipient {
                     mailbox: "\"b b\"@Contoso.com".parse().unwrap(),
-                    notify: Some(Notify::On { success: true, failure: false, delay: true }),
+                    notify: Some(Notify::On {
+                        success: true,
+                        failure: false,
+                        delay: true,
+                    }),
                     orcpt: Some("rfc822;b+20b@contoso.com".into()),
                 }],
                 body: Some(BodyType::EightBitMime),
@@ -250,10 +292,17 @@ mod tests {
                 envid: Some("a+2Bb".into()),
                 xoorg: Some("contoso.com".parse().unwrap()),
             },
-            facts: ContentFacts { size: 10, nul: true, ..ContentFacts::default() },
+            facts: ContentFacts {
+                size: 10,
+                nul: true,
+                ..ContentFacts::default()
+            },
             legs: vec![Leg {
                 via: Via::Relay("upstream".into()),
-                rendition: Rendition { prepend: b"Received: x\r\n".to_vec(), omit: vec![3..9, 12..14] },
+                rendition: Rendition {
+                    prepend: b"Received: x\r\n".to_vec(),
+                    omit: vec![3..9, 12..14],
+                },
                 xoorg: None,
                 recipients: vec![0],
             }],
@@ -265,7 +314,8 @@ mod tests {
     #[test]
     fn a_message_reads_back() {
         let message = message(7);
-        let json = serde_json::to_vec(&Row::of(&message, Some(BodyFile { length: 5, crc: 9 }))).unwrap();
+        let json =
+            serde_json::to_vec(&Row::of(&message, Some(BodyFile { length: 5, crc: 9 }))).unwrap();
         let row: Row = serde_json::from_slice(&json).unwrap();
         assert_eq!(row.file, Some(BodyFile { length: 5, crc: 9 }));
         assert_eq!(row.into_message(), Some(message));
@@ -275,7 +325,12 @@ mod tests {
     fn a_record_of_a_later_version_with_more_fields_still_reads() {
         let json = serde_json::to_string(&Row::of(&message(7), None)).unwrap();
         let json = json.replacen('{', "{\"new_field\":[1,2],", 1);
-        assert!(serde_json::from_str::<Row>(&json).unwrap().into_message().is_some());
+        assert!(
+            serde_json::from_str::<Row>(&json)
+                .unwrap()
+                .into_message()
+                .is_some()
+        );
     }
 
     proptest! {

@@ -37,7 +37,10 @@ fn message(id: u64, recipients: usize, body: &[u8]) -> Message {
         facts: scanner.facts(),
         legs: vec![Leg {
             via: Via::Exchange,
-            rendition: Rendition { prepend: b"Top: 1\r\n".to_vec(), omit: std::iter::once(1..3).collect() },
+            rendition: Rendition {
+                prepend: b"Top: 1\r\n".to_vec(),
+                omit: std::iter::once(1..3).collect(),
+            },
             xoorg: None,
             recipients: (0..recipients).collect(),
         }],
@@ -47,7 +50,10 @@ fn message(id: u64, recipients: usize, body: &[u8]) -> Message {
 }
 
 fn exchange() -> Destination {
-    Destination { via: Via::Exchange, tenant: "contoso".into() }
+    Destination {
+        via: Via::Exchange,
+        tenant: "contoso".into(),
+    }
 }
 
 fn open(folder: &Path) -> Spool {
@@ -59,7 +65,10 @@ async fn keep(spool: &Spool, id: u64, recipients: usize, body: &[u8]) {
     for piece in body.chunks(300_000) {
         draft.append(Bytes::copy_from_slice(piece)).await.unwrap();
     }
-    let stored = spool.accept(draft, message(id, recipients, body)).await.unwrap();
+    let stored = spool
+        .accept(draft, message(id, recipients, body))
+        .await
+        .unwrap();
     assert_eq!(stored.id().as_u64(), id);
 }
 
@@ -93,15 +102,28 @@ async fn what_was_accepted_is_there_after_a_restart_and_gone_once_settled() {
         let due = spool.next_due(&exchange(), NOW).unwrap();
         assert_eq!(due.recipients(), [0, 1]);
         assert!(whole(&spool, &due).await == rendered(body));
-        assert_eq!(due.leg().rendition.size(body.len() as u64), rendered(body).len() as u64);
-        spool.settle(due, vec![(0, Disposition::Delivered), (1, Disposition::Delivered)], true);
+        assert_eq!(
+            due.leg().rendition.size(body.len() as u64),
+            rendered(body).len() as u64
+        );
+        spool.settle(
+            due,
+            vec![(0, Disposition::Delivered), (1, Disposition::Delivered)],
+            true,
+        );
     }
     assert!(spool.next_due(&exchange(), NOW).is_none());
     spool.close().await;
     drop(spool);
     let spool = open(folder.path());
     assert!(spool.next_due(&exchange(), u64::MAX - 1).is_none());
-    assert_eq!(std::fs::read_dir(folder.path().join("bodies")).unwrap().count(), 0, "the large body is gone");
+    assert_eq!(
+        std::fs::read_dir(folder.path().join("bodies"))
+            .unwrap()
+            .count(),
+        0,
+        "the large body is gone"
+    );
     spool.close().await;
 }
 
@@ -112,21 +134,46 @@ async fn results_of_recipients_survive_a_restart() {
     keep(&spool, 1, 3, b"body of a message").await;
     let due = spool.next_due(&exchange(), NOW).unwrap();
     assert!(spool.next_due(&exchange(), NOW).is_none(), "leased");
-    let later = Disposition::Deferred { next_try: NOW + 60, reply: "451 later".to_owned() };
-    let held = Disposition::Held { next_try: NOW + 90, since: NOW, reply: "550 5.7.64 no".to_owned() };
-    spool.settle(due, vec![(0, Disposition::Delivered), (1, later), (2, held)], true);
+    let later = Disposition::Deferred {
+        next_try: NOW + 60,
+        reply: "451 later".to_owned(),
+    };
+    let held = Disposition::Held {
+        next_try: NOW + 90,
+        since: NOW,
+        reply: "550 5.7.64 no".to_owned(),
+    };
+    spool.settle(
+        due,
+        vec![(0, Disposition::Delivered), (1, later), (2, held)],
+        true,
+    );
     assert_eq!(spool.next_wake(), Some(NOW + 60), "the earliest");
     spool.close().await;
     drop(spool);
     let spool = open(folder.path());
     assert!(spool.next_due(&exchange(), NOW + 59).is_none());
     let due = spool.next_due(&exchange(), NOW + 60).unwrap();
-    assert_eq!((due.recipients(), due.attempts(), due.last_reply()), (&[1][..], 1, Some("451 later")));
-    spool.settle(due, vec![(1, Disposition::Failed { reply: "550 no".to_owned() })], true);
+    assert_eq!(
+        (due.recipients(), due.attempts(), due.last_reply()),
+        (&[1][..], 1, Some("451 later"))
+    );
+    spool.settle(
+        due,
+        vec![(
+            1,
+            Disposition::Failed {
+                reply: "550 no".to_owned(),
+            },
+        )],
+        true,
+    );
     let due = spool.next_due(&exchange(), NOW + 90).unwrap();
     assert_eq!((due.recipients(), due.held_since()), (&[2][..], Some(NOW)));
     drop(due);
-    let due = spool.next_due(&exchange(), NOW + 90).expect("a dropped lease is given back");
+    let due = spool
+        .next_due(&exchange(), NOW + 90)
+        .expect("a dropped lease is given back");
     spool.settle(due, vec![(2, Disposition::Delivered)], true);
     assert!(spool.scan(10, NOW).is_empty());
     spool.close().await;
@@ -142,7 +189,14 @@ async fn more_than_a_hundred_recipients_go_in_several_transactions() {
         assert!(due.recipients().len() <= 100);
         let positions = due.recipients().to_vec();
         seen.extend_from_slice(&positions);
-        spool.settle(due, positions.into_iter().map(|position| (position, Disposition::Delivered)).collect(), true);
+        spool.settle(
+            due,
+            positions
+                .into_iter()
+                .map(|position| (position, Disposition::Delivered))
+                .collect(),
+            true,
+        );
     }
     assert_eq!(seen, (0..250).collect::<Vec<_>>());
     spool.close().await;
@@ -157,12 +211,21 @@ async fn an_operator_holds_releases_retries_and_deletes() {
     assert_eq!(spool.act(id, None, QueueAction::Hold, NOW), 1);
     assert!(spool.next_due(&exchange(), NOW + 1_000_000).is_none());
     assert_eq!(spool.scan(10, NOW)[0].state, "held");
-    assert_eq!(spool.act(None, Some("contoso"), QueueAction::Release, NOW), 1);
+    assert_eq!(
+        spool.act(None, Some("contoso"), QueueAction::Release, NOW),
+        1
+    );
     let due = spool.next_due(&exchange(), NOW).unwrap();
-    let later = Disposition::Deferred { next_try: NOW + 1000, reply: "451".to_owned() };
+    let later = Disposition::Deferred {
+        next_try: NOW + 1000,
+        reply: "451".to_owned(),
+    };
     spool.settle(due, vec![(0, later)], true);
     assert!(spool.next_due(&exchange(), NOW).is_none());
-    assert_eq!(spool.act(None, Some("fabrikam"), QueueAction::Retry, NOW), 0);
+    assert_eq!(
+        spool.act(None, Some("fabrikam"), QueueAction::Retry, NOW),
+        0
+    );
     assert_eq!(spool.act(id, None, QueueAction::Retry, NOW), 1);
     assert!(spool.next_due(&exchange(), NOW).is_some());
     assert_eq!(spool.act(id, None, QueueAction::Delete, NOW), 1);
@@ -174,7 +237,10 @@ async fn an_operator_holds_releases_retries_and_deletes() {
 async fn a_second_process_is_locked_out() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    assert_eq!(Spool::open(folder.path(), &Metrics::new().unwrap()).unwrap_err(), SpoolError::Locked);
+    assert_eq!(
+        Spool::open(folder.path(), &Metrics::new().unwrap()).unwrap_err(),
+        SpoolError::Locked
+    );
     spool.close().await;
 }
 
@@ -199,13 +265,19 @@ async fn space_is_given_back_and_old_segments_are_copied_forward() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert!(octets <= 4 * 256 * 1024, "{octets} octets are still taken");
-    assert_eq!(whole(&spool, &stays).await, rendered(b"this one stays for long"));
+    assert_eq!(
+        whole(&spool, &stays).await,
+        rendered(b"this one stays for long")
+    );
     drop(stays);
     spool.close().await;
     drop(spool);
     let spool = Spool::open_on(folder.path(), Arc::new(RealDisk), 256 * 1024, &metrics).unwrap();
     let due = spool.next_due(&exchange(), NOW).unwrap();
-    assert_eq!(whole(&spool, &due).await, rendered(b"this one stays for long"));
+    assert_eq!(
+        whole(&spool, &due).await,
+        rendered(b"this one stays for long")
+    );
     drop(due);
     spool.close().await;
 }
@@ -292,12 +364,18 @@ async fn a_sick_disk_refuses_and_a_healed_one_takes_mail_again() {
     let folder = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::default();
     let metrics = Metrics::new().unwrap();
-    let spool = Spool::open_on(folder.path(), Arc::new(disk.clone()), 1024 * 1024, &metrics).unwrap();
+    let spool =
+        Spool::open_on(folder.path(), Arc::new(disk.clone()), 1024 * 1024, &metrics).unwrap();
     keep(&spool, 1, 1, b"body of a message").await;
     disk.next(&[Fault::Sync]);
     let mut draft = spool.draft();
-    draft.append(Bytes::from_static(b"body of a message")).await.unwrap();
-    let refused = spool.accept(draft, message(2, 1, b"body of a message")).await;
+    draft
+        .append(Bytes::from_static(b"body of a message"))
+        .await
+        .unwrap();
+    let refused = spool
+        .accept(draft, message(2, 1, b"body of a message"))
+        .await;
     assert!(refused.is_err(), "no 250 without fdatasync");
     disk.heal();
     for round in 0..400 {
@@ -314,7 +392,10 @@ async fn a_sick_disk_refuses_and_a_healed_one_takes_mail_again() {
     let spool = open(folder.path());
     let ids: Vec<String> = spool.scan(10, NOW).into_iter().map(|row| row.id).collect();
     for kept in [1, 3] {
-        assert!(ids.contains(&QueueId::from_u64(kept).to_string()), "{ids:?}");
+        assert!(
+            ids.contains(&QueueId::from_u64(kept).to_string()),
+            "{ids:?}"
+        );
     }
     spool.close().await;
 }

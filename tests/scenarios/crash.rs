@@ -39,7 +39,10 @@ impl Process {
     }
 
     fn terminate(mut self) -> std::process::ExitStatus {
-        let kill = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
+        let kill = Command::new("kill")
+            .arg(self.0.id().to_string())
+            .status()
+            .unwrap();
         assert!(kill.success());
         self.0.wait().unwrap()
     }
@@ -53,14 +56,26 @@ impl Drop for Process {
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Sends until told to stop; notes what was answered 250.
-async fn load(out: ExchangeOut, sender: usize, round: usize, stop: Arc<AtomicBool>, acknowledged: Arc<Mutex<Vec<String>>>) {
+async fn load(
+    out: ExchangeOut,
+    sender: usize,
+    round: usize,
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<Mutex<Vec<String>>>,
+) {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
-        let Ok(mut connection) = out.connect().await else { return };
+        let Ok(mut connection) = out.connect().await else {
+            return;
+        };
         while !stop.load(Ordering::Relaxed) {
             number += 1;
             let id = format!("{round}-{sender}-{number}");
@@ -92,7 +107,13 @@ async fn twenty_rounds_of_kill_9_lose_nothing_that_was_answered_250() {
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| {
                 let out = around.exchange_out(listener);
-                tokio::spawn(load(out, sender, round, Arc::clone(&stop), Arc::clone(&acknowledged)))
+                tokio::spawn(load(
+                    out,
+                    sender,
+                    round,
+                    Arc::clone(&stop),
+                    Arc::clone(&acknowledged),
+                ))
             })
             .collect();
         // Not a wait for something to happen: the moment of the kill, a different one each round.
@@ -100,19 +121,36 @@ async fn twenty_rounds_of_kill_9_lose_nothing_that_was_answered_250() {
         server.kill();
         stop.store(true, Ordering::Relaxed);
         for sender in senders {
-            tokio::time::timeout(Duration::from_secs(30), sender).await.expect("a sender hangs").unwrap();
+            tokio::time::timeout(Duration::from_secs(30), sender)
+                .await
+                .expect("a sender hangs")
+                .unwrap();
         }
     }
     let server = Process::start(&config);
-    let mut missing: HashMap<String, usize> = acknowledged.lock().await.iter().map(|id| (id.clone(), 0)).collect();
+    let mut missing: HashMap<String, usize> = acknowledged
+        .lock()
+        .await
+        .iter()
+        .map(|id| (id.clone(), 0))
+        .collect();
     let count = missing.len();
     assert!(count > ROUNDS, "the load was no load: {count} messages");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     let (mut arrived, mut without_answer) = (0, 0);
     while missing.values().any(|times| *times == 0) {
-        assert!(tokio::time::Instant::now() < deadline, "lost: {:?}", lost(&missing));
-        let Ok(received) = around.exchange.received().await else { panic!("lost: {:?}", lost(&missing)) };
-        match received.header("X-Load").and_then(|id| missing.get_mut(&id)) {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "lost: {:?}",
+            lost(&missing)
+        );
+        let Ok(received) = around.exchange.received().await else {
+            panic!("lost: {:?}", lost(&missing))
+        };
+        match received
+            .header("X-Load")
+            .and_then(|id| missing.get_mut(&id))
+        {
             Some(times) => {
                 arrived += 1;
                 *times += 1;
@@ -121,10 +159,17 @@ async fn twenty_rounds_of_kill_9_lose_nothing_that_was_answered_250() {
         }
     }
     let duplicates = arrived - count;
-    println!("{count} answered 250, all arrived; {duplicates} duplicates; {without_answer} arrived without a 250");
+    println!(
+        "{count} answered 250, all arrived; {duplicates} duplicates; {without_answer} arrived without a 250"
+    );
     assert!(server.terminate().success(), "SIGTERM ends with status 0");
 }
 
 fn lost(missing: &HashMap<String, usize>) -> Vec<&String> {
-    missing.iter().filter(|(_, times)| **times == 0).map(|(id, _)| id).take(5).collect()
+    missing
+        .iter()
+        .filter(|(_, times)| **times == 0)
+        .map(|(id, _)| id)
+        .take(5)
+        .collect()
 }

@@ -24,7 +24,8 @@ const STAMPS: &str = "X-OriginatorOrg: contoso.com\r\nX-MS-Exchange-CrossTenant-
 /// An odd message: header fields of every shape, then a body that tempts every parser.
 fn odd_message(number: u64) -> (Vec<u8>, bool) {
     let mut dice = Dice(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut message = format!("From: ada@contoso.com\r\nX-Number: {number}\r\n{STAMPS}").into_bytes();
+    let mut message =
+        format!("From: ada@contoso.com\r\nX-Number: {number}\r\n{STAMPS}").into_bytes();
     for _ in 0..dice.roll(30) {
         match dice.roll(9) {
             0 => message.extend_from_slice(b"X-Empty:\r\n"),
@@ -83,7 +84,11 @@ fn odd_message(number: u64) -> (Vec<u8>, bool) {
 
 fn without_top(content: &[u8]) -> &[u8] {
     // Our Received and loop header stand on top; what came begins with From:.
-    let start = content.windows(6).position(|window| window == b"\nFrom:").expect("the message is there") + 1;
+    let start = content
+        .windows(6)
+        .position(|window| window == b"\nFrom:")
+        .expect("the message is there")
+        + 1;
     &content[start..]
 }
 
@@ -94,7 +99,11 @@ async fn six_hundred_odd_messages_come_back_byte_for_byte() {
     for number in 1..=600 {
         let (message, chunks_only) = odd_message(number);
         let data = !chunks_only && message.ends_with(b"\r\n") && number % 2 == 0;
-        let transfer = if data { Transfer::Data } else { Transfer::Chunks(1 + usize::try_from(number).unwrap() * 37) };
+        let transfer = if data {
+            Transfer::Data
+        } else {
+            Transfer::Chunks(1 + usize::try_from(number).unwrap() * 37)
+        };
         let mail = Mail::new("ada@contoso.com", "bob@contoso.com", message.clone()).by(transfer);
         let answer = connection.send(&Outbound::bare(mail)).await.unwrap();
         assert!(answer.accepted(), "message {number}: {answer:?}");
@@ -102,10 +111,18 @@ async fn six_hundred_odd_messages_come_back_byte_for_byte() {
         let received = world
             .around
             .exchange
-            .received_where(|received| received.content.windows(marker.len()).any(|window| window == marker))
+            .received_where(|received| {
+                received
+                    .content
+                    .windows(marker.len())
+                    .any(|window| window == marker)
+            })
             .await
             .unwrap_or_else(|error| panic!("message {number}: {error}"));
-        assert!(without_top(&received.content) == message, "message {number} changed");
+        assert!(
+            without_top(&received.content) == message,
+            "message {number} changed"
+        );
     }
     connection.quit().await;
     world.host.stop().await;
@@ -120,10 +137,18 @@ async fn thirty_megabytes_come_back_byte_for_byte() {
         message.extend(dice.octets(64, &[b'a', b'.', b'\r', b'\n', 0, 0xff]));
         message.extend_from_slice(&b"0123456789abcdef".repeat(512));
     }
-    let mail = Mail::new("ada@contoso.com", "bob@contoso.com", message.clone()).by(Transfer::Chunks(1_000_003));
-    let answer = world.exchange_out().send(&Outbound::bare(mail)).await.unwrap();
+    let mail = Mail::new("ada@contoso.com", "bob@contoso.com", message.clone())
+        .by(Transfer::Chunks(1_000_003));
+    let answer = world
+        .exchange_out()
+        .send(&Outbound::bare(mail))
+        .await
+        .unwrap();
     assert!(answer.accepted(), "{answer:?}");
     let received = world.around.exchange.received().await.unwrap();
-    assert!(without_top(&received.content) == message, "the message changed");
+    assert!(
+        without_top(&received.content) == message,
+        "the message changed"
+    );
     world.host.stop().await;
 }

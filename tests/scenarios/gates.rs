@@ -8,8 +8,15 @@ use gatepost::message_trace::Event;
 fn expect(answer: &Transaction, at: &str, code: u16, enhanced: (u8, u16, u16)) {
     assert_eq!(answer.refused_at(), Some(at), "{answer:?}");
     let reply = answer.deciding();
-    assert_eq!((reply.code, reply.enhanced), (code, Some(enhanced)), "{answer:?}");
-    assert!(reply.lines[0].starts_with(HOSTNAME), "begins with our name: {reply}");
+    assert_eq!(
+        (reply.code, reply.enhanced),
+        (code, Some(enhanced)),
+        "{answer:?}"
+    );
+    assert!(
+        reply.lines[0].starts_with(HOSTNAME),
+        "begins with our name: {reply}"
+    );
 }
 
 fn stamped(extra: &str, body: &str) -> Vec<u8> {
@@ -25,14 +32,28 @@ fn stamped(extra: &str, body: &str) -> Vec<u8> {
 async fn a_hostile_tenant_with_our_from_is_refused_and_traced() {
     let world = World::start().await;
     let mail = Mail::new("ceo@contoso.com", "bob@contoso.com", LETTER);
-    let hostile = Outbound::stamped(&world.around.fabrikam, mail, "0d6f9b1c-0000-4000-8000-000000000002").unwrap();
-    let answer = world.exchange_out().send(&hostile.clone().xoorg(None)).await.unwrap();
+    let hostile = Outbound::stamped(
+        &world.around.fabrikam,
+        mail,
+        "0d6f9b1c-0000-4000-8000-000000000002",
+    )
+    .unwrap();
+    let answer = world
+        .exchange_out()
+        .send(&hostile.clone().xoorg(None))
+        .await
+        .unwrap();
     expect(&answer, "content", 550, (5, 7, 1));
     let events = world.trace(&last_word(answer.deciding())).await;
-    let Event::Refused { evidence, .. } = &events[0].event else { panic!("{events:?}") };
+    let Event::Refused { evidence, .. } = &events[0].event else {
+        panic!("{events:?}")
+    };
     assert!(!evidence.0.is_empty(), "the evidence is told");
     let text = serde_json::to_string(&events).unwrap();
-    assert!(!text.contains("fabrikam-secret"), "a secret is never printed: {text}");
+    assert!(
+        !text.contains("fabrikam-secret"),
+        "a secret is never printed: {text}"
+    );
     assert_eq!(world.around.exchange.taken(), 0);
     world.host.stop().await;
 }
@@ -42,35 +63,91 @@ async fn an_unknown_tenant_is_refused_with_5_7_64() {
     let world = World::start().await;
     let letter = b"From: a@elsewhere.example\r\nX-OriginatorOrg: elsewhere.example\r\n\
         X-MS-Exchange-CrossTenant-Id: 99999999-2222-3333-4444-555555555555\r\n\r\nx\r\n";
-    let outbound = Outbound::bare(Mail::new("a@elsewhere.example", "bob@contoso.com", &letter[..]));
-    expect(&world.exchange_out().send(&outbound).await.unwrap(), "content", 550, (5, 7, 64));
+    let outbound = Outbound::bare(Mail::new(
+        "a@elsewhere.example",
+        "bob@contoso.com",
+        &letter[..],
+    ));
+    expect(
+        &world.exchange_out().send(&outbound).await.unwrap(),
+        "content",
+        550,
+        (5, 7, 64),
+    );
     let outbound = outbound.xoorg(Some("elsewhere.example"));
-    expect(&world.exchange_out().send(&outbound).await.unwrap(), "MAIL", 550, (5, 7, 64));
+    expect(
+        &world.exchange_out().send(&outbound).await.unwrap(),
+        "MAIL",
+        550,
+        (5, 7, 64),
+    );
     world.host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_a_proof_is_deferred_and_none_is_refused() {
     let world = World::start().await;
-    let outbound = Outbound::bare(Mail::new("ada@contoso.com", "bob@contoso.com", stamped("", "x")));
+    let outbound = Outbound::bare(Mail::new(
+        "ada@contoso.com",
+        "bob@contoso.com",
+        stamped("", "x"),
+    ));
     let elsewhere = "127.0.99.1".parse().unwrap();
-    let answer = world.exchange_out().from_address(elsewhere).send(&outbound).await.unwrap();
+    let answer = world
+        .exchange_out()
+        .from_address(elsewhere)
+        .send(&outbound)
+        .await
+        .unwrap();
     expect(&answer, "MAIL", 451, (4, 7, 1));
     let forger = Authority::new("forger").unwrap();
     let roots = world.around.authority.roots().unwrap();
     let forged = forger.issue(&Leaf::exchange()).unwrap();
-    let with = |identity| ExchangeOut::new(world.listener("exchange"), HOSTNAME, &roots, identity).unwrap();
-    expect(&with(Some(&forged)).send(&outbound).await.unwrap(), "MAIL", 451, (4, 7, 1));
-    expect(&with(None).send(&outbound).await.unwrap(), "MAIL", 451, (4, 7, 1));
+    let with = |identity| {
+        ExchangeOut::new(world.listener("exchange"), HOSTNAME, &roots, identity).unwrap()
+    };
+    expect(
+        &with(Some(&forged)).send(&outbound).await.unwrap(),
+        "MAIL",
+        451,
+        (4, 7, 1),
+    );
+    expect(
+        &with(None).send(&outbound).await.unwrap(),
+        "MAIL",
+        451,
+        (4, 7, 1),
+    );
     let stranger = with(None).from_address(elsewhere);
-    expect(&stranger.send(&outbound).await.unwrap(), "MAIL", 550, (5, 7, 1));
+    expect(
+        &stranger.send(&outbound).await.unwrap(),
+        "MAIL",
+        550,
+        (5, 7, 1),
+    );
     let metrics = world.metrics();
-    assert!(metrics.contains("gatepost_half_proven_total{holds=\"certificate\",listener=\"exchange\"} 1"), "{metrics}");
-    assert!(metrics.contains("gatepost_half_proven_total{holds=\"network\",listener=\"exchange\"} 2"), "{metrics}");
+    assert!(
+        metrics
+            .contains("gatepost_half_proven_total{holds=\"certificate\",listener=\"exchange\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("gatepost_half_proven_total{holds=\"network\",listener=\"exchange\"} 2"),
+        "{metrics}"
+    );
     world.host.stop().await;
 
-    let world = World::with(Changes::replace("networks = [\"127.0.40.0/24\"]", "networks = [\"127.0.40.0/24\"]\nhalf_proven = \"refuse\"")).await;
-    let answer = world.exchange_out().from_address(elsewhere).send(&outbound).await.unwrap();
+    let world = World::with(Changes::replace(
+        "networks = [\"127.0.40.0/24\"]",
+        "networks = [\"127.0.40.0/24\"]\nhalf_proven = \"refuse\"",
+    ))
+    .await;
+    let answer = world
+        .exchange_out()
+        .from_address(elsewhere)
+        .send(&outbound)
+        .await
+        .unwrap();
     expect(&answer, "MAIL", 550, (5, 7, 1));
     world.host.stop().await;
 }
@@ -83,15 +160,40 @@ async fn faults_of_the_content_have_their_codes_in_their_order() {
         let mail = Mail::new("ada@contoso.com", "bob@contoso.com", content);
         connection.send(&Outbound::bare(mail)).await.unwrap()
     };
-    expect(&send(b"From: ada@contoso.com\r\nno colon here\r\n\r\nx".to_vec()).await, "content", 554, (5, 6, 0));
-    expect(&send(b"From: ada@contoso.com\nX: y\r\n\r\nx".to_vec()).await, "content", 554, (5, 6, 0));
+    expect(
+        &send(b"From: ada@contoso.com\r\nno colon here\r\n\r\nx".to_vec()).await,
+        "content",
+        554,
+        (5, 6, 0),
+    );
+    expect(
+        &send(b"From: ada@contoso.com\nX: y\r\n\r\nx".to_vec()).await,
+        "content",
+        554,
+        (5, 6, 0),
+    );
     let fat = format!("X-Fat: {}\r\n", "y".repeat(300 * 1024));
     expect(&send(stamped(&fat, "x")).await, "content", 552, (5, 3, 4));
-    expect(&send(stamped("X-OriginatorOrg: contoso.com\r\n", "x")).await, "content", 550, (5, 7, 1));
-    expect(&send(stamped("X-Gatepost-Processed: contoso-loop\r\n", "x")).await, "content", 554, (5, 4, 6));
+    expect(
+        &send(stamped("X-OriginatorOrg: contoso.com\r\n", "x")).await,
+        "content",
+        550,
+        (5, 7, 1),
+    );
+    expect(
+        &send(stamped("X-Gatepost-Processed: contoso-loop\r\n", "x")).await,
+        "content",
+        554,
+        (5, 4, 6),
+    );
     let hops = "Received: from a by b; Tue, 24 Nov 2026 08:15:31 +0000\r\n".repeat(51);
     expect(&send(stamped(&hops, "x")).await, "content", 554, (5, 4, 6));
-    assert!(send(stamped("X-Gatepost-Processed: fabrikam-loop\r\n", "x")).await.accepted(), "another tenant's is none");
+    assert!(
+        send(stamped("X-Gatepost-Processed: fabrikam-loop\r\n", "x"))
+            .await
+            .accepted(),
+        "another tenant's is none"
+    );
     let hops = "Received: from a by b; Tue, 24 Nov 2026 08:15:31 +0000\r\n".repeat(50);
     assert!(send(stamped(&hops, "x")).await.accepted());
     world.host.stop().await;
@@ -102,19 +204,57 @@ async fn an_application_cannot_pass_for_exchange_or_for_somebody_else() {
     let world = World::start().await;
     let letter = b"From: erp@contoso.com\r\nX-MS-Exchange-Organization-SCL: -1\r\nx-ms-exchange-crosspremises-authas : Internal\r\n\
         X-OriginatorOrg: fabrikam.com\r\nX-Gatepost-Processed: contoso-loop\r\nBcc: secret@contoso.com\r\nSubject: s\r\n\r\nbody\r\n";
-    let answer = world.erp().send(&Mail::new("erp@contoso.com", "bob@contoso.com", &letter[..])).await.unwrap();
+    let answer = world
+        .erp()
+        .send(&Mail::new(
+            "erp@contoso.com",
+            "bob@contoso.com",
+            &letter[..],
+        ))
+        .await
+        .unwrap();
     assert!(answer.accepted(), "{answer:?}");
     let received = world.around.exchange.received().await.unwrap();
     assert_eq!(received.headers("X-OriginatorOrg"), ["contoso.com"]);
-    assert_eq!(received.headers("X-MS-Exchange-CrossPremises-AuthAs").len(), 1);
-    assert!(received.header("X-MS-Exchange-Organization-SCL").is_none() && received.header("Bcc").is_none());
-    assert_eq!(received.headers("X-Gatepost-Processed").len(), 1, "ours alone");
+    assert_eq!(
+        received.headers("X-MS-Exchange-CrossPremises-AuthAs").len(),
+        1
+    );
+    assert!(
+        received.header("X-MS-Exchange-Organization-SCL").is_none()
+            && received.header("Bcc").is_none()
+    );
+    assert_eq!(
+        received.headers("X-Gatepost-Processed").len(),
+        1,
+        "ours alone"
+    );
     let forged = b"From: ceo@contoso.com\r\nSubject: s\r\n\r\nbody\r\n";
-    let answer = world.erp().send(&Mail::new("erp@contoso.com", "bob@contoso.com", &forged[..])).await.unwrap();
+    let answer = world
+        .erp()
+        .send(&Mail::new(
+            "erp@contoso.com",
+            "bob@contoso.com",
+            &forged[..],
+        ))
+        .await
+        .unwrap();
     expect(&answer, "content", 550, (5, 7, 1));
-    let answer = world.erp().send(&Mail::new("ceo@contoso.com", "bob@contoso.com", &letter[..])).await.unwrap();
+    let answer = world
+        .erp()
+        .send(&Mail::new(
+            "ceo@contoso.com",
+            "bob@contoso.com",
+            &letter[..],
+        ))
+        .await
+        .unwrap();
     expect(&answer, "MAIL", 550, (5, 7, 1));
-    let answer = world.erp().send(&Mail::new("", "bob@contoso.com", &letter[..])).await.unwrap();
+    let answer = world
+        .erp()
+        .send(&Mail::new("", "bob@contoso.com", &letter[..]))
+        .await
+        .unwrap();
     expect(&answer, "MAIL", 550, (5, 7, 1));
     world.host.stop().await;
 }
@@ -123,7 +263,9 @@ async fn an_application_cannot_pass_for_exchange_or_for_somebody_else() {
 async fn guessing_passwords_is_braked_for_the_guesser_alone() {
     let world = World::start().await;
     let guess = |from: &str, password: &str| {
-        let client = world.application("apps").from_address(from.parse().unwrap());
+        let client = world
+            .application("apps")
+            .from_address(from.parse().unwrap());
         client.login("erp", password, gatepost::lab::Dialect::Plain)
     };
     for _ in 0..5 {
@@ -135,7 +277,11 @@ async fn guessing_passwords_is_braked_for_the_guesser_alone() {
     let guesser = guess("127.0.66.6", crate::harness::PASSWORD);
     let mut client = guesser.connect().await.unwrap();
     let reply = guesser.log_in(&mut client).await.unwrap().unwrap();
-    assert_eq!((reply.code, reply.enhanced), (454, Some((4, 7, 0))), "unjudged, in a new session");
+    assert_eq!(
+        (reply.code, reply.enhanced),
+        (454, Some((4, 7, 0))),
+        "unjudged, in a new session"
+    );
     let owner = guess("127.0.5.5", crate::harness::PASSWORD);
     let mut client = owner.connect().await.unwrap();
     assert_eq!(owner.log_in(&mut client).await.unwrap().unwrap().code, 235);
@@ -146,16 +292,47 @@ async fn guessing_passwords_is_braked_for_the_guesser_alone() {
 async fn a_chunk_that_completes_a_bad_header_is_answered_and_later_ones_get_503() {
     let world = World::start().await;
     let mut client = world.exchange_out().connect().await.unwrap().into_client();
-    assert_eq!(client.command("MAIL FROM:<ada@contoso.com>").await.unwrap().code, 250);
-    assert_eq!(client.command("RCPT TO:<bob@contoso.com>").await.unwrap().code, 250);
-    client.raw(b"BDAT 30\r\nFrom: ada@contoso.com\r\n\r\nbody ").await.unwrap();
+    assert_eq!(
+        client
+            .command("MAIL FROM:<ada@contoso.com>")
+            .await
+            .unwrap()
+            .code,
+        250
+    );
+    assert_eq!(
+        client
+            .command("RCPT TO:<bob@contoso.com>")
+            .await
+            .unwrap()
+            .code,
+        250
+    );
+    client
+        .raw(b"BDAT 30\r\nFrom: ada@contoso.com\r\n\r\nbody ")
+        .await
+        .unwrap();
     let reply = client.reply().await.unwrap();
-    assert_eq!((reply.code, reply.enhanced), (550, Some((5, 7, 64))), "at the end of the chunk: {reply}");
-    client.raw(b"BDAT 4\r\nmoreBDAT 3 LAST\r\nend").await.unwrap();
+    assert_eq!(
+        (reply.code, reply.enhanced),
+        (550, Some((5, 7, 64))),
+        "at the end of the chunk: {reply}"
+    );
+    client
+        .raw(b"BDAT 4\r\nmoreBDAT 3 LAST\r\nend")
+        .await
+        .unwrap();
     assert_eq!(client.reply().await.unwrap().code, 503);
     assert_eq!(client.reply().await.unwrap().code, 503);
     assert_eq!(client.command("RSET").await.unwrap().code, 250);
-    assert_eq!(client.command("MAIL FROM:<ada@contoso.com>").await.unwrap().code, 250);
+    assert_eq!(
+        client
+            .command("MAIL FROM:<ada@contoso.com>")
+            .await
+            .unwrap()
+            .code,
+        250
+    );
     world.host.stop().await;
 }
 
@@ -165,13 +342,28 @@ async fn clear_bytes_behind_starttls_are_dropped() {
     let out = world.exchange_out();
     let mut client = out.clear().await.unwrap();
     client.ehlo("peer.example").await.unwrap();
-    client.raw(b"STARTTLS\r\nMAIL FROM:<injected@contoso.com>\r\n").await.unwrap();
+    client
+        .raw(b"STARTTLS\r\nMAIL FROM:<injected@contoso.com>\r\n")
+        .await
+        .unwrap();
     assert_eq!(client.reply().await.unwrap().code, 220);
     // Whether the injected octets were read with the command (dropped) or not (no handshake): no reply comes to them.
     if let Ok(mut client) = out.encrypt(client).await {
         let reply = client.command("NOOP").await.unwrap();
-        assert_eq!((reply.code, reply.enhanced), (250, Some((2, 0, 0))), "the first reply is NOOP's: {reply}");
-        assert_eq!(client.command("RCPT TO:<bob@contoso.com>").await.unwrap().code, 503, "no MAIL was taken");
+        assert_eq!(
+            (reply.code, reply.enhanced),
+            (250, Some((2, 0, 0))),
+            "the first reply is NOOP's: {reply}"
+        );
+        assert_eq!(
+            client
+                .command("RCPT TO:<bob@contoso.com>")
+                .await
+                .unwrap()
+                .code,
+            503,
+            "no MAIL was taken"
+        );
     }
     world.host.stop().await;
 }
@@ -179,7 +371,9 @@ async fn clear_bytes_behind_starttls_are_dropped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_have_ten_commands_and_fifty_connections() {
     let world = World::start().await;
-    let stranger = world.exchange_out().from_address("127.0.99.1".parse().unwrap());
+    let stranger = world
+        .exchange_out()
+        .from_address("127.0.99.1".parse().unwrap());
     let mut client = stranger.clear().await.unwrap();
     for _ in 0..10 {
         assert_eq!(client.command("NOOP").await.unwrap().code, 250);
@@ -198,7 +392,14 @@ async fn strangers_have_ten_commands_and_fifty_connections() {
             }
         }
     }
-    assert!(turned_away && (45..=51).contains(&crowd.len()), "{}", crowd.len());
-    assert!(world.exchange_out().clear().await.is_ok(), "Exchange is not kept out by strangers");
+    assert!(
+        turned_away && (45..=51).contains(&crowd.len()),
+        "{}",
+        crowd.len()
+    );
+    assert!(
+        world.exchange_out().clear().await.is_ok(),
+        "Exchange is not kept out by strangers"
+    );
     world.host.stop().await;
 }

@@ -2,7 +2,10 @@
 
 use gatepost::app::Server;
 use gatepost::lab::certificates::{Authority, Issued, Leaf};
-use gatepost::lab::{ApplicationClient, Dialect, ExchangeIn, ExchangeOptions, ExchangeOut, Organization, Outbound, Security};
+use gatepost::lab::{
+    ApplicationClient, Dialect, ExchangeIn, ExchangeOptions, ExchangeOut, Organization, Outbound,
+    Security,
+};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,17 +35,24 @@ pub struct Changes {
 
 impl Changes {
     pub fn replace(from: &'static str, to: &str) -> Self {
-        Self { replace: vec![(from, to.to_owned())], append: String::new() }
+        Self {
+            replace: vec![(from, to.to_owned())],
+            append: String::new(),
+        }
     }
-
 }
 
 fn organization(name: &str, id: &str) -> Organization {
     let domain = format!("{name}.com").parse().unwrap();
     let mut organization = Organization::new(name, id.parse().unwrap(), domain);
-    organization.secret_header = Some((format!("X-{name}-Gate"), gatepost::mail::Secret::new(format!("{name}-secret"))));
-    organization.loop_header =
-        Some(("X-Gatepost-Processed".to_owned(), gatepost::mail::Secret::new(format!("{name}-loop"))));
+    organization.secret_header = Some((
+        format!("X-{name}-Gate"),
+        gatepost::mail::Secret::new(format!("{name}-secret")),
+    ));
+    organization.loop_header = Some((
+        "X-Gatepost-Processed".to_owned(),
+        gatepost::mail::Secret::new(format!("{name}-loop")),
+    ));
     organization
 }
 
@@ -53,8 +63,12 @@ impl Surroundings {
 
     pub async fn with(change: impl FnOnce(ExchangeOptions) -> ExchangeOptions) -> Self {
         let authority = Authority::new("scenario").unwrap();
-        let (contoso, fabrikam) = (organization("contoso", CONTOSO), organization("fabrikam", FABRIKAM));
-        let options = ExchangeOptions::new(&authority, vec![contoso.clone(), fabrikam.clone()]).unwrap();
+        let (contoso, fabrikam) = (
+            organization("contoso", CONTOSO),
+            organization("fabrikam", FABRIKAM),
+        );
+        let options =
+            ExchangeOptions::new(&authority, vec![contoso.clone(), fabrikam.clone()]).unwrap();
         let exchange = ExchangeIn::start(change(options)).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         for (name, leaf) in [
@@ -66,7 +80,14 @@ impl Surroundings {
         }
         std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
         let exchange_identity = authority.issue(&Leaf::exchange()).unwrap();
-        Self { folder, authority, exchange_identity, exchange, contoso, fabrikam }
+        Self {
+            folder,
+            authority,
+            exchange_identity,
+            exchange,
+            contoso,
+            fabrikam,
+        }
     }
 
     /// Writes the configuration and tells its path. The ports are `port`s, 0 for free ones.
@@ -186,7 +207,9 @@ address = "127.0.0.1:0"
 
     pub fn settings(&self, changes: &Changes) -> gatepost::config::Settings {
         let loaded = gatepost::config::load(&self.configuration([0; 3], changes)).unwrap();
-        loaded.settings.unwrap_or_else(|| panic!("{:?}", loaded.problems))
+        loaded
+            .settings
+            .unwrap_or_else(|| panic!("{:?}", loaded.problems))
     }
 
     /// Exchange's outbound side towards a connector listener.
@@ -238,28 +261,40 @@ impl World {
 
     /// The application `erp`.
     pub fn erp(&self) -> ApplicationClient {
-        self.application("apps").login("erp", PASSWORD, Dialect::Plain)
+        self.application("apps")
+            .login("erp", PASSWORD, Dialect::Plain)
     }
 
     /// An application without login, with STARTTLS.
     pub fn application(&self, listener: &str) -> ApplicationClient {
-        ApplicationClient::new(self.listener(listener), HOSTNAME, &self.around.authority.roots().unwrap()).unwrap()
+        ApplicationClient::new(
+            self.listener(listener),
+            HOSTNAME,
+            &self.around.authority.roots().unwrap(),
+        )
+        .unwrap()
     }
 
     /// The scanner: no TLS, no login, its address is the proof.
     pub fn scanner(&self) -> ApplicationClient {
-        self.application("printers").security(Security::Clear).from_address("127.0.7.7".parse().unwrap())
+        self.application("printers")
+            .security(Security::Clear)
+            .from_address("127.0.7.7".parse().unwrap())
     }
 
     /// Stamped mail of a tenant.
     pub fn outbound(&self, organization: &Organization, mail: gatepost::lab::Mail) -> Outbound {
-        Outbound::stamped(organization, mail, "0d6f9b1c-0000-4000-8000-000000000001").expect("the rule routes it")
+        Outbound::stamped(organization, mail, "0d6f9b1c-0000-4000-8000-000000000001")
+            .expect("the rule routes it")
     }
 
     /// The trace of one id, waited for in bounds.
     pub async fn trace(&self, text: &str) -> Vec<gatepost::message_trace::TraceEvent> {
         self.host.tracer().flush().await;
-        let query = gatepost::message_trace::Query { text: Some(text.to_owned()), ..Default::default() };
+        let query = gatepost::message_trace::Query {
+            text: Some(text.to_owned()),
+            ..Default::default()
+        };
         self.host.tracer().find(query).await.unwrap()
     }
 
@@ -275,14 +310,24 @@ pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> 
         if let Some(found) = probe().await {
             return found;
         }
-        assert!(tokio::time::Instant::now() < deadline, "{what} did not happen in time");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{what} did not happen in time"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 /// The id at the end of a reply.
 pub fn last_word(reply: &gatepost::smtp::reply::Reply) -> String {
-    reply.lines.last().unwrap().rsplit(' ').next().unwrap().to_owned()
+    reply
+        .lines
+        .last()
+        .unwrap()
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 pub const LETTER: &[u8] = b"From: Ada <ada@contoso.com>\r\nTo: bob@contoso.com\r\nSubject: hello\r\n\

@@ -1,8 +1,24 @@
 //! Whole-server scenarios over loopback with real TLS: each reads as a story.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::or_fun_call, clippy::large_futures, reason = "test code")]
-#![allow(missing_docs, unreachable_pub, dead_code, reason = "test code; the harness is shared by two test programs")]
-#![allow(clippy::disallowed_methods, reason = "tests read the clock to bound their waits")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::or_fun_call,
+    clippy::large_futures,
+    reason = "test code"
+)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "test code; the harness is shared by two test programs"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read the clock to bound their waits"
+)]
 
 mod crash;
 mod exact;

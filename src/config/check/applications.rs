@@ -27,25 +27,43 @@ pub(super) fn accounts(
     let mut names: Vec<At<String>> = Vec::new();
     let mut users: Vec<At<String>> = Vec::new();
     let mut facts = Vec::new();
-    for (table, scope) in reader.tables("application", &raw.application, |table| Some(&table.name)) {
+    for (table, scope) in reader.tables("application", &raw.application, |table| Some(&table.name))
+    {
         let name = reader.name(&scope, &table.name);
         if let Some(name) = &name {
-            unique(reader, "[[application]] with this name", name, names.iter().find(|other| other.value == name.value));
+            unique(
+                reader,
+                "[[application]] with this name",
+                name,
+                names.iter().find(|other| other.value == name.value),
+            );
             names.push(name.clone());
         }
         let username = reader.parse(&scope, "username", &table.username, user);
         if let Some(username) = &username {
             let first = users.iter().find(|other| other.value == username.value);
-            unique(reader, "[[application]] with this username", username, first);
+            unique(
+                reader,
+                "[[application]] with this username",
+                username,
+                first,
+            );
             users.push(username.clone());
         }
         if let Some(account) = account(reader, &scope, table, name, username, tenants) {
-            facts.push(Facts { account: Arc::new(account) });
+            facts.push(Facts {
+                account: Arc::new(account),
+            });
         }
     }
-    let submission = listeners.iter().any(|listener| listener.service == Service::Submission);
+    let submission = listeners
+        .iter()
+        .any(|listener| listener.service == Service::Submission);
     if !facts.is_empty() && !submission {
-        reader.warn(Scope::top().spot(), "there are applications, but no [[listener]] with service = \"submission\"");
+        reader.warn(
+            Scope::top().spot(),
+            "there are applications, but no [[listener]] with service = \"submission\"",
+        );
     }
     facts
 }
@@ -67,18 +85,30 @@ fn account(
 ) -> Option<Account> {
     let tenant = tenant_of(reader, scope, table, tenants);
     let hash = reader.secret(scope, "password_hash", &table.password_hash, phc);
-    let networks = reader.list(scope, "networks", &table.networks, units::block).unwrap_or_default();
+    let networks = reader
+        .list(scope, "networks", &table.networks, units::block)
+        .unwrap_or_default();
     match (table.username.is_absent(), table.password_hash.is_absent()) {
-        (false, true) => reader.error(&scope.missing("password_hash"), "required with username, and missing"),
-        (true, false) => reader.error(&scope.missing("username"), "required with password_hash, and missing"),
+        (false, true) => reader.error(
+            &scope.missing("password_hash"),
+            "required with username, and missing",
+        ),
+        (true, false) => reader.error(
+            &scope.missing("username"),
+            "required with password_hash, and missing",
+        ),
         (true, true) if networks.is_empty() => {
-            reader.error(scope.spot(), "neither username nor networks: nothing would prove it");
+            reader.error(
+                scope.spot(),
+                "neither username nor networks: nothing would prove it",
+            );
         }
         (true, true) | (false, false) => {}
     }
     reader.demand(scope, "senders", &table.senders);
     let senders = reader.some_list(scope, "senders", &table.senders, |text| {
-        text.parse::<MailboxPattern>().map_err(|why| why.to_string())
+        text.parse::<MailboxPattern>()
+            .map_err(|why| why.to_string())
     });
     let internal = reader.flag(scope, "internal", &table.internal);
     let is_internal = internal.as_ref().is_some_and(|at| at.value);
@@ -112,13 +142,26 @@ fn account(
     })
 }
 
-fn tenant_of(reader: &mut Reader<'_>, scope: &Scope, table: &Raw, tenants: &[TenantFacts]) -> Option<Arc<Tenant>> {
+fn tenant_of(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    table: &Raw,
+    tenants: &[TenantFacts],
+) -> Option<Arc<Tenant>> {
     let name = reader.required(scope, "tenant", &table.tenant, label)?;
-    let named = |facts: &&TenantFacts| facts.name.as_ref().is_some_and(|own| own.value == name.value);
+    let named = |facts: &&TenantFacts| {
+        facts
+            .name
+            .as_ref()
+            .is_some_and(|own| own.value == name.value)
+    };
     match tenants.iter().find(named) {
         Some(facts) => facts.tenant.clone(),
         None => {
-            let known = tenants.iter().flat_map(|facts| &facts.name).map(|name| name.value.as_str());
+            let known = tenants
+                .iter()
+                .flat_map(|facts| &facts.name)
+                .map(|name| name.value.as_str());
             missing(reader, "tenant", &name.spot, &name.value, known);
             None
         }
@@ -133,7 +176,12 @@ fn phc(text: &str) -> Result<(), &'static str> {
     }
 }
 
-fn judge_senders(reader: &mut Reader<'_>, tenant: &Tenant, senders: &[At<MailboxPattern>], internal: bool) {
+fn judge_senders(
+    reader: &mut Reader<'_>,
+    tenant: &Tenant,
+    senders: &[At<MailboxPattern>],
+    internal: bool,
+) {
     for sender in senders {
         let domain = match &sender.value {
             MailboxPattern::NullSender => continue,
@@ -145,7 +193,10 @@ fn judge_senders(reader: &mut Reader<'_>, tenant: &Tenant, senders: &[At<Mailbox
         }
         let text = format!("{domain} is no accepted domain of tenant {}", tenant.name);
         if internal {
-            reader.error(&sender.spot, format!("{text}: such mail cannot be internal"));
+            reader.error(
+                &sender.spot,
+                format!("{text}: such mail cannot be internal"),
+            );
         } else {
             reader.warn(&sender.spot, text);
         }
@@ -158,14 +209,26 @@ fn judge_networks(reader: &mut Reader<'_>, networks: &[At<IpNet>]) {
         let (wide, public) = match network.value {
             IpNet::V4(block) => {
                 let address = block.addr();
-                (block.prefix_len() < 28, !(address.is_private() || address.is_loopback() || address.is_link_local()))
+                (
+                    block.prefix_len() < 28,
+                    !(address.is_private() || address.is_loopback() || address.is_link_local()),
+                )
             }
-            IpNet::V6(block) => (block.prefix_len() < 124, !is_local(IpAddr::V6(block.addr()))),
+            IpNet::V6(block) => (
+                block.prefix_len() < 124,
+                !is_local(IpAddr::V6(block.addr())),
+            ),
         };
         if public {
-            reader.warn(&network.spot, "a public address is the only proof of an internal application");
+            reader.warn(
+                &network.spot,
+                "a public address is the only proof of an internal application",
+            );
         } else if wide {
-            reader.warn(&network.spot, "more than 16 addresses may write as internal without login");
+            reader.warn(
+                &network.spot,
+                "more than 16 addresses may write as internal without login",
+            );
         }
     }
 }

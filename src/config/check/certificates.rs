@@ -14,7 +14,8 @@ const SOON: u64 = 30 * DAY;
 
 pub(super) fn certificates(raw: &File, reader: &mut Reader<'_>) -> Named<Arc<Identity>> {
     let mut named = Named::new("certificate");
-    for (table, scope) in reader.tables("certificate", &raw.certificate, |table| Some(&table.name)) {
+    for (table, scope) in reader.tables("certificate", &raw.certificate, |table| Some(&table.name))
+    {
         let name = reader.name(&scope, &table.name);
         reader.demand(&scope, "chain", &table.chain);
         let chain = reader.path(&scope, "chain", &table.chain);
@@ -46,9 +47,16 @@ pub(super) fn certificates(raw: &File, reader: &mut Reader<'_>) -> Named<Arc<Ide
     named
 }
 
-fn or_report<T>(reader: &mut Reader<'_>, path: &At<PathBuf>, read: Result<T, String>) -> Option<At<T>> {
+fn or_report<T>(
+    reader: &mut Reader<'_>,
+    path: &At<PathBuf>,
+    read: Result<T, String>,
+) -> Option<At<T>> {
     match read {
-        Ok(value) => Some(At { value, spot: path.spot.clone() }),
+        Ok(value) => Some(At {
+            value,
+            spot: path.spot.clone(),
+        }),
         Err(why) => {
             reader.error(&path.spot, why);
             None
@@ -64,12 +72,24 @@ fn judge_chain(reader: &mut Reader<'_>, chain: &At<identity::Chain>) {
         reader.error(spot, format!("the certificate has expired, {days} days ago: Exchange Online and applications refuse it"));
     } else if now < chain.not_before {
         let days = (chain.not_before - now).div_ceil(DAY);
-        reader.error(spot, format!("the certificate is not valid yet, but in {days} days"));
+        reader.error(
+            spot,
+            format!("the certificate is not valid yet, but in {days} days"),
+        );
     } else if chain.not_after - now < SOON {
-        reader.warn(spot, format!("the certificate expires in {} days", (chain.not_after - now) / DAY));
+        reader.warn(
+            spot,
+            format!(
+                "the certificate expires in {} days",
+                (chain.not_after - now) / DAY
+            ),
+        );
     }
     if chain.names.is_empty() {
-        reader.error(spot, "the certificate carries no name: neither a SAN dNSName nor a subject CN");
+        reader.error(
+            spot,
+            "the certificate carries no name: neither a SAN dNSName nor a subject CN",
+        );
     }
     if let Some(disorder) = &chain.disorder {
         reader.error(spot, disorder.clone());

@@ -24,11 +24,19 @@ impl Own<'_> {
         match host.parse::<IpAddr>() {
             Ok(address) => {
                 let target = SocketAddr::new(address, port);
-                self.listeners.iter().any(|listener| reaches(listener.address, target))
+                self.listeners
+                    .iter()
+                    .any(|listener| reaches(listener.address, target))
             }
             Err(_) => {
-                let named = self.hostname.is_some_and(|own| own.as_str().eq_ignore_ascii_case(host));
-                named && self.listeners.iter().any(|listener| listener.address.port() == port)
+                let named = self
+                    .hostname
+                    .is_some_and(|own| own.as_str().eq_ignore_ascii_case(host));
+                named
+                    && self
+                        .listeners
+                        .iter()
+                        .any(|listener| listener.address.port() == port)
             }
         }
     }
@@ -51,19 +59,45 @@ pub(super) fn inbound_connector(
 ) -> Option<Connector> {
     let (table, scope) = reader.table(scope, "inbound_connector", key)?;
     let host = reader.required(&scope, "host", &table.host, super::host);
-    let port = reader.whole(&scope, "port", &table.port, 1..=65_535).map_or(default::CONNECTOR_PORT, |at| at.value);
+    let port = reader
+        .whole(&scope, "port", &table.port, 1..=65_535)
+        .map_or(default::CONNECTOR_PORT, |at| at.value);
     let certificate = reader.required(&scope, "certificate", &table.certificate, label);
-    let identity = certificate.as_ref().and_then(|name| certificates.find(reader, name)).flatten().cloned();
-    let flag = reader.flag(&scope, "cloud_services_mail_enabled", &table.cloud_services_mail_enabled);
-    let connections = reader.whole(&scope, "max_connections", &table.max_connections, 1..=10_000);
-    let messages = reader.whole(&scope, "max_messages_per_connection", &table.max_messages_per_connection, 1..=1_000_000);
+    let identity = certificate
+        .as_ref()
+        .and_then(|name| certificates.find(reader, name))
+        .flatten()
+        .cloned();
+    let flag = reader.flag(
+        &scope,
+        "cloud_services_mail_enabled",
+        &table.cloud_services_mail_enabled,
+    );
+    let connections = reader.whole(
+        &scope,
+        "max_connections",
+        &table.max_connections,
+        1..=10_000,
+    );
+    let messages = reader.whole(
+        &scope,
+        "max_messages_per_connection",
+        &table.max_messages_per_connection,
+        1..=1_000_000,
+    );
     if let Some(host) = &host
         && own.is_reached(&host.value, port)
     {
-        reader.error(&host.spot, "is this smart host itself: mail would go round in circles");
+        reader.error(
+            &host.spot,
+            "is this smart host itself: mail would go round in circles",
+        );
     }
     if let Some(flag) = flag.as_ref().filter(|flag| !flag.value) {
-        reader.warn(&flag.spot, "without it Exchange takes everything that we deliver as external");
+        reader.warn(
+            &flag.spot,
+            "without it Exchange takes everything that we deliver as external",
+        );
     }
     if let (Some(certificate), Some(identity)) = (&certificate, &identity) {
         judge_name(reader, certificate, identity, accepted);
@@ -73,25 +107,44 @@ pub(super) fn inbound_connector(
         host: host?.value.into(),
         port,
         identity: identity?,
-        cloud_services_mail_enabled: flag.map_or(default::CLOUD_SERVICES_MAIL_ENABLED, |at| at.value),
+        cloud_services_mail_enabled: flag
+            .map_or(default::CLOUD_SERVICES_MAIL_ENABLED, |at| at.value),
         max_connections: connections.map_or(default::CONNECTOR_CONNECTIONS, |at| at.value),
         max_messages_per_connection: messages.map_or(default::CONNECTOR_MESSAGES, |at| at.value),
     };
-    Some(Connector { settings: Arc::new(settings), certificate: certificate? })
+    Some(Connector {
+        settings: Arc::new(settings),
+        certificate: certificate?,
+    })
 }
 
 /// Exchange attributes mail by the certificate's name, which must be an accepted domain (exchange-online.md 2.3).
-fn judge_name(reader: &mut Reader<'_>, certificate: &At<String>, identity: &Identity, accepted: &DomainSet) {
-    let names: Vec<Domain> =
-        identity.names.iter().filter_map(|name| name.trim_start_matches("*.").parse().ok()).collect();
+fn judge_name(
+    reader: &mut Reader<'_>,
+    certificate: &At<String>,
+    identity: &Identity,
+    accepted: &DomainSet,
+) {
+    let names: Vec<Domain> = identity
+        .names
+        .iter()
+        .filter_map(|name| name.trim_start_matches("*.").parse().ok())
+        .collect();
     let exact = |name: &Domain| accepted.iter().any(|pattern| pattern.domain() == name);
     if names.iter().any(exact) {
         return;
     }
-    let below = |name: &&Domain| accepted.iter().any(|pattern| name.is_at_or_below(pattern.domain()));
+    let below = |name: &&Domain| {
+        accepted
+            .iter()
+            .any(|pattern| name.is_at_or_below(pattern.domain()))
+    };
     match names.iter().find(below) {
         Some(name) => {
-            let parent = accepted.iter().map(DomainPattern::domain).find(|parent| name.is_at_or_below(parent));
+            let parent = accepted
+                .iter()
+                .map(DomainPattern::domain)
+                .find(|parent| name.is_at_or_below(parent));
             let parent = parent.map_or("the accepted domain", Domain::as_str);
             reader.warn(
                 &certificate.spot,

@@ -29,21 +29,50 @@ enum Network {
 pub(super) fn exchange_online(raw: &File, reader: &mut Reader<'_>) -> Exchange {
     let empty = Raw::default();
     let top = Scope::top();
-    let (table, scope) = reader.table(&top, "exchange_online", &raw.exchange_online).unwrap_or((&empty, top));
+    let (table, scope) = reader
+        .table(&top, "exchange_online", &raw.exchange_online)
+        .unwrap_or((&empty, top));
 
-    let names = reader.some_list(&scope, "client_certificate_names", &table.client_certificate_names, |text| {
-        if text.starts_with("*.") {
-            return Err("a wildcard stands only in the certificate, never here".to_owned());
-        }
-        super::fully_qualified(text)
-    });
+    let names = reader.some_list(
+        &scope,
+        "client_certificate_names",
+        &table.client_certificate_names,
+        |text| {
+            if text.starts_with("*.") {
+                return Err("a wildcard stands only in the certificate, never here".to_owned());
+            }
+            super::fully_qualified(text)
+        },
+    );
     let names = names.map_or_else(|| parsed(default::CLIENT_CERTIFICATE_NAMES), values);
-    let client_roots = roots_of(reader, &scope, "client_certificate_roots", &table.client_certificate_roots);
+    let client_roots = roots_of(
+        reader,
+        &scope,
+        "client_certificate_roots",
+        &table.client_certificate_roots,
+    );
 
-    let server_names = reader.some_list(&scope, "server_certificate_names", &table.server_certificate_names, pattern);
-    let server_names = server_names
-        .map_or_else(|| default::SERVER_CERTIFICATE_NAMES.iter().map(|&name| name.to_owned()).collect(), values);
-    let server_roots = roots_of(reader, &scope, "server_certificate_roots", &table.server_certificate_roots);
+    let server_names = reader.some_list(
+        &scope,
+        "server_certificate_names",
+        &table.server_certificate_names,
+        pattern,
+    );
+    let server_names = server_names.map_or_else(
+        || {
+            default::SERVER_CERTIFICATE_NAMES
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect()
+        },
+        values,
+    );
+    let server_roots = roots_of(
+        reader,
+        &scope,
+        "server_certificate_roots",
+        &table.server_certificate_roots,
+    );
 
     let words = [("defer", HalfProven::Defer), ("refuse", HalfProven::Refuse)];
     let half_proven = reader.choice(&scope, "half_proven", &table.half_proven, &words);
@@ -52,7 +81,10 @@ pub(super) fn exchange_online(raw: &File, reader: &mut Reader<'_>) -> Exchange {
     let (networks, endpoints_made) = networks_of(reader, &scope, &table.networks, published);
     if endpoints_made.is_none() && !table.endpoints.is_absent() {
         let spot = reader.spot(&scope, "endpoints", &table.endpoints);
-        reader.warn(&spot, "has no effect, because networks does not hold \"published\"");
+        reader.warn(
+            &spot,
+            "has no effect, because networks does not hold \"published\"",
+        );
     }
     Exchange {
         receiving: ExchangeOnline {
@@ -61,7 +93,10 @@ pub(super) fn exchange_online(raw: &File, reader: &mut Reader<'_>) -> Exchange {
             networks,
             half_proven: half_proven.map(|at| at.value).unwrap_or_default(),
         },
-        delivering: ServerTrust { names: server_names, roots: server_roots },
+        delivering: ServerTrust {
+            names: server_names,
+            roots: server_roots,
+        },
         endpoints_made,
     }
 }
@@ -76,7 +111,9 @@ fn parsed(names: &[&str]) -> Vec<Domain> {
 
 /// A name of Exchange's server certificate; here `*.` stands for any depth.
 fn pattern(text: &str) -> Result<String, String> {
-    let pattern: DomainPattern = text.parse().map_err(|why: crate::mail::DomainError| why.to_string())?;
+    let pattern: DomainPattern = text
+        .parse()
+        .map_err(|why: crate::mail::DomainError| why.to_string())?;
     if pattern.domain().as_str().contains('.') {
         Ok(pattern.to_string())
     } else {
@@ -86,7 +123,8 @@ fn pattern(text: &str) -> Result<String, String> {
 
 fn roots_of(reader: &mut Reader<'_>, scope: &Scope, name: &str, key: &Key<String>) -> Arc<Roots> {
     let path = reader.path(scope, name, key);
-    let is_system = |path: &At<std::path::PathBuf>| path.value.file_name().is_some_and(|name| name == "system");
+    let is_system =
+        |path: &At<std::path::PathBuf>| path.value.file_name().is_some_and(|name| name == "system");
     match path {
         Some(path) if !is_system(&path) => match roots::from_file(&path.value) {
             Ok(roots) => Arc::new(roots),
@@ -100,9 +138,12 @@ fn roots_of(reader: &mut Reader<'_>, scope: &Scope, name: &str, key: &Key<String
 }
 
 fn endpoints_of(reader: &mut Reader<'_>, scope: &Scope, key: &Key<String>) -> Published {
-    let Some(path) = reader.path(scope, "endpoints", key) else { return endpoints::shipped() };
+    let Some(path) = reader.path(scope, "endpoints", key) else {
+        return endpoints::shipped();
+    };
     let read = identity::read(&path.value).and_then(|bytes| {
-        let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.value.display()))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| format!("{} is not UTF-8", path.value.display()))?;
         let mut published =
             endpoints::parse(&text).map_err(|why| format!("{}: {why}", path.value.display()))?;
         // Microsoft's own array has no date: the file's is taken.
@@ -138,7 +179,10 @@ fn networks_of(
             }
             Network::Block(block) => {
                 if block.prefix_len() == 0 {
-                    reader.warn(&spot, "holds every address: the network gate is open to everyone");
+                    reader.warn(
+                        &spot,
+                        "holds every address: the network gate is open to everyone",
+                    );
                 }
                 blocks.push(block);
             }
@@ -149,5 +193,8 @@ fn networks_of(
 
 fn modified(path: &std::path::Path) -> Option<u64> {
     let modified = std::fs::metadata(path).ok()?.modified().ok()?;
-    modified.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+    modified
+        .duration_since(std::time::UNIX_EPOCH)
+        .ok()
+        .map(|since| since.as_secs())
 }

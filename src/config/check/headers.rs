@@ -11,14 +11,47 @@ const LONG_ENOUGH: usize = 16;
 /// Fields with a meaning of their own: Exchange's, which are protected (product.md 4), and those of mail itself
 /// (RFC 5322 §3.6, RFC 2045 §3 and what filters add). A secret or loop field of such a name would be lost or mistaken.
 const PREFIXES: [&str; 10] = [
-    "x-ms-", "x-crosspremises", "x-forefront-", "x-microsoft-", "x-eop", "x-exchange-", "arc-", "resent-", "content-",
+    "x-ms-",
+    "x-crosspremises",
+    "x-forefront-",
+    "x-microsoft-",
+    "x-eop",
+    "x-exchange-",
+    "arc-",
+    "resent-",
+    "content-",
     "list-",
 ];
 const NAMES: [&str; 30] = [
-    "x-originatororg", "x-organizationheaderspreserved", "date", "from", "sender", "reply-to", "to", "cc", "bcc",
-    "message-id", "in-reply-to", "references", "subject", "comments", "keywords", "received", "return-path",
-    "mime-version", "dkim-signature", "authentication-results", "received-spf", "auto-submitted", "delivered-to",
-    "errors-to", "precedence", "importance", "thread-index", "thread-topic", "disposition-notification-to",
+    "x-originatororg",
+    "x-organizationheaderspreserved",
+    "date",
+    "from",
+    "sender",
+    "reply-to",
+    "to",
+    "cc",
+    "bcc",
+    "message-id",
+    "in-reply-to",
+    "references",
+    "subject",
+    "comments",
+    "keywords",
+    "received",
+    "return-path",
+    "mime-version",
+    "dkim-signature",
+    "authentication-results",
+    "received-spf",
+    "auto-submitted",
+    "delivered-to",
+    "errors-to",
+    "precedence",
+    "importance",
+    "thread-index",
+    "thread-topic",
+    "disposition-notification-to",
     "return-receipt-to",
 ];
 
@@ -28,7 +61,11 @@ pub(super) struct Field<T> {
     pub(super) header: T,
 }
 
-pub(super) fn secret(reader: &mut Reader<'_>, scope: &Scope, key: &Table<RawSecret>) -> Option<Field<SecretHeader>> {
+pub(super) fn secret(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    key: &Table<RawSecret>,
+) -> Option<Field<SecretHeader>> {
     let (table, scope) = reader.table(scope, "secret_header", key)?;
     let name = reader.required(&scope, "name", &table.name, field_name);
     reader.demand(&scope, "value", &table.value);
@@ -37,14 +74,24 @@ pub(super) fn secret(reader: &mut Reader<'_>, scope: &Scope, key: &Table<RawSecr
     let required = reader.flag(&scope, "required", &table.required);
     let value = value?;
     warn_if_short(reader, &value);
-    let values = std::iter::once(value).chain(previous).map(|at| at.value).collect();
+    let values = std::iter::once(value)
+        .chain(previous)
+        .map(|at| at.value)
+        .collect();
     let name = name?;
-    let header =
-        SecretHeader { name: name.value.as_str().into(), values, required: required.is_some_and(|at| at.value) };
+    let header = SecretHeader {
+        name: name.value.as_str().into(),
+        values,
+        required: required.is_some_and(|at| at.value),
+    };
     Some(Field { name, header })
 }
 
-pub(super) fn looped(reader: &mut Reader<'_>, scope: &Scope, key: &Table<RawLoop>) -> Option<Field<LoopHeader>> {
+pub(super) fn looped(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    key: &Table<RawLoop>,
+) -> Option<Field<LoopHeader>> {
     let (table, scope) = reader.table(scope, "loop_header", key)?;
     let name = reader.required(&scope, "name", &table.name, field_name);
     reader.demand(&scope, "value", &table.value);
@@ -63,13 +110,20 @@ pub(super) fn looped(reader: &mut Reader<'_>, scope: &Scope, key: &Table<RawLoop
 
 fn warn_if_short(reader: &mut Reader<'_>, value: &At<crate::mail::Secret>) {
     if value.value.expose().len() < LONG_ENOUGH {
-        reader.warn(&value.spot, format!("shorter than {LONG_ENOUGH} characters, and can be guessed"));
+        reader.warn(
+            &value.spot,
+            format!("shorter than {LONG_ENOUGH} characters, and can be guessed"),
+        );
     }
 }
 
 /// RFC 5322 §3.6.8, and nobody else's name.
 fn field_name(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.len() <= 76 && text.bytes().all(|octet| matches!(octet, 33..=126) && octet != b':');
+    let fits = !text.is_empty()
+        && text.len() <= 76
+        && text
+            .bytes()
+            .all(|octet| matches!(octet, 33..=126) && octet != b':');
     if !fits {
         return Err("not a header field name".to_owned());
     }
@@ -99,9 +153,24 @@ mod tests {
 
     #[test]
     fn a_protected_or_common_field_name_is_refused() {
-        assert_eq!(field_name("X-Contoso-Gate").as_deref(), Ok("X-Contoso-Gate"));
-        for bad in ["", "X Gate", "X-Gate:", "X-Gäte", "x-ms-exchange-organization-scl", "X-OriginatorOrg", "Subject",
-                    "RECEIVED", "X-CrossPremises-Foo", "ARC-Seal", "X-EOPAttributedMessage", "X-Forefront-PRVS"] {
+        assert_eq!(
+            field_name("X-Contoso-Gate").as_deref(),
+            Ok("X-Contoso-Gate")
+        );
+        for bad in [
+            "",
+            "X Gate",
+            "X-Gate:",
+            "X-Gäte",
+            "x-ms-exchange-organization-scl",
+            "X-OriginatorOrg",
+            "Subject",
+            "RECEIVED",
+            "X-CrossPremises-Foo",
+            "ARC-Seal",
+            "X-EOPAttributedMessage",
+            "X-Forefront-PRVS",
+        ] {
             assert!(field_name(bad).is_err(), "{bad}");
         }
         assert!(field_name(&"x".repeat(77)).is_err());

@@ -18,11 +18,21 @@ pub(super) struct House {
 }
 
 pub(super) fn store(raw: &File, reader: &mut Reader<'_>) {
-    let Some((table, scope)) = reader.table(&Scope::top(), "store", &raw.store) else { return };
-    let engine = reader.choice(&scope, "engine", &table.engine, &[("embedded", false), ("postgres", true)]);
+    let Some((table, scope)) = reader.table(&Scope::top(), "store", &raw.store) else {
+        return;
+    };
+    let engine = reader.choice(
+        &scope,
+        "engine",
+        &table.engine,
+        &[("embedded", false), ("postgres", true)],
+    );
     let postgres = engine.as_ref().is_some_and(|at| at.value);
     if let Some(engine) = engine.filter(|at| at.value) {
-        reader.error(&engine.spot, "\"postgres\" is not built in this version: only \"embedded\" is");
+        reader.error(
+            &engine.spot,
+            "\"postgres\" is not built in this version: only \"embedded\" is",
+        );
     }
     let url = reader.secret(&scope, "url", &table.url, |_| Ok(()));
     if let Some(url) = url.filter(|_| !postgres) {
@@ -31,16 +41,34 @@ pub(super) fn store(raw: &File, reader: &mut Reader<'_>) {
 }
 
 pub(super) fn house(raw: &File, reader: &mut Reader<'_>, listeners: &[ListenerSettings]) -> House {
-    let nothing = (Dns::default(), Trace::default(), Admin::default(), Log::default());
+    let nothing = (
+        Dns::default(),
+        Trace::default(),
+        Admin::default(),
+        Log::default(),
+    );
     let top = Scope::top();
-    let (table, scope) = reader.table(&top, "dns", &raw.dns).unwrap_or_else(|| (&nothing.0, top.clone()));
+    let (table, scope) = reader
+        .table(&top, "dns", &raw.dns)
+        .unwrap_or_else(|| (&nothing.0, top.clone()));
     let dns_servers = dns_servers(reader, &scope, table);
-    let (table, scope) = reader.table(&top, "trace", &raw.trace).unwrap_or_else(|| (&nothing.1, top.clone()));
+    let (table, scope) = reader
+        .table(&top, "trace", &raw.trace)
+        .unwrap_or_else(|| (&nothing.1, top.clone()));
     let keep = reader.parse(&scope, "keep", &table.keep, units::some_duration);
-    let (table, scope) = reader.table(&top, "admin", &raw.admin).unwrap_or_else(|| (&nothing.2, top.clone()));
+    let (table, scope) = reader
+        .table(&top, "admin", &raw.admin)
+        .unwrap_or_else(|| (&nothing.2, top.clone()));
     let admin = admin(reader, &scope, table, listeners);
-    let (table, scope) = reader.table(&top, "log", &raw.log).unwrap_or((&nothing.3, top));
-    let json = reader.choice(&scope, "format", &table.format, &[("text", false), ("json", true)]);
+    let (table, scope) = reader
+        .table(&top, "log", &raw.log)
+        .unwrap_or((&nothing.3, top));
+    let json = reader.choice(
+        &scope,
+        "format",
+        &table.format,
+        &[("text", false), ("json", true)],
+    );
     let levels = [
         ("error", tracing::Level::ERROR),
         ("warn", tracing::Level::WARN),
@@ -51,7 +79,10 @@ pub(super) fn house(raw: &File, reader: &mut Reader<'_>, listeners: &[ListenerSe
     let level = reader.choice(&scope, "level", &table.level, &levels);
     House {
         dns_servers,
-        trace_keep: keep.map_or_else(|| units::duration(default::TRACE_KEEP).unwrap_or(Duration::MAX), |at| at.value),
+        trace_keep: keep.map_or_else(
+            || units::duration(default::TRACE_KEEP).unwrap_or(Duration::MAX),
+            |at| at.value,
+        ),
         admin,
         log: LogSettings {
             json: json.is_some_and(|at| at.value),
@@ -80,21 +111,44 @@ fn dns_servers(reader: &mut Reader<'_>, scope: &Scope, table: &Dns) -> Option<Ve
     }
 }
 
-fn admin(reader: &mut Reader<'_>, scope: &Scope, table: &Admin, listeners: &[ListenerSettings]) -> AdminSettings {
-    let address = reader.parse(scope, "address", &table.address, |text| units::socket(text, None));
-    let hosts = reader.list(scope, "hosts", &table.hosts, super::host).unwrap_or_default();
+fn admin(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    table: &Admin,
+    listeners: &[ListenerSettings],
+) -> AdminSettings {
+    let address = reader.parse(scope, "address", &table.address, |text| {
+        units::socket(text, None)
+    });
+    let hosts = reader
+        .list(scope, "hosts", &table.hosts, super::host)
+        .unwrap_or_default();
     let token = reader.secret(scope, "token", &table.token, |text| {
-        if text.len() < 16 { Err("shorter than 16 characters, and can be guessed") } else { Ok(()) }
+        if text.len() < 16 {
+            Err("shorter than 16 characters, and can be guessed")
+        } else {
+            Ok(())
+        }
     });
     if let Some(address) = &address {
         if !address.value.ip().is_loopback() && table.token.is_absent() {
-            reader.warn(&address.spot, "reached from other machines, and without a token of yours; it speaks no TLS");
+            reader.warn(
+                &address.spot,
+                "reached from other machines, and without a token of yours; it speaks no TLS",
+            );
         }
-        if listeners.iter().any(|listener| reaches(listener.address, address.value)) {
+        if listeners
+            .iter()
+            .any(|listener| reaches(listener.address, address.value))
+        {
             reader.error(&address.spot, "is the address of a [[listener]]");
         }
     }
-    let fallback = || default::ADMIN_ADDRESS.parse().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 8025)));
+    let fallback = || {
+        default::ADMIN_ADDRESS
+            .parse()
+            .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 8025)))
+    };
     AdminSettings {
         address: address.map_or_else(fallback, |at| at.value),
         hosts: hosts.into_iter().map(|at| at.value).collect(),

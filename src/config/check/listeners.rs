@@ -12,8 +12,17 @@ use std::sync::Arc;
 
 /// What we may offer (product.md 5).
 const EXTENSIONS: [&str; 11] = [
-    "PIPELINING", "SIZE", "DSN", "ENHANCEDSTATUSCODES", "STARTTLS", "8BITMIME", "CHUNKING", "SMTPUTF8", "LIMITS",
-    "XOORG", "AUTH",
+    "PIPELINING",
+    "SIZE",
+    "DSN",
+    "ENHANCEDSTATUSCODES",
+    "STARTTLS",
+    "8BITMIME",
+    "CHUNKING",
+    "SMTPUTF8",
+    "LIMITS",
+    "XOORG",
+    "AUTH",
 ];
 
 pub(super) fn listeners(
@@ -26,15 +35,24 @@ pub(super) fn listeners(
     let mut addresses: Vec<At<SocketAddr>> = Vec::new();
     for (table, scope) in reader.tables("listener", &raw.listener, |table| Some(&table.name)) {
         let name = reader.name(&scope, &table.name);
-        let address = reader.required(&scope, "address", &table.address, |text| units::socket(text, None));
+        let address = reader.required(&scope, "address", &table.address, |text| {
+            units::socket(text, None)
+        });
         if let Some(address) = &address {
-            let first = addresses.iter().find(|other| other.value == address.value && address.value.port() != 0);
+            let first = addresses
+                .iter()
+                .find(|other| other.value == address.value && address.value.port() != 0);
             super::named::unique(reader, "[[listener]] with this address", address, first);
             addresses.push(address.clone());
         }
         reader.demand(&scope, "service", &table.service);
-        let services = [("connector", Service::Connector), ("submission", Service::Submission)];
-        let service = reader.choice(&scope, "service", &table.service, &services).map(|at| at.value);
+        let services = [
+            ("connector", Service::Connector),
+            ("submission", Service::Submission),
+        ];
+        let service = reader
+            .choice(&scope, "service", &table.service, &services)
+            .map(|at| at.value);
         let modes = [
             ("starttls", TlsMode::StartTls),
             ("implicit", TlsMode::Implicit),
@@ -42,26 +60,65 @@ pub(super) fn listeners(
             ("none", TlsMode::None),
         ];
         let tls_spot = reader.spot(&scope, "tls", &table.tls);
-        let tls = reader.choice(&scope, "tls", &table.tls, &modes).map_or(TlsMode::StartTls, |at| at.value);
+        let tls = reader
+            .choice(&scope, "tls", &table.tls, &modes)
+            .map_or(TlsMode::StartTls, |at| at.value);
         if tls != TlsMode::None {
             reader.demand(&scope, "certificate", &table.certificate);
         }
         let certificate = reader.parse(&scope, "certificate", &table.certificate, label);
-        let identity = certificate.as_ref().and_then(|name| certificates.find(reader, name)).flatten().cloned();
-        let proxies = reader.list(&scope, "proxy_protocol_from", &table.proxy_protocol_from, units::block);
-        let size = reader.parse(&scope, "max_message_size", &table.max_message_size, units::size);
-        let connections = reader.whole(&scope, "max_connections", &table.max_connections, 1..=1_000_000);
+        let identity = certificate
+            .as_ref()
+            .and_then(|name| certificates.find(reader, name))
+            .flatten()
+            .cloned();
+        let proxies = reader.list(
+            &scope,
+            "proxy_protocol_from",
+            &table.proxy_protocol_from,
+            units::block,
+        );
+        let size = reader.parse(
+            &scope,
+            "max_message_size",
+            &table.max_message_size,
+            units::size,
+        );
+        let connections = reader.whole(
+            &scope,
+            "max_connections",
+            &table.max_connections,
+            1..=1_000_000,
+        );
         let discard_spot = reader.spot(&scope, "ehlo_discard", &table.ehlo_discard);
-        let discard = reader.list(&scope, "ehlo_discard", &table.ehlo_discard, |text| Ok(text.to_ascii_uppercase()));
+        let discard = reader.list(&scope, "ehlo_discard", &table.ehlo_discard, |text| {
+            Ok(text.to_ascii_uppercase())
+        });
         let discard = discard.unwrap_or_default();
-        let newlines_words = [("refuse", BareNewlines::Refuse), ("repair", BareNewlines::Repair)];
-        let newlines = reader.choice(&scope, "bare_newlines", &table.bare_newlines, &newlines_words);
+        let newlines_words = [
+            ("refuse", BareNewlines::Refuse),
+            ("repair", BareNewlines::Repair),
+        ];
+        let newlines = reader.choice(
+            &scope,
+            "bare_newlines",
+            &table.bare_newlines,
+            &newlines_words,
+        );
         let clear_auth = reader.flag(&scope, "auth_without_tls", &table.auth_without_tls);
 
         judge_extensions(reader, &discard, &discard_spot, service, tls);
         match service {
-            Some(Service::Connector) => judge_connector(reader, &tls_spot, tls, newlines.as_ref(), clear_auth.as_ref()),
-            Some(Service::Submission) => judge_submission(reader, &tls_spot, tls, clear_auth.as_ref()),
+            Some(Service::Connector) => judge_connector(
+                reader,
+                &tls_spot,
+                tls,
+                newlines.as_ref(),
+                clear_auth.as_ref(),
+            ),
+            Some(Service::Submission) => {
+                judge_submission(reader, &tls_spot, tls, clear_auth.as_ref())
+            }
             None => {}
         }
         if let (Some(Service::Connector), Some(certificate), Some(identity), Some(hostname)) =
@@ -80,7 +137,11 @@ pub(super) fn listeners(
                 service,
                 tls,
                 identity: identity.filter(|_| tls != TlsMode::None),
-                proxy_protocol_from: proxies.unwrap_or_default().into_iter().map(|at| at.value).collect(),
+                proxy_protocol_from: proxies
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|at| at.value)
+                    .collect(),
                 max_message_size: size.map_or(default::MAX_MESSAGE_SIZE, |at| at.value),
                 max_connections: connections.map_or(default::MAX_CONNECTIONS, |at| at.value),
                 ehlo_discard: discard.into_iter().map(|at| at.value).collect(),
@@ -103,15 +164,24 @@ fn judge_extensions(
 ) {
     for keyword in discard {
         if !EXTENSIONS.contains(&keyword.value.as_str()) {
-            reader.warn(&keyword.spot, format!("is never offered; what is: {}", EXTENSIONS.join(" ")));
+            reader.warn(
+                &keyword.spot,
+                format!("is never offered; what is: {}", EXTENSIONS.join(" ")),
+            );
         }
     }
     let discards = |keyword: &str| discard.iter().any(|own| own.value == keyword);
     if discards("STARTTLS") && tls == TlsMode::StartTls {
-        reader.error(spot, "without STARTTLS nobody can send here, because tls = \"starttls\" demands it");
+        reader.error(
+            spot,
+            "without STARTTLS nobody can send here, because tls = \"starttls\" demands it",
+        );
     }
     if discards("CHUNKING") && service == Some(Service::Connector) {
-        reader.warn(spot, "without CHUNKING Exchange Online bounces mail that holds a bare LF");
+        reader.warn(
+            spot,
+            "without CHUNKING Exchange Online bounces mail that holds a bare LF",
+        );
     }
 }
 
@@ -123,20 +193,37 @@ fn judge_connector(
     clear_auth: Option<&At<bool>>,
 ) {
     if matches!(tls, TlsMode::None | TlsMode::Optional) {
-        reader.error(tls_spot, "a connector listener insists on TLS: \"starttls\" or \"implicit\"");
+        reader.error(
+            tls_spot,
+            "a connector listener insists on TLS: \"starttls\" or \"implicit\"",
+        );
     }
     if tls == TlsMode::Implicit {
-        reader.warn(tls_spot, "Exchange Online speaks STARTTLS on port 25, not implicit TLS");
+        reader.warn(
+            tls_spot,
+            "Exchange Online speaks STARTTLS on port 25, not implicit TLS",
+        );
     }
     if let Some(newlines) = newlines.filter(|newlines| newlines.value == BareNewlines::Repair) {
-        reader.error(&newlines.spot, "only for submission: mail from Exchange is passed on byte for byte");
+        reader.error(
+            &newlines.spot,
+            "only for submission: mail from Exchange is passed on byte for byte",
+        );
     }
     if let Some(clear) = clear_auth.filter(|clear| clear.value) {
-        reader.warn(&clear.spot, "has no effect: a connector listener takes no AUTH");
+        reader.warn(
+            &clear.spot,
+            "has no effect: a connector listener takes no AUTH",
+        );
     }
 }
 
-fn judge_submission(reader: &mut Reader<'_>, tls_spot: &Spot, tls: TlsMode, clear_auth: Option<&At<bool>>) {
+fn judge_submission(
+    reader: &mut Reader<'_>,
+    tls_spot: &Spot,
+    tls: TlsMode,
+    clear_auth: Option<&At<bool>>,
+) {
     if let Some(clear) = clear_auth.filter(|clear| clear.value) {
         reader.warn(&clear.spot, "passwords cross the network in clear text: whoever listens can send as the application");
         return;
@@ -157,7 +244,10 @@ fn judge_submission(reader: &mut Reader<'_>, tls_spot: &Spot, tls: TlsMode, clea
 /// Whether a certificate's name (a wildcard stands for one label) is `host`'s.
 fn covers(name: &str, host: &Domain) -> bool {
     match name.strip_prefix("*.") {
-        Some(parent) => host.as_str().split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
+        Some(parent) => host
+            .as_str()
+            .split_once('.')
+            .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
         None => name.eq_ignore_ascii_case(host.as_str()),
     }
 }
@@ -168,7 +258,9 @@ pub(super) fn reaches(listener: SocketAddr, target: SocketAddr) -> bool {
     let there = target.ip().to_canonical();
     let everywhere = own.is_unspecified() && (there.is_loopback() || there.is_unspecified());
     listener.port() == target.port() && listener.port() != 0 && (own == there || everywhere)
-        || there == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && own.is_loopback() && listener.port() == target.port()
+        || there == IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+            && own.is_loopback()
+            && listener.port() == target.port()
 }
 
 #[cfg(test)]
@@ -177,7 +269,9 @@ mod tests {
 
     #[test]
     fn a_listener_is_reached_by_its_address_and_everywhere_by_loopback() {
-        let reaches = |listener: &str, target: &str| reaches(listener.parse().unwrap(), target.parse().unwrap());
+        let reaches = |listener: &str, target: &str| {
+            reaches(listener.parse().unwrap(), target.parse().unwrap())
+        };
         assert!(reaches("10.0.0.5:25", "10.0.0.5:25"));
         assert!(reaches("0.0.0.0:25", "127.0.0.1:25"));
         assert!(reaches("[::]:25", "[::1]:25"));

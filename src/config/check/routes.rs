@@ -22,18 +22,35 @@ pub(super) fn routes(
     for (table, scope) in reader.tables("route", &raw.route, |_| None) {
         let tenant = reader.parse(&scope, "tenant", &table.tenant, label);
         if let Some(tenant) = &tenant {
-            let known: Vec<&str> = tenants.iter().flat_map(|facts| &facts.name).map(|name| name.value.as_str()).collect();
+            let known: Vec<&str> = tenants
+                .iter()
+                .flat_map(|facts| &facts.name)
+                .map(|name| name.value.as_str())
+                .collect();
             if !known.contains(&tenant.value.as_str()) {
-                missing(reader, "tenant", &tenant.spot, &tenant.value, known.into_iter());
+                missing(
+                    reader,
+                    "tenant",
+                    &tenant.spot,
+                    &tenant.value,
+                    known.into_iter(),
+                );
             }
         }
         reader.demand(&scope, "recipients", &table.recipients);
         let recipients = recipients(reader, &scope, table);
-        let sides = [("connector", From::Connector), ("submission", From::Submission)];
-        let from = reader.choice(&scope, "from", &table.from, &sides).map(|at| at.value);
+        let sides = [
+            ("connector", From::Connector),
+            ("submission", From::Submission),
+        ];
+        let from = reader
+            .choice(&scope, "from", &table.from, &sides)
+            .map(|at| at.value);
         let stream = reader.parse(&scope, "stream", &table.stream, label);
         if let Some(stream) = &stream {
-            let used = applications.iter().any(|facts| facts.account.application.stream.as_deref() == Some(&stream.value));
+            let used = applications
+                .iter()
+                .any(|facts| facts.account.application.stream.as_deref() == Some(&stream.value));
             if !used {
                 reader.warn(&stream.spot, "no [[application]] has this stream");
             }
@@ -51,29 +68,48 @@ pub(super) fn routes(
                 via: via.value,
             };
             if let Some((_, earlier)) = made.iter().find(|(earlier, _)| covers(earlier, &route)) {
-                reader.warn(scope.spot(), format!("is never reached: {} takes all of it before", earlier.spot().key));
+                reader.warn(
+                    scope.spot(),
+                    format!(
+                        "is never reached: {} takes all of it before",
+                        earlier.spot().key
+                    ),
+                );
             }
             made.push((route, scope));
         }
     }
     for facts in tenants {
-        let (Some(name), Some(_)) = (&facts.name, &facts.tenant) else { continue };
-        let served = made.iter().any(|(route, _)| route.tenant.as_deref().is_none_or(|own| own == name.value));
+        let (Some(name), Some(_)) = (&facts.name, &facts.tenant) else {
+            continue;
+        };
+        let served = made
+            .iter()
+            .any(|(route, _)| route.tenant.as_deref().is_none_or(|own| own == name.value));
         if !served {
-            reader.warn(&name.spot, "no [[route]] takes this tenant's mail: all of it is refused");
+            reader.warn(
+                &name.spot,
+                "no [[route]] takes this tenant's mail: all of it is refused",
+            );
         }
     }
     Routes::new(made.into_iter().map(|(route, _)| route).collect())
 }
 
-fn recipients(reader: &mut Reader<'_>, scope: &Scope, table: &super::super::raw::Route) -> Option<Recipients> {
+fn recipients(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    table: &super::super::raw::Route,
+) -> Option<Recipients> {
     let At { value, spot } = reader.word_or_list(scope, "recipients", &table.recipients)?;
     match value {
         WordOrList::Word(word) => {
             let read = |text: &str| match text {
                 "accepted" => Ok(Recipients::Accepted),
                 "any" => Ok(Recipients::Any),
-                _ => Err("must be \"accepted\", \"any\" or a list of addresses and domains".to_owned()),
+                _ => Err(
+                    "must be \"accepted\", \"any\" or a list of addresses and domains".to_owned(),
+                ),
             };
             reader.word(&spot, word, read).map(|at| at.value)
         }
@@ -83,7 +119,9 @@ fn recipients(reader: &mut Reader<'_>, scope: &Scope, table: &super::super::raw:
                 Ok(pattern) => Ok(pattern),
                 Err(why) => Err(why.to_string()),
             });
-            Some(Recipients::Listed(list.into_iter().map(|at| at.value).collect()))
+            Some(Recipients::Listed(
+                list.into_iter().map(|at| at.value).collect(),
+            ))
         }
     }
 }
@@ -112,13 +150,19 @@ fn judge_via(
                 let Some(name) = &facts.name else { continue };
                 let meant = tenant.is_none_or(|tenant| tenant.value == name.value);
                 if meant && facts.tenant.is_some() && facts.connector.is_none() {
-                    reader.error(&via.spot, format!("tenant {} has no inbound_connector", name.value));
+                    reader.error(
+                        &via.spot,
+                        format!("tenant {} has no inbound_connector", name.value),
+                    );
                 }
             }
         }
         Via::Mx => reader.error(&via.spot, NOT_BUILT),
         Via::Relay(name) => {
-            let name = At { value: name.to_string(), spot: via.spot.clone() };
+            let name = At {
+                value: name.to_string(),
+                spot: via.spot.clone(),
+            };
             if relays.find(reader, &name).is_some() {
                 reader.error(&via.spot, NOT_BUILT);
             }
@@ -127,14 +171,16 @@ fn judge_via(
 }
 
 /// Said rather than mail taken that would never leave.
-const NOT_BUILT: &str = "delivery by mx and relay is not built in this version: only \"exchange\" is";
+const NOT_BUILT: &str =
+    "delivery by mx and relay is not built in this version: only \"exchange\" is";
 
 /// Whether every mail that `later` would take is taken by `earlier`.
 fn covers(earlier: &Route, later: &Route) -> bool {
     let tenant = earlier.tenant.is_none() || earlier.tenant == later.tenant;
     let from = earlier.from.is_none() || earlier.from == later.from;
     let stream = earlier.stream.is_none() || earlier.stream == later.stream;
-    let recipients = earlier.recipients == Recipients::Any || earlier.recipients == later.recipients;
+    let recipients =
+        earlier.recipients == Recipients::Any || earlier.recipients == later.recipients;
     // Mail with a foreign sender passes mx and relay by.
     let via = earlier.via.is_internal() || !later.via.is_internal();
     tenant && from && stream && recipients && via

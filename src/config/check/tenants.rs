@@ -39,20 +39,39 @@ pub(super) fn tenants(
 /// A name, id, domain or certificate under two tenants.
 fn compare(reader: &mut Reader<'_>, made: &Facts, others: &[Facts]) {
     if let Some(name) = &made.name {
-        let first = others.iter().flat_map(|other| &other.name).find(|other| other.value == name.value);
+        let first = others
+            .iter()
+            .flat_map(|other| &other.name)
+            .find(|other| other.value == name.value);
         unique(reader, "[[tenant]] with this name", name, first);
     }
     if let Some(id) = &made.id {
-        let first = others.iter().flat_map(|other| &other.id).find(|other| other.value == id.value);
+        let first = others
+            .iter()
+            .flat_map(|other| &other.id)
+            .find(|other| other.value == id.value);
         unique(reader, "tenant with this tenant_id", id, first);
     }
     for domain in &made.domains {
         let mut all = others.iter().flat_map(|other| &other.domains);
-        unique(reader, "tenant with this domain", domain, all.find(|other| other.value.overlaps(&domain.value)));
+        unique(
+            reader,
+            "tenant with this domain",
+            domain,
+            all.find(|other| other.value.overlaps(&domain.value)),
+        );
     }
     if let Some(certificate) = &made.certificate {
-        let first = others.iter().flat_map(|other| &other.certificate).find(|other| other.value == certificate.value);
-        unique(reader, "tenant that presents this certificate (Exchange tells tenants apart by it)", certificate, first);
+        let first = others
+            .iter()
+            .flat_map(|other| &other.certificate)
+            .find(|other| other.value == certificate.value);
+        unique(
+            reader,
+            "tenant that presents this certificate (Exchange tells tenants apart by it)",
+            certificate,
+            first,
+        );
     }
 }
 
@@ -68,15 +87,30 @@ fn tenant(
         text.parse::<TenantId>().map_err(|why| why.to_string())
     });
     reader.demand(scope, "accepted_domains", &table.accepted_domains);
-    let domains = reader.some_list(scope, "accepted_domains", &table.accepted_domains, domain_pattern).unwrap_or_default();
+    let domains = reader
+        .some_list(
+            scope,
+            "accepted_domains",
+            &table.accepted_domains,
+            domain_pattern,
+        )
+        .unwrap_or_default();
     let accepted = DomainSet::new(domains.iter().map(|at| at.value.clone()).collect());
-    let orgs = reader.some_list(scope, "originator_orgs", &table.originator_orgs, domain_pattern);
+    let orgs = reader.some_list(
+        scope,
+        "originator_orgs",
+        &table.originator_orgs,
+        domain_pattern,
+    );
     let orgs = orgs.map(|orgs| DomainSet::new(orgs.into_iter().map(|at| at.value).collect()));
     let gate = gate(reader, scope, table);
     let secret = headers::secret(reader, scope, &table.secret_header);
     let looped = headers::looped(reader, scope, &table.loop_header);
     if table.secret_header.is_absent() {
-        reader.warn(scope.spot(), "no secret_header: two stamps of one step of Exchange are all the proof there is");
+        reader.warn(
+            scope.spot(),
+            "no secret_header: two stamps of one step of Exchange are all the proof there is",
+        );
     }
     if table.loop_header.is_absent() {
         reader.warn(scope.spot(), "no loop_header: Exchange's rule has nothing to except, and a loop is only seen at the hop limit");
@@ -84,15 +118,24 @@ fn tenant(
     if let (Some(secret), Some(looped)) = (&secret, &looped)
         && secret.name.value.eq_ignore_ascii_case(&looped.name.value)
     {
-        reader.error(&looped.name.spot, "the same field as secret_header: the two have different fates");
+        reader.error(
+            &looped.name.spot,
+            "the same field as secret_header: the two have different fates",
+        );
     }
     // Stamps: X-OriginatorOrg, CrossTenant-Id, XOORG; and the secret header. DKIM is not judged yet.
     let possible = 3 + usize::from(secret.is_some());
     let proofs = reader.whole::<usize>(scope, "proofs", &table.proofs, 1..=5);
     if let Some(proofs) = proofs.as_ref().filter(|proofs| proofs.value > possible) {
-        reader.error(&proofs.spot, format!("can never be reached: only {possible} items can name this tenant"));
+        reader.error(
+            &proofs.spot,
+            format!("can never be reached: only {possible} items can name this tenant"),
+        );
     } else if let Some(proofs) = proofs.as_ref().filter(|proofs| proofs.value == 1) {
-        reader.warn(&proofs.spot, "one item of evidence is enough: nothing has to agree with it");
+        reader.warn(
+            &proofs.spot,
+            "one item of evidence is enough: nothing has to agree with it",
+        );
     }
     let words = [("refuse", Forwarded::Refuse), ("allow", Forwarded::Allow)];
     let forwarded = reader.choice(scope, "forwarded_senders", &table.forwarded_senders, &words);
@@ -107,7 +150,10 @@ fn tenant(
         own,
     );
     let (connector, certificate) = match connector {
-        Some(Connector { settings, certificate }) => (Some(settings), Some(certificate)),
+        Some(Connector {
+            settings,
+            certificate,
+        }) => (Some(settings), Some(certificate)),
         None => (None, None),
     };
     let tenant = match (tenant_name, &id) {
@@ -124,11 +170,23 @@ fn tenant(
         })),
         _ => None,
     };
-    Facts { name, tenant, connector, domains, id, certificate }
+    Facts {
+        name,
+        tenant,
+        connector,
+        domains,
+        id,
+        certificate,
+    }
 }
 
 fn gate(reader: &mut Reader<'_>, scope: &Scope, table: &Raw) -> Gate {
-    let report = reader.choice(scope, "gate", &table.gate, &[("enforce", false), ("report", true)]);
+    let report = reader.choice(
+        scope,
+        "gate",
+        &table.gate,
+        &[("enforce", false), ("report", true)],
+    );
     let until = reader.date(scope, "gate_report_until", &table.gate_report_until);
     let Some(report) = report.filter(|report| report.value) else {
         if let Some(until) = until {
@@ -145,7 +203,10 @@ fn gate(reader: &mut Reader<'_>, scope: &Scope, table: &Raw) -> Gate {
         }
         None => {
             if table.gate_report_until.is_absent() {
-                reader.error(&report.spot, "\"report\" needs gate_report_until, the day from which the gate enforces");
+                reader.error(
+                    &report.spot,
+                    "\"report\" needs gate_report_until, the day from which the gate enforces",
+                );
             }
             Gate::Enforce
         }
@@ -153,5 +214,6 @@ fn gate(reader: &mut Reader<'_>, scope: &Scope, table: &Raw) -> Gate {
 }
 
 fn domain_pattern(text: &str) -> Result<DomainPattern, String> {
-    text.parse().map_err(|why: crate::mail::DomainError| why.to_string())
+    text.parse()
+        .map_err(|why: crate::mail::DomainError| why.to_string())
 }
