@@ -107,7 +107,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sled", &["index"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
-    ("prometheus", &["metrics", "receive", "spool", "deliver"]),
+    (
+        "prometheus",
+        &["metrics", "receive", "spool", "deliver", "message_trace"],
+    ),
     ("mail_parser", &["header"]),
     ("x509_parser", &["trust", "lab", "config"]),
     ("axum", &["admin"]),
@@ -158,6 +161,16 @@ fn sources() -> Vec<Source> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let relative = path.strip_prefix(&root).unwrap();
+                let is_test = relative.components().any(|part| {
+                    let name = part.as_os_str().to_string_lossy();
+                    matches!(
+                        &*name,
+                        "tests" | "tests.rs" | "tenant_tests.rs" | "fixtures.rs"
+                    )
+                });
+                if is_test {
+                    continue;
+                }
                 let first = relative
                     .components()
                     .next()

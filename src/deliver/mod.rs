@@ -15,8 +15,6 @@ mod store;
 mod worker;
 
 #[cfg(test)]
-mod fake;
-#[cfg(test)]
 mod tests;
 
 pub use dispatcher::Dispatcher;

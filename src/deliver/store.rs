@@ -42,7 +42,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Bytes, SpoolError>> + Send;
     /// Records results.
     fn settle(&self, work: Self::Work, results: Vec<(usize, Disposition)>, counts: bool);
-    /// Makes a held message due now.
+    /// Makes a held message due now, unless an operator holds it.
     fn release(&self, id: QueueId, now: u64);
 }
 
@@ -100,7 +100,7 @@ impl Store for Spool {
     }
 
     fn release(&self, id: QueueId, now: u64) {
-        let found = self.act(Some(id), None, QueueAction::Release, now);
+        let found = self.act(Some(id), None, QueueAction::Retry, now);
         tracing::debug!(%id, found, "released");
     }
 }

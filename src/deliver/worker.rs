@@ -206,7 +206,8 @@ impl<S: Store> Worker<S> {
                 let met_closed = attempt.reused && answer.met_closed_connection();
                 // The rest of many recipients: at once, as long as each transaction takes some of them.
                 let again = Outcome::Deferred(Pace::AtOnce);
-                if met_closed || (progress && answer.judge().outcome == again) {
+                let refused = matches!(answer, Answer::Refused { .. });
+                if met_closed || (progress && refused && answer.judge().outcome == again) {
                     pending.push(at);
                 } else {
                     answers.push((at, answer));

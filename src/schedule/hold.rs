@@ -21,8 +21,9 @@ pub const RAMP: u64 = 30_000;
 pub const LONGEST_PAUSE: u64 = 3_600_000;
 /// How long a recipient fault holds before it fails.
 pub const RECIPIENT_HOLD: u64 = 3_600_000;
-/// How many held messages are remembered for the release; more are tried at their own times.
-const REMEMBERED: usize = 10_000;
+/// How many held messages are remembered for the release: those under way when the queue was parked, and its probes. More
+/// than that are tried at their own times.
+const REMEMBERED: usize = 500;
 
 /// May the queue send now?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -500,12 +500,20 @@ impl Spool {
                     .any(|leg| *leg.destination.tenant == *name)
             })
         };
-        let wanted = |own: u64| id.is_none_or(|id| id.as_u64() == own);
-        let entries = memory.queue.entries.iter();
-        let ids: Vec<u64> = entries
-            .filter(|(own, entry)| wanted(**own) && meant(entry))
-            .map(|(id, _)| *id)
-            .collect();
+        let entries = &memory.queue.entries;
+        let ids: Vec<u64> = match id.map(QueueId::as_u64) {
+            Some(id) => entries
+                .get(&id)
+                .filter(|entry| meant(entry))
+                .map(|_| id)
+                .into_iter()
+                .collect(),
+            None => entries
+                .iter()
+                .filter(|(_, entry)| meant(entry))
+                .map(|(id, _)| *id)
+                .collect(),
+        };
         for id in &ids {
             match action {
                 QueueAction::Retry => memory.queue.change(*id, now_millis, |tried| {

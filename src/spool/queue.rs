@@ -7,7 +7,7 @@ use super::message::{Destination, Disposition};
 use crate::journal::Location;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 /// Recipients of one transaction at most (product.md 6).
@@ -153,7 +153,8 @@ impl LegState {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub(super) entries: HashMap<u64, Entry>,
-    destinations: BTreeMap<Arc<Destination>, VecDeque<(u64, u8)>>,
+    /// Due legs by queue; ids sort by arrival, so that the oldest goes first: also as the probe of a parked queue.
+    destinations: BTreeMap<Arc<Destination>, BTreeSet<(u64, u8)>>,
     waiting: BinaryHeap<Reverse<(u64, u64, u8)>>,
 }
 
@@ -178,7 +179,7 @@ impl Queue {
         }
         let shared = Arc::new(destination);
         self.destinations
-            .insert(Arc::clone(&shared), VecDeque::new());
+            .insert(Arc::clone(&shared), BTreeSet::new());
         shared
     }
 
@@ -205,7 +206,7 @@ impl Queue {
         match state.next_try() {
             Some(next) if next <= now => {
                 if let Some(ready) = self.destinations.get_mut(&state.destination) {
-                    ready.push_back((id, leg));
+                    ready.insert((id, leg));
                 }
             }
             Some(next) => self.waiting.push(Reverse((next, id, leg))),
@@ -248,7 +249,7 @@ impl Queue {
     pub(super) fn lease(&mut self, destination: &Destination, now: u64) -> Option<Lease> {
         self.promote(now);
         loop {
-            let (id, leg) = self.destinations.get_mut(destination)?.pop_front()?;
+            let (id, leg) = self.destinations.get_mut(destination)?.pop_first()?;
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };

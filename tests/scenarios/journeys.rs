@@ -154,7 +154,7 @@ async fn two_tenants_share_a_connection_in_and_none_out() {
             (&world.around.fabrikam, "fabrikam"),
         ] {
             let letter = format!(
-                "From: a@{name}.com\r\nSubject: {round}\r\nX-MS-Exchange-Organization-AuthAs: Internal\r\n\r\n{name}\r\n"
+                "From: a@{name}.com\r\nSubject: {round}\r\nX-MS-Exchange-Organization-AuthAs: Internal\r\nX-MS-Exchange-Organization-AuthMechanism: 04\r\nX-MS-Exchange-Organization-AuthSource: AM8PR05MB0002.eurprd05.prod.outlook.com\r\n\r\n{name}\r\n"
             );
             let mail = Mail::new(&format!("a@{name}.com"), &format!("b@{name}.com"), letter);
             let answer = connection

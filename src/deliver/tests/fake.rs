@@ -1,0 +1,322 @@
+//! A store in memory for the tests of this room.
+
+use crate::deliver::store::{Store, Work};
+use crate::header::Rendition;
+use crate::mail::{Envelope, QueueId, Recipient, TenantName};
+use crate::route::{From, Via};
+use crate::smtp::data::Scanner;
+use crate::spool::{Destination, Disposition, Leg, Message, SpoolError};
+use bytes::Bytes;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
+
+#[derive(Debug)]
+struct Item {
+    message: Arc<Message>,
+    content: Bytes,
+    pending: Vec<usize>,
+    attempts: u32,
+    next_try: u64,
+    held_since: Option<u64>,
+    last_reply: Option<String>,
+    leased: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    items: Mutex<Vec<Item>>,
+    log: Mutex<Vec<(QueueId, usize, Disposition)>>,
+    changed: Notify,
+    settled: Notify,
+    leased: Notify,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(in crate::deliver) struct Fake(Arc<Inner>);
+
+#[derive(Debug)]
+pub(in crate::deliver) struct FakeWork {
+    fake: Fake,
+    message: Arc<Message>,
+    pending: Vec<usize>,
+    attempts: u32,
+    held_since: Option<u64>,
+    last_reply: Option<String>,
+    settled: bool,
+}
+
+/// A message of `tenant` with this content, ready to be put.
+pub(in crate::deliver) fn message(
+    id: u64,
+    tenant: &str,
+    recipients: &[&str],
+    content: &[u8],
+    arrived: u64,
+) -> Message {
+    let mut scanner = Scanner::default();
+    scanner.push(content);
+    Message {
+        id: QueueId::from_u64(id),
+        arrived,
+        tenant: tenant.into(),
+        from: From::Submission,
+        application: None,
+        stream: None,
+        bounces_to: None,
+        envelope: Envelope {
+            reverse_path: format!("printer@{tenant}.com").parse().unwrap(),
+            recipients: recipients
+                .iter()
+                .map(|address| Recipient {
+                    mailbox: address.parse().unwrap(),
+                    notify: None,
+                    orcpt: None,
+                })
+                .collect(),
+            body: None,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            xoorg: None,
+        },
+        facts: scanner.facts(),
+        legs: vec![Leg {
+            via: Via::Exchange,
+            rendition: Rendition {
+                prepend: b"Received: by test\r\n".to_vec(),
+                omit: Vec::new(),
+            },
+            xoorg: None,
+            recipients: (0..recipients.len()).collect(),
+        }],
+        message_id: None,
+        network_message_id: None,
+    }
+}
+
+impl Fake {
+    pub(in crate::deliver) fn put(&self, message: Message, content: &[u8]) {
+        self.0.items.lock().unwrap().push(Item {
+            content: Bytes::copy_from_slice(content),
+            pending: (0..message.envelope.recipients.len()).collect(),
+            attempts: 0,
+            next_try: 0,
+            held_since: None,
+            last_reply: None,
+            leased: false,
+            message: Arc::new(message),
+        });
+        self.0.changed.notify_one();
+    }
+
+    pub(in crate::deliver) fn poke(&self) {
+        self.0.changed.notify_one();
+    }
+
+    /// What was recorded, once `enough` says so.
+    pub(in crate::deliver) async fn log_when(
+        &self,
+        enough: impl Fn(&[(QueueId, usize, Disposition)]) -> bool,
+    ) -> Vec<(QueueId, usize, Disposition)> {
+        let look = async {
+            loop {
+                let settled = self.0.settled.notified();
+                tokio::pin!(settled);
+                settled.as_mut().enable();
+                let log = self.0.log.lock().unwrap().clone();
+                if enough(&log) {
+                    return log;
+                }
+                settled.await;
+            }
+        };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(20), look).await;
+        waited.unwrap_or_else(|_| panic!("never: {:?}", self.0.log.lock().unwrap()))
+    }
+
+    pub(in crate::deliver) fn log(&self) -> Vec<(QueueId, usize, Disposition)> {
+        self.0.log.lock().unwrap().clone()
+    }
+
+    /// Completes when something has been leased since the last call.
+    pub(in crate::deliver) async fn leased(&self) {
+        self.0.leased.notified().await;
+    }
+
+    /// Attempts and lease of the message that is left under this id.
+    pub(in crate::deliver) fn state(&self, id: u64) -> Option<(u32, bool)> {
+        let items = self.0.items.lock().unwrap();
+        let item = items
+            .iter()
+            .find(|item| item.message.id == QueueId::from_u64(id))?;
+        Some((item.attempts, item.leased))
+    }
+}
+
+fn destination(item: &Item) -> Destination {
+    Destination {
+        via: item.message.legs[0].via.clone(),
+        tenant: TenantName::clone(&item.message.tenant),
+    }
+}
+
+impl Store for Fake {
+    type Work = FakeWork;
+
+    fn next_due(&self, wanted: &Destination, now: u64) -> Option<FakeWork> {
+        let mut items = self.0.items.lock().unwrap();
+        let item = items
+            .iter_mut()
+            .find(|item| !item.leased && item.next_try <= now && destination(item) == *wanted)?;
+        item.leased = true;
+        self.0.leased.notify_one();
+        Some(FakeWork {
+            fake: self.clone(),
+            message: Arc::clone(&item.message),
+            pending: item.pending.clone(),
+            attempts: item.attempts,
+            held_since: item.held_since,
+            last_reply: item.last_reply.clone(),
+            settled: false,
+        })
+    }
+
+    fn due(&self, now: u64) -> Vec<(Destination, usize)> {
+        let mut due: Vec<(Destination, usize)> = Vec::new();
+        for item in self.0.items.lock().unwrap().iter() {
+            if item.leased || item.next_try > now {
+                continue;
+            }
+            let destination = destination(item);
+            match due.iter_mut().find(|(other, _)| *other == destination) {
+                Some((_, count)) => *count += 1,
+                None => due.push((destination, 1)),
+            }
+        }
+        due
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        let items = self.0.items.lock().unwrap();
+        items
+            .iter()
+            .filter(|item| !item.leased && item.next_try > 0)
+            .map(|item| item.next_try)
+            .min()
+    }
+
+    async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    async fn read(&self, work: &FakeWork, offset: u64) -> Result<Bytes, SpoolError> {
+        let items = self.0.items.lock().unwrap();
+        let item = items
+            .iter()
+            .find(|item| item.message.id == work.message.id)
+            .unwrap();
+        let prepend = &item.message.legs[0].rendition.prepend;
+        let offset = usize::try_from(offset).unwrap();
+        if offset < prepend.len() {
+            return Ok(Bytes::copy_from_slice(&prepend[offset..]));
+        }
+        let start = (offset - prepend.len()).min(item.content.len());
+        let end = (start + 50_000).min(item.content.len());
+        Ok(item.content.slice(start..end))
+    }
+
+    fn settle(&self, mut work: FakeWork, results: Vec<(usize, Disposition)>, counts: bool) {
+        work.settled = true;
+        let mut items = self.0.items.lock().unwrap();
+        let position = items
+            .iter()
+            .position(|item| item.message.id == work.message.id)
+            .unwrap();
+        let item = &mut items[position];
+        item.leased = false;
+        item.attempts += u32::from(counts);
+        item.held_since = None;
+        for (at, disposition) in &results {
+            match disposition {
+                Disposition::Delivered | Disposition::Failed { .. } => {
+                    item.pending.retain(|pending| pending != at);
+                }
+                Disposition::Deferred { next_try, reply } => {
+                    (item.next_try, item.last_reply) = (*next_try, Some(reply.clone()));
+                }
+                Disposition::Held {
+                    next_try,
+                    since,
+                    reply,
+                } => {
+                    (item.next_try, item.last_reply) = (*next_try, Some(reply.clone()));
+                    item.held_since = Some(*since);
+                }
+            }
+        }
+        if item.pending.is_empty() {
+            items.remove(position);
+        }
+        drop(items);
+        let id = work.message.id;
+        self.0.log.lock().unwrap().extend(
+            results
+                .into_iter()
+                .map(|(at, disposition)| (id, at, disposition)),
+        );
+        self.0.settled.notify_waiters();
+        self.0.changed.notify_one();
+    }
+
+    fn release(&self, id: QueueId, now: u64) {
+        for item in self.0.items.lock().unwrap().iter_mut() {
+            if item.message.id == id {
+                item.next_try = now;
+            }
+        }
+        self.0.changed.notify_one();
+    }
+}
+
+impl Work for FakeWork {
+    fn message(&self) -> &Message {
+        &self.message
+    }
+
+    fn leg(&self) -> &Leg {
+        &self.message.legs[0]
+    }
+
+    fn recipients(&self) -> &[usize] {
+        &self.pending
+    }
+
+    fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    fn held_since(&self) -> Option<u64> {
+        self.held_since
+    }
+
+    fn last_reply(&self) -> Option<String> {
+        self.last_reply.clone()
+    }
+}
+
+impl Drop for FakeWork {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let mut items = self.fake.0.items.lock().unwrap();
+        for item in items
+            .iter_mut()
+            .filter(|item| item.message.id == self.message.id)
+        {
+            item.leased = false;
+        }
+        drop(items);
+        self.fake.0.changed.notify_one();
+    }
+}
