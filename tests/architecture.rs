@@ -118,7 +118,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config", "cli"]),
     ("rcgen", &["lab"]),
     ("webpki", &["trust", "deliver", "config", "lab"]),
-    ("rustls", &["receive", "deliver", "lab"]),
+    // `config` asks the provider whether a key belongs to its certificate.
+    ("rustls", &["receive", "deliver", "lab", "config"]),
     ("tokio_rustls", &["receive", "deliver", "lab"]),
     ("password_auth", &["credentials", "cli", "config", "lab"]),
     (

@@ -162,7 +162,9 @@ fn with_settings(path: &Path, command: impl FnOnce(&Settings) -> Result<bool, St
 fn load(path: &Path) -> Result<Settings, ExitCode> {
     match config::load(path) {
         Ok(loaded) => {
-            for problem in &loaded.problems {
+            // Warnings are for `check` and the server's log; here only what stops the command.
+            let errors = |problem: &&config::Problem| problem.severity == config::Severity::Error;
+            for problem in loaded.problems.iter().filter(errors) {
                 eprintln!("{problem}");
             }
             loaded.settings.ok_or_else(|| ExitCode::from(2))
