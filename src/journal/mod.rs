@@ -237,7 +237,7 @@ impl<T> Journal<T> {
     pub fn ready(&self) -> Result<(), JournalError> {
         match self.shared.fault() {
             Some(fault) => Err(fault),
-            None if !self.accounts.has_reserve() => Err(JournalError::Full),
+            None if self.accounts.is_full() => Err(JournalError::Full),
             None => Ok(()),
         }
     }

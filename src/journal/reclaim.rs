@@ -14,6 +14,7 @@ use super::segment::{Location, Name, Readers};
 use super::{JournalError, locked};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Dead octets that are tolerated, in segments: below this nothing is copied.
@@ -27,6 +28,8 @@ pub(super) struct Accounts {
     table: Mutex<Table>,
     /// Held while the reserve is renamed or made: two background threads do that, never a session.
     reserve: Mutex<Reserve>,
+    /// There was no space for the reserve when it was last asked for: what a session may ask without waiting for a disk.
+    full: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +59,7 @@ impl Accounts {
             segment_bytes,
             table: Mutex::default(),
             reserve: Mutex::default(),
+            full: AtomicBool::new(false),
         }
     }
 
@@ -107,6 +111,10 @@ impl Accounts {
         (segments + u64::from(self.has_reserve())) * self.segment_bytes
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
     pub(super) fn has_reserve(&self) -> bool {
         locked(&self.reserve).present
     }
@@ -133,8 +141,10 @@ impl Accounts {
             {
                 tracing::warn!(%error, "cannot remove a half-made reserve");
             }
+            self.full.store(true, Ordering::Relaxed);
             return Err(JournalError::of("reserving space", &error));
         }
+        self.full.store(false, Ordering::Relaxed);
         *reserve = Reserve {
             present: true,
             recycled: false,
