@@ -268,6 +268,17 @@ impl<T> Journal<T> {
         self.accounts.keep(location);
     }
 
+    /// After a full disk: tries again to reserve the next segment, so that mail is taken once there is space.
+    ///
+    /// # Errors
+    /// There is still none, or the disk fails.
+    pub fn refill(&self) -> Result<(), JournalError> {
+        if self.accounts.is_full() {
+            self.accounts.make_reserve()?;
+        }
+        Ok(())
+    }
+
     /// Deletes segments in which nothing lives, oldest first.
     ///
     /// # Errors

@@ -89,6 +89,7 @@ fn run(wake: &Wake, inner: &Weak<Inner>) {
 
 fn tidy(inner: &Inner) -> Result<(), JournalError> {
     inner.journal.delete_dead()?;
+    inner.journal.refill()?;
     let Some(records) = inner.journal.to_copy_forward()? else {
         return Ok(());
     };

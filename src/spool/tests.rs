@@ -399,3 +399,26 @@ async fn a_sick_disk_refuses_and_a_healed_one_takes_mail_again() {
     }
     spool.close().await;
 }
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_mail_is_taken_again_once_there_is_space() {
+    use crate::journal::disk::faulty::{Fault, FaultyDisk};
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let metrics = Metrics::new().unwrap();
+    disk.next(&[Fault::Allocate, Fault::Allocate]);
+    let spool =
+        Spool::open_on(folder.path(), Arc::new(disk.clone()), 1024 * 1024, &metrics).unwrap();
+    let mut refused = spool.ready();
+    for _ in 0..400 {
+        if refused.is_ok() {
+            break;
+        }
+        assert_eq!(refused, Err(SpoolError::Full));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        refused = spool.ready();
+    }
+    assert!(refused.is_ok(), "{refused:?}");
+    keep(&spool, 1, 1, b"body of a message").await;
+    spool.close().await;
+}
