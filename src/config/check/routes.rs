@@ -149,7 +149,7 @@ fn judge_via(
             for facts in tenants {
                 let Some(name) = &facts.name else { continue };
                 let meant = tenant.is_none_or(|tenant| tenant.value == name.value);
-                if meant && facts.tenant.is_some() && facts.connector.is_none() {
+                if meant && facts.tenant.is_some() && !facts.has_connector {
                     reader.error(
                         &via.spot,
                         format!("tenant {} has no inbound_connector", name.value),

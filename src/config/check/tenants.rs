@@ -16,6 +16,8 @@ pub(super) struct Facts {
     pub(super) name: Option<At<String>>,
     pub(super) tenant: Option<Arc<Tenant>>,
     pub(super) connector: Option<Arc<InboundConnector>>,
+    /// The table is there, even if it has errors of its own.
+    pub(super) has_connector: bool,
     domains: Vec<At<DomainPattern>>,
     id: Option<At<TenantId>>,
     certificate: Option<At<String>>,
@@ -174,6 +176,7 @@ fn tenant(
         name,
         tenant,
         connector,
+        has_connector: !table.inbound_connector.is_absent(),
         domains,
         id,
         certificate,
