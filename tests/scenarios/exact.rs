@@ -152,3 +152,51 @@ async fn thirty_megabytes_come_back_byte_for_byte() {
     );
     world.host.stop().await;
 }
+
+/// The collected Exchange mail beside the repository, where it is at hand; the project does not depend on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn collected_exchange_mail_comes_back_byte_for_byte() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/headers");
+    if !folder.exists() {
+        println!("skipped: {} is not there", folder.display());
+        return;
+    }
+    let mut changes = crate::harness::Changes::replace(
+        "accepted_domains = [\"contoso.com\"]",
+        "accepted_domains = [\"contoso.com\", \"example.com\"]",
+    );
+    changes.replace.push((
+        crate::harness::CONTOSO,
+        "3f1d2c9a-7b64-4e0f-9c1d-5a8e2b7f4c10".to_owned(),
+    ));
+    let world = World::with(changes).await;
+    for name in ["01", "02", "03", "04", "05", "06", "07"] {
+        let file = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| {
+                path.file_name()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .starts_with(name)
+            })
+            .unwrap();
+        let message = std::fs::read(&file).unwrap();
+        let sender = if matches!(name, "06" | "07") {
+            ""
+        } else {
+            "ada@example.com"
+        };
+        let mail = Mail::new(sender, "bob@example.com", message.clone());
+        let answer = world
+            .exchange_out()
+            .send(&Outbound::bare(mail))
+            .await
+            .unwrap();
+        assert!(answer.accepted(), "{name}: {answer:?}");
+        let received = world.around.exchange.received().await.unwrap();
+        assert!(received.content.ends_with(&message), "{name} changed");
+    }
+    world.host.stop().await;
+}
