@@ -24,6 +24,7 @@
 mod harness;
 
 use gatepost::config::{self, Severity};
+use gatepost::lab::certificates::Leaf;
 use harness::{Changes, Surroundings};
 
 /// A change of the configuration, and the key and severity of the problem that it must bring.
@@ -230,7 +231,7 @@ const TABLE: &[(&str, &str, &str, Severity)] = &[
         "senders = [\"erp@contoso.com\"]",
         "senders = [\"erp@elsewhere.example\"]",
         "application.erp.senders[0]",
-        Severity::Error,
+        Severity::Warning,
     ),
     (
         "senders = [\"erp@contoso.com\"]",
@@ -358,6 +359,84 @@ const TABLE: &[(&str, &str, &str, Severity)] = &[
         "relay.up.password",
         Severity::Error,
     ),
+    (
+        "accepted_domains = [\"fabrikam.com\"]",
+        "accepted_domains = [\"*.org\"]",
+        "tenant.fabrikam.accepted_domains[0]",
+        Severity::Error,
+    ),
+    (
+        "accepted_domains = [\"fabrikam.com\"]",
+        "accepted_domains = [\"fabrikam.com\"]\noriginator_orgs = [\"contoso.com\"]",
+        "tenant.fabrikam.originator_orgs[0]",
+        Severity::Error,
+    ),
+    (
+        "accepted_domains = [\"contoso.com\"]",
+        "accepted_domains = [\"contoso.com\"]\noriginator_orgs = [\"fabrikam.com\"]",
+        "tenant.fabrikam.accepted_domains[0]",
+        Severity::Error,
+    ),
+    (
+        "name = \"X-fabrikam-Gate\", value = \"fabrikam-secret\"",
+        "name = \"x-contoso-gate\", value = \"contoso-secret\"",
+        "tenant.fabrikam.secret_header.name",
+        Severity::Error,
+    ),
+    (
+        "value = \"fabrikam-loop\"",
+        "value = \"new-fabrikam-loop\", previous = \"contoso-loop\"",
+        "tenant.fabrikam.loop_header.name",
+        Severity::Error,
+    ),
+    (
+        "name = \"X-fabrikam-Gate\"",
+        "name = \"X-Gatepost-Processed\"",
+        "tenant.fabrikam.secret_header.name",
+        Severity::Error,
+    ),
+    (
+        "senders = [\"erp@contoso.com\"]",
+        "senders = [\"*.contoso.com\"]",
+        "application.erp.senders[0]",
+        Severity::Warning,
+    ),
+    (
+        "networks = [\"127.0.7.7/32\"]",
+        "networks = [\"8.0.0.0/6\"]",
+        "application.scanner.networks[0]",
+        Severity::Warning,
+    ),
+    (
+        "client_certificate_roots = \"ca.pem\"",
+        "client_certificate_roots = \"missing/system\"",
+        "exchange_online.client_certificate_roots",
+        Severity::Error,
+    ),
+    (
+        "recipients = \"any\"\nvia = \"exchange\"",
+        "recipients = \"accepted\"\nvia = \"exchange\"\n[[route]]\nrecipients = [\"x@contoso.com\", \"fabrikam.com\"]\ntenant = \"contoso\"\nvia = \"exchange\"\n[[route]]\ntenant = \"contoso\"\nrecipients = [\"x@contoso.com\"]\nvia = \"exchange\"",
+        "route[2]",
+        Severity::Warning,
+    ),
+    (
+        "recipients = \"any\"\nvia = \"exchange\"",
+        "recipients = \"any\"\nfrom = \"connector\"\nvia = \"exchange\"\n[[route]]\nrecipients = \"any\"\nfrom = \"submission\"\nvia = \"exchange\"\n[[route]]\nrecipients = \"any\"\nvia = \"exchange\"",
+        "route[2]",
+        Severity::Warning,
+    ),
+    (
+        "certificate = \"contoso\"\ncloud",
+        "certificate = \"missing\"\ncloud",
+        "tenant.contoso.inbound_connector.certificate",
+        Severity::Error,
+    ),
+    (
+        "certificate = \"contoso\"\ncloud",
+        "certificate = \"host\"\ncloud",
+        "tenant.contoso.inbound_connector.certificate",
+        Severity::Warning,
+    ),
 ];
 
 #[tokio::test]
@@ -466,4 +545,406 @@ fn the_development_configuration_lacks_nothing_but_its_certificates() {
             problem.key.starts_with("certificate.") || problem.key.starts_with("exchange_online.");
         assert!(missing, "{problem}");
     }
+}
+
+/// The text of each problem at a key after a change.
+fn texts_at(around: &Surroundings, change: &Changes, key: &str) -> Vec<String> {
+    let loaded = config::load(&around.configuration([0; 3], change)).unwrap();
+    let at_key = loaded
+        .problems
+        .into_iter()
+        .filter(|problem| problem.key == key);
+    at_key.map(|problem| problem.text).collect()
+}
+
+#[tokio::test]
+async fn one_leaf_under_two_names_serves_one_tenant_only() {
+    let around = Surroundings::new().await;
+    let change = Changes::replace(
+        "chain = \"fabrikam.pem\"\nkey = \"fabrikam.key\"",
+        "chain = \"contoso.pem\"\nkey = \"contoso.key\"",
+    );
+    let told = texts_at(
+        &around,
+        &change,
+        "tenant.fabrikam.inbound_connector.certificate",
+    );
+    assert!(
+        told.iter()
+            .any(|text| text.contains("a second tenant that presents this")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_connector_route_with_a_stream_takes_no_mail() {
+    let around = Surroundings::new().await;
+    let change = Changes::replace(
+        "via = \"exchange\"",
+        "via = \"exchange\"\nfrom = \"connector\"\nstream = \"bulk\"",
+    );
+    let told = texts_at(&around, &change, "route[0].stream");
+    assert!(
+        told.iter().any(|text| text.contains("takes no mail")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_wildcard_certificate_is_below_its_domain_and_a_covered_sub_domain_is_accepted() {
+    let around = Surroundings::new().await;
+    let key = "tenant.contoso.inbound_connector.certificate";
+    let issued = around
+        .authority
+        .issue(&Leaf::named("*.contoso.com"))
+        .unwrap();
+    harness::write_identity(around.folder.path(), "contoso", &issued);
+    let told = texts_at(&around, &Changes::default(), key);
+    assert!(
+        told.iter()
+            .any(|text| text.contains("*.contoso.com is below")),
+        "{told:?}"
+    );
+    let issued = around
+        .authority
+        .issue(&Leaf::named("gate.contoso.com"))
+        .unwrap();
+    harness::write_identity(around.folder.path(), "contoso", &issued);
+    let told = texts_at(&around, &Changes::default(), key);
+    assert!(
+        told.iter()
+            .any(|text| text.contains("add gate.contoso.com")),
+        "{told:?}"
+    );
+    let change = Changes::replace(
+        "accepted_domains = [\"contoso.com\"]",
+        "accepted_domains = [\"*.contoso.com\"]",
+    );
+    assert_eq!(texts_at(&around, &change, key), Vec::<String>::new());
+}
+
+/// Surroundings of a check that depend on nothing of this machine.
+fn checked(path: &std::path::Path, source: &str) -> Result<config::Loaded, config::Unreadable> {
+    let surroundings = config::Surroundings {
+        environment: &|name| match name {
+            "GATE" => Some("secret-of-the-gate-rule".into()),
+            "LOOP" => Some("secret-of-the-loop-field".into()),
+            "HASH" => Some(hash().into()),
+            "RELAY" => Some("secret-of-the-relay".into()),
+            "TOKEN" => Some("secret-of-the-admin-api".into()),
+            _ => None,
+        },
+        system_roots: &std::sync::Arc::default,
+        unix_seconds: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs(),
+    };
+    config::parse(path, source, &surroundings)
+}
+
+fn hash() -> &'static str {
+    static HASH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    HASH.get_or_init(|| password_auth::generate_hash("secret"))
+}
+
+const EVERY_KEY: &str = include_str!("data/every-key.toml");
+
+/// The folder of `data/every-key.toml`, with what it names.
+async fn every_key_folder() -> (Surroundings, std::path::PathBuf) {
+    let around = Surroundings::new().await;
+    let folder = around.folder.path();
+    std::fs::write(folder.join("old-gate.txt"), "the-gate-value-before\n").unwrap();
+    std::fs::write(
+        folder.join("endpoints.json"),
+        r#"{"version": "2026110100", "endpoints": [{"id": 10, "serviceArea": "Exchange", "ips": ["40.92.0.0/15"], "tcpPorts": "25"}]}"#,
+    )
+    .unwrap();
+    let path = folder.join("every-key.toml");
+    (around, path)
+}
+
+#[tokio::test]
+async fn every_key_of_the_contract_is_read_into_its_setting() {
+    let (_around, path) = every_key_folder().await;
+    // Delivery by mx and relay is an error until it is built; the rest of the file is not.
+    let source = EVERY_KEY
+        .replace("via = \"mx\"", "via = \"exchange\"")
+        .replace("via = \"relay:upstream\"", "via = \"exchange\"");
+    let loaded = checked(&path, &source).unwrap();
+    let s = loaded
+        .settings
+        .unwrap_or_else(|| panic!("{:#?}", loaded.problems));
+    let seconds = std::time::Duration::from_secs;
+    assert_eq!(s.hostname.as_str(), "smarthost.contoso.com");
+    assert_eq!(s.data_directory, path.with_file_name("spool"));
+    assert_eq!(&*s.identities[0].name, "contoso");
+
+    use gatepost::receive::{BareNewlines, Service, TlsMode};
+    let [exchange, apps, printers] = &s.listeners[..] else {
+        panic!("{:?}", s.listeners)
+    };
+    assert_eq!(exchange.address.to_string(), "0.0.0.0:25");
+    assert_eq!(
+        (exchange.service, exchange.tls),
+        (Service::Connector, TlsMode::StartTls)
+    );
+    let proxies: Vec<_> = exchange
+        .proxy_protocol_from
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(proxies, ["192.0.2.0/24", "2001:db8::5/128"]);
+    assert_eq!(exchange.max_message_size, 2 << 30);
+    assert_eq!(exchange.max_connections, 7);
+    assert_eq!(exchange.ehlo_discard, ["XOORG"]);
+    assert!(!exchange.auth_without_tls);
+    assert_eq!(exchange.bare_newlines, BareNewlines::Refuse);
+    assert_eq!(
+        (apps.service, apps.tls),
+        (Service::Submission, TlsMode::Implicit)
+    );
+    assert_eq!(printers.tls, TlsMode::Optional);
+    assert_eq!(printers.bare_newlines, BareNewlines::Repair);
+    assert!(printers.auth_without_tls);
+
+    use gatepost::trust::{Forwarded, Gate, HalfProven};
+    let online = &s.exchange_online;
+    assert_eq!(
+        online.client_certificate_names[0].as_str(),
+        "mail.protection.outlook.com"
+    );
+    assert_eq!(online.client_certificate_roots.anchors.len(), 1);
+    assert_eq!(online.half_proven, HalfProven::Refuse);
+    for (address, held) in [
+        ("40.92.0.1", true),
+        ("198.51.100.9", true),
+        ("40.107.0.1", false),
+    ] {
+        assert_eq!(
+            online.networks.contains(address.parse().unwrap()),
+            held,
+            "{address}"
+        );
+    }
+    assert_eq!(s.endpoints_made, Some(1_793_491_200), "2026-11-01");
+    assert_eq!(s.server_trust.names, ["*.mx.microsoft"]);
+    assert_eq!(s.server_trust.roots.anchors.len(), 1);
+
+    let tenant = s.tenants.named("contoso").unwrap();
+    assert_eq!(tenant.id.to_string(), harness::CONTOSO);
+    assert!(
+        tenant
+            .accepted_domains
+            .contains(&"xn--bcher-kva.example".parse().unwrap())
+    );
+    assert!(
+        !tenant
+            .originator_orgs
+            .contains(&"contoso.com".parse().unwrap())
+    );
+    assert_eq!(
+        tenant.gate,
+        Gate::Report {
+            until: 4_102_444_800
+        }
+    );
+    assert_eq!(tenant.proofs, 3);
+    let secret = tenant.secret_header.as_ref().unwrap();
+    assert_eq!((&*secret.name, secret.required), ("X-Contoso-Gate", true));
+    assert!(secret.values[0].matches(b"secret-of-the-gate-rule"));
+    assert!(secret.values[1].matches(b"the-gate-value-before"));
+    assert_eq!(tenant.forwarded_senders, Forwarded::Allow);
+    let looped = tenant.loop_header.as_ref().unwrap();
+    assert_eq!(&*looped.name, "X-Gatepost-Processed");
+    for value in [
+        "secret-of-the-loop-field",
+        "the-loop-value-before",
+        "and-the-one-before-that",
+    ] {
+        assert!(looped.matches(value.as_bytes()), "{value}");
+    }
+
+    let connector = &s.inbound_connectors[0];
+    assert_eq!(&*connector.host, "contoso-com.mail.protection.outlook.com");
+    assert_eq!(
+        (connector.port, &*connector.identity.name),
+        (2525, "contoso")
+    );
+    assert!(!connector.cloud_services_mail_enabled);
+    assert_eq!(
+        (
+            connector.max_connections,
+            connector.max_messages_per_connection
+        ),
+        (3, 50)
+    );
+
+    let account = &s.accounts[0];
+    let application = &account.application;
+    assert_eq!(
+        (&*application.name, &*application.tenant.name),
+        ("erp", "contoso")
+    );
+    assert_eq!(account.username.as_deref(), Some("erp"));
+    assert!(
+        account
+            .password_hash
+            .as_ref()
+            .unwrap()
+            .matches(hash().as_bytes())
+    );
+    assert_eq!(application.senders.len(), 3);
+    assert_eq!(account.networks[0].to_string(), "10.0.0.0/8");
+    assert!(application.internal);
+    assert_eq!(
+        application.bounces_to.as_ref().unwrap().as_str(),
+        "erp-owner@contoso.com"
+    );
+    assert_eq!(application.stream.as_deref(), Some("transactional"));
+    let rate = account.rate.unwrap();
+    assert_eq!((rate.messages, rate.per), (600, seconds(3600)));
+
+    use gatepost::route::{From, Recipients};
+    let routes: Vec<_> = s.routes.iter().collect();
+    assert_eq!(routes[0].tenant.as_deref(), Some("contoso"));
+    assert_eq!(routes[0].recipients, Recipients::Accepted);
+    assert_eq!(routes[1].stream.as_deref(), Some("transactional"));
+    assert!(matches!(&routes[1].recipients, Recipients::Listed(list) if list.len() == 2));
+    assert_eq!(
+        (routes[2].from, &routes[2].recipients),
+        (Some(From::Connector), &Recipients::Any)
+    );
+
+    let relay = &s.relays[0];
+    assert_eq!(
+        (&*relay.name, &*relay.host, relay.port),
+        ("upstream", "relay.example.net", 2587)
+    );
+    assert_eq!(relay.tls, gatepost::deliver::RelayTls::Encrypt);
+    let (username, password) = relay.credentials.as_ref().unwrap();
+    assert_eq!(username, "gatepost");
+    assert!(password.matches(b"secret-of-the-relay"));
+
+    assert_eq!(s.exchange_law.retry, [seconds(10), seconds(120)]);
+    assert_eq!(s.exchange_law.expire, seconds(3 * 86_400));
+    assert_eq!(s.exchange_law.hold_on_connector_fault, seconds(5 * 3600));
+    assert_eq!(s.exchange_law.delay_notice, Some(seconds(6 * 3600)));
+    assert_eq!(s.mx_law.retry, [seconds(420)]);
+    assert_eq!(s.mx_law.expire, seconds(8 * 3600));
+    assert_eq!(s.mx_law.delay_notice, None);
+    let (stream, addresses) = &s.mx_source_addresses[0];
+    assert_eq!((&**stream, addresses.len()), ("transactional", 2));
+    let servers: Vec<_> = s
+        .dns_servers
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(servers, ["127.0.0.1:5353", "192.0.2.53:53"]);
+    assert_eq!(s.trace_keep, seconds(9 * 86_400));
+    assert_eq!(s.admin.address.to_string(), "127.0.0.2:8026");
+    assert_eq!(s.admin.hosts, ["gatepost.contoso.com"]);
+    assert!(s.admin.token.unwrap().matches(b"secret-of-the-admin-api"));
+    assert_eq!((s.log.json, s.log.level), (true, tracing::Level::DEBUG));
+}
+
+#[tokio::test]
+async fn only_what_is_not_built_keeps_the_contract_file_from_loading() {
+    let (_around, path) = every_key_folder().await;
+    let loaded = checked(&path, EVERY_KEY).unwrap();
+    for problem in &loaded.problems {
+        let shown = problem.to_string();
+        assert!(
+            !shown.contains("secret-of-") && !shown.contains("argon2"),
+            "{shown}"
+        );
+        if problem.severity == Severity::Error {
+            assert!(
+                problem.key.starts_with("route[") && problem.text.contains("not built"),
+                "{shown}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_of_the_wrong_type_is_told_at_every_key_and_reading_goes_on() {
+    let (_around, path) = every_key_folder().await;
+    let lines: Vec<&str> = EVERY_KEY.lines().collect();
+    let mut seen = 0;
+    for (index, line) in lines.iter().enumerate() {
+        let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
+            continue;
+        };
+        // No key takes a number with a fraction.
+        let mut changed = lines.clone();
+        let wrong = format!("{key} = 1.5");
+        changed[index] = &wrong;
+        let loaded = checked(&path, &changed.join("\n"))
+            .unwrap_or_else(|error| panic!("{wrong} for {value}: {error}"));
+        let told = loaded.problems.iter().any(|problem| {
+            problem.severity == Severity::Error
+                && problem.line == index + 1
+                && problem.key.rsplit('.').next() == Some(key)
+                && problem.text.contains("not a number with a fraction")
+                    | problem.text.contains("not a number")
+        });
+        assert!(told, "line {}: {wrong}: {:#?}", index + 1, loaded.problems);
+        assert!(loaded.settings.is_none(), "{wrong}");
+        // And each is known: the same key misspelt is not.
+        let unknown = format!("{key}x = 1.5");
+        changed[index] = &unknown;
+        let error = checked(&path, &changed.join("\n")).unwrap_err();
+        assert_eq!(error.line, Some(index + 1), "{error}");
+        let named = error
+            .key
+            .as_deref()
+            .and_then(|dotted| dotted.rsplit('.').next());
+        assert_eq!(named, Some(format!("{key}x").as_str()), "{error}");
+        seen += 1;
+    }
+    assert!(seen > 80, "only {seen} keys");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    /// Pieces of a real file, cut and joined anywhere, with odd values between.
+    #[test]
+    fn no_text_makes_the_check_panic(
+        pieces in proptest::collection::vec((0..4096usize, 0..200usize, "[\\PC\n\\[\\]=\"${}:/.0-9]{0,12}"), 0..12),
+    ) {
+        let mut source = String::new();
+        for (start, length, odd) in pieces {
+            source.extend(EVERY_KEY.chars().skip(start).take(length));
+            source.push_str(&odd);
+        }
+        match checked(std::path::Path::new("none/gatepost.toml"), &source) {
+            Ok(loaded) => proptest::prop_assert_eq!(
+                loaded.settings.is_none(),
+                loaded.problems.iter().any(|problem| problem.severity == Severity::Error),
+            ),
+            Err(unreadable) => proptest::prop_assert!(!unreadable.text.contains("secret-of-")),
+        }
+    }
+
+    /// One line of a good file replaced by any value.
+    #[test]
+    fn no_value_makes_the_check_panic(line in 0..140usize, value in "\\PC{0,40}") {
+        let source: Vec<String> = EVERY_KEY.lines().enumerate().map(|(index, text)| match text.split_once(" = ") {
+            Some((key, _)) if index == line => format!("{key} = {}", toml_string(&value)),
+            _ => text.to_owned(),
+        }).collect();
+        if let Ok(loaded) = checked(std::path::Path::new("none/gatepost.toml"), &source.join("\n")) {
+            for problem in &loaded.problems {
+                proptest::prop_assert!(!problem.to_string().contains("secret-of-"));
+                proptest::prop_assert!(problem.line >= 1 && problem.line <= source.len());
+            }
+        }
+    }
+}
+
+fn toml_string(text: &str) -> String {
+    serde_json::to_string(text).unwrap()
 }

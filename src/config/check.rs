@@ -12,6 +12,7 @@ mod house;
 mod listeners;
 mod named;
 mod outward;
+mod reach;
 mod routes;
 mod tenants;
 

@@ -4,13 +4,13 @@ use super::super::raw::{Application as Raw, File};
 use super::super::reader::{At, Reader, Scope, label};
 use super::super::units;
 use super::named::{missing, unique};
+use super::reach::{is_private, is_wide, mailboxes_within};
 use super::tenants::Facts as TenantFacts;
 use crate::credentials::Account;
 use crate::mail::{Mailbox, MailboxPattern};
 use crate::receive::{ListenerSettings, Service};
 use crate::trust::{Application, Tenant};
 use ipnet::IpNet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// An account with where it stands.
@@ -168,14 +168,38 @@ fn tenant_of(
     }
 }
 
-/// A PHC string of a kind that can be checked; what it is stays unsaid.
+/// Algorithms that `password-auth` checks as we build it.
+const ALGORITHMS: [&str; 6] = [
+    "argon2id",
+    "argon2i",
+    "argon2d",
+    "pbkdf2-sha256",
+    "pbkdf2-sha512",
+    "scrypt",
+];
+
+/// A PHC string that some password can match; what it is stays unsaid.
 fn phc(text: &str) -> Result<(), &'static str> {
-    match password_auth::is_hash_obsolete(text) {
-        Ok(_) => Ok(()),
-        Err(_) => Err("not a PHC string as `gatepost hash-password` prints it"),
+    let why = "not a PHC string as `gatepost hash-password` prints it";
+    password_auth::is_hash_obsolete(text).map_err(|_| why)?;
+    // It reads as PHC. `$algorithm[$v=N][$params]$salt$hash`: parameters hold a `=`, salt and hash do not (B64 without
+    // padding), and both must be there.
+    let mut parts = text.split('$').skip(1);
+    let known = parts
+        .next()
+        .is_some_and(|algorithm| ALGORITHMS.contains(&algorithm));
+    if !known {
+        return Err("a PHC string of an algorithm that is not known here");
     }
+    let values = parts.filter(|part| !part.contains('=')).count();
+    if values < 2 {
+        return Err("a PHC string without salt or hash: no password could ever match it");
+    }
+    Ok(())
 }
 
+/// Outside the accepted domains an internal application's mail is not stamped (product.md 4) and stays external; any
+/// other's is foreign to Exchange. Both may be meant: the application may write as several senders.
 fn judge_senders(
     reader: &mut Reader<'_>,
     tenant: &Tenant,
@@ -183,48 +207,35 @@ fn judge_senders(
     internal: bool,
 ) {
     for sender in senders {
-        let domain = match &sender.value {
-            MailboxPattern::NullSender => continue,
-            MailboxPattern::Mailbox(mailbox) => mailbox.domain(),
-            MailboxPattern::Domain(pattern) => pattern.domain(),
-        };
-        if tenant.accepted_domains.contains(domain) {
+        if sender.value == MailboxPattern::NullSender
+            || mailboxes_within(&sender.value, tenant.accepted_domains.iter())
+        {
             continue;
         }
-        let text = format!("{domain} is no accepted domain of tenant {}", tenant.name);
-        if internal {
-            reader.error(
-                &sender.spot,
-                format!("{text}: such mail cannot be internal"),
-            );
+        let effect = if internal {
+            "such mail is not stamped and stays external"
         } else {
-            reader.warn(&sender.spot, text);
-        }
+            "such mail is foreign to Exchange"
+        };
+        reader.warn(
+            &sender.spot,
+            format!(
+                "{} lies outside the accepted domains of tenant {}: {effect}",
+                sender.value, tenant.name
+            ),
+        );
     }
 }
 
 /// Who shares the address shares the right to write as internal.
 fn judge_networks(reader: &mut Reader<'_>, networks: &[At<IpNet>]) {
     for network in networks {
-        let (wide, public) = match network.value {
-            IpNet::V4(block) => {
-                let address = block.addr();
-                (
-                    block.prefix_len() < 28,
-                    !(address.is_private() || address.is_loopback() || address.is_link_local()),
-                )
-            }
-            IpNet::V6(block) => (
-                block.prefix_len() < 124,
-                !is_local(IpAddr::V6(block.addr())),
-            ),
-        };
-        if public {
+        if !is_private(&network.value) {
             reader.warn(
                 &network.spot,
                 "a public address is the only proof of an internal application",
             );
-        } else if wide {
+        } else if is_wide(&network.value) {
             reader.warn(
                 &network.spot,
                 "more than 16 addresses may write as internal without login",
@@ -233,9 +244,27 @@ fn judge_networks(reader: &mut Reader<'_>, networks: &[At<IpNet>]) {
     }
 }
 
-fn is_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_that_no_password_can_match_is_refused() {
+        let good = password_auth::generate_hash(b"secret");
+        assert_eq!(phc(&good), Ok(()));
+        let (without_hash, _) = good.rsplit_once('$').unwrap();
+        let (without_salt, _) = without_hash.rsplit_once('$').unwrap();
+        for bad in [
+            without_hash,
+            without_salt,
+            "$argon2id",
+            &good.replace("argon2id", "md5"),
+            "secret",
+            "",
+            "{SSHA}c2VjcmV0",
+        ] {
+            let why = phc(bad).unwrap_err();
+            assert!(bad.is_empty() || !why.contains(bad), "{why}");
+        }
     }
 }

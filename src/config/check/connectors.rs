@@ -28,16 +28,8 @@ impl Own<'_> {
                     .iter()
                     .any(|listener| reaches(listener.address, target))
             }
-            Err(_) => {
-                let named = self
-                    .hostname
-                    .is_some_and(|own| own.as_str().eq_ignore_ascii_case(host));
-                named
-                    && self
-                        .listeners
-                        .iter()
-                        .any(|listener| listener.address.port() == port)
-            }
+            // Whatever port: what answers to our own name is no Exchange and no relay.
+            Err(_) => self.hostname.is_some_and(|own| own.as_str() == host),
         }
     }
 }
@@ -45,7 +37,7 @@ impl Own<'_> {
 /// A connector with the place of its certificate, for comparisons between tenants.
 pub(super) struct Connector {
     pub(super) settings: Arc<InboundConnector>,
-    pub(super) certificate: At<String>,
+    pub(super) identity: At<Arc<Identity>>,
 }
 
 pub(super) fn inbound_connector(
@@ -106,7 +98,7 @@ pub(super) fn inbound_connector(
         tenant: Arc::clone(tenant?),
         host: host?.value.into(),
         port,
-        identity: identity?,
+        identity: Arc::clone(identity.as_ref()?),
         cloud_services_mail_enabled: flag
             .map_or(default::CLOUD_SERVICES_MAIL_ENABLED, |at| at.value),
         max_connections: connections.map_or(default::CONNECTOR_CONNECTIONS, |at| at.value),
@@ -114,42 +106,52 @@ pub(super) fn inbound_connector(
     };
     Some(Connector {
         settings: Arc::new(settings),
-        certificate: certificate?,
+        identity: At {
+            value: identity?,
+            spot: certificate?.spot,
+        },
     })
 }
 
 /// Exchange attributes mail by the certificate's name, which must be an accepted domain (exchange-online.md 2.3).
+///
+/// A wildcard name is no domain: Exchange matches it only with a wildcard on its connector, so it lies *below*.
 fn judge_name(
     reader: &mut Reader<'_>,
     certificate: &At<String>,
     identity: &Identity,
     accepted: &DomainSet,
 ) {
-    let names: Vec<Domain> = identity
+    if accepted.iter().next().is_none() || identity.names.is_empty() {
+        return; // told where they are missing
+    }
+    let names: Vec<DomainPattern> = identity
         .names
         .iter()
-        .filter_map(|name| name.trim_start_matches("*.").parse().ok())
+        .filter_map(|name| name.parse().ok())
         .collect();
-    let exact = |name: &Domain| accepted.iter().any(|pattern| pattern.domain() == name);
+    let exact = |name: &DomainPattern| match name {
+        DomainPattern::Exact(domain) => accepted.contains(domain),
+        DomainPattern::AtOrBelow(_) => false,
+    };
     if names.iter().any(exact) {
         return;
     }
-    let below = |name: &&Domain| {
-        accepted
-            .iter()
-            .any(|pattern| name.is_at_or_below(pattern.domain()))
-    };
-    match names.iter().find(below) {
-        Some(name) => {
-            let parent = accepted
-                .iter()
-                .map(DomainPattern::domain)
-                .find(|parent| name.is_at_or_below(parent));
-            let parent = parent.map_or("the accepted domain", Domain::as_str);
+    let below = names.iter().find_map(|name| {
+        let mut parents = accepted.iter().map(DomainPattern::domain);
+        let parent = parents.find(|parent| name.domain().is_at_or_below(parent))?;
+        Some((name, parent))
+    });
+    match below {
+        Some((name, parent)) => {
+            let add = match name {
+                DomainPattern::Exact(domain) => format!("add {domain} as an accepted domain, or "),
+                DomainPattern::AtOrBelow(_) => String::new(),
+            };
             reader.warn(
                 &certificate.spot,
                 format!(
-                    "its name {name} is below the accepted domain {parent}, not one itself: add {name} as an accepted domain, or set TlsSenderCertificateName to *.{parent} on Exchange's inbound connector"
+                    "its name {name} is below the accepted domain {parent}, not one itself: {add}set TlsSenderCertificateName to *.{parent} on Exchange's inbound connector"
                 ),
             );
         }

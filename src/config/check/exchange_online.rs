@@ -1,7 +1,7 @@
 //! `[exchange_online]`: how Microsoft 365 proves itself to us, in both directions.
 
 use super::super::raw::{ExchangeOnline as Raw, File, default};
-use super::super::reader::{At, Reader, Scope};
+use super::super::reader::{At, Reader, Scope, base_of};
 use super::super::value::Key;
 use super::super::{identity, roots, units};
 use crate::deliver::ServerTrust;
@@ -122,18 +122,25 @@ fn pattern(text: &str) -> Result<String, String> {
 }
 
 fn roots_of(reader: &mut Reader<'_>, scope: &Scope, name: &str, key: &Key<String>) -> Arc<Roots> {
-    let path = reader.path(scope, name, key);
-    let is_system =
-        |path: &At<std::path::PathBuf>| path.value.file_name().is_some_and(|name| name == "system");
-    match path {
-        Some(path) if !is_system(&path) => match roots::from_file(&path.value) {
-            Ok(roots) => Arc::new(roots),
-            Err(why) => {
-                reader.error(&path.spot, why);
-                Arc::default()
-            }
-        },
-        _ => (reader.surroundings.system_roots)(),
+    let base = base_of(reader.file());
+    let file = reader.parse(scope, name, key, |text| match text {
+        "system" => Ok(None),
+        "" => Err("must be \"system\" or a PEM file".to_owned()),
+        path => Ok(Some(base.join(path))),
+    });
+    let Some(At {
+        value: Some(path),
+        spot,
+    }) = file
+    else {
+        return (reader.surroundings.system_roots)();
+    };
+    match roots::from_file(&path) {
+        Ok(roots) => Arc::new(roots),
+        Err(why) => {
+            reader.error(&spot, why);
+            Arc::default()
+        }
     }
 }
 

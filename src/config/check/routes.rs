@@ -5,10 +5,12 @@ use super::super::reader::{At, Reader, Scope, label};
 use super::super::value::WordOrList;
 use super::applications::Facts as Application;
 use super::named::{Named, missing};
+use super::reach::recipients_within;
 use super::tenants::Facts as TenantFacts;
 use crate::deliver::Relay;
 use crate::mail::MailboxPattern;
 use crate::route::{From, Recipients, Route, Routes, Via};
+use crate::trust::Forwarded;
 use std::sync::Arc;
 
 pub(super) fn routes(
@@ -47,7 +49,14 @@ pub(super) fn routes(
             .choice(&scope, "from", &table.from, &sides)
             .map(|at| at.value);
         let stream = reader.parse(&scope, "stream", &table.stream, label);
-        if let Some(stream) = &stream {
+        if let Some(stream) = &stream
+            && from == Some(From::Connector)
+        {
+            reader.warn(
+                &stream.spot,
+                "only applications have streams: with from = \"connector\" the route takes no mail",
+            );
+        } else if let Some(stream) = &stream {
             let used = applications
                 .iter()
                 .any(|facts| facts.account.application.stream.as_deref() == Some(&stream.value));
@@ -67,16 +76,19 @@ pub(super) fn routes(
                 stream: stream.map(|at| at.value.into()),
                 via: via.value,
             };
-            if let Some((_, earlier)) = made.iter().find(|(earlier, _)| covers(earlier, &route)) {
-                reader.warn(
-                    scope.spot(),
-                    format!(
-                        "is never reached: {} takes all of it before",
-                        earlier.spot().key
-                    ),
-                );
-            }
             made.push((route, scope));
+        }
+    }
+    for (index, (route, scope)) in made.iter().enumerate() {
+        let earlier = made.get(..index).unwrap_or_default();
+        if let Some(taker) = taken_before(route, earlier, tenants) {
+            reader.warn(
+                scope.spot(),
+                format!(
+                    "is never reached: {} takes all of it before",
+                    taker.spot().key
+                ),
+            );
         }
     }
     for facts in tenants {
@@ -174,14 +186,53 @@ fn judge_via(
 const NOT_BUILT: &str =
     "delivery by mx and relay is not built in this version: only \"exchange\" is";
 
-/// Whether every mail that `later` would take is taken by `earlier`.
-fn covers(earlier: &Route, later: &Route) -> bool {
-    let tenant = earlier.tenant.is_none() || earlier.tenant == later.tenant;
-    let from = earlier.from.is_none() || earlier.from == later.from;
-    let stream = earlier.stream.is_none() || earlier.stream == later.stream;
-    let recipients =
-        earlier.recipients == Recipients::Any || earlier.recipients == later.recipients;
-    // Mail with a foreign sender passes mx and relay by.
-    let via = earlier.via.is_internal() || !later.via.is_internal();
-    tenant && from && stream && recipients && via
+/// The route that takes the last of what `route` would take; `None` where some mail reaches it (or where no tenant's
+/// could, which is told elsewhere).
+///
+/// Looked at for each tenant and each kind of mail that the table tells apart, because the takers may differ: one for
+/// connector mail, another for submissions.
+fn taken_before<'m>(
+    route: &Route,
+    earlier: &'m [(Route, Scope)],
+    tenants: &[TenantFacts],
+) -> Option<&'m Scope> {
+    let streams = earlier
+        .iter()
+        .map(|(earlier, _)| earlier)
+        .chain([route])
+        .filter_map(|route| route.stream.as_deref());
+    let mut kinds = vec![(From::Connector, None), (From::Submission, None)];
+    kinds.extend(streams.map(|stream| (From::Submission, Some(stream))));
+    let mut last = None;
+    for tenant in tenants.iter().filter(|tenant| applies(route, tenant)) {
+        let accepted: Vec<_> = tenant.accepted().collect();
+        for kind in kinds.iter().filter(|kind| takes(route, kind)) {
+            let (_, taker) = earlier.iter().find(|(earlier, _)| {
+                // Mail with a foreign sender passes mx and relay by.
+                let passed_by = kind.0 == From::Connector
+                    && tenant.forwarded == Forwarded::Allow
+                    && !earlier.via.is_internal()
+                    && route.via.is_internal();
+                applies(earlier, tenant)
+                    && takes(earlier, kind)
+                    && !passed_by
+                    && recipients_within(&route.recipients, &earlier.recipients, &accepted)
+            })?;
+            last = Some(taker);
+        }
+    }
+    last
+}
+
+fn applies(route: &Route, tenant: &TenantFacts) -> bool {
+    let own = route.tenant.as_deref();
+    own.is_none_or(|name| tenant.is_named(name))
+}
+
+fn takes(route: &Route, kind: &(From, Option<&str>)) -> bool {
+    route.from.is_none_or(|from| from == kind.0)
+        && route
+            .stream
+            .as_deref()
+            .is_none_or(|stream| kind.1 == Some(stream))
 }

@@ -3,12 +3,12 @@
 use super::super::raw::{File, Tenant as Raw, default};
 use super::super::reader::{At, Reader, Scope};
 use super::connectors::{self, Connector, Own};
-use super::headers;
+use super::headers::{self, Field};
 use super::named::{Named, unique};
 use crate::deliver::InboundConnector;
-use crate::mail::{DomainPattern, DomainSet, TenantId, TenantName};
+use crate::mail::{DomainPattern, DomainSet, Secret, TenantId, TenantName};
 use crate::trust::certificate::Identity;
-use crate::trust::{Forwarded, Gate, Tenant};
+use crate::trust::{Forwarded, Gate, LoopHeader, SecretHeader, Tenant};
 use std::sync::Arc;
 
 /// A tenant as far as it could be made.
@@ -18,9 +18,26 @@ pub(super) struct Facts {
     pub(super) connector: Option<Arc<InboundConnector>>,
     /// The table is there, even if it has errors of its own.
     pub(super) has_connector: bool,
+    pub(super) forwarded: Forwarded,
     domains: Vec<At<DomainPattern>>,
+    /// Where given; else the accepted domains.
+    orgs: Option<Vec<At<DomainPattern>>>,
     id: Option<At<TenantId>>,
-    certificate: Option<At<String>>,
+    identity: Option<At<Arc<Identity>>>,
+    secret: Option<Field<SecretHeader>>,
+    looped: Option<Field<LoopHeader>>,
+}
+
+impl Facts {
+    /// Whether the table has this name.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.name.as_ref().is_some_and(|own| own.value == name)
+    }
+
+    /// The accepted domains.
+    pub(super) fn accepted(&self) -> impl Iterator<Item = &DomainPattern> {
+        self.domains.iter().map(|at| &at.value)
+    }
 }
 
 pub(super) fn tenants(
@@ -63,18 +80,76 @@ fn compare(reader: &mut Reader<'_>, made: &Facts, others: &[Facts]) {
             all.find(|other| other.value.overlaps(&domain.value)),
         );
     }
-    if let Some(certificate) = &made.certificate {
-        let first = others
-            .iter()
-            .flat_map(|other| &other.certificate)
-            .find(|other| other.value == certificate.value);
+    for other in others {
+        compare_evidence(reader, made, other);
+    }
+}
+
+/// Evidence that would name both of two tenants, or a loop header that would stop mail between them.
+fn compare_evidence(reader: &mut Reader<'_>, made: &Facts, other: &Facts) {
+    let whose = other.name.as_ref().map_or("?", |name| name.value.as_str());
+    if let (Some(own), Some(theirs)) = (&made.identity, &other.identity)
+        && own.value.chain.first() == theirs.value.chain.first()
+    {
         unique(
             reader,
             "tenant that presents this certificate (Exchange tells tenants apart by it)",
-            certificate,
-            first,
+            own,
+            Some(theirs),
         );
     }
+    if made.orgs.is_some() || other.orgs.is_some() {
+        for org in made.orgs.as_ref().unwrap_or(&made.domains) {
+            let mut theirs = other.orgs.as_ref().unwrap_or(&other.domains).iter();
+            let first = theirs.find(|theirs| theirs.value.overlaps(&org.value));
+            unique(reader, "tenant with this originator org", org, first);
+        }
+    }
+    if let (Some(own), Some(theirs)) = (&made.secret, &other.secret)
+        && same_name(own, theirs)
+        && own
+            .header
+            .values
+            .iter()
+            .any(|value| theirs.header.values.contains(value))
+    {
+        reader.error(
+            &own.name.spot,
+            format!("the same field with the same value as tenant {whose}'s secret_header: it cannot tell them apart"),
+        );
+    }
+    if let (Some(own), Some(theirs)) = (&made.looped, &other.looped)
+        && same_name(own, theirs)
+        && loop_values(&own.header).any(|value| theirs.header.matches(value.expose()))
+    {
+        reader.error(
+            &own.name.spot,
+            format!("the same field with the same value as tenant {whose}'s loop_header: mail between the two would be a loop"),
+        );
+    }
+    if let (Some(own), Some(theirs)) = (&made.secret, &other.looped)
+        && same_name(own, theirs)
+    {
+        let text =
+            format!("the same field as tenant {whose}'s loop_header: the two have different fates");
+        reader.error(&own.name.spot, text);
+    }
+    if let (Some(own), Some(theirs)) = (&made.looped, &other.secret)
+        && same_name(own, theirs)
+    {
+        let text = format!(
+            "the same field as tenant {whose}'s secret_header: the two have different fates"
+        );
+        reader.error(&own.name.spot, text);
+    }
+}
+
+fn same_name<T, U>(one: &Field<T>, two: &Field<U>) -> bool {
+    one.name.value.eq_ignore_ascii_case(&two.name.value)
+}
+
+fn loop_values(header: &LoopHeader) -> impl Iterator<Item = &Secret> {
+    std::iter::once(&header.value).chain(&header.previous)
 }
 
 fn tenant(
@@ -104,7 +179,6 @@ fn tenant(
         &table.originator_orgs,
         domain_pattern,
     );
-    let orgs = orgs.map(|orgs| DomainSet::new(orgs.into_iter().map(|at| at.value).collect()));
     let gate = gate(reader, scope, table);
     let secret = headers::secret(reader, scope, &table.secret_header);
     let looped = headers::looped(reader, scope, &table.loop_header);
@@ -151,24 +225,31 @@ fn tenant(
         certificates,
         own,
     );
-    let (connector, certificate) = match connector {
-        Some(Connector {
-            settings,
-            certificate,
-        }) => (Some(settings), Some(certificate)),
+    let (connector, identity) = match connector {
+        Some(Connector { settings, identity }) => (Some(settings), Some(identity)),
         None => (None, None),
     };
+    if table.inbound_connector.is_absent() && matches!(gate, Gate::Report { .. }) {
+        reader.error(
+            &scope.missing("inbound_connector"),
+            "required with gate = \"report\": such mail leaves by it only",
+        );
+    }
+    let forwarded = forwarded.map(|at| at.value).unwrap_or_default();
     let tenant = match (tenant_name, &id) {
         (Some(name), Some(id)) => Some(Arc::new(Tenant {
             name,
             id: id.value,
-            originator_orgs: orgs.unwrap_or_else(|| accepted.clone()),
+            originator_orgs: orgs.as_ref().map_or_else(
+                || accepted.clone(),
+                |orgs| DomainSet::new(orgs.iter().map(|at| at.value.clone()).collect()),
+            ),
             accepted_domains: accepted,
             gate,
             proofs: proofs.map_or(default::PROOFS, |at| at.value),
-            secret_header: secret.map(|field| field.header),
-            forwarded_senders: forwarded.map(|at| at.value).unwrap_or_default(),
-            loop_header: looped.map(|field| field.header),
+            secret_header: secret.as_ref().map(|field| field.header.clone()),
+            forwarded_senders: forwarded,
+            loop_header: looped.as_ref().map(|field| field.header.clone()),
         })),
         _ => None,
     };
@@ -177,9 +258,13 @@ fn tenant(
         tenant,
         connector,
         has_connector: !table.inbound_connector.is_absent(),
+        forwarded,
         domains,
+        orgs,
         id,
-        certificate,
+        identity,
+        secret,
+        looped,
     }
 }
 
@@ -216,7 +301,10 @@ fn gate(reader: &mut Reader<'_>, scope: &Scope, table: &Raw) -> Gate {
     }
 }
 
+/// A domain of a tenant. A top-level domain or an address would make half of the Internet its own.
 fn domain_pattern(text: &str) -> Result<DomainPattern, String> {
+    super::fully_qualified(text.strip_prefix("*.").unwrap_or(text))
+        .map_err(|why| why.replace("smarthost.contoso.com", "contoso.com or *.contoso.com"))?;
     text.parse()
         .map_err(|why: crate::mail::DomainError| why.to_string())
 }
