@@ -223,6 +223,11 @@ impl<T> Committer<T> {
                         fresh: false,
                     });
                     committer.accounts.active(segment.name.number);
+                    let room = committer
+                        .accounts
+                        .segment_bytes()
+                        .saturating_sub(segment.end);
+                    committer.accounts.has_room(room);
                 }
                 Err(error) => {
                     return Err(JournalError::of(
@@ -465,6 +470,8 @@ impl<T> Committer<T> {
         synced?;
         active.end = end;
         active.fresh = false;
+        let room = self.accounts.segment_bytes().saturating_sub(end);
+        self.accounts.has_room(room);
         Ok(locations)
     }
 
@@ -573,8 +580,9 @@ impl<T> Committer<T> {
             number: self.last_number + 1,
             salt: random()?,
         };
-        let file = self.accounts.take_reserve(name)?;
+        // Used up also where this fails: no two segments have one number.
         self.last_number += 1;
+        let file = self.accounts.take_reserve(name)?;
         self.readers.add(name, self.accounts.directory());
         self.active = Some(Active {
             name,

@@ -194,7 +194,7 @@ pub(crate) mod faulty {
 
     use super::*;
     use crate::journal::locked;
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Condvar, Mutex};
 
     /// What goes wrong next; each is used up by one call.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,7 +219,10 @@ pub(crate) mod faulty {
     }
 
     #[derive(Debug, Clone, Default)]
-    pub(crate) struct FaultyDisk(Arc<Mutex<Plan>>);
+    pub(crate) struct FaultyDisk(Arc<Mutex<Plan>>, Arc<Gate>);
+
+    #[derive(Debug, Default)]
+    struct Gate(Mutex<bool>, Condvar);
 
     impl FaultyDisk {
         pub(crate) fn next(&self, faults: &[Fault]) {
@@ -230,6 +233,19 @@ pub(crate) mod faulty {
         }
         pub(crate) fn log(&self) -> Vec<(String, &'static str)> {
             locked(&self.0).log.clone()
+        }
+        /// Makes fdatasync wait, or go on.
+        pub(crate) fn pause(&self, paused: bool) {
+            *locked(&self.1.0) = paused;
+            self.1.1.notify_all();
+        }
+        /// How many calls of this kind a path that holds `part` has seen.
+        pub(crate) fn count(&self, part: &str, what: &str) -> usize {
+            let log = self.log();
+            let calls = log
+                .iter()
+                .filter(|(path, call)| path.contains(part) && *call == what);
+            calls.count()
         }
         fn take(&self, fault: Fault) -> bool {
             let mut plan = locked(&self.0);
@@ -316,6 +332,12 @@ pub(crate) mod faulty {
                 return Err(io::Error::other("injected EIO"));
             }
             self.disk.note(&self.path, "sync");
+            let gate = &self.disk.1;
+            drop(
+                gate.1
+                    .wait_while(locked(&gate.0), |paused| *paused)
+                    .unwrap(),
+            );
             self.file.sync()
         }
         fn truncate(&mut self, length: u64) -> io::Result<()> {

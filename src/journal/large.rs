@@ -32,6 +32,7 @@ pub struct Bodies {
     directory: PathBuf,
     disk: Arc<dyn Disk>,
     next: Arc<AtomicU64>,
+    octets: Arc<AtomicU64>,
 }
 
 impl Bodies {
@@ -42,6 +43,7 @@ impl Bodies {
             directory,
             disk,
             next: Arc::default(),
+            octets: Arc::default(),
         }
     }
 
@@ -74,7 +76,16 @@ impl Bodies {
 
     /// Removes the file of a message that is done.
     pub fn remove(&self, id: u64) {
-        self.remove_file(&self.path(id));
+        let path = self.path(id);
+        let octets = std::fs::metadata(&path).map_or(0, |file| file.len());
+        self.octets.fetch_sub(octets, Ordering::Relaxed);
+        self.remove_file(&path);
+    }
+
+    /// Octets of all kept bodies.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        self.octets.load(Ordering::Relaxed)
     }
 
     fn remove_file(&self, path: &Path) {
@@ -107,6 +118,7 @@ impl Bodies {
                 octets += entry.metadata().map(|file| file.len()).unwrap_or_default();
             }
         }
+        self.octets.store(octets, Ordering::Relaxed);
         Ok(octets)
     }
 }
@@ -150,6 +162,7 @@ impl Incoming {
             .sync_directory(&self.bodies.directory)
             .map_err(failed)?;
         self.kept = true;
+        self.bodies.octets.fetch_add(self.length, Ordering::Relaxed);
         Ok(BodyFile {
             length: self.length,
             crc: self.crc.clone().finalize(),

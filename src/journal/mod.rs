@@ -287,15 +287,22 @@ impl<T> Journal<T> {
         self.accounts.delete_dead(&self.readers)
     }
 
-    /// The message records of the oldest segment, where so much of the journal is dead that they should be copied forward.
+    /// Hands `each` the message records of the oldest segment, where so much of the journal is dead that what lives there
+    /// should be copied forward.
     ///
     /// # Errors
     /// The disk fails.
-    pub fn to_copy_forward(&self) -> Result<Option<Vec<Found>>, JournalError> {
-        let Some(name) = self.accounts.wants_copying() else {
-            return Ok(None);
-        };
-        self.readers.message_records(name).map(Some)
+    pub fn to_copy_forward(&self, each: &mut dyn FnMut(Found)) -> Result<(), JournalError> {
+        match self.accounts.wants_copying() {
+            Some(name) => self.readers.message_records(name, each),
+            None => Ok(()),
+        }
+    }
+
+    /// Octets of a record at most: one that fits into no segment could never be written.
+    #[must_use]
+    pub fn largest_record(&self) -> usize {
+        usize::try_from(self.accounts.segment_bytes() / 2).unwrap_or(usize::MAX)
     }
 
     /// Large bodies whose messages are done on disk, to be removed by the caller.
@@ -329,3 +336,6 @@ impl<T> Drop for Journal<T> {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

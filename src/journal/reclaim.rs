@@ -14,7 +14,7 @@ use super::segment::{Location, Name, Readers};
 use super::{JournalError, locked};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Dead octets that are tolerated, in segments: below this nothing is copied.
@@ -30,6 +30,8 @@ pub(super) struct Accounts {
     reserve: Mutex<Reserve>,
     /// There was no space for the reserve when it was last asked for: what a session may ask without waiting for a disk.
     full: AtomicBool,
+    /// Octets that the active segment can still take.
+    room: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +45,17 @@ struct Table {
 struct Account {
     name: Name,
     live: u64,
+    live_octets: u64,
+}
+
+impl Account {
+    fn new(name: Name) -> Self {
+        Self {
+            name,
+            live: 0,
+            live_octets: 0,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +73,7 @@ impl Accounts {
             table: Mutex::default(),
             reserve: Mutex::default(),
             full: AtomicBool::new(false),
+            room: AtomicU64::new(0),
         }
     }
 
@@ -78,7 +92,11 @@ impl Accounts {
     pub(super) fn opened(&self, name: Name) {
         locked(&self.table)
             .segments
-            .insert(name.number, Account { name, live: 0 });
+            .insert(name.number, Account::new(name));
+    }
+
+    pub(super) fn has_room(&self, octets: u64) {
+        self.room.store(octets, Ordering::Relaxed);
     }
 
     pub(super) fn active(&self, number: u32) {
@@ -94,6 +112,7 @@ impl Accounts {
         table.live_octets += location.octets();
         if let Some(account) = table.segments.get_mut(&location.segment) {
             account.live += 1;
+            account.live_octets += location.octets();
         }
     }
 
@@ -102,6 +121,7 @@ impl Accounts {
         table.live_octets = table.live_octets.saturating_sub(location.octets());
         if let Some(account) = table.segments.get_mut(&location.segment) {
             account.live = account.live.saturating_sub(1);
+            account.live_octets = account.live_octets.saturating_sub(location.octets());
         }
         table.dead().is_some() || table.to_copy(self.segment_bytes).is_some()
     }
@@ -127,6 +147,8 @@ impl Accounts {
     pub(super) fn make_reserve(&self) -> Result<(), JournalError> {
         let mut reserve = locked(&self.reserve);
         if reserve.present {
+            // Also where a deleted segment has become the reserve since the disk was full.
+            self.full.store(false, Ordering::Relaxed);
             return Ok(());
         }
         let path = self.reserve_path();
@@ -165,9 +187,7 @@ impl Accounts {
         self.disk.sync_directory(&self.directory).map_err(failed)?;
         let file = self.disk.open(&path).map_err(failed)?;
         let mut table = locked(&self.table);
-        table
-            .segments
-            .insert(name.number, Account { name, live: 0 });
+        table.segments.insert(name.number, Account::new(name));
         table.active = Some(name.number);
         Ok(file)
     }
@@ -204,8 +224,14 @@ impl Accounts {
         }
     }
 
+    /// The oldest segment, where it should be copied forward. On a full disk only where that fits into half of what is
+    /// left, which is kept for outcomes.
     pub(super) fn wants_copying(&self) -> Option<Name> {
-        locked(&self.table).to_copy(self.segment_bytes)
+        let room = self.room.load(Ordering::Relaxed);
+        let fits = |octets: u64| !self.is_full() || octets <= room / 2;
+        let table = locked(&self.table);
+        let oldest = table.to_copy(self.segment_bytes)?;
+        fits(oldest.live_octets).then_some(oldest.name)
     }
 }
 
@@ -223,11 +249,9 @@ impl Table {
             .map(|account| account.name)
     }
 
-    fn to_copy(&self, segment_bytes: u64) -> Option<Name> {
+    fn to_copy(&self, segment_bytes: u64) -> Option<&Account> {
         let whole = self.segments.len() as u64 * segment_bytes;
         let tolerated = 2 * self.live_octets + SLACK_SEGMENTS * segment_bytes;
-        self.oldest()
-            .filter(|_| whole > tolerated)
-            .map(|account| account.name)
+        self.oldest().filter(|_| whole > tolerated)
     }
 }

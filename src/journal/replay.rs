@@ -125,7 +125,9 @@ fn follows(file: &File, name: Name) -> Result<Option<(u32, u64)>, JournalError> 
 fn keep_aside(directory: &Path, file: &File, name: Name, range: &Range<u64>) {
     let aside = directory.join("damaged");
     let path = aside.join(format!("{:08}-{}.bin", name.number, range.start));
-    let length = usize::try_from(range.end - range.start).unwrap_or_default();
+    let whole = file.metadata().map_or(range.end, |file| file.len());
+    let length =
+        usize::try_from(range.end.min(whole).saturating_sub(range.start)).unwrap_or_default();
     let mut octets = vec![0; length];
     let kept = file
         .read_exact_at(&mut octets, range.start)
@@ -173,8 +175,8 @@ pub(super) fn scan(
     each: Each<'_>,
 ) -> Result<Scanned, JournalError> {
     let mut window = Window::new(file)?;
+    let known = limit;
     let limit = limit.map_or(window.length, |limit| limit.min(window.length));
-    let known = limit < window.length || !check_bodies;
     let mut scanned = Scanned {
         end: 0,
         torn: false,
@@ -201,13 +203,13 @@ pub(super) fn scan(
                 scanned.torn = window
                     .at(offset, 8)?
                     .is_some_and(|octets| octets == name.salt.to_le_bytes());
-                // Where the end is known, records should have reached it.
-                if known && check_bodies {
-                    scanned.damaged.push(offset..limit);
-                }
                 break;
             }
         }
+    }
+    // Where the end is known, the records of a segment reach it.
+    if let Some(known) = known.filter(|known| scanned.end < *known) {
+        scanned.damaged.push(scanned.end..known);
     }
     Ok(scanned)
 }

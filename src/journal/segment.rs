@@ -278,16 +278,19 @@ impl Readers {
     }
 
     /// The message records of a segment, damaged ones left out.
-    pub(super) fn message_records(&self, name: Name) -> Result<Vec<super::Found>, JournalError> {
+    pub(super) fn message_records(
+        &self,
+        name: Name,
+        each: &mut dyn FnMut(super::Found),
+    ) -> Result<(), JournalError> {
         let (_, file) = self.file(name.number)?;
-        let mut found = Vec::new();
         super::replay::scan(&file, name, None, false, &mut |record| {
             if record.kind == Kind::Message {
-                found.push(record);
+                each(record);
             }
             Ok(())
         })?;
-        Ok(found)
+        Ok(())
     }
 }
 

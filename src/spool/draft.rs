@@ -35,11 +35,8 @@ impl Draft {
         if let Content::Memory(kept) = &mut self.content
             && kept.len() + bytes.len() <= LARGE
         {
-            if kept.is_empty() {
-                *kept = bytes.into();
-            } else {
-                kept.extend_from_slice(&bytes);
-            }
+            // Copied: `bytes` may be a corner of a large read buffer, which a queued message would keep alive.
+            kept.extend_from_slice(&bytes);
             return Ok(());
         }
         let content = std::mem::replace(&mut self.content, Content::Moving);

@@ -3,14 +3,18 @@
 use super::message::{Destination, Leg, Message, SpoolError};
 use super::queue::Lease;
 use super::{Inner, Spool, spool_error};
-use crate::journal::{JournalError, Location};
+use crate::journal::JournalError;
+use crate::journal::large::BodyFile;
 use bytes::Bytes;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Octets of a large body that are read at once.
-const PIECE: usize = 256 * 1024;
+const PIECE: u64 = 256 * 1024;
+
+/// Octets left out that are read all the same, for the checksum: header fields, never more than a header section.
+const SKIPPED: u64 = 512 * 1024;
 
 /// Work that is due, leased to the holder until settled or dropped.
 #[derive(Debug)]
@@ -21,15 +25,23 @@ pub struct Due {
     body: Body,
     /// The whole rendition of a body in memory, made once.
     rendered: OnceLock<Bytes>,
+    checked: Mutex<Checked>,
     holding: Holding,
+}
+
+/// How far a large body was read in order, and the checksum so far.
+#[derive(Clone, Debug, Default)]
+struct Checked {
+    next: u64,
+    crc: crc32fast::Hasher,
 }
 
 /// Where the arrival bytes are.
 #[derive(Clone, Debug)]
 pub(super) enum Body {
     Memory(Bytes),
-    Journal(Location),
-    File(PathBuf),
+    Journal,
+    File(PathBuf, BodyFile),
 }
 
 /// The lease: given back when dropped.
@@ -63,6 +75,7 @@ impl Due {
             lease,
             body,
             rendered: OnceLock::new(),
+            checked: Mutex::default(),
             holding,
         }
     }
@@ -131,15 +144,17 @@ impl Due {
         let rendered = match (self.rendered.get(), &self.body) {
             (Some(rendered), _) => rendered.clone(),
             (None, Body::Memory(body)) => self.render(body),
-            (None, Body::Journal(location)) => {
-                let (inner, location) = (Arc::clone(inner), *location);
-                let read = tokio::task::spawn_blocking(move || inner.journal.read_body(location));
+            (None, Body::Journal) => {
+                let (inner, id) = (Arc::clone(inner), self.lease.id);
+                let read = tokio::task::spawn_blocking(move || {
+                    inner.read_where_it_lies(id, |location| inner.journal.read_body(location))
+                });
                 let body = read
                     .await
                     .map_err(|error| SpoolError::Failing(error.to_string()))?;
                 self.render(&body.map_err(|error| self.fault(error))?)
             }
-            (None, Body::File(path)) => return self.piece(path.clone(), offset).await,
+            (None, Body::File(path, file)) => return self.piece(path.clone(), *file, offset).await,
         };
         let at = usize::try_from(offset)
             .unwrap_or(usize::MAX)
@@ -165,48 +180,79 @@ impl Due {
         }
     }
 
-    /// The next piece of a large body's rendition.
-    async fn piece(&self, path: PathBuf, offset: u64) -> Result<Bytes, SpoolError> {
+    /// The next piece of a large body's rendition. Who reads it in order, from the top, is not given the last piece where
+    /// the body on disk is not the one that arrived.
+    async fn piece(&self, path: PathBuf, file: BodyFile, offset: u64) -> Result<Bytes, SpoolError> {
         let rendition = &self.leg().rendition;
         let top = rendition.prepend.len() as u64;
         if offset < top {
             let at = usize::try_from(offset).unwrap_or(usize::MAX);
-            return Ok(Bytes::copy_from_slice(
-                rendition.prepend.get(at..).unwrap_or_default(),
-            ));
+            let rest = rendition.prepend.get(at..).unwrap_or_default();
+            return Ok(Bytes::copy_from_slice(rest));
         }
         // From the rendition's offset to the arrival's, and up to the next range that is left out.
         let mut at = offset - top;
-        let mut end = self.message.facts.size;
-        for range in &rendition.omit {
-            if range.start <= at {
-                at += range.end - range.start;
-            } else {
-                end = range.start;
+        let mut end = file.length;
+        let mut left_out = rendition.omit.iter();
+        for range in left_out.by_ref() {
+            if range.start > at {
+                end = range.start.min(file.length);
                 break;
             }
+            at += range.end - range.start;
         }
-        let wanted = usize::try_from(end.saturating_sub(at))
-            .unwrap_or(PIECE)
-            .min(PIECE);
-        if wanted == 0 {
+        if at >= end {
             return Ok(Bytes::new());
         }
-        let id = self.message.id;
+        let until = end.min(at + PIECE);
+        let is_last = until + omitted_from(&rendition.omit, until) >= file.length;
+        let first = offset == top;
+        let mut checked = {
+            let mut kept = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *kept)
+        };
+        if first {
+            checked = Checked::default();
+        }
+        let in_order = checked.next <= at && at - checked.next <= SKIPPED;
+        let from = if in_order { checked.next } else { at };
+        let to = if is_last { file.length } else { until };
         let read = tokio::task::spawn_blocking(move || {
-            let mut piece = vec![0; wanted];
-            std::fs::File::open(path)?.read_exact_at(&mut piece, at)?;
-            Ok::<_, std::io::Error>(piece)
+            let mut octets = vec![0; usize::try_from(to - from).unwrap_or_default()];
+            std::fs::File::open(path)?.read_exact_at(&mut octets, from)?;
+            Ok::<_, std::io::Error>(octets)
         });
-        let piece = read
+        let read = read
             .await
             .map_err(|error| SpoolError::Failing(error.to_string()))?;
-        match piece {
-            Ok(piece) => Ok(Bytes::from(piece)),
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                Err(SpoolError::Corrupt { id })
+        let id = self.message.id;
+        let octets = read.map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::NotFound => {
+                SpoolError::Corrupt { id }
             }
-            Err(error) => Err(SpoolError::Failing(error.to_string())),
+            _ => SpoolError::Failing(error.to_string()),
+        })?;
+        if in_order {
+            checked.crc.update(&octets);
+            checked.next = to;
+            if is_last && checked.crc.clone().finalize() != file.crc {
+                return Err(SpoolError::Corrupt { id });
+            }
+            *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = checked;
         }
+        let inside = |position: u64| usize::try_from(position - from).unwrap_or(usize::MAX);
+        Ok(Bytes::from(octets).slice(inside(at)..inside(until)))
     }
+}
+
+/// Octets left out in one run from `position` on.
+fn omitted_from(omit: &[std::ops::Range<u64>], position: u64) -> u64 {
+    let mut end = position;
+    for range in omit.iter().filter(|range| range.end > position) {
+        if range.start > end {
+            break;
+        }
+        end = range.end;
+    }
+    end - position
 }

@@ -1,13 +1,18 @@
 //! Gives space back: bodies of messages that are done, dead segments, nearly empty old ones copied forward.
 
-use super::record::{Row, StateRow};
+use super::record::{Brief, Row, StateRow, decode};
 use super::{Inner, Ticket};
-use crate::journal::{Found, Job, JournalError, Kind, Location};
+use crate::journal::{Job, JournalError, Kind, Location};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Without being woken, how often the keeper looks round.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// Octets that are copied forward at once: what the journal's thread has to hold for it.
+const PORTION: u64 = 4 * 1024 * 1024;
 
 /// Wakes and ends the keeper.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +24,8 @@ struct Orders {
     stop: bool,
     /// Places that the committer's thread has found to be dead.
     released: Vec<Location>,
+    /// Copies that have no answer yet.
+    copying: usize,
 }
 
 impl Wake {
@@ -30,45 +37,51 @@ impl Wake {
         self.order(|orders| orders.stop = true);
     }
 
-    pub(super) fn release(&self, location: Location) {
+    /// A copy has its answer; `dead` is the place where nothing lives any more.
+    pub(super) fn copied(&self, dead: Option<Location>) {
         self.order(|orders| {
-            orders.released.push(location);
-            orders.look = true;
+            orders.released.extend(dead);
+            orders.copying = orders.copying.saturating_sub(1);
+            orders.look |= orders.copying == 0;
         });
     }
 
     fn order(&self, change: impl FnOnce(&mut Orders)) {
-        change(&mut self.0.0.lock().unwrap_or_else(PoisonError::into_inner));
-        self.0.1.notify_one();
+        let (orders, wake) = &*self.0;
+        let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut orders);
+        if orders.look || orders.stop {
+            wake.notify_one();
+        }
     }
 
-    /// Waits for a reason to look round; the released places, or nothing at the end.
-    fn next(&self) -> Option<Vec<Location>> {
-        let mut orders = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Waits for a reason to look round; the released places and whether copies are under way, or nothing at the end.
+    fn next(&self) -> Option<(Vec<Location>, bool)> {
+        let (orders, wake) = &*self.0;
+        let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
         if !orders.look && !orders.stop {
-            orders = self
-                .0
-                .1
+            orders = wake
                 .wait_timeout(orders, ROUND)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
         orders.look = false;
-        (!orders.stop).then(|| std::mem::take(&mut orders.released))
+        let released = std::mem::take(&mut orders.released);
+        (!orders.stop).then_some((released, orders.copying > 0))
     }
 }
 
 /// Starts the keeper's thread; it ends with the spool.
-pub(super) fn start(inner: &Arc<Inner>) -> std::io::Result<()> {
+pub(super) fn start(inner: &Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
     let (wake, inner) = (inner.keeper.clone(), Arc::downgrade(inner));
     std::thread::Builder::new()
         .name("keeper".to_owned())
-        .spawn(move || run(&wake, &inner))?;
-    Ok(())
+        .spawn(move || run(&wake, &inner))
 }
 
 fn run(wake: &Wake, inner: &Weak<Inner>) {
-    while let Some(released) = wake.next() {
+    let mut to_copy = VecDeque::new();
+    while let Some((released, copying)) = wake.next() {
         let Some(inner) = inner.upgrade() else { return };
         for location in released {
             inner.journal.release(location);
@@ -76,7 +89,10 @@ fn run(wake: &Wake, inner: &Weak<Inner>) {
         for id in inner.journal.take_removals() {
             inner.bodies.remove(id);
         }
-        if let Err(error) = tidy(&inner) {
+        let tidied = tidy(&inner, &mut to_copy, copying);
+        if let Err(error) = tidied
+            && error != JournalError::Full
+        {
             inner
                 .metrics
                 .store_failures
@@ -87,38 +103,54 @@ fn run(wake: &Wake, inner: &Weak<Inner>) {
     }
 }
 
-fn tidy(inner: &Inner) -> Result<(), JournalError> {
+fn tidy(
+    inner: &Inner,
+    to_copy: &mut VecDeque<(u64, Location)>,
+    copying: bool,
+) -> Result<(), JournalError> {
     inner.journal.delete_dead()?;
     inner.journal.refill()?;
-    let Some(records) = inner.journal.to_copy_forward()? else {
+    // One portion at a time, and none on a disk that fails: what has no answer yet would be copied twice.
+    if copying || !inner.journal.healthy() {
         return Ok(());
-    };
-    for record in records {
-        copy_forward(inner, &record)?;
+    }
+    if to_copy.is_empty() {
+        inner.journal.to_copy_forward(&mut |record| {
+            if let Ok(brief) = decode::<Brief>(&record.meta)
+                && lives(&inner.shared.memory(), brief.id, record.location)
+            {
+                to_copy.push_back((brief.id, record.location));
+            }
+        })?;
+    }
+    let mut octets = 0;
+    while octets < PORTION
+        && let Some((id, location)) = to_copy.pop_front()
+    {
+        octets += location.octets();
+        if let Err(error) = copy_forward(inner, id, location) {
+            // It stays where it is, and so does its segment: the message is found to be damaged when it is due.
+            tracing::error!(%error, id = %crate::mail::QueueId::from_u64(id), "a message could not be copied forward");
+        }
     }
     Ok(())
 }
 
+fn lives(memory: &super::Memory, id: u64, location: Location) -> bool {
+    let entry = memory.queue.entries.get(&id);
+    entry.is_some_and(|entry| entry.location == location)
+}
+
 /// Writes a live message again at the end of the journal, with what is left to do for it.
-fn copy_forward(inner: &Inner, record: &Found) -> Result<(), JournalError> {
-    let Ok(mut row) = serde_json::from_slice::<Row>(&record.meta) else {
-        return Ok(());
-    };
-    let id = row.id;
-    let lives = |memory: &super::Memory| {
-        memory
-            .queue
-            .entries
-            .get(&id)
-            .is_some_and(|entry| entry.location == record.location)
-    };
-    if !lives(&inner.shared.memory()) {
+fn copy_forward(inner: &Inner, id: u64, from: Location) -> Result<(), JournalError> {
+    if !lives(&inner.shared.memory(), id, from) {
         return Ok(());
     }
-    let body = bytes::Bytes::from(inner.journal.read_body(record.location)?);
+    let mut row: Row = decode(&inner.journal.read_meta(from)?)?;
+    let body = bytes::Bytes::from(inner.journal.read_body(from)?);
     // State and job under one lock, so that an outcome that comes between is written behind the copy.
     let memory = inner.shared.memory();
-    if !lives(&memory) {
+    if !lives(&memory, id, from) {
         return Ok(());
     }
     row.state = memory
@@ -128,16 +160,13 @@ fn copy_forward(inner: &Inner, record: &Found) -> Result<(), JournalError> {
         .map(|entry| StateRow::of(id, &entry.legs));
     let meta =
         serde_json::to_vec(&row).map_err(|error| JournalError::Failing(error.to_string()))?;
-    let ticket = Some(Ticket::Copy {
-        id,
-        from: record.location,
-    });
+    inner.keeper.order(|orders| orders.copying += 1);
     inner.journal.push(Job {
         kind: Kind::Message,
         meta,
         body,
-        ticket,
-        may_use_reserve: false,
+        ticket: Some(Ticket::Copy { id, from }),
+        may_use_reserve: true,
     });
     Ok(())
 }

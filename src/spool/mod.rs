@@ -6,9 +6,11 @@
 mod draft;
 mod due;
 mod keeper;
+mod list;
 mod message;
 mod queue;
 mod record;
+mod replay;
 
 pub use draft::Draft;
 pub use due::Due;
@@ -16,21 +18,28 @@ pub use message::{Destination, Disposition, Leg, Listed, Message, QueueAction, S
 
 use crate::journal::disk::{Disk, RealDisk};
 use crate::journal::large::{Bodies, BodyFile};
-use crate::journal::{self, Found, Job, Journal, JournalError, Kind, Location, Ticketed};
+use crate::journal::{self, Job, Journal, JournalError, Kind, Location, Ticketed};
 use crate::mail::{QueueId, TenantName};
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use draft::Content;
 use due::{Body, Holding};
-use queue::{Entry, LegState, Queue, State};
-use record::{Row, StateRow};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use queue::{Entry, LegState, Queue};
+use record::{Row, StateRow, decode};
+use replay::Replay;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 /// Bytes of messages just accepted that delivery may take from memory, in all.
 const FRESH: usize = 32 * 1024 * 1024;
+
+/// How long a session waits for the disk. What it stands for may still be written: then the client, told 451, brings the
+/// message once more (at least once, product.md 9), and nobody hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Proof that a message is on disk.
 #[derive(Debug)]
@@ -57,6 +66,7 @@ struct Inner {
     bodies: Bodies,
     metrics: Metrics,
     keeper: keeper::Wake,
+    keeping: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the committer's thread sees, too.
@@ -80,6 +90,7 @@ struct Memory {
 struct Fresh {
     message: Arc<Message>,
     body: Bytes,
+    cost: usize,
 }
 
 /// What comes back from the committer.
@@ -98,6 +109,8 @@ struct Accepting {
     message: Arc<Message>,
     body: Bytes,
     large: bool,
+    /// Octets of memory, roughly: bytes and description.
+    cost: usize,
     answer: oneshot::Sender<Result<(), SpoolError>>,
     _room: OwnedSemaphorePermit,
 }
@@ -109,12 +122,7 @@ impl Shared {
 
     /// Called on the committer's thread once a batch is on disk, or has failed. A message is queued here, and not where
     /// its session waits: a session that is gone by then changes nothing.
-    fn answered(
-        &self,
-        tickets: Vec<Ticketed<Ticket>>,
-        journal_release: &mut dyn FnMut(Location),
-        failures: &Metrics,
-    ) {
+    fn answered(&self, tickets: Vec<Ticketed<Ticket>>, keeper: &keeper::Wake, failures: &Metrics) {
         let mut answers = Vec::with_capacity(tickets.len());
         let mut queued = false;
         {
@@ -134,12 +142,12 @@ impl Shared {
                         match memory.queue.entries.get_mut(&id) {
                             Some(entry) if entry.location == from => {
                                 entry.location = location;
-                                journal_release(from);
+                                keeper.copied(Some(from));
                             }
-                            _ => journal_release(location),
+                            _ => keeper.copied(Some(location)),
                         }
                     }
-                    (Ticket::Copy { .. }, Err(_)) => {}
+                    (Ticket::Copy { .. }, Err(_)) => keeper.copied(None),
                 }
             }
         }
@@ -158,50 +166,52 @@ impl Memory {
     fn insert(&mut self, accepting: &Accepting, location: Location) {
         let message = &accepting.message;
         let id = message.id.as_u64();
-        let legs = message
-            .legs
-            .iter()
-            .map(|leg| (leg.via.clone(), leg.recipients.clone()));
-        let legs = self.legs(&message.tenant, legs.collect(), message.arrived);
+        let mut legs = Vec::with_capacity(message.legs.len());
+        for leg in &message.legs {
+            let destination = self.queue.destination(Destination {
+                via: leg.via.clone(),
+                tenant: Arc::clone(&message.tenant),
+            });
+            let positions = leg.recipients.iter();
+            let positions = positions.map(|position| u32::try_from(*position).unwrap_or(u32::MAX));
+            legs.push(LegState::new(
+                destination,
+                positions.collect(),
+                message.arrived,
+            ));
+        }
         let entry = Entry {
             location,
             arrived: message.arrived,
             large: accepting.large,
-            legs,
+            legs: legs.into(),
         };
         self.queue.insert(id, entry, message.arrived);
-        if !accepting.large && self.fresh_octets + accepting.body.len() <= FRESH {
-            self.fresh_octets += accepting.body.len();
-            self.fresh.insert(
-                id,
-                Fresh {
-                    message: Arc::clone(message),
-                    body: accepting.body.clone(),
-                },
-            );
+        if !accepting.large && self.fresh_octets + accepting.cost <= FRESH {
+            self.fresh_octets += accepting.cost;
+            let fresh = Fresh {
+                message: Arc::clone(message),
+                body: accepting.body.clone(),
+                cost: accepting.cost,
+            };
+            self.fresh.insert(id, fresh);
         }
     }
 
-    fn legs(
-        &mut self,
-        tenant: &TenantName,
-        legs: Vec<(crate::route::Via, Vec<usize>)>,
-        arrived: u64,
-    ) -> Box<[LegState]> {
-        let make = |(via, recipients)| {
-            let destination = self.queue.destination(Destination {
-                via,
-                tenant: Arc::clone(tenant),
-            });
-            LegState::new(destination, recipients, arrived)
-        };
-        legs.into_iter().map(make).collect()
+    /// The message where it is still at hand; it stays so only where `more` of it is to be sent.
+    fn fresh(&mut self, id: u64, more: bool) -> Option<(Arc<Message>, Bytes)> {
+        let fresh = self.fresh.get(&id)?;
+        let found = (Arc::clone(&fresh.message), fresh.body.clone());
+        if !more {
+            self.drop_fresh(id);
+        }
+        Some(found)
     }
 
-    fn take_fresh(&mut self, id: u64) -> Option<Fresh> {
-        let fresh = self.fresh.remove(&id)?;
-        self.fresh_octets = self.fresh_octets.saturating_sub(fresh.body.len());
-        Some(fresh)
+    fn drop_fresh(&mut self, id: u64) {
+        if let Some(fresh) = self.fresh.remove(&id) {
+            self.fresh_octets = self.fresh_octets.saturating_sub(fresh.cost);
+        }
     }
 }
 
@@ -236,24 +246,21 @@ impl Spool {
             Arc::clone(&disk),
             segment,
             metrics,
-            &mut |found| replay.take(found),
+            &mut |found| replay.take(&found),
         )
         .map_err(spool_error)?;
         let bodies = Bodies::new(opened.bodies(), disk);
         let whole = opened.is_whole();
         let shared = Arc::new(Shared::default());
-        let large = replay.fill(&mut shared.memory().queue);
+        let (queue, large) = replay.finish();
+        shared.memory().queue = queue;
         bodies.sweep(&large, whole).map_err(spool_error)?;
         let (answering, failures) = (Arc::clone(&shared), metrics.clone());
         let wake = keeper::Wake::default();
-        let released = wake.clone();
+        let copied = wake.clone();
         let journal = opened
             .start(metrics, move |tickets| {
-                answering.answered(
-                    tickets,
-                    &mut |location| released.release(location),
-                    &failures,
-                );
+                answering.answered(tickets, &copied, &failures);
             })
             .map_err(spool_error)?;
         for entry in shared.memory().queue.entries.values() {
@@ -265,8 +272,11 @@ impl Spool {
             bodies,
             metrics: metrics.clone(),
             keeper: wake,
+            keeping: Mutex::default(),
         });
-        keeper::start(&inner).map_err(|error| SpoolError::Failing(error.to_string()))?;
+        let keeping =
+            keeper::start(&inner).map_err(|error| SpoolError::Failing(error.to_string()))?;
+        journal::locked(&inner.keeping).replace(keeping);
         Ok(Self(inner))
     }
 
@@ -298,7 +308,10 @@ impl Spool {
         self.ready()?;
         let id = message.id;
         let (body, file) = match draft.content {
-            Content::Memory(bytes) => (Bytes::from(bytes), None),
+            Content::Memory(mut bytes) => {
+                bytes.shrink_to_fit();
+                (Bytes::from(bytes), None)
+            }
             Content::File(incoming) => (Bytes::new(), Some(keep_file(*incoming, id).await?)),
             Content::Moving => {
                 return Err(SpoolError::Failing(
@@ -306,15 +319,21 @@ impl Spool {
                 ));
             }
         };
-        let result = self.commit(message, body, file).await;
-        if result.is_err() && file.is_some() {
-            let bodies = self.0.bodies.clone();
-            let removed = tokio::task::spawn_blocking(move || bodies.remove(id.as_u64())).await;
-            if removed.is_err() {
-                tracing::warn!(%id, "a refused body stays until the next start");
+        match self.commit(message, body, file).await {
+            Ok(()) => Ok(Stored { id }),
+            Err(Refused::Perhaps(error)) => Err(error),
+            Err(Refused::Surely(error)) => {
+                if file.is_some() {
+                    let bodies = self.0.bodies.clone();
+                    let removed =
+                        tokio::task::spawn_blocking(move || bodies.remove(id.as_u64())).await;
+                    if removed.is_err() {
+                        tracing::warn!(%id, "a refused body stays until the next start");
+                    }
+                }
+                Err(error)
             }
         }
-        result
     }
 
     async fn commit(
@@ -322,34 +341,41 @@ impl Spool {
         message: Message,
         body: Bytes,
         file: Option<BodyFile>,
-    ) -> Result<Stored, SpoolError> {
-        let id = message.id;
+    ) -> Result<(), Refused> {
+        let surely = |error| Refused::Surely(spool_error(error));
         let meta = serde_json::to_vec(&Row::of(&message, file))
-            .map_err(|error| SpoolError::Failing(error.to_string()))?;
-        let room = self
-            .0
-            .journal
-            .room(meta.len() + body.len())
-            .await
-            .map_err(spool_error)?;
+            .map_err(|error| Refused::Surely(SpoolError::Failing(error.to_string())))?;
+        let octets = meta.len() + body.len();
+        if octets > self.0.journal.largest_record() {
+            return Err(surely(JournalError::Failing(format!(
+                "an envelope of {octets} octets is more than the journal takes"
+            ))));
+        }
+        let room = tokio::time::timeout(PATIENCE, self.0.journal.room(octets));
+        let room = room.await.map_err(|_| surely(stuck()))?.map_err(surely)?;
         let (answer, answered) = oneshot::channel();
         let accepting = Accepting {
             message: Arc::new(message),
             body: body.clone(),
             large: file.is_some(),
+            cost: body.len() + 2 * meta.len() + 256,
             answer,
             _room: room,
         };
-        let ticket = Some(Ticket::Accept(Box::new(accepting)));
         self.0.journal.push(Job {
             kind: Kind::Message,
             meta,
             body,
-            ticket,
+            ticket: Some(Ticket::Accept(Box::new(accepting))),
             may_use_reserve: false,
         });
-        answered.await.map_err(|_| SpoolError::Closed)??;
-        Ok(Stored { id })
+        // From here on the record may be on disk whatever becomes of this wait.
+        let perhaps = |error| Refused::Perhaps(spool_error(error));
+        tokio::time::timeout(PATIENCE, answered)
+            .await
+            .map_err(|_| perhaps(stuck()))?
+            .map_err(|_| perhaps(JournalError::Closed))?
+            .map_err(Refused::Surely)
     }
 
     /// Takes the next due work of a queue, oldest due first; the lease ends when the [`Due`] is settled or dropped.
@@ -359,17 +385,18 @@ impl Spool {
             let (lease, fresh) = {
                 let mut memory = self.0.shared.memory();
                 let lease = memory.queue.lease(destination, now_millis)?;
-                let fresh = memory.take_fresh(lease.id);
+                let fresh = memory.fresh(lease.id, lease.more);
                 (lease, fresh)
             };
             let id = QueueId::from_u64(lease.id);
             let (message, body) = match fresh {
-                Some(fresh) => (fresh.message, Body::Memory(fresh.body)),
-                None => match self.read_back(lease.location) {
-                    Ok(message) if lease.large => {
-                        (Arc::new(message), Body::File(self.0.bodies.path(lease.id)))
-                    }
-                    Ok(message) => (Arc::new(message), Body::Journal(lease.location)),
+                Some((message, body)) => (message, Body::Memory(body)),
+                None => match self.read_back(lease.id) {
+                    Ok((message, Some(file))) => (
+                        Arc::new(message),
+                        Body::File(self.0.bodies.path(lease.id), file),
+                    ),
+                    Ok((message, None)) => (Arc::new(message), Body::Journal),
                     Err(error) => {
                         // Kept, and tried again later: a person has to look at it.
                         tracing::error!(%id, %error, "a queued message cannot be read back");
@@ -404,10 +431,14 @@ impl Spool {
         }
     }
 
-    fn read_back(&self, location: Location) -> Result<Message, JournalError> {
-        let meta = self.0.journal.read_meta(location)?;
-        let row: Row = serde_json::from_slice(&meta).map_err(|_| JournalError::Corrupt)?;
-        row.into_message().ok_or(JournalError::Corrupt)
+    /// The message, and its body's file where it has one.
+    fn read_back(&self, id: u64) -> Result<(Message, Option<BodyFile>), JournalError> {
+        let inner = &self.0;
+        let meta = inner.read_where_it_lies(id, |location| inner.journal.read_meta(location))?;
+        let row: Row = decode(&meta)?;
+        let file = row.file;
+        let message = row.into_message().ok_or(JournalError::Corrupt)?;
+        Ok((message, file))
     }
 
     /// Queues with work that is due at `now_millis`, and how many messages wait in each.
@@ -449,6 +480,11 @@ impl Spool {
         if settled {
             self.forget(&mut memory, id);
         } else if !nothing {
+            // Put off: memory is for what goes at once. A leg that nobody tried yet still goes at once.
+            let entry = memory.queue.entries.get(&id);
+            if !entry.is_some_and(|entry| entry.legs.iter().any(LegState::is_fresh)) {
+                memory.drop_fresh(id);
+            }
             self.write_state(&memory, id);
         }
         drop(memory);
@@ -457,7 +493,7 @@ impl Spool {
 
     /// A settled message: done in the journal, gone from memory. The order of journal jobs is that of the lock.
     fn forget(&self, memory: &mut Memory, id: u64) {
-        memory.take_fresh(id);
+        memory.drop_fresh(id);
         if let Some(entry) = memory.queue.entries.remove(&id) {
             self.0.journal.done(id, entry.large);
             if self.0.journal.release(entry.location) {
@@ -526,7 +562,7 @@ impl Spool {
                     .change(*id, now_millis, |tried| tried.operator_hold = true),
                 QueueAction::Release => memory.queue.change(*id, now_millis, |tried| {
                     tried.operator_hold = false;
-                    tried.held_since = None;
+                    tried.held_since = 0;
                     tried.next_try = now_millis;
                 }),
                 QueueAction::Delete => {
@@ -541,100 +577,54 @@ impl Spool {
         ids.len()
     }
 
-    /// What is queued, oldest first, at most `limit`.
-    #[must_use]
-    pub fn scan(&self, limit: usize, now_millis: u64) -> Vec<Listed> {
-        let mut rows = {
-            let memory = self.0.shared.memory();
-            let mut ids: Vec<u64> = memory.queue.entries.keys().copied().collect();
-            ids.sort_unstable();
-            let mut rows = Vec::new();
-            for id in ids.into_iter().take(limit) {
-                let Some(entry) = memory.queue.entries.get(&id) else {
-                    continue;
-                };
-                for leg in entry.legs.iter().filter(|leg| !leg.is_settled()) {
-                    rows.push((
-                        id,
-                        entry.location,
-                        entry.arrived,
-                        Listing::of(leg, now_millis),
-                    ));
-                }
-            }
-            rows
-        };
-        rows.truncate(limit);
-        rows.into_iter()
-            .map(|(id, location, arrived, listing)| {
-                listing.row(id, arrived, self.read_back(location).ok())
-            })
-            .collect()
-    }
-
-    /// Brings the queue's gauges up to date.
-    pub fn refresh_metrics(&self, now_millis: u64) {
-        let mut counts: BTreeMap<(String, TenantName), ([i64; 4], u64)> = BTreeMap::new();
-        let mut memory = self.0.shared.memory();
-        for entry in memory.queue.entries.values() {
-            for leg in entry.legs.iter().filter(|leg| !leg.is_settled()) {
-                let key = (
-                    leg.destination.via.to_string(),
-                    Arc::clone(&leg.destination.tenant),
-                );
-                let (states, oldest) = counts.entry(key).or_insert(([0; 4], u64::MAX));
-                if let Some(count) = states.get_mut(leg.state(now_millis) as usize) {
-                    *count += 1;
-                }
-                *oldest = entry.arrived.min(*oldest);
-            }
-        }
-        memory.labels.extend(counts.keys().cloned());
-        let labels: Vec<_> = memory.labels.iter().cloned().collect();
-        drop(memory);
-        let metrics = &self.0.metrics;
-        for (via, tenant) in labels {
-            let (states, oldest) = counts
-                .get(&(via.clone(), Arc::clone(&tenant)))
-                .copied()
-                .unwrap_or(([0; 4], u64::MAX));
-            for (state, count) in [State::Ready, State::Active, State::Deferred, State::Held]
-                .iter()
-                .zip(states)
-            {
-                metrics
-                    .queue_messages
-                    .with_label_values(&[via.as_str(), &tenant, state.word()])
-                    .set(count);
-            }
-            let age = if oldest == u64::MAX {
-                0
-            } else {
-                now_millis.saturating_sub(oldest)
-            };
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "an age in milliseconds fits a double"
-            )]
-            metrics
-                .queue_oldest
-                .with_label_values(&[via.as_str(), &tenant])
-                .set(age as f64 / 1000.0);
-        }
-        metrics
-            .store_bytes
-            .set(i64::try_from(self.0.journal.disk_bytes()).unwrap_or(i64::MAX));
-    }
-
     /// Writes and syncs what is pending; nothing is accepted afterwards.
     pub async fn close(&self) {
         let inner = Arc::clone(&self.0);
         let stopped = tokio::task::spawn_blocking(move || {
             inner.keeper.stop();
+            let keeping = journal::locked(&inner.keeping).take();
+            // Before the lock goes: the next process must find nobody renaming segments.
+            if keeping.is_some_and(|keeping| keeping.join().is_err()) {
+                tracing::error!("the keeper panicked");
+            }
             inner.journal.stop();
         });
         if stopped.await.is_err() {
             tracing::error!("the store could not be closed in order");
+        }
+    }
+}
+
+/// A message that was not kept.
+enum Refused {
+    /// Nothing of it is, or will be, in the journal.
+    Surely(SpoolError),
+    /// Its record may still be written.
+    Perhaps(SpoolError),
+}
+
+fn stuck() -> JournalError {
+    JournalError::Failing("the disk does not answer".to_owned())
+}
+
+impl Inner {
+    /// Reads from where the record of `id` lies, also where it is copied forward meanwhile and its segment deleted.
+    fn read_where_it_lies<T>(
+        &self,
+        id: u64,
+        read: impl Fn(Location) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        let lies = || {
+            let memory = self.shared.memory();
+            memory.queue.entries.get(&id).map(|entry| entry.location)
+        };
+        let mut location = lies().ok_or(JournalError::Corrupt)?;
+        loop {
+            let result = read(location);
+            match lies() {
+                Some(now) if result.is_err() && now != location => location = now,
+                _ => return result,
+            }
         }
     }
 }
@@ -647,143 +637,6 @@ async fn keep_file(
         .await
         .map_err(|error| SpoolError::Failing(error.to_string()))?
         .map_err(spool_error)
-}
-
-/// What a list shows of a leg, before the message is read back.
-struct Listing {
-    state: State,
-    tenant: TenantName,
-    via: String,
-    positions: Vec<usize>,
-    next_try: u64,
-    attempts: u32,
-    last_reply: Option<String>,
-}
-
-impl Listing {
-    fn of(leg: &LegState, now: u64) -> Self {
-        let open = leg.open();
-        Self {
-            state: leg.state(now),
-            tenant: Arc::clone(&leg.destination.tenant),
-            via: leg.destination.via.to_string(),
-            next_try: leg.next_try().unwrap_or(u64::MAX),
-            attempts: open.iter().map(|tried| tried.attempts).max().unwrap_or(0),
-            last_reply: open
-                .iter()
-                .find_map(|tried| tried.reply.as_deref().map(str::to_owned)),
-            positions: open.iter().map(|tried| tried.position).collect(),
-        }
-    }
-
-    fn row(self, id: u64, arrived: u64, message: Option<Message>) -> Listed {
-        let envelope = message.as_ref().map(|message| &message.envelope);
-        let address = |position: &usize| {
-            let recipient = envelope.and_then(|envelope| envelope.recipients.get(*position));
-            recipient.map_or_else(
-                || "?".to_owned(),
-                |recipient| crate::mail::shown(recipient.mailbox.as_str().as_bytes()),
-            )
-        };
-        Listed {
-            id: QueueId::from_u64(id).to_string(),
-            tenant: self.tenant.to_string(),
-            via: self.via,
-            state: self.state.word().to_owned(),
-            sender: envelope.map_or_else(String::new, |envelope| {
-                crate::mail::shown(envelope.reverse_path.to_string().as_bytes())
-            }),
-            recipients: self.positions.iter().map(address).collect(),
-            next_try: self.next_try,
-            arrived,
-            attempts: self.attempts,
-            last_reply: self.last_reply,
-        }
-    }
-}
-
-/// What a start-up scan has found so far.
-#[derive(Default)]
-struct Replay {
-    messages: HashMap<u64, (Location, Row)>,
-    states: HashMap<u64, StateRow>,
-    done: HashSet<u64>,
-}
-
-impl Replay {
-    fn take(&mut self, found: Found) -> Result<(), JournalError> {
-        match found.kind {
-            Kind::Message => match serde_json::from_slice::<Row>(&found.meta) {
-                Ok(mut row) => {
-                    let id = row.id;
-                    // A copy carries what was left to do when it was made; later states follow it.
-                    if let Some(state) = row.state.take() {
-                        self.states.insert(id, state);
-                    }
-                    if !self.done.contains(&id) {
-                        self.messages.insert(id, (found.location, row));
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a message record does not read: kept in the journal, not queued")
-                }
-            },
-            Kind::State => {
-                if let Ok(state) = serde_json::from_slice::<StateRow>(&found.meta) {
-                    self.states.insert(state.id, state);
-                }
-            }
-            Kind::Done => {
-                for id in found
-                    .meta
-                    .chunks_exact(8)
-                    .filter_map(|id| id.try_into().ok())
-                    .map(u64::from_le_bytes)
-                {
-                    self.messages.remove(&id);
-                    self.states.remove(&id);
-                    self.done.insert(id);
-                }
-            }
-            Kind::Start => {}
-        }
-        Ok(())
-    }
-
-    /// Queues what is open; the ids whose bodies lie in files of their own.
-    fn fill(self, queue: &mut Queue) -> HashSet<u64> {
-        let mut large = HashSet::new();
-        for (id, (location, row)) in self.messages {
-            if row.file.is_some() {
-                large.insert(id);
-            }
-            let tenant: TenantName = row.tenant().into();
-            let state = self.states.get(&id);
-            let mut legs = Vec::new();
-            for (at, leg) in row.legs().enumerate() {
-                let Some((via, recipients)) = leg else {
-                    continue;
-                };
-                let destination = queue.destination(Destination {
-                    via,
-                    tenant: Arc::clone(&tenant),
-                });
-                let mut leg = LegState::new(destination, recipients, row.arrived);
-                if let Some(open) = state.and_then(|state| state.legs.get(at)) {
-                    *leg.open_mut() = open.clone();
-                }
-                legs.push(leg);
-            }
-            let entry = Entry {
-                location,
-                arrived: row.arrived,
-                large: row.file.is_some(),
-                legs: legs.into(),
-            };
-            queue.insert(id, entry, row.arrived);
-        }
-        large
-    }
 }
 
 #[cfg(test)]

@@ -1,38 +1,63 @@
 //! Due work in memory: which recipients of which message are open, and when each queue has something to do.
 //!
-//! Small for what only waits: a message costs a map entry, its legs and a place in a list or heap; everything else is read
-//! back from the journal when it is leased.
+//! Small for what only waits (under 300 octets a message, measured in `measure.rs`): a map entry, its legs and a place in a
+//! list or heap. Everything else is read back from the journal when it is leased.
 
 use super::message::{Destination, Disposition};
 use crate::journal::Location;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Recipients of one transaction at most (product.md 6).
 pub(super) const TRANSACTION: usize = 100;
 
+/// Replies that are kept once for all who were given them: an outage gives many messages the same one.
+const SHARED_REPLIES: usize = 1024;
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// An open recipient after it was tried, or held by an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tried {
-    pub(super) position: usize,
-    pub(super) next_try: u64,
+    pub(super) position: u32,
     #[serde(default)]
     pub(super) attempts: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) held_since: Option<u64>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) operator_hold: bool,
+    pub(super) next_try: u64,
+    /// 0: not held.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) held_since: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reply: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) operator_hold: bool,
+}
+
+impl Tried {
+    fn new(position: u32, next_try: u64) -> Self {
+        Self {
+            position,
+            attempts: 0,
+            next_try,
+            held_since: 0,
+            reply: None,
+            operator_hold: false,
+        }
+    }
+
+    fn is_due(&self, now: u64) -> bool {
+        !self.operator_hold && self.next_try <= now
+    }
 }
 
 /// The open recipients of a leg.
 #[derive(Debug)]
 pub(super) enum Open {
     /// All, none tried yet.
-    Fresh(Box<[usize]>),
+    Fresh(Box<[u32]>),
     Tried(Vec<Tried>),
 }
 
@@ -52,16 +77,18 @@ pub(super) struct Entry {
     pub(super) legs: Box<[LegState]>,
 }
 
-/// What a leg is doing, for metrics and lists.
+/// What a leg is doing, for metrics and lists. Of several, the smaller one speaks for the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
-    Ready,
     Active,
+    Ready,
     Deferred,
     Held,
 }
 
 impl State {
+    pub(super) const ALL: [Self; 4] = [Self::Active, Self::Ready, Self::Deferred, Self::Held];
+
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -73,10 +100,10 @@ impl State {
 }
 
 impl LegState {
-    pub(super) fn new(destination: Arc<Destination>, recipients: Vec<usize>, arrived: u64) -> Self {
+    pub(super) fn new(destination: Arc<Destination>, recipients: Box<[u32]>, arrived: u64) -> Self {
         Self {
             destination,
-            open: Open::Fresh(recipients.into()),
+            open: Open::Fresh(recipients),
             active: false,
             arrived,
         }
@@ -89,33 +116,34 @@ impl LegState {
         }
     }
 
+    /// Whether nobody was tried yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        matches!(self.open, Open::Fresh(_))
+    }
+
     /// The open recipients, written out.
     pub(super) fn open(&self) -> Vec<Tried> {
         match &self.open {
-            Open::Fresh(positions) => positions
-                .iter()
-                .map(|position| Tried {
-                    position: *position,
-                    next_try: self.arrived,
-                    attempts: 0,
-                    held_since: None,
-                    operator_hold: false,
-                    reply: None,
-                })
-                .collect(),
+            Open::Fresh(positions) => {
+                let positions = positions.iter();
+                positions
+                    .map(|position| Tried::new(*position, self.arrived))
+                    .collect()
+            }
             Open::Tried(tried) => tried.clone(),
         }
     }
 
-    pub(super) fn open_mut(&mut self) -> &mut Vec<Tried> {
-        if let Open::Fresh(_) = self.open {
-            self.open = Open::Tried(self.open());
-        }
-        match &mut self.open {
-            Open::Tried(tried) => tried,
-            // Just made otherwise.
-            Open::Fresh(_) => unreachable!("a fresh leg was written out"),
-        }
+    /// Changes the open recipients.
+    fn change<R>(&mut self, change: impl FnOnce(&mut Vec<Tried>) -> R) -> R {
+        let mut open = match &mut self.open {
+            Open::Tried(tried) => std::mem::take(tried),
+            Open::Fresh(_) => self.open(),
+        };
+        let result = change(&mut open);
+        open.shrink_to_fit();
+        self.open = Open::Tried(open);
+        result
     }
 
     /// When the first open recipient is due; none where an operator holds all.
@@ -134,15 +162,10 @@ impl LegState {
         if self.active {
             return State::Active;
         }
+        let held = |tried: &Tried| tried.operator_hold || tried.held_since > 0;
         match &self.open {
             Open::Fresh(_) => State::Ready,
-            Open::Tried(tried)
-                if tried
-                    .iter()
-                    .any(|tried| tried.operator_hold || tried.held_since.is_some()) =>
-            {
-                State::Held
-            }
+            Open::Tried(tried) if tried.iter().any(held) => State::Held,
             Open::Tried(_) if self.next_try().is_some_and(|next| next > now) => State::Deferred,
             Open::Tried(_) => State::Ready,
         }
@@ -155,10 +178,12 @@ pub(super) struct Queue {
     pub(super) entries: HashMap<u64, Entry>,
     /// Due legs by queue; ids sort by arrival, so that the oldest goes first: also as the probe of a parked queue.
     destinations: BTreeMap<Arc<Destination>, BTreeSet<(u64, u8)>>,
+    /// What is due later. An entry whose leg was put off or settled since is stale and dropped when its time comes.
     waiting: BinaryHeap<Reverse<(u64, u64, u8)>>,
+    replies: HashSet<Arc<str>>,
 }
 
-/// What is leased.
+/// What is leased: recipients that share their past, so that one judgement fits all of them.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) id: u64,
@@ -167,8 +192,8 @@ pub(super) struct Lease {
     pub(super) attempts: u32,
     pub(super) held_since: Option<u64>,
     pub(super) last_reply: Option<Arc<str>>,
-    pub(super) location: Location,
-    pub(super) large: bool,
+    /// Another leg has not been tried: the bytes at hand will be asked for again.
+    pub(super) more: bool,
 }
 
 impl Queue {
@@ -183,6 +208,11 @@ impl Queue {
         shared
     }
 
+    /// The names of all queues.
+    pub(super) fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.destinations.keys()
+    }
+
     pub(super) fn insert(&mut self, id: u64, entry: Entry, now: u64) {
         let legs = entry.legs.len();
         self.entries.insert(id, entry);
@@ -191,8 +221,25 @@ impl Queue {
         }
     }
 
+    /// Takes over what a record says is left to do for a message; false where that is nothing.
+    pub(super) fn restore(&mut self, id: u64, legs: Vec<Vec<Tried>>) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return true;
+        };
+        for (state, mut open) in entry.legs.iter_mut().zip(legs) {
+            for tried in &mut open {
+                tried.reply = tried
+                    .reply
+                    .take()
+                    .map(|reply| shared(&mut self.replies, &reply));
+            }
+            state.change(|tried| *tried = open);
+        }
+        !entry.legs.iter().all(LegState::is_settled)
+    }
+
     /// Puts a leg where it is found when it is due.
-    fn schedule(&mut self, id: u64, leg: u8, now: u64) {
+    pub(super) fn schedule(&mut self, id: u64, leg: u8, now: u64) {
         let Some(state) = self
             .entries
             .get(&id)
@@ -253,7 +300,10 @@ impl Queue {
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
-            let (location, large) = (entry.location, entry.large);
+            let others = entry.legs.iter().enumerate();
+            let more = others
+                .filter(|(at, _)| *at != usize::from(leg))
+                .any(|(_, other)| other.is_fresh() && !other.active);
             let Some(state) = entry.legs.get_mut(usize::from(leg)) else {
                 continue;
             };
@@ -266,21 +316,23 @@ impl Queue {
                 continue;
             }
             let open = state.open();
-            let due = open
-                .iter()
-                .filter(|tried| !tried.operator_hold && tried.next_try <= now)
-                .take(TRANSACTION);
-            let due: Vec<&Tried> = due.collect();
+            let Some(first) = open.iter().find(|tried| tried.is_due(now)) else {
+                continue;
+            };
+            let alike = |tried: &&Tried| {
+                tried.is_due(now)
+                    && (tried.attempts, tried.held_since) == (first.attempts, first.held_since)
+            };
+            let recipients = open.iter().filter(alike).take(TRANSACTION);
             state.active = true;
             return Some(Lease {
                 id,
                 leg,
-                recipients: due.iter().map(|tried| tried.position).collect(),
-                attempts: due.iter().map(|tried| tried.attempts).max().unwrap_or(0),
-                held_since: due.iter().filter_map(|tried| tried.held_since).min(),
-                last_reply: due.iter().find_map(|tried| tried.reply.clone()),
-                location,
-                large,
+                recipients: recipients.map(|tried| tried.position as usize).collect(),
+                attempts: first.attempts,
+                held_since: (first.held_since > 0).then_some(first.held_since),
+                last_reply: first.reply.clone(),
+                more,
             });
         }
     }
@@ -301,30 +353,15 @@ impl Queue {
         };
         state.active = false;
         if !results.is_empty() {
-            let open = state.open_mut();
-            for (position, disposition) in results {
-                let Some(at) = open.iter().position(|tried| tried.position == position) else {
-                    continue;
-                };
-                let (next_try, reply, held_since) = match disposition {
-                    Disposition::Delivered | Disposition::Failed { .. } => {
-                        open.remove(at);
-                        continue;
+            let replies = &mut self.replies;
+            state.change(|open| {
+                for (position, disposition) in results {
+                    let found = |tried: &Tried| tried.position as usize == position;
+                    if let Some(at) = open.iter().position(found) {
+                        record(open, at, disposition, counts, replies);
                     }
-                    Disposition::Deferred { next_try, reply } => (next_try, reply, None),
-                    Disposition::Held {
-                        next_try,
-                        since,
-                        reply,
-                    } => (next_try, reply, Some(since)),
-                };
-                if let Some(tried) = open.get_mut(at) {
-                    tried.next_try = next_try;
-                    tried.reply = Some(reply.into());
-                    tried.held_since = held_since;
-                    tried.attempts += u32::from(counts);
                 }
-            }
+            });
         }
         let settled = entry.legs.iter().all(LegState::is_settled);
         // What is due already is found by the next look at the clock.
@@ -339,11 +376,54 @@ impl Queue {
         };
         let mut legs = Vec::new();
         for (leg, state) in entry.legs.iter_mut().enumerate() {
-            state.open_mut().iter_mut().for_each(&change);
+            state.change(|open| open.iter_mut().for_each(&change));
             legs.push(u8::try_from(leg).unwrap_or(u8::MAX));
         }
         for leg in legs {
             self.schedule(id, leg, now);
         }
     }
+}
+
+fn record(
+    open: &mut Vec<Tried>,
+    at: usize,
+    disposition: Disposition,
+    counts: bool,
+    replies: &mut HashSet<Arc<str>>,
+) {
+    let (next_try, reply, held_since) = match disposition {
+        Disposition::Delivered | Disposition::Failed { .. } => {
+            open.remove(at);
+            return;
+        }
+        Disposition::Deferred { next_try, reply } => (next_try, reply, 0),
+        Disposition::Held {
+            next_try,
+            since,
+            reply,
+        } => (next_try, reply, since.max(1)),
+    };
+    if let Some(tried) = open.get_mut(at) {
+        tried.next_try = next_try;
+        tried.reply = Some(shared(replies, &reply));
+        tried.held_since = held_since;
+        tried.attempts += u32::from(counts);
+    }
+}
+
+/// The one copy of a reply. Bounded: replies that nobody has any more make room, and where that is not enough the reply is
+/// simply not shared.
+fn shared(replies: &mut HashSet<Arc<str>>, reply: &str) -> Arc<str> {
+    if let Some(known) = replies.get(reply) {
+        return Arc::clone(known);
+    }
+    let new: Arc<str> = reply.into();
+    if replies.len() >= SHARED_REPLIES {
+        replies.retain(|known| Arc::strong_count(known) > 1);
+    }
+    if replies.len() < SHARED_REPLIES {
+        replies.insert(Arc::clone(&new));
+    }
+    new
 }

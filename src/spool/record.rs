@@ -1,20 +1,95 @@
 //! What is written: a message's description and, later, what is left to do for it.
 //!
-//! JSON, so that a later version can add fields and an older record still opens. The journal around it carries version and
-//! checksum.
+//! JSON, so that a later version can add fields and an older record still opens. A record of a newer version is an error
+//! that says so: the server does not start, rather than pass over mail that it was trusted with.
 
 use super::message::{Leg, Message};
 use super::queue::{LegState, Tried};
 use crate::header::Rendition;
+use crate::journal::JournalError;
 use crate::journal::large::BodyFile;
 use crate::mail::{BodyType, Envelope, Notify, QueueId, Recipient, Ret};
 use crate::route::{From, Via};
 use crate::smtp::data::ContentFacts;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// The version that is written. Raised when an older program would misread a record, not when a field is added.
+const VERSION: u32 = 1;
+
+/// A record that says which version it is of.
+pub(super) trait Versioned {
+    /// Its version.
+    fn version(&self) -> u32;
+}
+
+/// The one field that every version has.
+#[derive(Deserialize)]
+struct Version {
+    #[serde(default)]
+    v: u32,
+}
+
+impl Versioned for Version {
+    fn version(&self) -> u32 {
+        self.v
+    }
+}
+
+impl Versioned for Row {
+    fn version(&self) -> u32 {
+        self.v
+    }
+}
+
+impl Versioned for StateRow {
+    fn version(&self) -> u32 {
+        self.v
+    }
+}
+
+impl Versioned for Brief<'_> {
+    fn version(&self) -> u32 {
+        self.v
+    }
+}
+
+/// Reads a record of any kind of this room.
+///
+/// # Errors
+/// It is of a newer version, or does not read although its checksum holds.
+pub(super) fn decode<'a, T: Versioned + Deserialize<'a>>(
+    meta: &'a [u8],
+) -> Result<T, JournalError> {
+    let read = serde_json::from_slice::<T>(meta);
+    let version = match &read {
+        Ok(row) => row.version(),
+        Err(_) => serde_json::from_slice(meta).map_or(0, |version: Version| version.v),
+    };
+    if version > VERSION {
+        return Err(JournalError::Failing(format!(
+            "a queued message was written by a newer version of gatepost (record version {version}): start that one"
+        )));
+    }
+    // Where, but not what: the text is a stranger's.
+    read.map_err(|error| {
+        JournalError::Failing(format!(
+            "a record of the journal does not read ({:?} error at {}:{})",
+            error.classify(),
+            error.line(),
+            error.column()
+        ))
+    })
+}
 
 /// A message as it is written.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Row {
+    #[serde(default)]
+    v: u32,
     pub(super) id: u64,
     pub(super) arrived: u64,
     tenant: String,
@@ -63,8 +138,11 @@ struct RecipientRow {
 #[derive(Debug, Serialize, Deserialize)]
 struct LegRow {
     via: String,
-    /// Text where it is UTF-8, as our own fields are.
+    /// Text where it is UTF-8, as our own fields nearly always are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     top: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    top_base64: Option<String>,
     omit: Vec<(u64, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     xoorg: Option<String>,
@@ -74,6 +152,8 @@ struct LegRow {
 /// What is left to do for a message: each leg's open recipients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StateRow {
+    #[serde(default)]
+    v: u32,
     pub(super) id: u64,
     pub(super) legs: Vec<Vec<Tried>>,
 }
@@ -81,9 +161,58 @@ pub(super) struct StateRow {
 impl StateRow {
     pub(super) fn of(id: u64, legs: &[LegState]) -> Self {
         Self {
+            v: VERSION,
             id,
             legs: legs.iter().map(LegState::open).collect(),
         }
+    }
+}
+
+/// What start-up needs of a message: the rest is read when it is due.
+#[derive(Debug, Deserialize)]
+pub(super) struct Brief<'a> {
+    #[serde(default)]
+    v: u32,
+    pub(super) id: u64,
+    pub(super) arrived: u64,
+    #[serde(borrow)]
+    pub(super) tenant: Cow<'a, str>,
+    #[serde(borrow)]
+    legs: Vec<BriefLeg<'a>>,
+    #[serde(default)]
+    file: Option<IgnoredAny>,
+    #[serde(default)]
+    pub(super) state: Option<StateRow>,
+}
+
+#[derive(Debug, Deserialize)]
+struct BriefLeg<'a> {
+    #[serde(borrow)]
+    via: Cow<'a, str>,
+    recipients: Box<[u32]>,
+}
+
+/// How one leg leaves, and the positions of its recipients in the envelope.
+pub(super) type BriefWay = (Via, Box<[u32]>);
+
+impl Brief<'_> {
+    pub(super) fn is_large(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The queue and the recipients of each leg.
+    ///
+    /// # Errors
+    /// A way that this version does not know.
+    pub(super) fn legs(&mut self) -> Result<Vec<BriefWay>, JournalError> {
+        let legs = std::mem::take(&mut self.legs).into_iter();
+        legs.map(|leg| match via_of(&leg.via) {
+            Some(via) => Ok((via, leg.recipients)),
+            None => Err(JournalError::Failing(
+                "a queued message leaves by a way that this version of gatepost does not know: start a newer one".to_owned(),
+            )),
+        })
+        .collect()
     }
 }
 
@@ -133,6 +262,7 @@ impl Row {
         let envelope = &message.envelope;
         let text = |text: &std::sync::Arc<str>| text.to_string();
         Self {
+            v: VERSION,
             id: message.id.as_u64(),
             arrived: message.arrived,
             tenant: message.tenant.to_string(),
@@ -168,9 +298,13 @@ impl Row {
             legs: message
                 .legs
                 .iter()
-                .map(|leg| LegRow {
+                .map(|leg| (leg, std::str::from_utf8(&leg.rendition.prepend).ok()))
+                .map(|(leg, top)| LegRow {
                     via: leg.via.to_string(),
-                    top: String::from_utf8_lossy(&leg.rendition.prepend).into_owned(),
+                    top: top.unwrap_or_default().to_owned(),
+                    top_base64: top
+                        .is_none()
+                        .then(|| STANDARD.encode(&leg.rendition.prepend)),
                     omit: leg
                         .rendition
                         .omit
@@ -188,17 +322,6 @@ impl Row {
         }
     }
 
-    /// The queues of its legs and how many recipients each has: what due work needs to know.
-    pub(super) fn legs(&self) -> impl Iterator<Item = Option<(Via, Vec<usize>)>> {
-        self.legs
-            .iter()
-            .map(|leg| via_of(&leg.via).map(|via| (via, leg.recipients.clone())))
-    }
-
-    pub(super) fn tenant(&self) -> &str {
-        &self.tenant
-    }
-
     /// The message; nothing where a field does not read back.
     pub(super) fn into_message(self) -> Option<Message> {
         let recipients = self.recipients.into_iter().map(|row| {
@@ -212,7 +335,10 @@ impl Row {
             Some(Leg {
                 via: via_of(&row.via)?,
                 rendition: Rendition {
-                    prepend: row.top.into_bytes(),
+                    prepend: match row.top_base64 {
+                        Some(top) => STANDARD.decode(top).ok()?,
+                        None => row.top.into_bytes(),
+                    },
                     omit: row
                         .omit
                         .into_iter()
@@ -322,15 +448,43 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_later_version_with_more_fields_still_reads() {
+    fn bytes_on_top_that_are_not_utf_8_read_back_unchanged() {
+        let mut message = message(7);
+        message.legs[0].rendition.prepend = b"Received: \xff\xfe\r\n".to_vec();
+        let json = serde_json::to_vec(&Row::of(&message, None)).unwrap();
+        assert_eq!(decode::<Row>(&json).unwrap().into_message(), Some(message));
+    }
+
+    #[test]
+    fn a_record_with_fields_that_are_not_known_still_reads() {
         let json = serde_json::to_string(&Row::of(&message(7), None)).unwrap();
         let json = json.replacen('{', "{\"new_field\":[1,2],", 1);
-        assert!(
-            serde_json::from_str::<Row>(&json)
-                .unwrap()
-                .into_message()
-                .is_some()
+        let row: Row = decode(json.as_bytes()).unwrap();
+        assert!(row.into_message().is_some());
+        let mut brief: Brief = decode(json.as_bytes()).unwrap();
+        assert_eq!(
+            (brief.id, brief.is_large(), &*brief.tenant),
+            (7, false, "contoso")
         );
+        assert_eq!(
+            brief.legs(),
+            Ok(vec![(Via::Relay("upstream".into()), [0].into())])
+        );
+    }
+
+    #[test]
+    fn a_record_of_a_newer_version_is_an_error_that_says_so() {
+        let json = serde_json::to_string(&Row::of(&message(7), None)).unwrap();
+        for newer in [
+            json.replacen("\"v\":1", "\"v\":2", 1),
+            "{\"v\":2,\"everything\":\"else\"}".to_owned(),
+        ] {
+            let error = decode::<Row>(newer.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains("newer version"), "{error}");
+            assert!(decode::<Brief>(newer.as_bytes()).is_err());
+        }
+        let error = decode::<Row>(b"{\"sender\":\"secret@contoso.com\"}").unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 
     proptest! {

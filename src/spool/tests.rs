@@ -6,6 +6,7 @@ use crate::mail::{Envelope, Recipient};
 use crate::route::{From, Via};
 use crate::smtp::data::Scanner;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const NOW: u64 = 1_000_000;
 
