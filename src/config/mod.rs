@@ -184,6 +184,12 @@ pub fn parse(
     })
 }
 
+/// What `"system"` means on this machine, for who hands in [`Surroundings`] of his own.
+#[must_use]
+pub fn system_roots() -> Roots {
+    roots::system()
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where the configuration reads the clock"

@@ -10,7 +10,6 @@ use super::samples::{Act, Expect, Player, Row, Taken};
 use super::scene::{Login, Scene, Shown};
 use super::{Dialect, Dialogue, LabError, OutboundConnection, Received};
 use crate::smtp::reply::{Enhanced, Reply};
-use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -89,7 +88,6 @@ impl fmt::Display for Seen {
 /// Plays the rows in order, telling each as it ends, and returns all with what came to light afterwards.
 pub async fn play(scene: &Scene, rows: &[Row], mut tell: impl FnMut(&Told)) -> Vec<Told> {
     let mut story = Vec::new();
-    let mut connections: HashMap<u64, String> = HashMap::new();
     for (index, row) in rows.iter().enumerate() {
         let mut told = Told {
             number: index + 1,
@@ -97,7 +95,7 @@ pub async fn play(scene: &Scene, rows: &[Row], mut tell: impl FnMut(&Told)) -> V
             why: row.why,
             acts: Vec::new(),
         };
-        let play = play_row(scene, row, &mut connections, &mut told.acts);
+        let play = play_row(scene, row, &mut told.acts);
         if tokio::time::timeout(ROW, play).await.is_err() {
             let fault = format!("not over after {} seconds", ROW.as_secs());
             told.acts.push(ActTold {
@@ -149,12 +147,7 @@ fn look_back(scene: &Scene, rows: &[Row], story: &mut [Told]) {
     }
 }
 
-async fn play_row(
-    scene: &Scene,
-    row: &Row,
-    connections: &mut HashMap<u64, String>,
-    told: &mut Vec<ActTold>,
-) {
+async fn play_row(scene: &Scene, row: &Row, told: &mut Vec<ActTold>) {
     let mut shared: Option<OutboundConnection> = None;
     for act in &row.acts {
         let mut act_told = ActTold {
@@ -165,7 +158,7 @@ async fn play_row(
         match send(scene, act, &mut shared, &mut dialogue).await {
             Ok(answer) => {
                 act_told.answer = answer.words();
-                judge(scene, act, &answer, connections, &mut act_told).await;
+                judge(scene, act, &answer, &mut act_told).await;
             }
             Err(fault) => {
                 act_told.answer = fault.clone();
@@ -371,13 +364,7 @@ async fn inject(scene: &Scene, dialogue: &mut Dialogue) -> Result<Answer, Client
     Ok(Answer::Injected { offers })
 }
 
-async fn judge(
-    scene: &Scene,
-    act: &Act,
-    answer: &Answer,
-    connections: &mut HashMap<u64, String>,
-    told: &mut ActTold,
-) {
+async fn judge(scene: &Scene, act: &Act, answer: &Answer, told: &mut ActTold) {
     match &act.expect {
         Expect::Taken(taken) => {
             if let Answer::Transaction(answers) = answer
@@ -396,7 +383,6 @@ async fn judge(
                             act,
                             &scene.cast.hostname,
                         ));
-                        told.faults.extend(sharing(&message, connections));
                     }
                     Err(_) => told.faults.push(lost(scene, taken)),
                 }
@@ -414,15 +400,6 @@ async fn judge(
             }
         }
     }
-}
-
-/// A connection to Exchange belongs to one tenant.
-fn sharing(message: &Received, connections: &mut HashMap<u64, String>) -> Option<String> {
-    let tenant = message.tenant().to_owned();
-    let first = connections
-        .entry(message.connection)
-        .or_insert_with(|| tenant.clone());
-    (*first != tenant).then(|| format!("came on a connection that had carried mail of {first}"))
 }
 
 fn lost(scene: &Scene, taken: &Taken) -> String {
@@ -476,3 +453,8 @@ fn seen(message: &Received) -> Seen {
         because: message.entry.because.clone(),
     }
 }
+
+#[cfg(test)]
+mod double;
+#[cfg(test)]
+mod tests;

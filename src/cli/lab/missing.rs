@@ -49,7 +49,11 @@ struct ConnectorShape {
 struct ExchangeOnlineShape {
     client_certificate_roots: Option<Spanned<String>>,
     server_certificate_roots: Option<Spanned<String>>,
+    endpoints: Option<Spanned<String>>,
 }
+
+/// Endpoint data in Microsoft's form that names the lab's own block.
+const ENDPOINTS: &str = r#"[{"id":10,"serviceArea":"Exchange","ips":["127.0.40.0/24"],"tcpPorts":"25","required":true}]"#;
 
 /// The text of a configuration with stand-ins for what is missing, and what was replaced.
 #[derive(Debug)]
@@ -116,6 +120,17 @@ pub(super) fn stand_in(
             ));
         }
     }
+    if let Some(value) = shape
+        .exchange_online
+        .endpoints
+        .as_ref()
+        .filter(|value| missing(value))
+    {
+        replaced.push((value.span(), keep(folder, "endpoints.json", ENDPOINTS)?));
+        remarks.push(
+            "note: the endpoint data is not at hand; the lab has networks of its own".to_owned(),
+        );
+    }
     // From the end, so that earlier positions stay true.
     replaced.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
     let mut text = source.to_owned();
@@ -154,7 +169,7 @@ mod tests {
     use super::*;
 
     const SOURCE: &str = "hostname = \"mx.contoso.com\"\n[[certificate]]\nname = \"a\"\nchain = \"no/such.pem\" # leaf\n\
-        key = \"no/such.key\"\n[exchange_online]\nclient_certificate_roots = \"system\"\n[[tenant]]\n\
+        key = \"no/such.key\"\n[exchange_online]\nclient_certificate_roots = \"system\"\nendpoints = \"gone.json\"\n[[tenant]]\n\
         accepted_domains = [\"contoso.com\"]\n[tenant.inbound_connector]\ncertificate = \"a\"\n";
 
     #[test]
@@ -182,9 +197,10 @@ mod tests {
                 .contains("PRIVATE KEY")
         );
         assert!(stood.source.contains(" # leaf\n") && stood.source.contains("\"system\""));
+        assert!(!stood.source.contains("gone.json"));
         assert_eq!(
-            stood.remarks,
-            ["note: certificate a is not at hand; the lab made one for contoso.com"]
+            stood.remarks.first().map(String::as_str),
+            Some("note: certificate a is not at hand; the lab made one for contoso.com")
         );
     }
 
@@ -195,7 +211,8 @@ mod tests {
         let file = folder.write("there.pem", "not a certificate").unwrap();
         let there = SOURCE
             .replace("no/such.pem", &file.display().to_string())
-            .replace("no/such.key", &file.display().to_string());
+            .replace("no/such.key", &file.display().to_string())
+            .replace("gone.json", &file.display().to_string());
         assert_eq!(
             stand_in(Path::new("x.toml"), &there, &authority, &folder)
                 .unwrap()

@@ -8,11 +8,11 @@
 use super::cast::{self, Passwords};
 use super::folder::Folder;
 use super::missing::{self, StandIn};
-use super::{ExchangeRoots, Prepared, Stopped, exchange_leaf};
+use super::{HostRoots, Prepared, Stopped};
 use crate::config::{self, AdminSettings, Settings, Surroundings};
 use crate::credentials::Account;
 use crate::deliver::Relay;
-use crate::lab::certificates::{Authority, EXCHANGE_NAME};
+use crate::lab::certificates::{Authority, EXCHANGE_NAME, Leaf};
 use crate::lab::{ExchangeOptions, NETWORK};
 use crate::mail::Secret;
 use crate::receive::Service;
@@ -82,17 +82,17 @@ pub(super) fn prepare(path: &Path, folder: &Folder) -> Result<Prepared, Stopped>
         .names
         .first()
         .map_or(EXCHANGE_NAME, String::as_str);
-    let exchange = exchange.identity(authority.issue(&exchange_leaf(
+    let exchange = exchange.identity(authority.issue(&Leaf::named(
         &server_certificate_name.replacen("*.", "lab.", 1),
     ))?);
     let listeners = settings
         .listeners
         .iter()
         .filter_map(|listener| listener.identity.as_ref());
-    let roots_of_host = ExchangeRoots(
-        listeners.map(|identity| identity.chain.clone()).collect(),
-        public,
-    );
+    let roots_of_host = HostRoots {
+        chains: listeners.map(|identity| identity.chain.clone()).collect(),
+        anchors: public,
+    };
     remarks.insert(0, format!("Rehearsal of {}: its tenants, gates, routes and certificates; loopback instead of the world.", path.display()));
     remarks.push(String::new());
     Ok(Prepared {
@@ -104,7 +104,7 @@ pub(super) fn prepare(path: &Path, folder: &Folder) -> Result<Prepared, Stopped>
         roots_of_host,
         client_name,
         remarks,
-        paste: false,
+        own_authority: false,
     })
 }
 
@@ -122,6 +122,7 @@ fn load(
         source,
         mut remarks,
     } = missing::stand_in(path, &source, authority, folder)?;
+    let lab_root = authority.roots()?.roots;
     let made_up = RefCell::new(Vec::new());
     let environment = |name: &str| {
         std::env::var_os(name).or_else(|| {
@@ -135,8 +136,12 @@ fn load(
     };
     let surroundings = Surroundings {
         environment: &environment,
-        // Whatever proves itself here does it by the end of its own chain.
-        system_roots: &|| Arc::new(Roots::default()),
+        // Certificates that the lab made are as good as public ones here.
+        system_roots: &|| {
+            let mut roots = config::system_roots();
+            roots.anchors.extend(lab_root.iter().cloned());
+            Arc::new(roots)
+        },
         unix_seconds: unix_seconds(),
     };
     let loaded = config::parse(path, &source, &surroundings)

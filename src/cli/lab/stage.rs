@@ -5,7 +5,7 @@
 
 use super::cast::{self, Passwords};
 use super::folder::{Folder, random_word};
-use super::{ExchangeRoots, Prepared, Stopped};
+use super::{HostRoots, Prepared, Stopped};
 use crate::config;
 use crate::lab::certificates::{Authority, EXCHANGE_NAME, Leaf};
 use crate::lab::{ExchangeOptions, NETWORK};
@@ -38,15 +38,6 @@ pub(super) fn prepare(folder: &Folder) -> Result<Prepared, Stopped> {
     let word = || random_word().map_err(broken);
     let text = configuration(&passwords, [word()?, word()?, word()?, word()?]);
     let path = folder.write("gatepost.toml", text).map_err(broken)?;
-    for (name, sender) in [
-        ("printer", "printer@contoso.com"),
-        ("scanner", "scanner@contoso.com"),
-        ("crm", "crm@contoso.com"),
-    ] {
-        folder
-            .write(&format!("{name}.eml"), sample(sender))
-            .map_err(broken)?;
-    }
     let loaded = config::load(&path).map_err(|error| Stopped::Broken(error.to_string()))?;
     let Some(settings) = loaded.settings else {
         let problems: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
@@ -62,23 +53,16 @@ pub(super) fn prepare(folder: &Folder) -> Result<Prepared, Stopped> {
         cast,
         settings,
         server_name: "smarthost.contoso.com".to_owned(),
-        roots_of_host: ExchangeRoots(Vec::new(), Vec::new()),
+        roots_of_host: HostRoots::default(),
         client_name: EXCHANGE_NAME.to_owned(),
         remarks: vec![
             "A smart host and a simulated Exchange Online, on loopback, with throw-away certificates.".to_owned(),
             format!("Configuration: {}", path.display()),
             String::new(),
         ],
-        paste: true,
+        own_authority: true,
         authority,
     })
-}
-
-fn sample(from: &str) -> String {
-    format!(
-        "From: {from}\r\nTo: bob@contoso.com\r\nSubject: Sent by hand\r\nDate: Tue, 24 Nov 2026 09:15:29 +0100\r\n\
-         Message-ID: <by-hand@contoso.com>\r\n\r\nHello from the lab.\r\n"
-    )
 }
 
 /// The contract's form, small: the keys that are left out have the contract's defaults.

@@ -159,7 +159,7 @@ pub(super) fn application(
 /// What an old device writes: bare line feeds, no Date, no Message-ID.
 pub(super) fn device(from: &str, to: &str, token: &str) -> Vec<u8> {
     format!(
-        "From: {from}\nTo: {to}\nSubject: Scan ({token})\nX-Mailer: MFP\n\nPage 1\n.Page 2\nPage 3"
+        "From: {from}\nTo: {to}\nSubject: Scan ({token})\nX-Mailer: MFP\n\nPage 1\nPage 2\r\nPage 3\r\n"
     )
     .into_bytes()
 }

@@ -106,10 +106,10 @@ pub(super) fn application_taken(
         .as_ref()
         .is_some_and(|inbound| inbound.cloud_services_mail_enabled);
     let repaired = || {
-        // DATA ends the last line, which the device left open.
-        let mut bytes = String::from_utf8_lossy(&mail.content).replace('\n', "\r\n");
-        bytes.push_str("\r\n");
-        bytes.into_bytes()
+        String::from_utf8_lossy(&mail.content)
+            .replace("\r\n", "\n")
+            .replace('\n', "\r\n")
+            .into_bytes()
     };
     Taken {
         tenant: organization.name.clone(),
