@@ -193,6 +193,7 @@ mod tests {
         let destination = Destination {
             via: Via::Exchange,
             tenant: "contoso".into(),
+            domain: None,
         };
         let lane = Lane::new(destination, holds.clone());
         let quarter = Duration::from_secs(900);
@@ -221,6 +222,7 @@ mod tests {
         let destination = Destination {
             via: Via::Exchange,
             tenant: "contoso".into(),
+            domain: None,
         };
         let lane = Arc::new(Lane::new(destination, Holds::default()));
         let mut place = Place::new(&lane);

@@ -780,6 +780,7 @@ fn in_hand(content: &[u8]) -> (Fake, FakeWork) {
     let destination = Destination {
         via: Via::Exchange,
         tenant: "contoso".into(),
+        domain: None,
     };
     let work = fake.next_due(&destination, START).unwrap();
     (fake, work)

@@ -49,7 +49,7 @@ pub(super) enum Body {
 pub(super) struct Holding {
     pub(super) spool: Spool,
     pub(super) id: u64,
-    pub(super) leg: u8,
+    pub(super) leg: u16,
     pub(super) settled: bool,
 }
 
@@ -98,10 +98,7 @@ impl Due {
             xoorg: None,
             recipients: Vec::new(),
         };
-        self.message
-            .legs
-            .get(usize::from(self.lease.leg))
-            .unwrap_or(&NONE)
+        self.message.legs.get(self.lease.row).unwrap_or(&NONE)
     }
 
     /// Recipients to try now (positions in the envelope), at most 100, in order.
@@ -135,7 +132,7 @@ impl Due {
     }
 
     /// Ends the lease without giving it back.
-    pub(super) fn release(&mut self) -> (u64, u8) {
+    pub(super) fn release(&mut self) -> (u64, u16) {
         self.holding.settled = true;
         (self.lease.id, self.lease.leg)
     }

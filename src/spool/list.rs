@@ -1,8 +1,8 @@
 //! What an operator and the metrics see of the queue.
 
 use super::Spool;
-use super::message::{Listed, Message};
-use super::queue::{Entry, LegState, State};
+use super::message::{Destination, Listed, Message};
+use super::queue::{LegState, State};
 use crate::mail::{QueueId, TenantName, shown};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,31 +95,33 @@ impl Spool {
         // By the address of the shared name: names are not compared, let alone made, for each of a million messages.
         let mut counts: HashMap<usize, Tally> = HashMap::new();
         for entry in memory.queue.entries.values() {
-            for (at, leg) in entry.legs.iter().enumerate() {
-                if let Some(state) = speaks_for(entry, at, leg, now) {
-                    let tally = counts
-                        .entry(Arc::as_ptr(&leg.destination) as usize)
-                        .or_insert(EMPTY);
-                    if let Some(count) = tally.states.get_mut(state as usize) {
-                        *count += 1;
-                    }
-                    tally.oldest = entry.arrived.min(tally.oldest);
+            let mut count = |(destination, state): (&Arc<Destination>, State)| {
+                let tally = counts
+                    .entry(Arc::as_ptr(destination) as usize)
+                    .or_insert(EMPTY);
+                if let Some(count) = tally.states.get_mut(state as usize) {
+                    *count += 1;
+                }
+                tally.oldest = entry.arrived.min(tally.oldest);
+            };
+            match &*entry.legs {
+                [leg] if leg.is_settled() => {}
+                [leg] => count((&leg.destination, leg.state(now))),
+                legs => ways(legs, now).into_iter().for_each(count),
+            }
+        }
+        let mut named: HashMap<(String, TenantName), Tally> = HashMap::new();
+        for destination in memory.queue.destinations() {
+            if let Some(tally) = counts.get(&(Arc::as_ptr(destination) as usize)) {
+                let key = (destination.via.to_string(), Arc::clone(&destination.tenant));
+                let sum = named.entry(key).or_insert(EMPTY);
+                sum.oldest = sum.oldest.min(tally.oldest);
+                for (sum, count) in sum.states.iter_mut().zip(tally.states) {
+                    *sum += count;
                 }
             }
         }
-        let named: Vec<_> = memory
-            .queue
-            .destinations()
-            .filter_map(|destination| {
-                let tally = counts.get(&(Arc::as_ptr(destination) as usize))?;
-                let key = (destination.via.to_string(), Arc::clone(&destination.tenant));
-                Some((key, *tally))
-            })
-            .collect();
-        memory
-            .labels
-            .extend(named.iter().map(|(key, _)| key.clone()));
-        let named: HashMap<_, _> = named.into_iter().collect();
+        memory.labels.extend(named.keys().cloned());
         let labels = memory.labels.iter();
         labels
             .map(|key| (key.clone(), named.get(key).copied().unwrap_or(EMPTY)))
@@ -127,23 +129,22 @@ impl Spool {
     }
 }
 
-/// The state of the message in the queue of this leg, told by the first of its open legs there.
-fn speaks_for(entry: &Entry, at: usize, leg: &LegState, now: u64) -> Option<State> {
-    if leg.is_settled() {
-        return None;
+/// The state of a message on each of its ways, told by the most advanced of the open legs there; the first of them names
+/// the way.
+fn ways(legs: &[LegState], now: u64) -> Vec<(&Arc<Destination>, State)> {
+    let mut ways: Vec<(&Arc<Destination>, State)> = Vec::new();
+    for leg in legs.iter().filter(|leg| !leg.is_settled()) {
+        let state = leg.state(now);
+        let own = &leg.destination;
+        let known = ways
+            .iter_mut()
+            .find(|(known, _)| Arc::ptr_eq(known, own) || known.via == own.via);
+        match known {
+            Some((_, least)) => *least = state.min(*least),
+            None => ways.push((own, state)),
+        }
     }
-    let same = |other: &&LegState| {
-        Arc::ptr_eq(&other.destination, &leg.destination) && !other.is_settled()
-    };
-    if entry.legs.iter().take(at).any(|other| same(&other)) {
-        return None;
-    }
-    entry
-        .legs
-        .iter()
-        .filter(same)
-        .map(|other| other.state(now))
-        .min()
+    ways
 }
 
 /// What a list shows of a leg, before the message is read back.

@@ -7,16 +7,28 @@ use crate::smtp::data::ContentFacts;
 use std::fmt;
 use std::sync::Arc;
 
-/// A queue: messages that leave by the same way for the same tenant.
+/// A queue: messages that leave by the same way for the same tenant; by `mx` also to the same domain, so that one that
+/// does not answer keeps nobody else's mail waiting.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Destination {
     /// How.
     pub via: Via,
     /// Whose.
     pub tenant: TenantName,
+    /// The recipients' domain, for [`Via::Mx`] alone.
+    pub domain: Option<Domain>,
 }
 
-/// One path of a message with the form it takes there.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.domain {
+            Some(domain) => write!(f, "{} to {domain}", self.via),
+            None => write!(f, "{}", self.via),
+        }
+    }
+}
+
+/// One path of a message with the form it takes there. By `mx` its recipients may wait in several queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leg {
     /// How it leaves.

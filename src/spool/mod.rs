@@ -167,17 +167,20 @@ impl Memory {
         let message = &accepting.message;
         let id = message.id.as_u64();
         let mut legs = Vec::with_capacity(message.legs.len());
-        for leg in &message.legs {
-            let destination = self.queue.destination(Destination {
-                via: leg.via.clone(),
-                tenant: Arc::clone(&message.tenant),
-            });
+        let recipients = &message.envelope.recipients;
+        let domain_of = |position: u32| {
+            let recipient = recipients.get(position as usize)?;
+            Some(recipient.mailbox.domain().clone())
+        };
+        for (row, leg) in message.legs.iter().enumerate() {
             let positions = leg.recipients.iter();
             let positions = positions.map(|position| u32::try_from(*position).unwrap_or(u32::MAX));
-            legs.push(LegState::new(
-                destination,
+            legs.extend(self.queue.parts(
+                row,
+                (&leg.via, &message.tenant),
                 positions.collect(),
                 message.arrived,
+                domain_of,
             ));
         }
         let entry = Entry {
@@ -473,7 +476,7 @@ impl Spool {
         self.finish(id, leg, results, counts);
     }
 
-    fn finish(&self, id: u64, leg: u8, results: Vec<(usize, Disposition)>, counts: bool) {
+    fn finish(&self, id: u64, leg: u16, results: Vec<(usize, Disposition)>, counts: bool) {
         let nothing = results.is_empty();
         let mut memory = self.0.shared.memory();
         let settled = memory.queue.settle(id, leg, results, counts);

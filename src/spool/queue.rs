@@ -5,6 +5,8 @@
 
 use super::message::{Destination, Disposition};
 use crate::journal::Location;
+use crate::mail::{Domain, TenantName};
+use crate::route::Via;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -12,6 +14,9 @@ use std::sync::Arc;
 
 /// Recipients of one transaction at most (product.md 6).
 pub(super) const TRANSACTION: usize = 100;
+
+/// Names of queues that are kept before those that nobody uses any more are forgotten.
+const NAMES: usize = 1024;
 
 /// Replies that are kept once for all who were given them: an outage gives many messages the same one.
 const SHARED_REPLIES: usize = 1024;
@@ -53,7 +58,7 @@ impl Tried {
     }
 }
 
-/// The open recipients of a leg.
+/// The open recipients of a leg in one queue.
 #[derive(Debug)]
 pub(super) enum Open {
     /// All, none tried yet.
@@ -66,6 +71,8 @@ pub(super) struct LegState {
     pub(super) destination: Arc<Destination>,
     pub(super) open: Open,
     pub(super) active: bool,
+    /// Which leg of the message: by `mx` one for each domain stands here, and one with all of them in the journal.
+    pub(super) row: u8,
     arrived: u64,
 }
 
@@ -100,11 +107,17 @@ impl State {
 }
 
 impl LegState {
-    pub(super) fn new(destination: Arc<Destination>, recipients: Box<[u32]>, arrived: u64) -> Self {
+    pub(super) fn new(
+        row: usize,
+        destination: Arc<Destination>,
+        recipients: Box<[u32]>,
+        arrived: u64,
+    ) -> Self {
         Self {
             destination,
             open: Open::Fresh(recipients),
             active: false,
+            row: u8::try_from(row).unwrap_or(u8::MAX),
             arrived,
         }
     }
@@ -177,9 +190,11 @@ impl LegState {
 pub(super) struct Queue {
     pub(super) entries: HashMap<u64, Entry>,
     /// Due legs by queue; ids sort by arrival, so that the oldest goes first: also as the probe of a parked queue.
-    destinations: BTreeMap<Arc<Destination>, BTreeSet<(u64, u8)>>,
+    destinations: BTreeMap<Arc<Destination>, BTreeSet<(u64, u16)>>,
+    /// How many names there may be before the next look whether all are used.
+    names: usize,
     /// What is due later. An entry whose leg was put off or settled since is stale and dropped when its time comes.
-    waiting: BinaryHeap<Reverse<(u64, u64, u8)>>,
+    waiting: BinaryHeap<Reverse<(u64, u64, u16)>>,
     replies: HashSet<Arc<str>>,
 }
 
@@ -187,7 +202,9 @@ pub(super) struct Queue {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) id: u64,
-    pub(super) leg: u8,
+    pub(super) leg: u16,
+    /// Which leg of the message.
+    pub(super) row: usize,
     pub(super) recipients: Vec<usize>,
     pub(super) attempts: u32,
     pub(super) held_since: Option<u64>,
@@ -202,10 +219,51 @@ impl Queue {
         if let Some((own, _)) = self.destinations.get_key_value(&destination) {
             return Arc::clone(own);
         }
+        if self.destinations.len() >= self.names.max(NAMES) {
+            self.destinations
+                .retain(|name, ready| Arc::strong_count(name) > 1 || !ready.is_empty());
+            self.names = 2 * self.destinations.len();
+        }
         let shared = Arc::new(destination);
         self.destinations
             .insert(Arc::clone(&shared), BTreeSet::new());
         shared
+    }
+
+    /// What a leg of a message comes to here: by `mx` a part for each domain, else one for all its recipients.
+    pub(super) fn parts(
+        &mut self,
+        row: usize,
+        way: (&Via, &TenantName),
+        recipients: Box<[u32]>,
+        arrived: u64,
+        domain_of: impl Fn(u32) -> Option<Domain>,
+    ) -> Vec<LegState> {
+        let (via, tenant) = way;
+        let mut named = |domain| {
+            self.destination(Destination {
+                via: via.clone(),
+                tenant: Arc::clone(tenant),
+                domain,
+            })
+        };
+        if *via != Via::Mx {
+            return vec![LegState::new(row, named(None), recipients, arrived)];
+        }
+        let mut by_domain: Vec<(Option<Domain>, Vec<u32>)> = Vec::new();
+        let mut places: HashMap<Option<Domain>, usize> = HashMap::new();
+        for position in recipients {
+            let domain = domain_of(position);
+            let place = *places.entry(domain.clone()).or_insert(by_domain.len());
+            match by_domain.get_mut(place) {
+                Some((_, positions)) => positions.push(position),
+                None => by_domain.push((domain, vec![position])),
+            }
+        }
+        let parts = by_domain.into_iter();
+        parts
+            .map(|(domain, positions)| LegState::new(row, named(domain), positions.into(), arrived))
+            .collect()
     }
 
     /// The names of all queues.
@@ -217,7 +275,7 @@ impl Queue {
         let legs = entry.legs.len();
         self.entries.insert(id, entry);
         for leg in 0..legs {
-            self.schedule(id, u8::try_from(leg).unwrap_or(u8::MAX), now);
+            self.schedule(id, number(leg), now);
         }
     }
 
@@ -226,20 +284,42 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(&id) else {
             return true;
         };
-        for (state, mut open) in entry.legs.iter_mut().zip(legs) {
+        for (row, mut open) in legs.into_iter().enumerate() {
             for tried in &mut open {
                 tried.reply = tried
                     .reply
                     .take()
                     .map(|reply| shared(&mut self.replies, &reply));
             }
-            state.change(|tried| *tried = open);
+            let mut parts = entry
+                .legs
+                .iter_mut()
+                .filter(|leg| usize::from(leg.row) == row);
+            let Some(first) = parts.next() else { continue };
+            let others: Vec<_> = parts.collect();
+            if others.is_empty() {
+                first.change(|tried| *tried = open);
+                continue;
+            }
+            // Each part takes back what is its own: recipients are settled, but never move.
+            let mut left: HashMap<u32, Tried> = open
+                .into_iter()
+                .map(|tried| (tried.position, tried))
+                .collect();
+            for part in std::iter::once(first).chain(others) {
+                part.change(|tried| {
+                    *tried = tried
+                        .iter()
+                        .filter_map(|own| left.remove(&own.position))
+                        .collect();
+                });
+            }
         }
         !entry.legs.iter().all(LegState::is_settled)
     }
 
     /// Puts a leg where it is found when it is due.
-    pub(super) fn schedule(&mut self, id: u64, leg: u8, now: u64) {
+    pub(super) fn schedule(&mut self, id: u64, leg: u16, now: u64) {
         let Some(state) = self
             .entries
             .get(&id)
@@ -328,6 +408,7 @@ impl Queue {
             return Some(Lease {
                 id,
                 leg,
+                row: usize::from(state.row),
                 recipients: recipients.map(|tried| tried.position as usize).collect(),
                 attempts: first.attempts,
                 held_since: (first.held_since > 0).then_some(first.held_since),
@@ -341,7 +422,7 @@ impl Queue {
     pub(super) fn settle(
         &mut self,
         id: u64,
-        leg: u8,
+        leg: u16,
         results: Vec<(usize, Disposition)>,
         counts: bool,
     ) -> bool {
@@ -377,12 +458,17 @@ impl Queue {
         let mut legs = Vec::new();
         for (leg, state) in entry.legs.iter_mut().enumerate() {
             state.change(|open| open.iter_mut().for_each(&change));
-            legs.push(u8::try_from(leg).unwrap_or(u8::MAX));
+            legs.push(number(leg));
         }
         for leg in legs {
             self.schedule(id, leg, now);
         }
     }
+}
+
+/// The number of a leg in memory. More than a message can have recipients are not counted.
+pub(super) fn number(leg: usize) -> u16 {
+    u16::try_from(leg).unwrap_or(u16::MAX)
 }
 
 fn record(

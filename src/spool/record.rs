@@ -163,9 +163,24 @@ impl StateRow {
         Self {
             v: VERSION,
             id,
-            legs: legs.iter().map(LegState::open).collect(),
+            legs: rows(legs),
         }
     }
+}
+
+/// The open recipients of each leg of the message, the parts of one put together.
+fn rows(legs: &[LegState]) -> Vec<Vec<Tried>> {
+    let mut rows: Vec<Vec<Tried>> = Vec::new();
+    for leg in legs {
+        let row = usize::from(leg.row);
+        if rows.len() <= row {
+            rows.resize_with(row + 1, Vec::new);
+        }
+        if let Some(open) = rows.get_mut(row) {
+            open.extend(leg.open());
+        }
+    }
+    rows
 }
 
 /// What start-up needs of a message: the rest is read when it is due.
@@ -178,11 +193,19 @@ pub(super) struct Brief<'a> {
     #[serde(borrow)]
     pub(super) tenant: Cow<'a, str>,
     #[serde(borrow)]
+    recipients: Vec<BriefRecipient<'a>>,
+    #[serde(borrow)]
     legs: Vec<BriefLeg<'a>>,
     #[serde(default)]
     file: Option<IgnoredAny>,
     #[serde(default)]
     pub(super) state: Option<StateRow>,
+}
+
+#[derive(Debug, Deserialize)]
+struct BriefRecipient<'a> {
+    #[serde(borrow)]
+    address: Cow<'a, str>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -200,7 +223,13 @@ impl Brief<'_> {
         self.file.is_some()
     }
 
-    /// The queue and the recipients of each leg.
+    /// The address of a recipient.
+    pub(super) fn address(&self, position: u32) -> Option<&str> {
+        let recipient = self.recipients.get(position as usize)?;
+        Some(&recipient.address)
+    }
+
+    /// The way and the recipients of each leg.
     ///
     /// # Errors
     /// A way that this version does not know.

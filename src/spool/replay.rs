@@ -1,12 +1,10 @@
 //! What is queued after a start? Each record in turn, in the order in which they were written.
 
-use super::message::Destination;
-use super::queue::{Entry, LegState, Queue};
+use super::queue::{Entry, Queue, number};
 use super::record::{Brief, StateRow, decode};
 use crate::journal::{Found, JournalError, Kind};
-use crate::mail::TenantName;
+use crate::mail::{Mailbox, TenantName};
 use std::collections::HashSet;
-use std::sync::Arc;
 
 /// What a start-up scan has found so far.
 #[derive(Default)]
@@ -45,10 +43,15 @@ impl Replay {
         let (id, arrived) = (brief.id, brief.arrived);
         let tenant: TenantName = brief.tenant.as_ref().into();
         let mut legs = Vec::new();
-        for (via, recipients) in brief.legs()? {
-            let tenant = Arc::clone(&tenant);
-            let destination = self.queue.destination(Destination { via, tenant });
-            legs.push(LegState::new(destination, recipients, arrived));
+        for (row, (via, recipients)) in brief.legs()?.into_iter().enumerate() {
+            let domain_of = |position| {
+                let mailbox: Option<Mailbox> = brief.address(position)?.parse().ok();
+                mailbox.map(|mailbox| mailbox.domain().clone())
+            };
+            let parts = self
+                .queue
+                .parts(row, (&via, &tenant), recipients, arrived, domain_of);
+            legs.extend(parts);
         }
         let large = brief.is_large();
         if large {
@@ -85,8 +88,7 @@ impl Replay {
         let all: Vec<_> = self.queue.entries.iter().map(legs).collect();
         for (id, legs, arrived) in all {
             for leg in 0..legs {
-                self.queue
-                    .schedule(id, u8::try_from(leg).unwrap_or(u8::MAX), arrived);
+                self.queue.schedule(id, number(leg), arrived);
             }
         }
         (self.queue, self.large)

@@ -157,6 +157,10 @@ fn destination(item: &Item) -> Destination {
     Destination {
         via: item.message.legs[0].via.clone(),
         tenant: TenantName::clone(&item.message.tenant),
+        domain: (item.message.legs[0].via == Via::Mx).then(|| {
+            let first = &item.message.envelope.recipients[0];
+            first.mailbox.domain().clone()
+        }),
     }
 }
 
