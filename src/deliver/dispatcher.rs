@@ -210,6 +210,18 @@ impl<S: Store> Scheduler<S> {
             }
             queues.push((lane, demand));
         }
+        // A parked queue whose probe is due, though none of its messages is: the oldest goes all the same.
+        for lane in self.lanes.values() {
+            let known = |(other, _): &(Arc<Lane>, Demand)| Arc::ptr_eq(other, lane);
+            let destination = &lane.destination;
+            if lane.probe_is_due(now)
+                && !queues.iter().any(known)
+                && setup.clients.contains_key(&destination.tenant)
+                && shared.store.has_open(destination)
+            {
+                queues.push((Arc::clone(lane), lane.demand(1, 1, now)));
+            }
+        }
         let demands: Vec<Demand> = queues.iter().map(|(_, demand)| *demand).collect();
         let free = MOST_CONNECTIONS.saturating_sub(self.workers.len());
         self.turn = self.turn.wrapping_add(1);

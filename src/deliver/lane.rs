@@ -113,6 +113,11 @@ impl Lane {
         })
     }
 
+    /// Whether the queue is parked and the time of its next probe has come.
+    pub(super) fn probe_is_due(&self, now: u64) -> bool {
+        self.hold(|hold| hold.admission(now) == Admission::Probe)
+    }
+
     /// What the queue could use now.
     pub(super) fn demand(&self, ready: usize, most: usize, now: u64) -> Demand {
         let most = self.hold(|hold| match hold.admission(now) {

@@ -28,6 +28,10 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Takes the next due work of a queue, oldest first.
     fn next_due(&self, destination: &Destination, now: u64) -> Option<Self::Work>;
+    /// Takes the oldest work of a queue, due or not: the probe of a parked queue.
+    fn oldest(&self, destination: &Destination, now: u64) -> Option<Self::Work>;
+    /// Whether there would be an oldest.
+    fn has_open(&self, destination: &Destination) -> bool;
     /// Queues with due work, and how much.
     fn due(&self, now: u64) -> Vec<(Destination, usize)>;
     /// When other work becomes due.
@@ -77,6 +81,14 @@ impl Store for Spool {
 
     fn next_due(&self, destination: &Destination, now: u64) -> Option<Due> {
         Self::next_due(self, destination, now)
+    }
+
+    fn oldest(&self, destination: &Destination, now: u64) -> Option<Due> {
+        Self::oldest(self, destination, now)
+    }
+
+    fn has_open(&self, destination: &Destination) -> bool {
+        Self::has_open(self, destination)
     }
 
     fn due(&self, now: u64) -> Vec<(Destination, usize)> {

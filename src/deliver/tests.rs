@@ -1016,3 +1016,42 @@ async fn a_parked_queue_is_released_to_normal_retry_when_the_hold_is_over() {
         None
     );
 }
+
+#[tokio::test]
+async fn the_probe_of_a_parked_queue_is_its_oldest_message_due_or_not() {
+    let stage = Stage::new().await;
+    let fault = "550 5.7.64 TenantAttribution; Relay Access Denied";
+    stage
+        .exchange
+        .script(Step::reply(Phase::Rcpt, fault).always());
+    // The first meets the fault three times, so that its own next attempt is five minutes away.
+    stage.simple(1);
+    for attempt in 1..=3 {
+        stage.settled(attempt).await;
+        if attempt < 3 {
+            stage.advance(MINUTE);
+        }
+    }
+    for id in 2..=3 {
+        stage.simple(id);
+        stage.settled(usize::try_from(id).unwrap() + 2).await;
+    }
+    assert_eq!(stage.queue_states(), ["parked"]);
+    stage.advance(MINUTE);
+    let log = stage.settled(6).await;
+    assert_eq!(log[5].0, QueueId::from_u64(1), "{log:?}");
+    // A queue whose messages all wait is probed all the same.
+    let alone = Stage::new().await;
+    alone
+        .exchange
+        .script(Step::reply(Phase::Rcpt, fault).always());
+    for id in 1..=3 {
+        alone.simple(id);
+        alone.settled(usize::try_from(id).unwrap()).await;
+    }
+    alone.fake.put_off(10 * MINUTE);
+    alone.advance(MINUTE);
+    let log = alone.settled(4).await;
+    assert_eq!(log[3].0, QueueId::from_u64(1), "{log:?}");
+    assert_eq!(alone.queue_states(), ["parked", "probe_failed"]);
+}

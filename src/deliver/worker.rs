@@ -116,7 +116,7 @@ impl<S: Store> Worker<S> {
                 break;
             };
             self.retire_if_worn();
-            if let Some(work) = self.next_work(now) {
+            if let Some(work) = self.next_work(now, probe) {
                 self.place.now(Doing::Busy);
                 Box::pin(self.deliver(work, probe)).await;
             } else if !self.linger().await {
@@ -139,8 +139,11 @@ impl<S: Store> Worker<S> {
 
     /// The next message. Where there is none, this connection counts as idle before the store is asked again: work that
     /// came in between was either seen by then, or the scheduler sees an idle connection and calls it.
-    fn next_work(&mut self, now: u64) -> Option<S::Work> {
+    fn next_work(&mut self, now: u64, probe: bool) -> Option<S::Work> {
         let destination = &self.lane.destination;
+        if probe {
+            return self.shared.store.oldest(destination, now);
+        }
         let work = self.shared.store.next_due(destination, now);
         if work.is_none() && self.open.is_some() {
             self.place.now(Doing::Idle);

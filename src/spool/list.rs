@@ -5,6 +5,7 @@ use super::message::{Destination, Listed, Message};
 use super::queue::{LegState, State};
 use crate::mail::{QueueId, TenantName, shown};
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// A queue's counts by state, and when its oldest message arrived.
@@ -23,32 +24,22 @@ impl Spool {
     /// What is queued, oldest first, at most `limit`. Reads from the disk: not for a runtime thread where there is much.
     #[must_use]
     pub fn scan(&self, limit: usize, now_millis: u64) -> Vec<Listed> {
-        let mut ids: Vec<u64> = self
-            .0
-            .shared
-            .memory()
-            .queue
-            .entries
-            .keys()
-            .copied()
-            .collect();
-        ids.sort_unstable();
         let mut listed = Vec::new();
-        for id in ids {
-            if listed.len() >= limit {
-                break;
-            }
+        let mut after = Bound::Unbounded;
+        while listed.len() < limit {
             let found = {
                 let memory = self.0.shared.memory();
-                memory.queue.entries.get(&id).map(|entry| {
+                let mut rest = memory.queue.entries.range((after, Bound::Unbounded));
+                rest.next().map(|(id, entry)| {
                     let legs = entry.legs.iter().filter(|leg| !leg.is_settled());
                     let legs = legs.map(|leg| Listing::of(leg, now_millis));
-                    (entry.arrived, legs.collect::<Vec<_>>())
+                    (*id, entry.arrived, legs.collect::<Vec<_>>())
                 })
             };
-            let Some((arrived, listings)) = found else {
-                continue;
+            let Some((id, arrived, listings)) = found else {
+                break;
             };
+            after = Bound::Excluded(id);
             let message = self.read_back(id).ok().map(|(message, _)| message);
             let rows = listings
                 .into_iter()

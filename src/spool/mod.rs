@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use bytes::Bytes;
 use draft::Content;
 use due::{Body, Holding};
-use queue::{Entry, LegState, Queue};
+use queue::{Entry, Lease, LegState, Queue};
 use record::{Row, StateRow, decode};
 use replay::Replay;
 use std::collections::{HashMap, HashSet};
@@ -384,10 +384,35 @@ impl Spool {
     /// Takes the next due work of a queue, oldest due first; the lease ends when the [`Due`] is settled or dropped.
     #[must_use]
     pub fn next_due(&self, destination: &Destination, now_millis: u64) -> Option<Due> {
+        self.lease(destination, now_millis, |queue| {
+            queue.lease(destination, now_millis)
+        })
+    }
+
+    /// Takes the oldest work of a queue, due or not: the probe of a parked queue. What an operator holds stays.
+    #[must_use]
+    pub fn oldest(&self, destination: &Destination, now_millis: u64) -> Option<Due> {
+        self.lease(destination, now_millis, |queue| {
+            queue.lease_oldest(destination)
+        })
+    }
+
+    /// Whether a queue holds anything that is neither on its way nor held by an operator.
+    #[must_use]
+    pub fn has_open(&self, destination: &Destination) -> bool {
+        self.0.shared.memory().queue.oldest(destination).is_some()
+    }
+
+    fn lease(
+        &self,
+        destination: &Destination,
+        now_millis: u64,
+        take: impl Fn(&mut Queue) -> Option<Lease>,
+    ) -> Option<Due> {
         loop {
             let (lease, fresh) = {
                 let mut memory = self.0.shared.memory();
-                let lease = memory.queue.lease(destination, now_millis)?;
+                let lease = take(&mut memory.queue)?;
                 let fresh = memory.fresh(lease.id, lease.more);
                 (lease, fresh)
             };

@@ -1,6 +1,6 @@
 //! Due work in memory: which recipients of which message are open, and when each queue has something to do.
 //!
-//! Small for what only waits (under 300 octets a message, measured in `measure.rs`): a map entry, its legs and a place in a
+//! Small for what only waits (under 300 octets a message, measured by `benches/queue.rs`): a map entry, its legs and a place in a
 //! list or heap. Everything else is read back from the journal when it is leased.
 
 use super::message::{Destination, Disposition};
@@ -188,8 +188,9 @@ impl LegState {
 /// All queues.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    pub(super) entries: HashMap<u64, Entry>,
-    /// Due legs by queue; ids sort by arrival, so that the oldest goes first: also as the probe of a parked queue.
+    /// By id, and so by arrival.
+    pub(super) entries: BTreeMap<u64, Entry>,
+    /// Due legs by queue, the oldest first.
     destinations: BTreeMap<Arc<Destination>, BTreeSet<(u64, u16)>>,
     /// How many names there may be before the next look whether all are used.
     names: usize,
@@ -320,11 +321,7 @@ impl Queue {
 
     /// Puts a leg where it is found when it is due.
     pub(super) fn schedule(&mut self, id: u64, leg: u16, now: u64) {
-        let Some(state) = self
-            .entries
-            .get(&id)
-            .and_then(|entry| entry.legs.get(usize::from(leg)))
-        else {
+        let Some(state) = self.leg(id, leg) else {
             return;
         };
         if state.active {
@@ -332,7 +329,8 @@ impl Queue {
         }
         match state.next_try() {
             Some(next) if next <= now => {
-                if let Some(ready) = self.destinations.get_mut(&state.destination) {
+                let destination = Arc::clone(&state.destination);
+                if let Some(ready) = self.destinations.get_mut(&destination) {
                     ready.insert((id, leg));
                 }
             }
@@ -347,10 +345,7 @@ impl Queue {
             && next <= now
         {
             self.waiting.pop();
-            let state = self
-                .entries
-                .get(&id)
-                .and_then(|entry| entry.legs.get(usize::from(leg)));
+            let state = self.leg(id, leg);
             // Stale where the leg was settled or put off since.
             if state.is_some_and(|state| state.next_try() == Some(next)) {
                 self.schedule(id, leg, now);
@@ -373,18 +368,12 @@ impl Queue {
         self.waiting.peek().map(|Reverse((next, ..))| *next)
     }
 
+    /// Takes the oldest due leg of a queue.
     pub(super) fn lease(&mut self, destination: &Destination, now: u64) -> Option<Lease> {
         self.promote(now);
         loop {
             let (id, leg) = self.destinations.get_mut(destination)?.pop_first()?;
-            let Some(entry) = self.entries.get_mut(&id) else {
-                continue;
-            };
-            let others = entry.legs.iter().enumerate();
-            let more = others
-                .filter(|(at, _)| *at != usize::from(leg))
-                .any(|(_, other)| other.is_fresh() && !other.active);
-            let Some(state) = entry.legs.get_mut(usize::from(leg)) else {
+            let Some(state) = self.leg(id, leg) else {
                 continue;
             };
             if state.active {
@@ -395,27 +384,64 @@ impl Queue {
                 self.schedule(id, leg, now);
                 continue;
             }
-            let open = state.open();
-            let Some(first) = open.iter().find(|tried| tried.is_due(now)) else {
-                continue;
-            };
-            let alike = |tried: &&Tried| {
-                tried.is_due(now)
-                    && (tried.attempts, tried.held_since) == (first.attempts, first.held_since)
-            };
-            let recipients = open.iter().filter(alike).take(TRANSACTION);
-            state.active = true;
-            return Some(Lease {
-                id,
-                leg,
-                row: usize::from(state.row),
-                recipients: recipients.map(|tried| tried.position as usize).collect(),
-                attempts: first.attempts,
-                held_since: (first.held_since > 0).then_some(first.held_since),
-                last_reply: first.reply.clone(),
-                more,
-            });
+            if let Some(lease) = self.take(id, leg, |tried| tried.is_due(now)) {
+                return Some(lease);
+            }
         }
+    }
+
+    /// Takes the oldest leg of a queue, due or not: the probe of a parked queue (product.md 6).
+    pub(super) fn lease_oldest(&mut self, destination: &Destination) -> Option<Lease> {
+        let (id, leg) = self.oldest(destination)?;
+        if let Some(ready) = self.destinations.get_mut(destination) {
+            ready.remove(&(id, leg));
+        }
+        self.take(id, leg, |tried| !tried.operator_hold)
+    }
+
+    /// The oldest leg of a queue that is neither on its way nor held by an operator.
+    pub(super) fn oldest(&self, destination: &Destination) -> Option<(u64, u16)> {
+        let (destination, _) = self.destinations.get_key_value(destination)?;
+        self.entries.iter().find_map(|(id, entry)| {
+            let leg = entry.legs.iter().position(|leg| {
+                Arc::ptr_eq(&leg.destination, destination)
+                    && !leg.active
+                    && leg.next_try().is_some()
+            })?;
+            Some((*id, u16::try_from(leg).ok()?))
+        })
+    }
+
+    fn leg(&self, id: u64, leg: u16) -> Option<&LegState> {
+        self.entries.get(&id)?.legs.get(usize::from(leg))
+    }
+
+    /// Leases the recipients of a leg that may go and are alike; none where no one may.
+    fn take(&mut self, id: u64, leg: u16, may_go: impl Fn(&Tried) -> bool) -> Option<Lease> {
+        let entry = self.entries.get_mut(&id)?;
+        let others = entry.legs.iter().enumerate();
+        let more = others
+            .filter(|(at, _)| *at != usize::from(leg))
+            .any(|(_, other)| other.is_fresh() && !other.active);
+        let state = entry.legs.get_mut(usize::from(leg))?;
+        let open = state.open();
+        let first = open.iter().find(|tried| may_go(tried))?;
+        let alike = |tried: &&Tried| {
+            may_go(tried)
+                && (tried.attempts, tried.held_since) == (first.attempts, first.held_since)
+        };
+        let recipients = open.iter().filter(alike).take(TRANSACTION);
+        state.active = true;
+        Some(Lease {
+            id,
+            leg,
+            row: usize::from(state.row),
+            recipients: recipients.map(|tried| tried.position as usize).collect(),
+            attempts: first.attempts,
+            held_since: (first.held_since > 0).then_some(first.held_since),
+            last_reply: first.reply.clone(),
+            more,
+        })
     }
 
     /// Ends a lease with what became of the recipients; true where the whole message is settled.

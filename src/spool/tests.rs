@@ -526,3 +526,34 @@ fn a_leg_in_memory_stays_small() {
     // Under 300 octets a message (product.md 9): the leg, one recipient, its entry and two places in lists.
     assert!(size_of::<LegState>() <= 48 && size_of::<Entry>() <= 64);
 }
+
+#[tokio::test]
+async fn the_oldest_is_found_due_or_not_but_never_what_is_under_way_or_held_by_an_operator() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    for id in 1..=3 {
+        keep(&spool, id, 1, b"body of a message").await;
+    }
+    let first = spool.next_due(&exchange(), NOW).unwrap();
+    let later = Disposition::Held {
+        next_try: NOW + 1_000_000,
+        since: NOW,
+        reply: "550 5.7.64".to_owned(),
+    };
+    spool.settle(first, vec![(0, later)], true);
+    let probe = spool.oldest(&exchange(), NOW).unwrap();
+    assert_eq!(probe.message().id.as_u64(), 1, "held, and not due for long");
+    assert_eq!((probe.attempts(), probe.held_since()), (1, Some(NOW)));
+    let second = QueueId::from_u64(2);
+    assert_eq!(spool.act(Some(second), None, QueueAction::Hold, NOW), 1);
+    let next = spool.oldest(&exchange(), NOW).unwrap();
+    assert_eq!(next.message().id.as_u64(), 3, "1 is leased, 2 is held");
+    assert!(spool.oldest(&exchange(), NOW).is_none() && !spool.has_open(&exchange()));
+    assert!(
+        spool.next_due(&exchange(), NOW + 2_000_000).is_none(),
+        "a leased message is not leased again"
+    );
+    drop((probe, next));
+    assert!(spool.has_open(&exchange()));
+    spool.close().await;
+}

@@ -95,6 +95,22 @@ pub(in crate::deliver) fn message(
 }
 
 impl Fake {
+    fn take(&self, wanted: impl Fn(&Item) -> bool) -> Option<FakeWork> {
+        let mut items = self.0.items.lock().unwrap();
+        let item = items.iter_mut().find(|item| wanted(item))?;
+        item.leased = true;
+        self.0.leased.notify_one();
+        Some(FakeWork {
+            fake: self.clone(),
+            message: Arc::clone(&item.message),
+            pending: item.pending.clone(),
+            attempts: item.attempts,
+            held_since: item.held_since,
+            last_reply: item.last_reply.clone(),
+            settled: false,
+        })
+    }
+
     pub(in crate::deliver) fn put(&self, message: Message, content: &[u8]) {
         self.0.items.lock().unwrap().push(Item {
             content: Bytes::copy_from_slice(content),
@@ -107,6 +123,13 @@ impl Fake {
             message: Arc::new(message),
         });
         self.0.changed.notify_one();
+    }
+
+    /// Everything becomes due so much later.
+    pub(in crate::deliver) fn put_off(&self, millis: u64) {
+        for item in self.0.items.lock().unwrap().iter_mut() {
+            item.next_try += millis;
+        }
     }
 
     pub(in crate::deliver) fn poke(&self) {
@@ -168,21 +191,18 @@ impl Store for Fake {
     type Work = FakeWork;
 
     fn next_due(&self, wanted: &Destination, now: u64) -> Option<FakeWork> {
-        let mut items = self.0.items.lock().unwrap();
-        let item = items
-            .iter_mut()
-            .find(|item| !item.leased && item.next_try <= now && destination(item) == *wanted)?;
-        item.leased = true;
-        self.0.leased.notify_one();
-        Some(FakeWork {
-            fake: self.clone(),
-            message: Arc::clone(&item.message),
-            pending: item.pending.clone(),
-            attempts: item.attempts,
-            held_since: item.held_since,
-            last_reply: item.last_reply.clone(),
-            settled: false,
-        })
+        self.take(|item| !item.leased && item.next_try <= now && destination(item) == *wanted)
+    }
+
+    fn oldest(&self, wanted: &Destination, _now: u64) -> Option<FakeWork> {
+        self.take(|item| !item.leased && destination(item) == *wanted)
+    }
+
+    fn has_open(&self, wanted: &Destination) -> bool {
+        let items = self.0.items.lock().unwrap();
+        items
+            .iter()
+            .any(|item| !item.leased && destination(item) == *wanted)
     }
 
     fn due(&self, now: u64) -> Vec<(Destination, usize)> {
