@@ -2,6 +2,7 @@
 
 use super::pump::{self, shut_down};
 use super::{Clock, Desk, ListenerSettings, Passwords, server_config};
+use crate::mailauth::Verifier;
 use crate::message_trace::{Event, TraceEvent, Tracer};
 use crate::metrics::Metrics;
 use crate::session::{Conditions as _, Policy, Rejection, Service, TlsMode};
@@ -31,6 +32,8 @@ pub struct Services {
     pub metrics: Metrics,
     /// Checks logins.
     pub passwords: Passwords,
+    /// Verifies DKIM signatures.
+    pub verifier: Arc<Verifier>,
     /// Answers sessions.
     pub desk: Arc<Desk>,
     /// The clock.

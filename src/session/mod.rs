@@ -23,7 +23,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::sasl::Login;
 use crate::spool::{Message, SpoolError, Stored};
 use crate::trust::certificate::{ClientCertificate, WhyAbsent};
-use crate::trust::{Application, Evidence, Peer};
+use crate::trust::{Application, DkimFacts, Evidence, Peer, Signature};
 use state::State;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -40,6 +40,8 @@ pub enum Input<'a> {
     Credentials(Credentials),
     /// The answer to [`Output::Append`].
     Appended(Result<(), SpoolError>),
+    /// The answer to [`Output::CheckSignatures`]; an error where the draft could not be read.
+    Signatures(Result<DkimFacts, SpoolError>),
     /// The answer to [`Output::Store`].
     Stored(Result<Stored, SpoolError>),
     /// [`Session::deadline`] has passed.
@@ -74,12 +76,25 @@ pub enum Output {
     Append(Vec<u8>),
     /// The message is refused: drop its draft, if there is one.
     Abandon,
+    /// Verify DKIM signatures of the message, whose bytes are all there; the verdict waits for it.
+    CheckSignatures(Box<SignatureCheck>),
     /// Keep the message durably; the bytes are all there. The trace event belongs to it and is recorded once it is stored.
     Store(Box<Message>, Box<TraceEvent>),
     /// For the trace and the metrics.
     Trace(Box<TraceEvent>),
     /// After what was sent before: close the connection.
     Close,
+}
+
+/// What is to be verified.
+#[derive(Debug)]
+pub struct SignatureCheck {
+    /// These, in this order.
+    pub signatures: Vec<Signature>,
+    /// The header section as it arrived: in the draft the secrets are blanked.
+    pub section: Vec<u8>,
+    /// Octets of the whole message.
+    pub size: u64,
 }
 
 /// Most recipients of one message (RFC 5321 §4.5.3.1.8 asks for 100; Exchange's own limit is 1000).
@@ -234,6 +249,9 @@ impl Session {
                 self.step(|state, core| state.credentials(core, credentials, now))
             }
             Input::Appended(result) => self.step(|state, core| state.appended(core, result)),
+            Input::Signatures(result) => {
+                self.step(|state, core| state.signatures(core, result, now))
+            }
             Input::Stored(result) => self.step(|state, core| state.stored(core, result, now)),
             Input::Deadline => {
                 let stranger = self.core.is_stranger_outside_tls();
