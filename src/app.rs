@@ -247,9 +247,11 @@ impl Server {
     pub async fn stop(self) {
         self.ready.store(false, Ordering::Relaxed);
         self.shutdown.send_replace(true);
+        // One end for all listeners: each with patience of its own would make the stop as long as their sum.
+        let end = tokio::time::Instant::now() + DRAIN;
         let sessions = async {
             for listening in self.listening {
-                listening.finished(DRAIN).await;
+                listening.finished(end).await;
             }
         };
         tokio::join!(sessions, self.dispatcher.stop(DRAIN));

@@ -266,10 +266,10 @@ impl Listening {
         Ok(())
     }
 
-    /// Waits until the last session has ended, at most `patience`.
-    pub async fn finished(self, patience: Duration) {
+    /// Waits until the last session has ended, at most until `end`.
+    pub async fn finished(self, end: tokio::time::Instant) {
         let mut task = self.task;
-        if tokio::time::timeout(patience, &mut task).await.is_err() {
+        if tokio::time::timeout_at(end, &mut task).await.is_err() {
             task.abort();
         }
     }
