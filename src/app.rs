@@ -100,17 +100,11 @@ impl Server {
         });
         let (shutdown, down) = watch::channel(false);
         let exchange_online = Arc::new(settings.exchange_online.clone());
-        let mut bound = Vec::new();
-        for listener in &settings.listeners {
-            bound.push(
-                Listener::bind(
-                    listener,
-                    policy(&settings, listener),
-                    Arc::clone(&exchange_online),
-                )
-                .await?,
-            );
-        }
+        let bound = Listener::bind(
+            &settings.listeners,
+            |listener| policy(&settings, listener),
+            &exchange_online,
+        )?;
         let admin = Bound::bind(settings.admin.address).await?;
         let admin_address = admin.address();
         let mut listening = Vec::new();
