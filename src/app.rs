@@ -97,17 +97,11 @@ impl Server {
         });
         let (shutdown, down) = watch::channel(false);
         let exchange_online = Arc::new(settings.exchange_online.clone());
-        let mut bound = Vec::new();
-        for listener in &settings.listeners {
-            bound.push(
-                Listener::bind(
-                    listener,
-                    policy(&settings, listener),
-                    Arc::clone(&exchange_online),
-                )
-                .await?,
-            );
-        }
+        let bound = Listener::bind(
+            &settings.listeners,
+            |listener| policy(&settings, listener),
+            &exchange_online,
+        )?;
         let admin = Bound::bind(settings.admin.address).await?;
         let admin_address = admin.address();
         let mut listening = Vec::new();
@@ -246,9 +240,11 @@ impl Server {
     pub async fn stop(self) {
         self.ready.store(false, Ordering::Relaxed);
         self.shutdown.send_replace(true);
+        // One end for all listeners: each with patience of its own would make the stop as long as their sum.
+        let end = tokio::time::Instant::now() + DRAIN;
         let sessions = async {
             for listening in self.listening {
-                listening.finished(DRAIN).await;
+                listening.finished(end).await;
             }
         };
         tokio::join!(sessions, self.dispatcher.stop(DRAIN));

@@ -11,6 +11,8 @@ mod intake;
 pub mod rejection;
 mod settings;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use rejection::Rejection;
 pub use settings::{BareNewlines, ByAddress, Conditions, Now, Policy, Service, TlsMode};
@@ -110,14 +112,16 @@ const COMMAND_MILLIS: u64 = 5 * 60_000;
 /// cannot keep a session for ever with an octet a minute.
 const CONTENT_MILLIS: u64 = 3 * 60_000;
 const CONTENT_BLOCK: u64 = 4096;
+/// How long content that is arriving when the server stops may still take.
+const DRAIN_MILLIS: u64 = 15_000;
 
 /// One connection.
 pub struct Session {
     core: Core,
     state: State,
     input: Vec<u8>,
-    /// The server shuts down.
-    draining: bool,
+    /// The server shuts down, and nothing is waited for beyond this moment.
+    drain_by: Option<u64>,
 }
 
 /// What lives as long as the connection.
@@ -200,7 +204,7 @@ impl Session {
             core,
             state,
             input: Vec::new(),
-            draining: false,
+            drain_by: None,
         }
     }
 
@@ -212,7 +216,10 @@ impl Session {
     /// When [`Input::Deadline`] is due, in ticks; while the session waits for us, not for the client, there is none.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        (!self.state.waits_for_us()).then_some(self.core.deadline)
+        let deadline = self
+            .drain_by
+            .map_or(self.core.deadline, |by| by.min(self.core.deadline));
+        (!self.state.waits_for_us()).then_some(deadline)
     }
 
     /// Whether the policy may be exchanged: no transaction is under way.
@@ -224,7 +231,7 @@ impl Session {
     /// Whether the session has been told of the shutdown.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining
+        self.drain_by.is_some()
     }
 
     /// Takes a newer policy, between transactions.
@@ -255,14 +262,18 @@ impl Session {
             Input::Stored(result) => self.step(|state, core| state.stored(core, result, now)),
             Input::Deadline => {
                 let stranger = self.core.is_stranger_outside_tls();
-                let rejection = if stranger {
+                let rejection = if self.drain_by.is_some() {
+                    Rejection::ShuttingDown
+                } else if stranger {
                     Rejection::StrangerLimit
                 } else {
                     Rejection::IdleTooLong
                 };
                 self.core.refuse(rejection, now);
             }
-            Input::Shutdown => self.draining = true,
+            Input::Shutdown => {
+                self.drain_by.get_or_insert(now.ticks + DRAIN_MILLIS);
+            }
         }
         self.advance(now);
     }
@@ -298,7 +309,7 @@ impl Session {
             if self.state.waits_for_us() {
                 return;
             }
-            if self.draining && self.is_between_transactions() {
+            if self.is_draining() && self.is_between_transactions() {
                 self.core.refuse(Rejection::ShuttingDown, now);
                 continue;
             }
@@ -314,6 +325,12 @@ impl Session {
                 continue;
             }
             if !self.take_line(now) {
+                // Nothing is in hand before the first octet of content: nothing was promised, and a client that never
+                // goes on would hold up the stop.
+                if self.is_draining() && self.state.has_no_content() {
+                    self.core.refuse(Rejection::ShuttingDown, now);
+                    continue;
+                }
                 return;
             }
         }

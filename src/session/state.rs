@@ -101,6 +101,19 @@ impl State {
         }
     }
 
+    /// Whether a client's word is awaited and no octet of a message has come.
+    pub(super) fn has_no_content(&self) -> bool {
+        match self {
+            Self::Ready(_) | Self::Authenticating(_) | Self::Transaction(_) => true,
+            Self::Checking
+            | Self::Content(_)
+            | Self::Chunks(_)
+            | Self::Storing(_)
+            | Self::Securing
+            | Self::Closed => false,
+        }
+    }
+
     /// An empty chunk is complete without a byte of input.
     pub(super) fn takes_nothing(&self) -> bool {
         matches!(self, Self::Content(content) if content.is_complete())
