@@ -4,6 +4,7 @@ mod bind;
 mod conditions;
 mod listener;
 mod passwords;
+mod proxy;
 mod pump;
 mod settings;
 mod tls;

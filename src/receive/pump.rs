@@ -1,12 +1,11 @@
 //! Carries bytes between a socket and a [`Session`], and does what the session asks.
 
-use super::listener::{Current, Services};
+use super::listener::{Current, Origin, Services};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
 use crate::session::{Conditions, Credentials, Input, Output, Session};
 use crate::spool::{Draft, SpoolError};
 use crate::trust::certificate::{self, ClientCertificate, WhyAbsent};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -31,19 +30,23 @@ enum Exit {
 /// Serves one connection to its end.
 pub(super) async fn serve(
     mut socket: TcpStream,
-    peer: SocketAddr,
+    origin: Origin,
     listener: Arc<arc_swap::ArcSwap<Current>>,
     services: Arc<Services>,
     shutdown: watch::Receiver<bool>,
 ) {
     let current = listener.load_full();
-    let network = current.exchange_online.networks.contains(peer.ip());
+    let network = current.is_network(origin);
     let conditions: Arc<dyn Conditions> = Arc::clone(&services.desk) as Arc<dyn Conditions>;
     let now = services.clock.now();
-    let session = Session::new(Arc::clone(&current.policy), conditions, peer, network, now);
+    let policy = Arc::clone(&current.policy);
+    let mut session = Session::new(policy, conditions, origin.address, network, now);
+    if !origin.proven {
+        session = session.with_unproven_address();
+    }
     let mut pump = Pump {
         session,
-        peer,
+        origin,
         listener,
         services,
         shutdown,
@@ -71,7 +74,7 @@ pub(super) async fn serve(
 
 struct Pump {
     session: Session,
-    peer: SocketAddr,
+    origin: Origin,
     listener: Arc<arc_swap::ArcSwap<Current>>,
     services: Arc<Services>,
     shutdown: watch::Receiver<bool>,
@@ -130,7 +133,10 @@ impl Pump {
             }
             Output::CheckCredentials(login) => {
                 self.flush(stream).await?;
-                let credentials = services.passwords.check(login, self.peer.ip()).await;
+                let credentials = services
+                    .passwords
+                    .check(login, self.origin.address.ip(), self.origin.proven)
+                    .await;
                 let result = match credentials {
                     Credentials::Accepted(_) => "accepted",
                     Credentials::Rejected => "rejected",
@@ -224,7 +230,7 @@ impl Pump {
         count("failed");
         let event = Event::HandshakeFailed {
             listener: listener.clone(),
-            peer: self.peer.to_string(),
+            peer: self.origin.address.to_string(),
             error: crate::mail::shown(failure.as_bytes()),
             offered: None,
         };
