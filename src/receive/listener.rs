@@ -102,7 +102,9 @@ impl Services {
                 error,
                 offered,
             } => {
-                tracing::info!(id = %event.id, %listener, %peer, %error, ?offered, "TLS handshake failed");
+                let offered = offered.as_ref().map(ToString::to_string);
+                let offered = offered.as_deref().unwrap_or("nothing that could be read");
+                tracing::info!(id = %event.id, %listener, %peer, %error, %offered, "TLS handshake failed");
             }
             Event::Attempt { .. } | Event::Queue { .. } | Event::Operator { .. } => {}
         }

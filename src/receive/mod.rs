@@ -2,6 +2,8 @@
 
 mod bind;
 mod conditions;
+mod handshake;
+mod hello;
 mod listener;
 mod passwords;
 mod proxy;

@@ -1,5 +1,6 @@
 //! Carries bytes between a socket and a [`Session`], and does what the session asks.
 
+use super::handshake::{self, Overheard};
 use super::listener::{Current, Origin, Services};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
 use crate::session::{Conditions, Credentials, Input, Output, Session};
@@ -12,14 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// One TLS record; larger reads would cost memory for each of a thousand sessions.
 const READ_BUFFER: usize = 16 * 1024;
 /// A peer that does not read its replies.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
-/// A handshake that does not end.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How a drive over one stream ended.
 enum Exit {
@@ -203,11 +202,11 @@ impl Pump {
     }
 
     async fn handshake(
-        &self,
+        &mut self,
         socket: TcpStream,
         config: Arc<ServerConfig>,
-    ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-        let services = &self.services;
+    ) -> Option<TlsStream<Overheard<TcpStream>>> {
+        let services = Arc::clone(&self.services);
         let listener = self.listener.load().policy.listener.to_string();
         let count = |result| {
             services
@@ -216,23 +215,25 @@ impl Pump {
                 .with_label_values(&[listener.as_str(), result])
                 .inc()
         };
-        let failure = match timeout(HANDSHAKE_DEADLINE, TlsAcceptor::from(config).accept(socket))
-            .await
-        {
-            Ok(Ok(stream)) => {
+        let accepted = tokio::select! {
+            accepted = handshake::accept(socket, config) => accepted,
+            // Nothing can be said within a handshake.
+            () = shut_down(&mut self.shutdown) => return None,
+        };
+        let failure = match accepted {
+            Ok(stream) => {
                 let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
                 count(if resumed { "resumed" } else { "full" });
                 return Some(stream);
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "timeout".to_owned(),
+            Err(failure) => failure,
         };
-        count("failed");
+        count(failure.result);
         let event = Event::HandshakeFailed {
             listener: listener.clone(),
             peer: self.origin.address.to_string(),
-            error: crate::mail::shown(failure.as_bytes()),
-            offered: None,
+            error: crate::mail::shown(failure.error.as_bytes()),
+            offered: failure.offered,
         };
         let id = services.desk.id(&services.clock).to_string();
         services.note(TraceEvent {

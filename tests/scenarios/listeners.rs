@@ -214,3 +214,59 @@ async fn a_balancer_without_header_and_a_header_without_balancer_are_refused() {
     }
     world.host.stop().await;
 }
+
+/// A device that knows TLS 1.0 and RSA key exchange (RFC 2246 §7.4.1.2), byte by byte.
+const TLS_1_0: &[u8] = b"\x16\x03\x01\x00\x2f\x01\x00\x00\x2b\x03\x01\
+    abcdefghijklmnopqrstuvwxyz012345\x00\x00\x04\x00\x35\x00\x2f\x01\x00";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_handshake_tells_what_the_peer_offered() {
+    let world = World::start().await;
+    let since = gatepost::message_trace::Query {
+        since: Some(0),
+        ..Default::default()
+    };
+    let counted = async |result: &str| {
+        let line =
+            format!("gatepost_tls_handshakes_total{{listener=\"exchange\",result=\"{result}\"}} 1");
+        until("the failure in the metrics", async || {
+            world.metrics().contains(&line).then_some(())
+        })
+        .await;
+    };
+    let table = [
+        (TLS_1_0, "failed_version"),
+        (&b"MAIL FROM:<x@y.example>\r\n"[..], "failed_not_tls"),
+        (&TLS_1_0[..20], "failed_closed"),
+    ];
+    for (octets, result) in table {
+        let mut client = world.exchange_out().clear().await.unwrap();
+        client.ehlo("old.example").await.unwrap();
+        assert_eq!(client.command("STARTTLS").await.unwrap().code, 220);
+        client.raw(octets).await.unwrap();
+        if result != "failed_closed" {
+            // An alert comes, or the end of the connection.
+            assert!(client.reply().await.is_err());
+        }
+        drop(client);
+        counted(result).await;
+    }
+    world.host.tracer().flush().await;
+    let events = world.host.tracer().find(since).await.unwrap();
+    let failed: Vec<_> = events
+        .iter()
+        .filter(|event| matches!(event.event, Event::HandshakeFailed { .. }))
+        .cloned()
+        .collect();
+    assert_eq!(failed.len(), 3, "{events:?}");
+    let shown = gatepost::cli::trace::stories(&failed);
+    assert!(
+        shown.contains(
+            "offered: TLS1.0 with TLS_RSA_WITH_AES_256_CBC_SHA TLS_RSA_WITH_AES_128_CBC_SHA"
+        ),
+        "{shown}"
+    );
+    assert!(shown.contains("no version in common"), "{shown}");
+    assert_eq!(shown.matches("offered:").count(), 1, "{shown}");
+    world.host.stop().await;
+}
