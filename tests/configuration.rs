@@ -651,6 +651,7 @@ fn checked(path: &std::path::Path, source: &str) -> Result<config::Loaded, confi
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap()
             .as_secs(),
+        endpoints_in_force: None,
     };
     config::parse(path, source, &surroundings)
 }
