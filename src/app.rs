@@ -14,6 +14,7 @@ use crate::receive::{
 };
 use crate::session::Policy;
 use crate::spool::Spool;
+use crate::trust::endpoints::Published;
 use arc_swap::ArcSwap;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -187,10 +188,24 @@ impl Server {
     /// # Errors
     /// A sentence that names why; everything stays as it was.
     pub fn reload(&self, settings: Settings) -> Result<(), String> {
+        if settings.endpoints_rejected {
+            self.metrics.endpoints_rejected.inc();
+        }
         let result = self.try_reload(settings);
         let label = if result.is_ok() { "ok" } else { "failed" };
         self.metrics.reloads.with_label_values(&[label]).inc();
         result
+    }
+
+    /// Counts a reload that did not come as far as [`Self::reload`].
+    pub fn reload_refused(&self) {
+        self.metrics.reloads.with_label_values(&["failed"]).inc();
+    }
+
+    /// The endpoint data in force: what [`crate::config::reload`] compares newer data with.
+    #[must_use]
+    pub fn endpoints_in_force(&self) -> Published {
+        self.settings.load().endpoints.clone()
     }
 
     fn try_reload(&self, settings: Settings) -> Result<(), String> {
@@ -220,6 +235,12 @@ impl Server {
                 crate::receive::check_identity(identity)
                     .map_err(|error| format!("listener {}: certificate: {error}", listener.name))?;
             }
+        }
+        for connector in &settings.inbound_connectors {
+            crate::receive::check_identity(&connector.identity).map_err(|error| {
+                let name = &connector.identity.name;
+                format!("certificate {name} of an inbound connector: {error}")
+            })?;
         }
         for (listening, listener) in self.listening.iter().zip(&settings.listeners) {
             listening.reload(

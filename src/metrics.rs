@@ -58,7 +58,7 @@ impl Metrics {
         let metrics = Self {
             connections: families.counters("connections_total", "Connections accepted or turned away", &["listener", "result"])?,
             connections_open: families.gauges("connections_open", "Connections open now", &["listener"])?,
-            tls_handshakes: families.counters("tls_handshakes_total", "TLS handshakes on listeners", &["listener", "result"])?,
+            tls_handshakes: families.counters("tls_handshakes_total", "TLS handshakes on listeners: full, resumed, or failed_ and why (version, suite, alert, certificate, not_tls, protocol, closed, timeout)", &["listener", "result"])?,
             trust_verdicts: families.counters("trust_verdicts_total", "Verdicts of the trust gates", &["tenant", "verdict", "reason"])?,
             half_proven: families.counters("half_proven_total", "MAIL from peers of which only one of network and certificate holds: plausibly Microsoft after a change", &["listener", "holds"])?,
             messages_received: families.counters("messages_received_total", "Messages answered 250", &["listener", "tenant"])?,

@@ -120,6 +120,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ureq", &["admin"]),
     ("toml", &["config", "cli"]),
     ("rcgen", &["lab"]),
+    ("ppp", &["receive"]),
+    ("tls_parser", &["receive"]),
     ("webpki", &["trust", "deliver", "config", "lab"]),
     // `config` asks the provider whether a key belongs to its certificate.
     ("rustls", &["receive", "deliver", "lab", "config"]),

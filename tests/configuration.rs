@@ -103,6 +103,18 @@ const TABLE: &[(&str, &str, &str, Severity)] = &[
     ),
     (
         "bare_newlines = \"repair\"",
+        "proxy_protocol_from = [\"10.0.0.0/8\"]",
+        "listener.printers.proxy_protocol_from[0]",
+        Severity::Warning,
+    ),
+    (
+        "bare_newlines = \"repair\"",
+        "proxy_protocol_from = [\"10.0.0.7/32\", \"192.0.2.0/24\"]",
+        "listener.printers.proxy_protocol_from[1]",
+        Severity::Warning,
+    ),
+    (
+        "bare_newlines = \"repair\"",
         "ehlo_discard = [\"NONSENSE\"]",
         "listener.printers.ehlo_discard[0]",
         Severity::Warning,
@@ -646,6 +658,7 @@ fn checked(path: &std::path::Path, source: &str) -> Result<config::Loaded, confi
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap()
             .as_secs(),
+        endpoints_in_force: None,
     };
     config::parse(path, source, &surroundings)
 }

@@ -1,7 +1,7 @@
 //! `gatepost serve`: the smart host.
 
 use crate::app::Server;
-use crate::config::{LogSettings, Settings};
+use crate::config::{LogSettings, Settings, Severity};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -78,21 +78,37 @@ fn say_ready() {
 }
 
 async fn reload(server: &Server, path: &Path) {
-    let owned = path.to_owned();
-    let loaded = tokio::task::spawn_blocking(move || crate::config::load(&owned)).await;
+    let (owned, endpoints) = (path.to_owned(), server.endpoints_in_force());
+    let loaded =
+        tokio::task::spawn_blocking(move || crate::config::reload(&owned, &endpoints)).await;
     let result = match loaded {
         Ok(Ok(loaded)) => {
             for problem in &loaded.problems {
-                tracing::warn!(%problem, "configuration");
+                match problem.severity {
+                    Severity::Warning => tracing::warn!(%problem, "configuration"),
+                    Severity::Error => tracing::error!(%problem, "configuration"),
+                }
             }
+            let errors = loaded
+                .problems
+                .iter()
+                .filter(|problem| problem.severity == Severity::Error)
+                .count();
             loaded
                 .settings
-                .ok_or_else(|| "the configuration has errors".to_owned())
+                .ok_or_else(|| format!("the configuration has errors: {errors}, told above"))
         }
         Ok(Err(unreadable)) => Err(unreadable.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    match result.and_then(|settings| server.reload(settings)) {
+    let result = match result {
+        Ok(settings) => server.reload(settings),
+        Err(problem) => {
+            server.reload_refused();
+            Err(problem)
+        }
+    };
+    match result {
         Ok(()) => tracing::info!("reloaded"),
         Err(problem) => tracing::error!(%problem, "not reloaded, the old configuration stays"),
     }

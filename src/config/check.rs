@@ -66,6 +66,8 @@ pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> Option<Settings> {
         listeners,
         exchange_online: exchange.receiving,
         endpoints_made: exchange.endpoints_made,
+        endpoints: exchange.endpoints,
+        endpoints_rejected: exchange.endpoints_rejected,
         server_trust: exchange.delivering,
         inbound_connectors: tenants
             .iter()

@@ -24,6 +24,7 @@ use crate::receive::ListenerSettings;
 use crate::route::Routes;
 use crate::schedule::Law;
 use crate::trust::certificate::{Identity, Roots};
+use crate::trust::endpoints::Published;
 use crate::trust::{ExchangeOnline, Tenants};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -46,6 +47,10 @@ pub struct Settings {
     pub exchange_online: ExchangeOnline,
     /// When the endpoint data behind `published` was made (seconds since 1970), where it is used.
     pub endpoints_made: Option<u64>,
+    /// The endpoint data itself: what a reload compares newer data with.
+    pub endpoints: Published,
+    /// A reload found a file with endpoint data that cannot be true, and kept the data in force.
+    pub endpoints_rejected: bool,
     /// `[exchange_online]`, the delivering half.
     pub server_trust: ServerTrust,
     /// `[[tenant]]`.
@@ -119,6 +124,8 @@ pub struct Surroundings<'a> {
     pub system_roots: &'a dyn Fn() -> Arc<Roots>,
     /// Now, for dates of certificates and of `gate_report_until`.
     pub unix_seconds: u64,
+    /// At a reload the endpoint data in force: implausible newer data does not replace it, and is no error.
+    pub endpoints_in_force: Option<&'a Published>,
 }
 
 /// Reads and checks a configuration file.
@@ -126,11 +133,24 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// The file cannot be read, is not TOML, or has an unknown key.
 pub fn load(path: &Path) -> Result<Loaded, Unreadable> {
+    load_beside(path, None)
+}
+
+/// [`load`] for a server that runs: endpoint data that cannot be true does not refuse the rest, the data in force stay.
+///
+/// # Errors
+/// The file cannot be read, is not TOML, or has an unknown key.
+pub fn reload(path: &Path, endpoints_in_force: &Published) -> Result<Loaded, Unreadable> {
+    load_beside(path, Some(endpoints_in_force))
+}
+
+fn load_beside(path: &Path, endpoints_in_force: Option<&Published>) -> Result<Loaded, Unreadable> {
     let system_roots = std::cell::OnceCell::new();
     let surroundings = Surroundings {
         environment: &|name| std::env::var_os(name),
         system_roots: &|| Arc::clone(system_roots.get_or_init(|| Arc::new(roots::system()))),
         unix_seconds: unix_seconds(),
+        endpoints_in_force,
     };
     load_in(path, &surroundings)
 }

@@ -2,6 +2,7 @@
 
 use crate::trust::Evidence;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// One line of the trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,9 +28,9 @@ pub enum Event {
         peer: String,
         /// What rustls said.
         error: String,
-        /// Versions and suites the peer offered, where they could be read.
+        /// What the peer offered, where it could be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        offered: Option<String>,
+        offered: Option<Offered>,
     },
     /// A transaction was refused.
     Refused {
@@ -141,6 +142,47 @@ pub enum Event {
     },
 }
 
+/// What a client offered in its ClientHello; the lists are bounded and in its order, a number stands for what has no name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// `TLS1.0`; before TLS 1.3 the highest one alone.
+    pub versions: Vec<String>,
+    /// Cipher suites.
+    pub suites: Vec<String>,
+    /// Key exchange groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Signature schemes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signature_schemes: Vec<String>,
+    /// The name it asked for (SNI).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+}
+
+impl fmt::Display for Offered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} with {}",
+            self.versions.join(" "),
+            self.suites.join(" ")
+        )?;
+        for (what, list) in [
+            ("groups", &self.groups),
+            ("signatures", &self.signature_schemes),
+        ] {
+            if !list.is_empty() {
+                write!(f, "; {what} {}", list.join(" "))?;
+            }
+        }
+        match &self.server_name {
+            Some(name) => write!(f, "; for {name}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What became of a recipient.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecipientResult {
@@ -179,4 +221,41 @@ pub struct TlsFacts {
     /// A resumed session.
     #[serde(default)]
     pub resumed: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_handshake_of_an_older_version_still_reads() {
+        let old = r#"{"at":1,"id":"0000000000001","event":"handshake_failed","listener":"exchange","peer":"192.0.2.1:5","error":"e"}"#;
+        let event: TraceEvent = serde_json::from_str(old).unwrap();
+        assert!(matches!(
+            event.event,
+            Event::HandshakeFailed { offered: None, .. }
+        ));
+        assert_eq!(serde_json::to_string(&event).unwrap(), old);
+    }
+
+    #[test]
+    fn an_offer_reads_as_a_sentence() {
+        let list = |text: &str| text.split(' ').map(str::to_owned).collect();
+        let mut offered = Offered {
+            versions: list("TLS1.0"),
+            suites: list("TLS_RSA_WITH_AES_128_CBC_SHA"),
+            ..Offered::default()
+        };
+        assert_eq!(
+            offered.to_string(),
+            "TLS1.0 with TLS_RSA_WITH_AES_128_CBC_SHA"
+        );
+        offered.groups = list("X25519 secp256r1");
+        offered.signature_schemes = list("RSA_PKCS1_SHA1");
+        offered.server_name = Some("mx.example".to_owned());
+        assert_eq!(
+            offered.to_string(),
+            "TLS1.0 with TLS_RSA_WITH_AES_128_CBC_SHA; groups X25519 secp256r1; signatures RSA_PKCS1_SHA1; for mx.example"
+        );
+    }
 }

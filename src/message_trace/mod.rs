@@ -8,7 +8,7 @@ mod event;
 mod log;
 mod query;
 
-pub use event::{Event, LegSummary, RecipientResult, TlsFacts, TraceEvent};
+pub use event::{Event, LegSummary, Offered, RecipientResult, TlsFacts, TraceEvent};
 pub use query::Query;
 
 use crate::index::Index;

@@ -1,14 +1,17 @@
 //! Accepts connections within limits.
 
 use super::bind;
+use super::proxy::{self, Proxied, ProxyFault};
 use super::pump::{self, shut_down};
 use super::{Clock, Desk, ListenerSettings, Passwords, server_config};
 use crate::mailauth::Verifier;
 use crate::message_trace::{Event, TraceEvent, Tracer};
 use crate::metrics::Metrics;
 use crate::session::{Conditions as _, Policy, Rejection, Service, TlsMode};
+use crate::smtp::reply::Reply;
 use crate::spool::Spool;
 use crate::trust::ExchangeOnline;
+use crate::trust::network::Networks;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use std::net::SocketAddr;
@@ -102,7 +105,9 @@ impl Services {
                 error,
                 offered,
             } => {
-                tracing::info!(id = %event.id, %listener, %peer, %error, ?offered, "TLS handshake failed");
+                let offered = offered.as_ref().map(ToString::to_string);
+                let offered = offered.as_deref().unwrap_or("nothing that could be read");
+                tracing::info!(id = %event.id, %listener, %peer, %error, %offered, "TLS handshake failed");
             }
             Event::Attempt { .. } | Event::Queue { .. } | Event::Operator { .. } => {}
         }
@@ -155,6 +160,7 @@ pub(super) struct Current {
     pub(super) policy: Arc<Policy>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) exchange_online: Arc<ExchangeOnline>,
+    balancers: Networks,
     max_connections: usize,
 }
 
@@ -179,8 +185,14 @@ impl Current {
             policy: Arc::new(policy),
             tls,
             exchange_online,
+            balancers: Networks::new(settings.proxy_protocol_from.clone()),
             max_connections: settings.max_connections,
         })
+    }
+
+    /// The network gate (product.md 3): what a balancer says of nobody passes none.
+    pub(super) fn is_network(&self, origin: Origin) -> bool {
+        origin.proven && self.exchange_online.networks.contains(origin.address.ip())
     }
 }
 
@@ -292,37 +304,33 @@ impl Listening {
 /// How many connections of each kind are open.
 #[derive(Debug, Default)]
 struct Open {
-    known: AtomicUsize,
-    strangers: AtomicUsize,
+    known: Arc<AtomicUsize>,
+    strangers: Arc<AtomicUsize>,
+    /// Balancers' connections of which nobody knows yet whose they are.
+    unnamed: Arc<AtomicUsize>,
 }
 
 /// Counts a connection while it lives.
 struct Seat {
-    open: Arc<Open>,
-    stranger: bool,
-    gauge: prometheus::IntGauge,
+    taken: Arc<AtomicUsize>,
+    gauge: Option<prometheus::IntGauge>,
 }
 
 impl Seat {
     fn take(
-        open: &Arc<Open>,
-        stranger: bool,
+        taken: &Arc<AtomicUsize>,
         most: usize,
-        gauge: prometheus::IntGauge,
+        gauge: Option<prometheus::IntGauge>,
     ) -> Option<Self> {
-        let counter = if stranger {
-            &open.strangers
-        } else {
-            &open.known
-        };
-        if counter.fetch_add(1, Ordering::Relaxed) >= most {
-            counter.fetch_sub(1, Ordering::Relaxed);
+        if taken.fetch_add(1, Ordering::Relaxed) >= most {
+            taken.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        gauge.inc();
+        if let Some(gauge) = &gauge {
+            gauge.inc();
+        }
         Some(Self {
-            open: Arc::clone(open),
-            stranger,
+            taken: Arc::clone(taken),
             gauge,
         })
     }
@@ -330,13 +338,10 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let counter = if self.stranger {
-            &self.open.strangers
-        } else {
-            &self.open.known
-        };
-        counter.fetch_sub(1, Ordering::Relaxed);
-        self.gauge.dec();
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        if let Some(gauge) = &self.gauge {
+            gauge.dec();
+        }
     }
 }
 
@@ -346,13 +351,17 @@ async fn accept(
     services: Arc<Services>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let open = Arc::new(Open::default());
-    let down = shutdown.clone();
+    let door = Door {
+        current,
+        services,
+        open: Arc::default(),
+        shutdown: shutdown.clone(),
+    };
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
             accepted = socket.accept() => match accepted {
-                Ok((stream, peer)) => admit(stream, peer, &current, &services, &open, &down, &mut sessions),
+                Ok((stream, peer)) => door.knock(stream, peer, &mut sessions),
                 Err(error) => {
                     // Out of file descriptors, mostly: the pause keeps the loop from spinning.
                     tracing::warn!(%error, "accept failed");
@@ -367,63 +376,154 @@ async fn accept(
     while sessions.join_next().await.is_some() {}
 }
 
-fn admit(
-    stream: TcpStream,
-    peer: SocketAddr,
-    current: &Arc<ArcSwap<Current>>,
-    services: &Arc<Services>,
-    open: &Arc<Open>,
-    shutdown: &watch::Receiver<bool>,
-    sessions: &mut JoinSet<()>,
-) {
-    let now = current.load_full();
-    let listener = &*now.policy.listener;
-    let connector = now.policy.service == Service::Connector;
-    let stranger = connector && !now.exchange_online.networks.contains(peer.ip());
-    let most = if stranger {
-        MAX_STRANGERS
-    } else {
-        now.max_connections
-    };
-    let metrics = &services.metrics;
-    let gauge = metrics.connections_open.with_label_values(&[listener]);
-    let Some(seat) = Seat::take(open, stranger, most, gauge) else {
-        metrics
-            .connections
-            .with_label_values(&[listener, "turned_away"])
-            .inc();
-        if now.policy.tls != TlsMode::Implicit {
-            turn_away(&stream, &now.policy, services);
-        }
-        return;
-    };
-    metrics
-        .connections
-        .with_label_values(&[listener, "accepted"])
-        .inc();
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "TCP_NODELAY");
-    }
-    let session = pump::serve(
-        stream,
-        peer,
-        Arc::clone(current),
-        Arc::clone(services),
-        shutdown.clone(),
-    );
-    sessions.spawn(async move {
-        let _seat = seat;
-        session.await;
-    });
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// The client, or the balancer where it names none.
+    pub(super) address: SocketAddr,
+    /// Whether the address is the client's.
+    pub(super) proven: bool,
 }
 
-/// 421 in one write that does not wait; where it does not fit, the connection just closes.
-fn turn_away(stream: &TcpStream, policy: &Policy, services: &Services) {
-    let id = services.desk.next_id(services.clock.now());
+/// What decides who comes in, and whom he meets inside.
+#[derive(Clone)]
+struct Door {
+    current: Arc<ArcSwap<Current>>,
+    services: Arc<Services>,
+    open: Arc<Open>,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Door {
+    /// A connection was accepted. What is turned away costs no task.
+    fn knock(&self, stream: TcpStream, peer: SocketAddr, sessions: &mut JoinSet<()>) {
+        let current = self.current.load_full();
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "TCP_NODELAY");
+        }
+        if current.balancers.contains(peer.ip()) {
+            match Seat::take(&self.open.unnamed, current.max_connections, None) {
+                Some(seat) => drop(sessions.spawn(self.clone().ask_balancer(stream, peer, seat))),
+                None => self.turn_away(&stream, &current),
+            }
+            return;
+        }
+        let origin = Origin {
+            address: peer,
+            proven: true,
+        };
+        match self.seat(origin, &current) {
+            Some(seat) => drop(sessions.spawn(self.clone().serve(stream, origin, seat))),
+            None => self.turn_away(&stream, &current),
+        }
+    }
+
+    /// A balancer's connection: who it is counted as is known once the PROXY header has come.
+    async fn ask_balancer(mut self, mut stream: TcpStream, balancer: SocketAddr, unnamed: Seat) {
+        let proxied = tokio::select! {
+            proxied = proxy::read(&mut stream) => proxied,
+            () = shut_down(&mut self.shutdown) => return,
+        };
+        let current = self.current.load_full();
+        let origin = match proxied {
+            Ok(Proxied::Client(address)) => Origin {
+                address,
+                proven: true,
+            },
+            Ok(Proxied::Nobody) => Origin {
+                address: balancer,
+                proven: false,
+            },
+            Err(fault) => return self.refuse_balancer(&stream, balancer, fault, &current),
+        };
+        drop(unnamed);
+        match self.seat(origin, &current) {
+            Some(seat) => self.serve(stream, origin, seat).await,
+            None => self.turn_away(&stream, &current),
+        }
+    }
+
+    async fn serve(self, stream: TcpStream, origin: Origin, seat: Seat) {
+        pump::serve(stream, origin, self.current, self.services, self.shutdown).await;
+        drop(seat);
+    }
+
+    fn seat(&self, origin: Origin, current: &Current) -> Option<Seat> {
+        let connector = current.policy.service == Service::Connector;
+        let (counter, most) = if connector && !current.is_network(origin) {
+            (&self.open.strangers, MAX_STRANGERS)
+        } else {
+            (&self.open.known, current.max_connections)
+        };
+        let metrics = &self.services.metrics;
+        let listener = &*current.policy.listener;
+        let gauge = metrics.connections_open.with_label_values(&[listener]);
+        let seat = Seat::take(counter, most, Some(gauge))?;
+        metrics
+            .connections
+            .with_label_values(&[listener, "accepted"])
+            .inc();
+        Some(seat)
+    }
+
+    /// 421 4.3.2, where the client can read it.
+    fn turn_away(&self, stream: &TcpStream, current: &Current) {
+        let id = self.services.desk.next_id(self.services.clock.now());
+        self.count(current, "turned_away");
+        let reply = Rejection::TooManyConnections.reply(&current.policy.hostname, id);
+        say(stream, current, &reply);
+    }
+
+    fn refuse_balancer(
+        &self,
+        stream: &TcpStream,
+        balancer: SocketAddr,
+        fault: ProxyFault,
+        current: &Current,
+    ) {
+        let now = self.services.clock.now();
+        let id = self.services.desk.next_id(now);
+        self.count(current, "no_proxy_header");
+        let rejection = Rejection::ProxyRequired;
+        let reply = rejection.reply(&current.policy.hostname, id);
+        let listener = &current.policy.listener;
+        tracing::info!(%id, %listener, peer = %balancer, %fault, "refused a balancer's connection");
+        self.services.note(TraceEvent {
+            at: now.unix_millis,
+            id: id.to_string(),
+            event: Event::Refused {
+                listener: listener.to_string(),
+                peer: balancer.to_string(),
+                application: None,
+                tenant: None,
+                sender: None,
+                recipients: Vec::new(),
+                message_id: None,
+                reply: format!("{} ({fault})", reply.summary()),
+                reason: rejection.label().to_owned(),
+                evidence: crate::trust::Evidence::default(),
+            },
+        });
+        say(stream, current, &reply);
+    }
+
+    fn count(&self, current: &Current, result: &str) {
+        self.services
+            .metrics
+            .connections
+            .with_label_values(&[&*current.policy.listener, result])
+            .inc();
+    }
+}
+
+/// In one write that does not wait; where it does not fit, or the client speaks TLS from the first octet, the connection
+/// just closes.
+fn say(stream: &TcpStream, current: &Current, reply: &Reply) {
+    if current.policy.tls == TlsMode::Implicit {
+        return;
+    }
     let mut bytes = Vec::new();
-    Rejection::TooManyConnections
-        .reply(&policy.hostname, id)
-        .write_to(&mut bytes);
+    reply.write_to(&mut bytes);
     if let Err(error) = stream.try_write(&bytes) {
         tracing::debug!(%error, "turned away without a word");
     }

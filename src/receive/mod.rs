@@ -2,8 +2,11 @@
 
 mod bind;
 mod conditions;
+mod handshake;
+mod hello;
 mod listener;
 mod passwords;
+mod proxy;
 mod pump;
 mod settings;
 mod tls;

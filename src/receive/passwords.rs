@@ -39,8 +39,10 @@ impl Passwords {
         }
     }
 
-    /// Judges a login from `address`.
-    pub async fn check(&self, login: Login, address: IpAddr) -> Credentials {
+    /// Judges a login from `address`. Where that is not `proven` to be the client's, it counts for the brake alone: it
+    /// opens no account with `networks`.
+    pub async fn check(&self, login: Login, address: IpAddr, proven: bool) -> Credentials {
+        let own = proven.then_some(address);
         let ticks = self.clock.now().ticks;
         let accounts = self.accounts.load_full();
         match self.brake.pace(address, &login.username, ticks) {
@@ -48,7 +50,7 @@ impl Passwords {
             Pace::Slow => tokio::time::sleep(SLOW).await,
             Pace::Free => {}
         }
-        if let Some(application) = accounts.remembered(&login, address, ticks) {
+        if let Some(application) = accounts.remembered(&login, own, ticks) {
             return Credentials::Accepted(application);
         }
         let Some(_place) = Place::take(&self.waiting) else {
@@ -60,7 +62,7 @@ impl Passwords {
         let username = login.username.clone();
         let checked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            accounts.check(&login, address, ticks)
+            accounts.check(&login, own, ticks)
         });
         match checked.await {
             Ok(Some(application)) => {

@@ -1,27 +1,25 @@
 //! Carries bytes between a socket and a [`Session`], and does what the session asks.
 
-use super::listener::{Current, Services};
+use super::handshake::{self, Overheard};
+use super::listener::{Current, Origin, Services};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
 use crate::session::{Conditions, Credentials, Input, Output, Session};
 use crate::spool::{Draft, SpoolError};
 use crate::trust::DkimFacts;
 use crate::trust::certificate::{self, ClientCertificate, WhyAbsent};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// One TLS record; larger reads would cost memory for each of a thousand sessions.
 const READ_BUFFER: usize = 16 * 1024;
 /// A peer that does not read its replies.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
-/// A handshake that does not end.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How a drive over one stream ended.
 enum Exit {
@@ -32,19 +30,23 @@ enum Exit {
 /// Serves one connection to its end.
 pub(super) async fn serve(
     mut socket: TcpStream,
-    peer: SocketAddr,
+    origin: Origin,
     listener: Arc<arc_swap::ArcSwap<Current>>,
     services: Arc<Services>,
     shutdown: watch::Receiver<bool>,
 ) {
     let current = listener.load_full();
-    let network = current.exchange_online.networks.contains(peer.ip());
+    let network = current.is_network(origin);
     let conditions: Arc<dyn Conditions> = Arc::clone(&services.desk) as Arc<dyn Conditions>;
     let now = services.clock.now();
-    let session = Session::new(Arc::clone(&current.policy), conditions, peer, network, now);
+    let policy = Arc::clone(&current.policy);
+    let mut session = Session::new(policy, conditions, origin.address, network, now);
+    if !origin.proven {
+        session = session.with_unproven_address();
+    }
     let mut pump = Pump {
         session,
-        peer,
+        origin,
         listener,
         services,
         shutdown,
@@ -72,7 +74,7 @@ pub(super) async fn serve(
 
 struct Pump {
     session: Session,
-    peer: SocketAddr,
+    origin: Origin,
     listener: Arc<arc_swap::ArcSwap<Current>>,
     services: Arc<Services>,
     shutdown: watch::Receiver<bool>,
@@ -131,7 +133,10 @@ impl Pump {
             }
             Output::CheckCredentials(login) => {
                 self.flush(stream).await?;
-                let credentials = services.passwords.check(login, self.peer.ip()).await;
+                let credentials = services
+                    .passwords
+                    .check(login, self.origin.address.ip(), self.origin.proven)
+                    .await;
                 let result = match credentials {
                     Credentials::Accepted(_) => "accepted",
                     Credentials::Rejected => "rejected",
@@ -212,11 +217,11 @@ impl Pump {
     }
 
     async fn handshake(
-        &self,
+        &mut self,
         socket: TcpStream,
         config: Arc<ServerConfig>,
-    ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-        let services = &self.services;
+    ) -> Option<TlsStream<Overheard<TcpStream>>> {
+        let services = Arc::clone(&self.services);
         let listener = self.listener.load().policy.listener.to_string();
         let count = |result| {
             services
@@ -225,23 +230,25 @@ impl Pump {
                 .with_label_values(&[listener.as_str(), result])
                 .inc()
         };
-        let failure = match timeout(HANDSHAKE_DEADLINE, TlsAcceptor::from(config).accept(socket))
-            .await
-        {
-            Ok(Ok(stream)) => {
+        let accepted = tokio::select! {
+            accepted = handshake::accept(socket, config) => accepted,
+            // Nothing can be said within a handshake.
+            () = shut_down(&mut self.shutdown) => return None,
+        };
+        let failure = match accepted {
+            Ok(stream) => {
                 let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
                 count(if resumed { "resumed" } else { "full" });
                 return Some(stream);
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "timeout".to_owned(),
+            Err(failure) => failure,
         };
-        count("failed");
+        count(failure.result);
         let event = Event::HandshakeFailed {
             listener: listener.clone(),
-            peer: self.peer.to_string(),
-            error: crate::mail::shown(failure.as_bytes()),
-            offered: None,
+            peer: self.origin.address.to_string(),
+            error: crate::mail::shown(failure.error.as_bytes()),
+            offered: failure.offered,
         };
         let id = services.desk.id(&services.clock).to_string();
         services.note(TraceEvent {

@@ -114,6 +114,9 @@ const CONTENT_MILLIS: u64 = 3 * 60_000;
 const CONTENT_BLOCK: u64 = 4096;
 /// How long content that is arriving when the server stops may still take.
 const DRAIN_MILLIS: u64 = 15_000;
+/// How a header of the PROXY protocol begins, from a balancer that `proxy_protocol_from` does not name.
+const PROXY_V1: &[u8] = b"PROXY ";
+const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// One connection.
 pub struct Session {
@@ -129,6 +132,8 @@ pub(crate) struct Core {
     policy: Arc<Policy>,
     conditions: Arc<dyn Conditions>,
     peer_address: SocketAddr,
+    /// Whether the address is the client's, so that it may prove something.
+    address_proves: bool,
     trust: Peer,
     tls: Option<TlsFacts>,
     greeted: Option<Greeted>,
@@ -179,6 +184,7 @@ impl Session {
             policy,
             conditions,
             peer_address: peer,
+            address_proves: true,
             trust,
             tls: None,
             greeted: None,
@@ -206,6 +212,15 @@ impl Session {
             input: Vec::new(),
             drain_by: None,
         }
+    }
+
+    /// The address is a load balancer's own (PROXY LOCAL or UNKNOWN): it proves nothing, neither to the network gate nor
+    /// to an application's `networks`.
+    #[must_use]
+    pub fn with_unproven_address(mut self) -> Self {
+        self.core.address_proves = false;
+        self.core.trust.network = false;
+        self
     }
 
     /// What the session wants done next, in order.
@@ -338,6 +353,16 @@ impl Session {
 
     /// Consumes one line, if there is one.
     fn take_line(&mut self, now: Now) -> bool {
+        if self.core.awaits_first_command() && !self.input.is_empty() {
+            let common = self.input.len().min(PROXY_V2.len());
+            if self.input.get(..common) == PROXY_V2.get(..common) {
+                // Its first octets look like empty lines: they wait until it is clear what they are.
+                if common == PROXY_V2.len() {
+                    self.core.refuse(Rejection::ProxyNotTaken, now);
+                }
+                return common == PROXY_V2.len();
+            }
+        }
         match line::head(&self.input, self.state.line_limit()) {
             Head::More => false,
             Head::TooLong => {
@@ -362,6 +387,10 @@ impl Session {
         self.core.wait_for_command(now);
         if matches!(self.state, State::Authenticating(_)) {
             self.step(|state, core| state.response(core, line, now));
+            return;
+        }
+        if self.core.awaits_first_command() && line.starts_with(PROXY_V1) {
+            self.core.refuse(Rejection::ProxyNotTaken, now);
             return;
         }
         self.core.commands += 1;
@@ -463,6 +492,11 @@ impl Core {
 
     fn is_stranger_outside_tls(&self) -> bool {
         self.is_connector() && !self.trust.network && self.tls.is_none()
+    }
+
+    /// Nothing has been said yet, in clear text: where a PROXY header would stand.
+    fn awaits_first_command(&self) -> bool {
+        self.commands == 0 && self.tls.is_none()
     }
 
     fn offers_starttls(&self) -> bool {

@@ -49,6 +49,8 @@ pub enum Rejection {
     IdleTooLong,
     ShuttingDown,
     TooManyConnections,
+    ProxyNotTaken,
+    ProxyRequired,
 }
 
 impl Rejection {
@@ -86,6 +88,7 @@ impl Rejection {
             Self::IdleTooLong => "timeout",
             Self::ShuttingDown => "shutdown",
             Self::TooManyConnections => "too_many_connections",
+            Self::ProxyNotTaken | Self::ProxyRequired => "proxy_protocol",
         }
     }
 
@@ -100,6 +103,8 @@ impl Rejection {
                 | Self::IdleTooLong
                 | Self::ShuttingDown
                 | Self::TooManyConnections
+                | Self::ProxyNotTaken
+                | Self::ProxyRequired
         )
     }
 
@@ -164,7 +169,10 @@ impl Rejection {
             Self::Header(_) | Self::BareNewline => (554, (5, 6, 0)),
             Self::ConnectorHeld { .. } => (451, (4, 4, 0)),
             Self::StoreUnavailable => (451, (4, 3, 1)),
-            Self::StrangerLimit | Self::TooManyErrors => (421, (4, 7, 0)),
+            Self::StrangerLimit
+            | Self::TooManyErrors
+            | Self::ProxyNotTaken
+            | Self::ProxyRequired => (421, (4, 7, 0)),
             Self::IdleTooLong => (421, (4, 4, 2)),
             Self::ShuttingDown | Self::TooManyConnections => (421, (4, 3, 2)),
         }
@@ -228,6 +236,8 @@ impl Rejection {
             Self::IdleTooLong => "Timeout, closing",
             Self::ShuttingDown => "Service shutting down",
             Self::TooManyConnections => "Too many connections",
+            Self::ProxyNotTaken => "The PROXY protocol is not taken from this address",
+            Self::ProxyRequired => "This address must begin with a PROXY protocol header",
         };
         text.to_owned()
     }
@@ -335,6 +345,8 @@ mod tests {
             (Rejection::ShuttingDown, "421 4.3.2 "),
             (Rejection::TooManyConnections, "421 4.3.2 "),
             (Rejection::StrangerLimit, "421 4.7.0 "),
+            (Rejection::ProxyNotTaken, "421 4.7.0 "),
+            (Rejection::ProxyRequired, "421 4.7.0 "),
             (Rejection::RateExceeded, "450 4.7.1 "),
             (Rejection::ValidationRateExceeded, "450 4.7.1 "),
         ];

@@ -731,6 +731,9 @@ impl Core {
     fn judge_application(&self, sender: &ReversePath) -> Result<Candidates, NotCandidate> {
         let application: Arc<Application> = match &self.application {
             Some(application) => Arc::clone(application),
+            None if !self.address_proves => {
+                return Err(NotCandidate::Plain(Rejection::AuthenticationRequired));
+            }
             None => match self.conditions.by_address(self.peer_address.ip(), sender) {
                 ByAddress::Application(application) | ByAddress::SenderNotAllowed(application) => {
                     application

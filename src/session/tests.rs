@@ -190,3 +190,57 @@ fn a_stranger_inside_tls_has_the_patience_of_anyone() {
     let replies = tell(&mut session, at(11), &"NOOP\r\n".repeat(12));
     assert_eq!(replies.matches("250 2.0.0").count(), 12, "{replies}");
 }
+
+#[test]
+fn a_proxy_header_from_an_address_that_is_no_balancer_ends_the_session() {
+    let v2 = "\r\n\r\n\0\r\nQUIT\n\u{21}\u{11}";
+    for header in ["PROXY TCP4 127.0.40.1 127.0.0.1 5 25\r\n", v2] {
+        for piece in [1, 3, 100] {
+            let mut session = session(Service::Connector, true);
+            said(&mut session, at(0));
+            let mut end = String::new();
+            for part in header.as_bytes().chunks(piece) {
+                session.handle(at(1), Input::Bytes(part));
+                end.push_str(&said(&mut session, at(1)));
+            }
+            assert!(
+                end.starts_with("421 4.7.0 ") && end.ends_with("closed"),
+                "{header:?} by {piece}: {end}"
+            );
+            assert_eq!(end.lines().count(), 2, "nothing else is said: {end}");
+        }
+    }
+    let mut session = session(Service::Connector, true);
+    said(&mut session, at(0));
+    tell(&mut session, at(1), "EHLO x\r\n");
+    let later = tell(&mut session, at(1), "PROXY TCP4 1.1.1.1 1.1.1.1 5 25\r\n");
+    assert!(later.starts_with("500 "), "only first: {later}");
+    let empty = tell(&mut session, at(1), "\r\n");
+    assert!(empty.starts_with("500 "), "{empty}");
+}
+
+#[test]
+fn an_empty_first_line_is_answered_once_it_is_no_proxy_header() {
+    let mut session = session(Service::Connector, true);
+    said(&mut session, at(0));
+    assert_eq!(tell(&mut session, at(1), "\r\n"), "");
+    let replies = tell(&mut session, at(1), "NOOP\r\n");
+    assert!(
+        replies.starts_with("500 ") && replies.contains("250 2.0.0"),
+        "{replies}"
+    );
+}
+
+#[test]
+fn a_balancers_own_address_is_no_application_and_passes_no_network_gate() {
+    let mut own = session(Service::Submission, false);
+    let replies = tell(&mut own, at(1), MAIL);
+    assert!(replies.contains("250 2.1.0"), "by its address: {replies}");
+    let mut balancer = session(Service::Submission, false).with_unproven_address();
+    let replies = tell(&mut balancer, at(1), MAIL);
+    assert!(replies.contains("530 5.7.0"), "{replies}");
+    let mut balancer = session(Service::Connector, true).with_unproven_address();
+    said(&mut balancer, at(0));
+    let replies = tell(&mut balancer, at(1), &"NOOP\r\n".repeat(12));
+    assert!(replies.contains("421 4.7.0"), "a stranger: {replies}");
+}

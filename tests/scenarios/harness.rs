@@ -309,12 +309,21 @@ impl World {
 pub struct Process(Child);
 
 impl Process {
-    pub fn start(config: &std::path::Path) -> Self {
+    pub fn start(config: &Path) -> Self {
+        Self::with_log(config, Stdio::null())
+    }
+
+    /// Its log goes to a file.
+    pub fn logging(config: &Path, log: &Path) -> Self {
+        Self::with_log(config, std::fs::File::create(log).unwrap().into())
+    }
+
+    fn with_log(config: &Path, log: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gatepost"))
             .args(["serve", "--config"])
             .arg(config)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -330,12 +339,20 @@ impl Process {
     }
 
     pub fn terminate(mut self) -> std::process::ExitStatus {
+        self.signal("-TERM");
+        self.0.wait().unwrap()
+    }
+
+    pub fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
         let kill = Command::new("kill")
-            .arg(self.0.id().to_string())
+            .args([signal, &self.0.id().to_string()])
             .status()
             .unwrap();
         assert!(kill.success());
-        self.0.wait().unwrap()
     }
 }
 
@@ -344,6 +361,17 @@ impl Drop for Process {
         let already_over = self.0.kill().is_err();
         let _reaped = (already_over, self.0.wait());
     }
+}
+
+/// What `/metrics` says at the admin address.
+pub async fn scrape(admin: SocketAddr) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(admin).await.unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
 }
 
 /// A port that nobody has.

@@ -27,4 +27,5 @@ mod harness;
 mod journeys;
 mod listeners;
 mod operations;
+mod reload;
 mod tenant_gate;

@@ -143,6 +143,7 @@ fn load(
             Arc::new(roots)
         },
         unix_seconds: unix_seconds(),
+        endpoints_in_force: None,
     };
     let loaded = config::parse(path, &source, &surroundings)
         .map_err(|error| Stopped::Unusable(error.to_string()))?;

@@ -18,6 +18,8 @@ pub(super) struct Exchange {
     pub(super) receiving: ExchangeOnline,
     pub(super) delivering: ServerTrust,
     pub(super) endpoints_made: Option<u64>,
+    pub(super) endpoints: Published,
+    pub(super) endpoints_rejected: bool,
 }
 
 /// An entry of `networks`.
@@ -77,8 +79,9 @@ pub(super) fn exchange_online(raw: &File, reader: &mut Reader<'_>) -> Exchange {
     let words = [("defer", HalfProven::Defer), ("refuse", HalfProven::Refuse)];
     let half_proven = reader.choice(&scope, "half_proven", &table.half_proven, &words);
 
-    let published = endpoints_of(reader, &scope, &table.endpoints);
-    let (networks, endpoints_made) = networks_of(reader, &scope, &table.networks, published);
+    let (endpoints, endpoints_rejected) = endpoints_of(reader, &scope, &table.endpoints);
+    let (networks, endpoints_made) =
+        networks_of(reader, &scope, &table.networks, endpoints.clone());
     if endpoints_made.is_none() && !table.endpoints.is_absent() {
         let spot = reader.spot(&scope, "endpoints", &table.endpoints);
         reader.warn(
@@ -98,6 +101,8 @@ pub(super) fn exchange_online(raw: &File, reader: &mut Reader<'_>) -> Exchange {
             roots: server_roots,
         },
         endpoints_made,
+        endpoints,
+        endpoints_rejected,
     }
 }
 
@@ -144,10 +149,13 @@ fn roots_of(reader: &mut Reader<'_>, scope: &Scope, name: &str, key: &Key<String
     }
 }
 
-fn endpoints_of(reader: &mut Reader<'_>, scope: &Scope, key: &Key<String>) -> Published {
+/// The endpoint data, and whether a file was not taken at a reload: it must neither shut Exchange out of a server that
+/// runs nor keep the rest of the configuration from it. At start and in `check` there is nothing to fall back on.
+fn endpoints_of(reader: &mut Reader<'_>, scope: &Scope, key: &Key<String>) -> (Published, bool) {
     let Some(path) = reader.path(scope, "endpoints", key) else {
-        return endpoints::shipped();
+        return (endpoints::shipped(), false);
     };
+    let in_force = reader.surroundings.endpoints_in_force;
     let read = identity::read(&path.value).and_then(|bytes| {
         let text = String::from_utf8(bytes)
             .map_err(|_| format!("{} is not UTF-8", path.value.display()))?;
@@ -155,12 +163,28 @@ fn endpoints_of(reader: &mut Reader<'_>, scope: &Scope, key: &Key<String>) -> Pu
             endpoints::parse(&text).map_err(|why| format!("{}: {why}", path.value.display()))?;
         // Microsoft's own array has no date: the file's is taken.
         published.made = published.made.or_else(|| modified(&path.value));
-        Ok(published)
+        match in_force {
+            Some(old) => endpoints::replace(old, published)
+                .map_err(|why| format!("{}: {why}", path.value.display())),
+            None => Ok(published),
+        }
     });
-    read.unwrap_or_else(|why| {
-        reader.error(&path.spot, why);
-        endpoints::shipped()
-    })
+    match (read, in_force) {
+        (Ok(published), _) => (published, false),
+        (Err(why), Some(old)) => {
+            reader.warn(
+                &path.spot,
+                format!(
+                    "{why}: not taken, the endpoint data in force stay; if it is meant so, restart"
+                ),
+            );
+            (old.clone(), true)
+        }
+        (Err(why), None) => {
+            reader.error(&path.spot, why);
+            (endpoints::shipped(), false)
+        }
+    }
 }
 
 fn networks_of(

@@ -7,6 +7,7 @@ use super::named::Named;
 use crate::mail::Domain;
 use crate::receive::{BareNewlines, ListenerSettings, Service, TlsMode};
 use crate::trust::certificate::Identity;
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -78,6 +79,7 @@ pub(super) fn listeners(
             &table.proxy_protocol_from,
             units::block,
         );
+        judge_balancers(reader, proxies.as_deref().unwrap_or_default());
         let size = reader.parse(
             &scope,
             "max_message_size",
@@ -182,6 +184,29 @@ fn judge_extensions(
             spot,
             "without CHUNKING Exchange Online bounces mail that holds a bare LF",
         );
+    }
+}
+
+/// Whoever connects from one of these may claim any source address.
+fn judge_balancers(reader: &mut Reader<'_>, blocks: &[At<IpNet>]) {
+    for block in blocks {
+        let host_bits = block.value.max_prefix_len() - block.value.prefix_len();
+        // A /16, or a /64 of IPv6, is the widest network that one operator plausibly keeps balancers in.
+        let widest = match block.value {
+            IpNet::V4(_) => 16,
+            IpNet::V6(_) => 64,
+        };
+        if host_bits > widest {
+            reader.warn(
+                &block.spot,
+                "is absurdly wide: everyone in it may claim any source address; name the load balancers' own addresses",
+            );
+        } else if !super::reach::is_private(&block.value) && super::reach::is_wide(&block.value) {
+            reader.warn(
+                &block.spot,
+                "is a wide block of public addresses: everyone in it may claim any source address",
+            );
+        }
     }
 }
 

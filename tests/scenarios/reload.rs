@@ -1,0 +1,182 @@
+//! SIGHUP to a server process: what is taken, what is refused, and what stays.
+
+use crate::harness::{
+    Changes, LETTER, Process, Surroundings, free_port, scrape, until, write_identity,
+};
+use gatepost::lab::certificates::{Authority, Leaf};
+use gatepost::lab::{Mail, Outbound};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A server process with its surroundings.
+struct Running {
+    around: Surroundings,
+    ports: [u16; 3],
+    admin: SocketAddr,
+    process: Process,
+}
+
+const ENDPOINTS: &str = r#"[{"id":10,"serviceArea":"Exchange","ips":["127.0.40.0/24"]}]"#;
+
+fn with_endpoints(admin: SocketAddr) -> Changes {
+    let mut changes = Changes::replace(
+        "networks = [\"127.0.40.0/24\"]",
+        "networks = [\"published\"]\nendpoints = \"endpoints.json\"",
+    );
+    changes.replace.push((
+        "[admin]\naddress = \"127.0.0.1:0\"",
+        format!("[admin]\naddress = \"{admin}\""),
+    ));
+    changes
+}
+
+impl Running {
+    async fn start() -> Self {
+        let around = Surroundings::new().await;
+        let ports = [free_port(), free_port(), free_port()];
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        std::fs::write(around.folder.path().join("endpoints.json"), ENDPOINTS).unwrap();
+        let config = around.configuration(ports, &with_endpoints(admin));
+        let process = Process::logging(&config, &around.folder.path().join("log"));
+        Self {
+            around,
+            ports,
+            admin,
+            process,
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.around.folder.path().join("log")).unwrap()
+    }
+
+    /// SIGHUP, and until it has come to this end for the `times`-th time.
+    async fn reload(&self, result: &str, times: usize) -> String {
+        self.process.hang_up();
+        let line = format!("gatepost_reloads_total{{result=\"{result}\"}} {times}\n");
+        until("the reload", async || {
+            Some(scrape(self.admin).await).filter(|metrics| metrics.contains(&line))
+        })
+        .await
+    }
+
+    /// Mail of Exchange to itself; tells what Exchange made of it, on a connection of its own.
+    async fn round_trip(&self) -> Arc<gatepost::lab::Received> {
+        let listener = SocketAddr::from(([127, 0, 0, 1], self.ports[0]));
+        let mail = Mail::new("ada@contoso.com", "bob@contoso.com", LETTER);
+        let id = "0d6f9b1c-0000-4000-8000-000000000001";
+        let outbound = Outbound::stamped(&self.around.contoso, mail, id).unwrap();
+        self.around.exchange.close_after(1);
+        let answer = self.around.exchange_out(listener).send(&outbound).await;
+        let answer = answer.unwrap();
+        assert!(answer.accepted(), "{answer:?}");
+        self.around.exchange.received().await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_keeps_the_endpoint_data_where_the_file_cannot_be_true_and_takes_the_rest() {
+    let running = Running::start().await;
+    assert!(running.round_trip().await.is_internal());
+    let listener = SocketAddr::from(([127, 0, 0, 1], running.ports[0]));
+    let file = running.around.folder.path().join("endpoints.json");
+    let elsewhere = ENDPOINTS.replace("127.0.40.0", "127.0.41.0");
+    let wide = ENDPOINTS.replace("127.0.40.0/24", "0.0.0.0/0");
+    for (round, content) in ["", "[]", &elsewhere, &wide].into_iter().enumerate() {
+        let round = round + 1;
+        std::fs::write(&file, content).unwrap();
+        let mut changes = with_endpoints(running.admin);
+        changes.replace.push((
+            "name = \"exchange\"",
+            format!("name = \"exchange\"\nmax_message_size = \"{round}MiB\""),
+        ));
+        running.around.configuration(running.ports, &changes);
+        let metrics = running.reload("ok", round).await;
+        let counted = format!("gatepost_endpoints_rejected_total {round}\n");
+        assert!(metrics.contains(&counted), "{content}: {metrics}");
+        let mut client = running.around.exchange_out(listener).clear().await.unwrap();
+        let hello = client.command("EHLO x").await.unwrap();
+        let size = format!("SIZE {}", round << 20);
+        assert!(
+            hello.lines.iter().any(|line| **line == *size),
+            "the rest was taken: {hello}"
+        );
+        assert!(
+            running.round_trip().await.is_internal(),
+            "Exchange is still let in: {content}"
+        );
+    }
+    let log = running.log();
+    assert!(log.contains("the endpoint data in force stay"), "{log}");
+    // What has grown is taken; the address that it adds comes in.
+    let grown = ENDPOINTS.replace("127.0.40.0/24", "127.0.40.0/23");
+    std::fs::write(&file, grown).unwrap();
+    let metrics = running.reload("ok", 5).await;
+    assert!(metrics.contains("gatepost_endpoints_rejected_total 4\n"));
+    let new = running
+        .around
+        .exchange_out(listener)
+        .from_address("127.0.41.25".parse().unwrap());
+    let mut client = new.connect().await.unwrap().into_client();
+    let mail = "MAIL FROM:<ada@contoso.com>";
+    assert_eq!(client.command(mail).await.unwrap().code, 250);
+    drop(client);
+    assert!(running.process.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_is_refused_where_a_certificate_would_break_attribution() {
+    let running = Running::start().await;
+    let before = running.round_trip().await;
+    assert_eq!(before.tenant(), "contoso");
+    let folder = running.around.folder.path();
+    let issue = |leaf: &Leaf| running.around.authority.issue(leaf).unwrap();
+    let foreign_key = Authority::new("other").unwrap();
+    let foreign_key = foreign_key.issue(&Leaf::named("contoso.com")).unwrap();
+    let cases = [
+        (
+            issue(&Leaf::named("elsewhere.example")),
+            None,
+            "no name of the certificate (elsewhere.example) is an accepted domain",
+        ),
+        (
+            issue(&Leaf::named("contoso.com").expired()),
+            None,
+            "certificate.contoso.chain: the certificate has expired",
+        ),
+        (
+            issue(&Leaf::named("contoso.com")),
+            Some(foreign_key.key_pem()),
+            "certificate.contoso.key: does not belong to the certificate",
+        ),
+    ];
+    for (round, (issued, key, reason)) in cases.iter().enumerate() {
+        write_identity(folder, "contoso", issued);
+        if let Some(key) = key {
+            std::fs::write(folder.join("contoso.key"), key).unwrap();
+        }
+        running.reload("failed", round + 1).await;
+        let log = running.log();
+        assert!(log.contains(reason), "{reason}: {log}");
+        assert!(log.contains("not reloaded, the old configuration stays"));
+        let after = running.round_trip().await;
+        assert_ne!(after.connection, before.connection);
+        assert_eq!(after.tenant(), "contoso");
+        assert_eq!(
+            after.identity, before.identity,
+            "the old certificate is still presented"
+        );
+        assert!(after.is_internal());
+    }
+    // The good one is taken.
+    write_identity(
+        folder,
+        "contoso",
+        &issue(&Leaf::named("contoso.com").and("new.contoso.com")),
+    );
+    running.reload("ok", 1).await;
+    let after = running.round_trip().await;
+    assert!(after.is_internal());
+    assert_ne!(after.identity, before.identity, "the new certificate");
+    assert!(running.process.terminate().success());
+}
