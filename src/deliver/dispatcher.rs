@@ -4,7 +4,7 @@ use super::lane::{Holds, Lane};
 use super::report::{self, Attempt};
 use super::settings::DeliverSettings;
 use super::store::{Store, Work};
-use super::worker::{Clock, Setup, Shared, Trace, Worker};
+use super::worker::{Clock, Setup, Shared, Trace, Way, Worker};
 use crate::dialogue::Answer;
 use crate::message_trace::Tracer;
 use crate::metrics::Metrics;
@@ -20,6 +20,8 @@ use tokio::time::timeout;
 
 /// Connections of all queues together.
 const MOST_CONNECTIONS: usize = 512;
+/// Queues that are remembered before those at rest are forgotten.
+const LANES: usize = 1024;
 /// Undeliverable work that is put back in one go.
 const PUT_BACK: usize = 100;
 /// The scheduler looks at least this often: a clock that was set, a hold that ran out.
@@ -76,6 +78,7 @@ impl Dispatcher {
         let scheduler = Scheduler {
             shared: Arc::clone(&shared),
             lanes: HashMap::new(),
+            most_lanes: LANES,
             holds: holds.clone(),
             workers: JoinSet::new(),
             turn: 0,
@@ -135,6 +138,8 @@ fn now() -> u64 {
 struct Scheduler<S: Store> {
     shared: Arc<Shared<S>>,
     lanes: HashMap<Destination, Arc<Lane>>,
+    /// How many there may be before the next look whether all are needed.
+    most_lanes: usize,
     holds: Holds,
     workers: JoinSet<()>,
     turn: usize,
@@ -175,7 +180,8 @@ impl<S: Store> Scheduler<S> {
             let now = (self.shared.clock)();
             let setup = self.shared.setup();
             for lane in self.lanes.values() {
-                lane.hold(|hold| hold.back_off(&setup.settings.exchange_law, now));
+                let law = setup.law(&lane.destination.via);
+                lane.hold(|hold| hold.back_off(law, now));
             }
         }
     }
@@ -184,26 +190,22 @@ impl<S: Store> Scheduler<S> {
     fn look(&mut self) -> Duration {
         let shared = Arc::clone(&self.shared);
         let setup = shared.setup();
-        let law = &setup.settings.exchange_law;
         let now = (shared.clock)();
         self.note_reload(&setup, now);
         for lane in self.lanes.values() {
+            let law = setup.law(&lane.destination.via);
             if let Some(change) = lane.hold(|hold| hold.tick(law, now)) {
                 report::queue_changed(&shared, lane, None, change, now);
             }
         }
         let mut queues: Vec<(Arc<Lane>, Demand)> = Vec::new();
         for (destination, ready) in shared.store.due(now) {
-            let lane = self.lane(&destination);
-            let client = setup.clients.get(&destination.tenant);
-            if destination.via != Via::Exchange || client.is_none() {
+            let lane = self.lane(&destination, now);
+            let Some(way) = setup.way(&destination) else {
                 put_back(&shared, &lane, &setup, now);
                 continue;
-            }
-            let most = match client {
-                Some(Ok(client)) => client.connector().max_connections.max(1),
-                Some(Err(_)) | None => 1,
             };
+            let most = way.as_ref().map_or(1, Way::most_connections);
             let demand = lane.demand(ready, most, now);
             for _ in 0..demand.idle.min(demand.ready) {
                 lane.wake.notify_one();
@@ -216,7 +218,7 @@ impl<S: Store> Scheduler<S> {
             let destination = &lane.destination;
             if lane.probe_is_due(now)
                 && !queues.iter().any(known)
-                && setup.clients.contains_key(&destination.tenant)
+                && setup.way(destination).is_some()
                 && shared.store.has_open(destination)
             {
                 queues.push((Arc::clone(lane), lane.demand(1, 1, now)));
@@ -234,10 +236,11 @@ impl<S: Store> Scheduler<S> {
     }
 
     fn pause(&self, setup: &Setup, now: u64) -> Duration {
-        let law = &setup.settings.exchange_law;
         // A time that has passed changes nothing by itself: then work must become due first, and that calls.
-        let looks = self.lanes.values();
-        let looks = looks.filter_map(|lane| lane.hold(|hold| hold.next_look(law, now)));
+        let looks = self.lanes.values().filter_map(|lane| {
+            let law = setup.law(&lane.destination.via);
+            lane.hold(|hold| hold.next_look(law, now))
+        });
         let looks = looks.filter(|at| *at > now);
         let wake = self.shared.store.next_wake();
         let wake = wake.map(|at| {
@@ -252,9 +255,14 @@ impl<S: Store> Scheduler<S> {
         pause.min(LOOK)
     }
 
-    fn lane(&mut self, destination: &Destination) -> Arc<Lane> {
+    fn lane(&mut self, destination: &Destination, now: u64) -> Arc<Lane> {
         if let Some(lane) = self.lanes.get(destination) {
             return Arc::clone(lane);
+        }
+        if self.lanes.len() >= self.most_lanes {
+            self.lanes
+                .retain(|_, lane| Arc::strong_count(lane) > 1 || !lane.may_be_forgotten(now));
+            self.most_lanes = LANES.max(2 * self.lanes.len());
         }
         let lane = Arc::new(Lane::new(destination.clone(), self.holds.clone()));
         self.lanes.insert(destination.clone(), Arc::clone(&lane));
@@ -266,9 +274,8 @@ impl<S: Store> Scheduler<S> {
             return;
         }
         self.generation = setup.generation;
-        self.lanes.retain(|destination, lane| {
-            setup.clients.contains_key(&destination.tenant) || !lane.is_quiet()
-        });
+        self.lanes
+            .retain(|destination, lane| setup.way(destination).is_some() || !lane.is_quiet());
         for lane in self.lanes.values() {
             if let Some(id) = lane.hold(|hold| hold.probe_now(now)) {
                 self.shared.store.release(id, now);
@@ -278,12 +285,13 @@ impl<S: Store> Scheduler<S> {
     }
 }
 
-/// Work that nobody can deliver now: a way that is not built yet, or a tenant without connector. Deferred by the law.
+/// Work that nobody can deliver now, since the settings have no such way any more. Deferred by the law.
 fn put_back<S: Store>(shared: &Shared<S>, lane: &Lane, setup: &Setup, now: u64) {
     let destination = &lane.destination;
-    let why = match destination.via {
+    let why = match &destination.via {
         Via::Exchange => "the tenant has no inbound connector".to_owned(),
-        Via::Mx | Via::Relay(_) => format!("this version does not deliver by {}", destination.via),
+        Via::Mx => "the recipient has no domain".to_owned(),
+        Via::Relay(name) => format!("there is no relay {name}"),
     };
     for _ in 0..PUT_BACK {
         let Some(work) = shared.store.next_due(destination, now) else {
@@ -293,7 +301,7 @@ fn put_back<S: Store>(shared: &Shared<S>, lane: &Lane, setup: &Setup, now: u64) 
         let answers: Vec<_> = recipients
             .map(|at| (*at, Answer::Unreachable(why.clone())))
             .collect();
-        let law = &setup.settings.exchange_law;
+        let law = setup.law(&destination.via);
         report::settle(shared, lane, law, work, Attempt::default(), &answers);
     }
 }

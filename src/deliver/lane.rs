@@ -134,6 +134,11 @@ impl Lane {
         }
     }
 
+    /// Whether the queue can be made anew when there is work for it again.
+    pub(super) fn may_be_forgotten(&self, now: u64) -> bool {
+        self.is_quiet() && self.hold(|hold| hold.may_be_forgotten(now))
+    }
+
     /// Whether connections are open.
     pub(super) fn is_quiet(&self) -> bool {
         let counts = *lock(&self.counts);
