@@ -6,6 +6,7 @@ use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher};
 use crate::dns::{Dns, Resolve};
 use crate::mail::Secret;
+use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
 use crate::metrics::Metrics;
 use crate::receive::{
@@ -39,6 +40,7 @@ pub struct Server {
     tracer: Tracer,
     metrics: Metrics,
     dispatcher: Dispatcher,
+    verifier: Arc<Verifier>,
     accounts: Arc<ArcSwap<Accounts>>,
     settings: Arc<ArcSwap<Settings>>,
     ready: Arc<AtomicBool>,
@@ -74,12 +76,10 @@ impl Server {
             random,
         )));
         let clock = Clock::start();
-        let dispatcher = Dispatcher::start(
-            spool.clone(),
-            deliver_settings(&settings)?,
-            tracer.clone(),
-            metrics.clone(),
-        );
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let deliver = deliver_settings(&settings)?;
+        let verifier = Arc::new(Verifier::new(Arc::clone(&deliver.resolver), cores)?);
+        let dispatcher = Dispatcher::start(spool.clone(), deliver, tracer.clone(), metrics.clone());
         let services = Arc::new(Services {
             desk: Arc::new(Desk::new(
                 u32::from_be_bytes([random[0], random[1], random[2], random[3]]),
@@ -90,27 +90,18 @@ impl Server {
             spool: spool.clone(),
             tracer: tracer.clone(),
             metrics: metrics.clone(),
-            passwords: Passwords::new(
-                Arc::clone(&accounts),
-                std::thread::available_parallelism().map_or(2, usize::from),
-                clock,
-            ),
+            passwords: Passwords::new(Arc::clone(&accounts), cores, clock),
+            verifier: Arc::clone(&verifier),
             clock,
             warned: AtomicU64::new(0),
         });
         let (shutdown, down) = watch::channel(false);
         let exchange_online = Arc::new(settings.exchange_online.clone());
-        let mut bound = Vec::new();
-        for listener in &settings.listeners {
-            bound.push(
-                Listener::bind(
-                    listener,
-                    policy(&settings, listener),
-                    Arc::clone(&exchange_online),
-                )
-                .await?,
-            );
-        }
+        let bound = Listener::bind(
+            &settings.listeners,
+            |listener| policy(&settings, listener),
+            &exchange_online,
+        )?;
         let admin = Bound::bind(settings.admin.address).await?;
         let admin_address = admin.address();
         let mut listening = Vec::new();
@@ -142,6 +133,7 @@ impl Server {
             tracer,
             metrics,
             dispatcher,
+            verifier,
             accounts,
             settings,
             ready,
@@ -238,6 +230,7 @@ impl Server {
         }
         self.accounts
             .store(Arc::new(Accounts::new(settings.accounts.clone(), random)));
+        self.verifier.reload(Arc::clone(&deliver.resolver));
         self.dispatcher.reload(deliver);
         self.settings.store(Arc::new(settings));
         Ok(())
@@ -247,9 +240,11 @@ impl Server {
     pub async fn stop(self) {
         self.ready.store(false, Ordering::Relaxed);
         self.shutdown.send_replace(true);
+        // One end for all listeners: each with patience of its own would make the stop as long as their sum.
+        let end = tokio::time::Instant::now() + DRAIN;
         let sessions = async {
             for listening in self.listening {
-                listening.finished(DRAIN).await;
+                listening.finished(end).await;
             }
         };
         tokio::join!(sessions, self.dispatcher.stop(DRAIN));

@@ -73,6 +73,9 @@ pub trait Resolve: Send + Sync + fmt::Debug {
 
     /// The A and AAAA records of a name, as DNS has them.
     fn host_records<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<IpAddr>>;
+
+    /// The TXT records of a name, the strings of each joined (RFC 6376 §3.6.2.2).
+    fn texts<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<Vec<u8>>>;
 }
 
 /// The real DNS.
@@ -237,6 +240,17 @@ impl Resolve for Dns {
                 return Err(why.unwrap_or(DnsError::NotFound));
             }
             Ok(found)
+        })
+    }
+
+    fn texts<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<Vec<u8>>> {
+        Box::pin(async move {
+            let records = self.ask(name, RecordType::TXT).await?;
+            let text = |record: &RData| match record {
+                RData::TXT(text) => Some(text.txt_data.concat()),
+                _ => None,
+            };
+            Ok(records.iter().filter_map(text).collect())
         })
     }
 }

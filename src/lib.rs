@@ -39,6 +39,7 @@ pub mod admin;
 pub mod deliver;
 pub mod dns;
 pub mod lab;
+pub mod mailauth;
 pub mod receive;
 // the house
 pub mod app;

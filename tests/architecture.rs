@@ -51,11 +51,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("credentials", &["mail", "session", "smtp", "trust"]),
     // shells: `receive` and `deliver` never see each other; they meet in the spool
     ("dns", &["mail"]),
+    ("mailauth", &["dns", "trust"]),
     (
         "receive",
         &[
             "credentials",
             "mail",
+            "mailauth",
             "message_trace",
             "metrics",
             "session",
@@ -112,6 +114,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &["metrics", "receive", "spool", "deliver", "message_trace"],
     ),
     ("mail_parser", &["header"]),
+    ("mail_auth", &["mailauth"]),
     ("x509_parser", &["trust", "lab", "config"]),
     ("axum", &["admin"]),
     ("ureq", &["admin"]),
@@ -131,6 +134,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "deliver",
             "dns",
             "lab",
+            "mailauth",
             "receive",
             "spool",
             "journal",

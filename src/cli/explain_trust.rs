@@ -1,14 +1,17 @@
 //! `gatepost explain trust`: what would the server make of this mail, and because of what?
 //!
-//! The server's own judgement, offline and by the same code: certificate, network, candidates, header section, gate. It
-//! says neither whether a route takes the recipients nor whether the body may be carried.
+//! The server's own judgement, offline and by the same code: certificate, network, candidates, header section, gate. DNS is
+//! asked only where a DKIM signature decides (`--no-dns`: not even then). It says neither whether a route takes the
+//! recipients nor whether the body may be carried.
 
 use crate::config::Settings;
+use crate::dns::{Dns, Resolve};
 use crate::header::{self, HeaderFault, MAX_HEADER, MAX_RECEIVED, Progress, Splitter};
 use crate::mail::{Domain, Envelope, ReversePath};
+use crate::mailauth::Verifier;
 use crate::trust::{
-    self, Class, Evidence, EvidenceKind, ExchangeOnline, Peer, Reason, Refusal, Settlement, Tenant,
-    Tenants, certificate,
+    self, Class, DkimFacts, Evidence, EvidenceKind, ExchangeOnline, MAX_SIGNED_SIZE, Peer, Pending,
+    Reason, Refusal, Settlement, Tenant, Tenants, Verdict, certificate,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -18,6 +21,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -32,7 +36,12 @@ pub struct Question<'a> {
     pub mail_from: &'a str,
     /// `XOORG=` of MAIL.
     pub xoorg: Option<&'a str>,
+    /// Ask no name server, not even where a DKIM signature decides.
+    pub no_dns: bool,
 }
+
+/// Finds out about the signatures that a verdict waits for.
+type Check<'a> = &'a dyn Fn(&Pending) -> Result<DkimFacts, String>;
 
 /// Prints evidence, verdict and reason; true only where the server would accept the mail as proven.
 ///
@@ -44,7 +53,24 @@ pub fn run(
     json: bool,
     now: u64,
 ) -> Result<bool, String> {
-    let answer = explain(&settings.exchange_online, &settings.tenants, question, now)?;
+    let check = |pending: &Pending| {
+        if question.no_dns {
+            let signatures = pending.signatures();
+            return Ok(DkimFacts::unavailable(
+                "not looked up (--no-dns)",
+                signatures,
+            ));
+        }
+        let dns = || Ok(Arc::new(Dns::new(settings.dns_servers.as_deref())?) as Arc<dyn Resolve>);
+        verify(question.message, pending, dns)
+    };
+    let answer = explain(
+        &settings.exchange_online,
+        &settings.tenants,
+        question,
+        now,
+        &check,
+    )?;
     if json {
         let text = serde_json::to_string_pretty(&answer).map_err(|error| error.to_string())?;
         println!("{text}");
@@ -86,6 +112,48 @@ impl Answer {
         Self::refused(refusal.reason, refusal.tenant.as_deref(), refusal.evidence)
     }
 
+    fn of_verdict(verdict: &Verdict) -> Self {
+        let name = &verdict.tenant().name;
+        let (accepted, label, reason, explanation) = match verdict.class() {
+            Class::Proven {
+                foreign_sender: false,
+            } => (true, "proven", None, format!("proven mail of {name}")),
+            Class::Proven {
+                foreign_sender: true,
+            } => (
+                true,
+                "proven",
+                None,
+                format!("proven mail of {name} with a foreign sender: never leaves by mx or relay"),
+            ),
+            Class::Validation => (
+                true,
+                "validation",
+                None,
+                format!("Microsoft's connector check of {name}: only to its accepted domains"),
+            ),
+            Class::Reported { reason } => (
+                false,
+                "reported",
+                Some(reason.label()),
+                format!(
+                    "let in for now by gate = \"report\"; would be refused: {}",
+                    reason.describe()
+                ),
+            ),
+            // `settle` makes neither.
+            Class::Application { .. } | Class::Own => (false, "refused", None, String::new()),
+        };
+        Self {
+            accepted,
+            verdict: label,
+            tenant: Some(name.to_string()),
+            reason,
+            explanation,
+            evidence: verdict.evidence().clone(),
+        }
+    }
+
     fn malformed(
         reason: &'static str,
         explanation: String,
@@ -108,6 +176,7 @@ fn explain(
     tenants: &Tenants,
     question: &Question<'_>,
     now: u64,
+    check: Check<'_>,
 ) -> Result<Answer, String> {
     let sender = question.mail_from;
     let sender = sender
@@ -146,7 +215,8 @@ fn explain(
         xoorg,
         &head,
         now,
-    );
+        check,
+    )?;
     for item in &mut answer.evidence.0 {
         if item.kind == EvidenceKind::Network {
             item.seen = Some(question.from.to_canonical().to_string());
@@ -164,18 +234,23 @@ fn judge(
     xoorg: Option<Domain>,
     head: &[u8],
     now: u64,
-) -> Answer {
+    check: Check<'_>,
+) -> Result<Answer, String> {
     let standing = Reason::of_standing(peer.standing(), exchange_online.half_proven);
     let candidates = match (
         standing,
         trust::candidates(tenants, &reverse_path, xoorg.as_ref(), now),
     ) {
-        (Some(reason), _) => return Answer::refused(reason, None, trust::peer_evidence(peer)),
+        (Some(reason), _) => {
+            let evidence = trust::peer_evidence(peer);
+            return Ok(Answer::refused(reason, None, evidence));
+        }
         (None, Ok(candidates)) => candidates,
         (None, Err(refusal)) => {
             let mut evidence = trust::peer_evidence(peer);
             evidence.0.extend(refusal.evidence.0);
-            return Answer::refused(refusal.reason, refusal.tenant.as_deref(), evidence);
+            let tenant = refusal.tenant.as_deref();
+            return Ok(Answer::refused(refusal.reason, tenant, evidence));
         }
     };
     let header = match section(head).and_then(header::examine) {
@@ -191,7 +266,13 @@ fn judge(
                 | HeaderFault::TooLarge => "",
             };
             let evidence = trust::peer_evidence(peer);
-            return Answer::malformed("malformed_header", format!("{fault}{hint}"), None, evidence);
+            let explanation = format!("{fault}{hint}");
+            return Ok(Answer::malformed(
+                "malformed_header",
+                explanation,
+                None,
+                evidence,
+            ));
         }
     };
     let envelope = Envelope {
@@ -203,58 +284,49 @@ fn judge(
         envid: None,
         xoorg,
     };
-    match trust::settle(tenants, &candidates, peer, &envelope, &header, now) {
-        Settlement::Refused(refusal) => Answer::of_refusal(refusal),
-        Settlement::Settled(verdict) if header.is_over_hop_limit() => Answer::malformed(
+    let settled = match trust::settle(tenants, &candidates, peer, &envelope, &header, now) {
+        Settlement::Settled(verdict) => Ok(verdict),
+        Settlement::NeedsSignature(pending) => {
+            let facts = check(&pending)?;
+            pending.conclude(&facts)
+        }
+        Settlement::Refused(refusal) => Err(refusal),
+    };
+    Ok(match settled {
+        Err(refusal) => Answer::of_refusal(refusal),
+        Ok(verdict) if header.is_over_hop_limit() => Answer::malformed(
             "too_many_hops",
             format!("more than {MAX_RECEIVED} Received fields: a loop"),
             Some(verdict.tenant().name.to_string()),
             verdict.evidence().clone(),
         ),
-        Settlement::Settled(verdict) => {
-            let name = &verdict.tenant().name;
-            let (accepted, label, reason, explanation) = match verdict.class() {
-                Class::Proven {
-                    foreign_sender: false,
-                } => (true, "proven", None, format!("proven mail of {name}")),
-                Class::Proven {
-                    foreign_sender: true,
-                } => (
-                    true,
-                    "proven",
-                    None,
-                    format!(
-                        "proven mail of {name} with a foreign sender: never leaves by mx or relay"
-                    ),
-                ),
-                Class::Validation => (
-                    true,
-                    "validation",
-                    None,
-                    format!("Microsoft's connector check of {name}: only to its accepted domains"),
-                ),
-                Class::Reported { reason } => (
-                    false,
-                    "reported",
-                    Some(reason.label()),
-                    format!(
-                        "let in for now by gate = \"report\"; would be refused: {}",
-                        reason.describe()
-                    ),
-                ),
-                // `settle` makes neither.
-                Class::Application { .. } | Class::Own => (false, "refused", None, String::new()),
-            };
-            Answer {
-                accepted,
-                verdict: label,
-                tenant: Some(name.to_string()),
-                reason,
-                explanation,
-                evidence: verdict.evidence().clone(),
-            }
-        }
-    }
+        Ok(verdict) => Answer::of_verdict(&verdict),
+    })
+}
+
+/// What the server does at the end of the content, on a runtime of its own.
+fn verify(
+    message: &Path,
+    pending: &Pending,
+    dns: impl FnOnce() -> Result<Arc<dyn Resolve>, String>,
+) -> Result<DkimFacts, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", message.display());
+    let size = std::fs::metadata(message).map_err(failed)?.len();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let verifier = Verifier::new(dns()?, 1)?;
+        let read = async {
+            let mut octets = Vec::new();
+            File::open(message)
+                .and_then(|file| file.take(MAX_SIGNED_SIZE).read_to_end(&mut octets))
+                .map_err(failed)?;
+            Ok(octets)
+        };
+        verifier.check(pending.signatures(), size, read).await
+    })
 }
 
 /// The header section in the first bytes of the message.
@@ -380,10 +452,19 @@ mod tests {
                 certificate: Some(&self.pem),
                 mail_from: "<ada@contoso.com>",
                 xoorg: None,
+                no_dns: false,
             };
             change(&mut question);
-            explain(&self.exchange_online, &self.tenants, &question, NOW)
+            self.explain(&question, &no_check)
         }
+
+        fn explain(&self, question: &Question<'_>, check: Check<'_>) -> Result<Answer, String> {
+            explain(&self.exchange_online, &self.tenants, question, NOW, check)
+        }
+    }
+
+    fn no_check(_: &Pending) -> Result<DkimFacts, String> {
+        Err("nothing is to be checked".to_owned())
     }
 
     fn words(answer: &Answer) -> (bool, &'static str, Option<&'static str>) {
@@ -404,6 +485,7 @@ mod tests {
         cross_tenant_id    matches    contoso          11111111-2222-3333-4444-555555555555
         connecting_ip      absent     -                -
         secret_header      matches    contoso          -
+        dkim               absent     -                -
         envelope_sender    matches    contoso          ada@contoso.com
         header_sender      matches    contoso          ada@contoso.com
 
@@ -506,8 +588,9 @@ mod tests {
                 certificate: Some(bad),
                 mail_from: "",
                 xoorg: None,
+                no_dns: false,
             };
-            assert!(explain(&bench.exchange_online, &bench.tenants, &question, NOW).is_err());
+            assert!(bench.explain(&question, &no_check).is_err());
         }
     }
 }

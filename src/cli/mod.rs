@@ -83,6 +83,9 @@ enum Explain {
         /// XOORG on MAIL.
         #[arg(long, value_name = "DOMAIN")]
         xoorg: Option<String>,
+        /// Ask no name server: where a DKIM signature decides, it then says so.
+        #[arg(long)]
+        no_dns: bool,
     },
 }
 
@@ -112,6 +115,7 @@ pub fn run() -> ExitCode {
             certificate,
             mail_from,
             xoorg,
+            no_dns,
         }) => {
             let question = explain_trust::Question {
                 message: &message,
@@ -119,6 +123,7 @@ pub fn run() -> ExitCode {
                 certificate: certificate.as_deref(),
                 mail_from: &mail_from,
                 xoorg: xoorg.as_deref(),
+                no_dns,
             };
             with_settings(config, |settings| {
                 explain_trust::run(settings, &question, arguments.json, unix_millis() / 1000)

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 pub struct Zone {
     hosts: HashMap<String, Vec<IpAddr>>,
     exchangers: HashMap<String, Vec<MxRecord>>,
+    texts: HashMap<String, Vec<Vec<u8>>>,
     broken: HashSet<String>,
     otherwise: Option<IpAddr>,
 }
@@ -43,6 +44,14 @@ impl Zone {
     #[must_use]
     pub fn null_mx(self, domain: &str) -> Self {
         self.mx(domain, 0, "")
+    }
+
+    /// One more TXT record.
+    #[must_use]
+    pub fn text(mut self, name: &str, text: &str) -> Self {
+        let record = text.as_bytes().to_vec();
+        self.texts.entry(key(name)).or_default().push(record);
+        self
     }
 
     /// Nobody answers for this name.
@@ -93,5 +102,13 @@ impl Resolve for Zone {
 
     fn host_records<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<IpAddr>> {
         Box::pin(ready(self.look(host)))
+    }
+
+    fn texts<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<Vec<u8>>> {
+        let found = match self.texts.get(&key(name)) {
+            Some(records) => Ok(records.clone()),
+            None => self.look(name).and(Err(DnsError::NotFound)),
+        };
+        Box::pin(ready(found))
     }
 }

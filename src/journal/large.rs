@@ -7,7 +7,7 @@
 use super::JournalError;
 use super::disk::{Disk, LogFile, write_all_at};
 use std::collections::HashSet;
-use std::io::IoSlice;
+use std::io::{IoSlice, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -145,6 +145,18 @@ impl Incoming {
         self.length += octets.len() as u64;
         self.crc.update(octets);
         Ok(())
+    }
+
+    /// Reads back what was written so far; blocks when it is called, as everything here does.
+    pub fn read_back(&self) -> impl FnOnce() -> Result<Vec<u8>, JournalError> + Send + use<> {
+        let (path, length) = (self.path.clone(), self.length);
+        move || {
+            let failed = |error: std::io::Error| JournalError::of("reading a body file", &error);
+            let mut octets = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+            let file = std::fs::File::open(&path).map_err(failed)?;
+            file.take(length).read_to_end(&mut octets).map_err(failed)?;
+            Ok(octets)
+        }
     }
 
     /// Makes the body durable under the name of message `id`.

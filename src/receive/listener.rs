@@ -1,7 +1,9 @@
 //! Accepts connections within limits.
 
+use super::bind;
 use super::pump::{self, shut_down};
 use super::{Clock, Desk, ListenerSettings, Passwords, server_config};
+use crate::mailauth::Verifier;
 use crate::message_trace::{Event, TraceEvent, Tracer};
 use crate::metrics::Metrics;
 use crate::session::{Conditions as _, Policy, Rejection, Service, TlsMode};
@@ -31,6 +33,8 @@ pub struct Services {
     pub metrics: Metrics,
     /// Checks logins.
     pub passwords: Passwords,
+    /// Verifies DKIM signatures.
+    pub verifier: Arc<Verifier>,
     /// Answers sessions.
     pub desk: Arc<Desk>,
     /// The clock.
@@ -188,23 +192,33 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the address.
+    /// Binds the addresses of all listeners; those of one configuration may overlap, as `0.0.0.0:25` and `10.0.0.5:25` do.
     ///
     /// # Errors
-    /// The address cannot be bound, or the certificate cannot be used.
-    pub async fn bind(
-        settings: &ListenerSettings,
-        policy: Policy,
-        exchange_online: Arc<ExchangeOnline>,
-    ) -> Result<Self, String> {
-        let current = Current::new(settings, policy, exchange_online)?;
-        let socket = TcpListener::bind(settings.address).await.map_err(|error| {
-            format!("listener {}: {}: {error}", settings.name, settings.address)
+    /// An address cannot be bound, or a certificate cannot be used.
+    pub fn bind(
+        settings: &[ListenerSettings],
+        policy: impl Fn(&ListenerSettings) -> Policy,
+        exchange_online: &Arc<ExchangeOnline>,
+    ) -> Result<Vec<Self>, String> {
+        let prepared: Result<Vec<Current>, String> = settings
+            .iter()
+            .map(|own| Current::new(own, policy(own), Arc::clone(exchange_online)))
+            .collect();
+        let addresses: Vec<SocketAddr> = settings.iter().map(|own| own.address).collect();
+        let prepared = prepared?;
+        let sockets = bind::bind(&addresses).map_err(|(position, error)| {
+            settings.get(position).map_or_else(String::new, |own| {
+                format!("listener {}: {}: {error}", own.name, own.address)
+            })
         })?;
-        Ok(Self {
-            socket,
-            current: Arc::new(ArcSwap::from_pointee(current)),
-        })
+        let listeners = prepared.into_iter().zip(sockets);
+        Ok(listeners
+            .map(|(current, socket)| Self {
+                socket,
+                current: Arc::new(ArcSwap::from_pointee(current)),
+            })
+            .collect())
     }
 
     /// Accepts from now on.
@@ -266,10 +280,10 @@ impl Listening {
         Ok(())
     }
 
-    /// Waits until the last session has ended, at most `patience`.
-    pub async fn finished(self, patience: Duration) {
+    /// Waits until the last session has ended, at most until `end`.
+    pub async fn finished(self, end: tokio::time::Instant) {
         let mut task = self.task;
-        if tokio::time::timeout(patience, &mut task).await.is_err() {
+        if tokio::time::timeout_at(end, &mut task).await.is_err() {
             task.abort();
         }
     }

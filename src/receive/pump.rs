@@ -4,6 +4,7 @@ use super::listener::{Current, Services};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
 use crate::session::{Conditions, Credentials, Input, Output, Session};
 use crate::spool::{Draft, SpoolError};
+use crate::trust::DkimFacts;
 use crate::trust::certificate::{self, ClientCertificate, WhyAbsent};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use std::net::SocketAddr;
@@ -158,6 +159,20 @@ impl Pump {
                 self.session
                     .handle(services.clock.now(), Input::Appended(result));
             }
+            Output::CheckSignatures(check) => {
+                self.flush(stream).await?;
+                let facts = match &self.draft {
+                    Some(Ok(draft)) => {
+                        let arrived = as_it_arrived(draft, &check.section);
+                        let verifier = &services.verifier;
+                        verifier.check(&check.signatures, check.size, arrived).await
+                    }
+                    Some(Err(error)) => Err(error.clone()),
+                    None => Ok(DkimFacts::absent("no content", &check.signatures)),
+                };
+                self.session
+                    .handle(services.clock.now(), Input::Signatures(facts));
+            }
             Output::Abandon => self.draft = None,
             Output::Store(message, event) => {
                 let draft = self
@@ -273,6 +288,15 @@ impl Pump {
         };
         (facts, verdict)
     }
+}
+
+/// The message as it came: the draft, with the header section in which nothing is blanked.
+async fn as_it_arrived(draft: &Draft, section: &[u8]) -> Result<Vec<u8>, SpoolError> {
+    let mut octets = draft.read_back().await?;
+    if let Some(blanked) = octets.get_mut(..section.len()) {
+        blanked.copy_from_slice(section);
+    }
+    Ok(octets)
 }
 
 /// Completes when the server shuts down.

@@ -3,7 +3,7 @@
 use super::intake::{Intake, Judged, Keep};
 use super::rejection::Rejection;
 use super::state::{State, Transaction};
-use super::{Account, BareNewlines, CONTENT_MILLIS, Core, Now, Output, Service};
+use super::{Account, BareNewlines, CONTENT_MILLIS, Core, Now, Output, Service, SignatureCheck};
 use crate::header::{self, Examined, ReceivedFacts, Rendition};
 use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, LegSummary, TraceEvent};
@@ -11,7 +11,7 @@ use crate::smtp::command::{Bdat, Command};
 use crate::smtp::data::{ContentFacts, DotDecoder, Progress};
 use crate::smtp::reply::Reply;
 use crate::spool::{Leg, Message, SpoolError, Stored};
-use crate::trust::{self, Class, Settlement, Verdict};
+use crate::trust::{self, Class, DkimFacts, MAX_SIGNED_SIZE, Pending, Settlement, Verdict};
 use std::sync::Arc;
 
 /// Connector validation mail is small (product.md 3).
@@ -42,14 +42,28 @@ enum Framing {
 enum Purpose {
     Message {
         transaction: Box<Transaction>,
-        intake: Box<Intake<Judgement>>,
+        intake: Box<Intake<Opinion>>,
         refusal: Account,
     },
     /// A chunk outside a transaction: read, dropped, 503 (RFC 3030 §3).
     Unwanted { was_after_refusal: bool },
 }
 
-/// What the header section settled.
+/// What the header section made of the message.
+pub(super) enum Opinion {
+    /// Let in.
+    Settled(Box<Judgement>),
+    /// The verdict waits for a DKIM signature, which is verified when the body is there.
+    Waits(Box<Waiting>),
+}
+
+/// A verdict that waits, and the header section as it arrived, which it is about.
+pub(super) struct Waiting {
+    pending: Pending,
+    examined: Examined,
+}
+
+/// What is let in, and how it leaves.
 pub(super) struct Judgement {
     verdict: Verdict,
     legs: Vec<Leg>,
@@ -57,6 +71,15 @@ pub(super) struct Judgement {
     removed: Vec<String>,
     message_id: Option<String>,
     network_message_id: Option<String>,
+}
+
+/// The content is whole, its verdict waits for the facts about its signatures.
+pub(crate) struct Verifying {
+    transaction: Box<Transaction>,
+    waiting: Box<Waiting>,
+    facts: ContentFacts,
+    transfer: &'static str,
+    refusal: Account,
 }
 
 /// The message is being stored; the reply waits for it.
@@ -188,9 +211,8 @@ impl Content {
             self.dropped += bytes.len() as u64;
             return;
         };
-        let transfer = self.framing.transfer();
         let keep = intake.push(bytes, &mut |buffer, length| {
-            judge(core, transaction, refusal, transfer, buffer, length, now)
+            judge(core, transaction, refusal, buffer, length, now)
         });
         if intake.refusal().is_some() {
             self.dropped += bytes.len() as u64;
@@ -213,7 +235,7 @@ impl Content {
             Framing::Dot(_) => true,
             Framing::Chunk { last, .. } => last,
         };
-        let (mut transaction, intake, mut refusal) = match self.purpose {
+        let (transaction, intake, mut refusal) = match self.purpose {
             Purpose::Unwanted { was_after_refusal } => {
                 core.refuse(
                     Rejection::BadSequence {
@@ -259,25 +281,26 @@ impl Content {
         }
         let transfer = self.framing.transfer();
         let (keep, result) = intake.finish(&mut |buffer, length| {
-            judge(
-                core,
-                &transaction,
-                &mut refusal,
-                transfer,
-                buffer,
-                length,
-                now,
-            )
+            judge(core, &transaction, &mut refusal, buffer, length, now)
         });
         match result {
-            Ok((judgement, facts)) => {
+            Ok((opinion, facts)) => {
                 if let Keep::Bytes(bytes) = keep {
                     core.outputs.push_back(Output::Append(bytes));
                 }
-                let (message, event) = judgement.keep(core, &mut transaction, facts, transfer, now);
-                core.outputs
-                    .push_back(Output::Store(Box::new(message), Box::new(event)));
-                State::Storing(Box::new(Storing { transaction }))
+                match opinion {
+                    Opinion::Settled(judgement) => {
+                        judgement.store(core, transaction, facts, transfer, now)
+                    }
+                    Opinion::Waits(waiting) => Verifying {
+                        transaction,
+                        waiting,
+                        facts,
+                        transfer,
+                        refusal,
+                    }
+                    .begin(core, now),
+                }
             }
             Err(rejection) => {
                 if self.drafted {
@@ -364,15 +387,15 @@ impl Core {
 }
 
 /// The header section is whole: grammar, tenant gate, loop, hop count, back-pressure, route, then the form for each path.
+/// Where the tenant gate waits for a signature, all that follows it waits too.
 fn judge(
     core: &Core,
     transaction: &Transaction,
     refusal: &mut Account,
-    _transfer: &'static str,
     buffer: &mut [u8],
     length: usize,
     now: Now,
-) -> Result<Judged<Judgement>, Rejection> {
+) -> Result<Judged<Opinion>, Rejection> {
     let section = buffer.get(..length).unwrap_or_default();
     let examined = header::examine(section)?;
     refusal.message_id = examined.message_id();
@@ -389,14 +412,50 @@ fn judge(
             now.unix_seconds(),
         ),
     };
-    let verdict = match settlement {
-        Settlement::Settled(verdict) => verdict,
-        Settlement::Refused(refused) => {
-            refusal.tenant = refused.tenant.map(|tenant| tenant.name.to_string());
-            refusal.evidence = refused.evidence;
-            return Err(refused.reason.into());
+    let section = buffer.get_mut(..length).unwrap_or_default();
+    let (value, limit) = match settlement {
+        Settlement::Settled(verdict) => {
+            let limit = match verdict.class() {
+                Class::Validation => MAX_VALIDATION,
+                Class::Proven { .. }
+                | Class::Reported { .. }
+                | Class::Application { .. }
+                | Class::Own => policy.max_message_size,
+            };
+            let judgement = let_in(core, transaction, refusal, verdict, &examined, now)?;
+            header::blank_secrets(&examined, &judgement.verdict, &policy.tenants, section);
+            (Opinion::Settled(Box::new(judgement)), limit)
         }
+        Settlement::NeedsSignature(pending) => {
+            for verdict in pending.likely_verdicts() {
+                header::blank_secrets(&examined, verdict, &policy.tenants, section);
+            }
+            let pending = *pending;
+            let waiting = Waiting { pending, examined };
+            (Opinion::Waits(Box::new(waiting)), policy.max_message_size)
+        }
+        Settlement::Refused(refused) => return Err(refuse(refusal, refused)),
     };
+    Ok(Judged { value, limit })
+}
+
+/// Notes what was seen, for the account of the refusal.
+fn refuse(account: &mut Account, refused: trust::Refusal) -> Rejection {
+    account.tenant = refused.tenant.map(|tenant| tenant.name.to_string());
+    account.evidence = refused.evidence;
+    refused.reason.into()
+}
+
+/// What follows the tenant gate.
+fn let_in(
+    core: &Core,
+    transaction: &Transaction,
+    refusal: &mut Account,
+    verdict: Verdict,
+    examined: &Examined,
+    now: Now,
+) -> Result<Judgement, Rejection> {
+    let policy = &core.policy;
     refusal.tenant = Some(verdict.tenant().name.to_string());
     refusal.evidence = verdict.evidence().clone();
     if examined.is_over_hop_limit() {
@@ -409,26 +468,74 @@ fn judge(
     }
     let routed = policy
         .routes
-        .plan(&verdict, envelope)
+        .plan(&verdict, &transaction.envelope)
         .map_err(|_| Rejection::RecipientNotServed)?;
-    let mut limit = policy.max_message_size;
-    if matches!(verdict.class(), Class::Validation) {
-        limit = MAX_VALIDATION;
-        if !core
+    if matches!(verdict.class(), Class::Validation)
+        && !core
             .conditions
             .within_validation_rate(&verdict.tenant().name, now)
-        {
-            return Err(Rejection::ValidationRateExceeded);
+    {
+        return Err(Rejection::ValidationRateExceeded);
+    }
+    Ok(Judgement::new(
+        core,
+        transaction,
+        verdict,
+        examined,
+        &routed,
+        now,
+    ))
+}
+
+impl Verifying {
+    fn begin(self, core: &mut Core, now: Now) -> State {
+        let signatures = self.waiting.pending.signatures();
+        if self.facts.size > MAX_SIGNED_SIZE {
+            let facts = DkimFacts::absent("the message is too large", signatures);
+            return self.verified(core, Ok(facts), now);
+        }
+        core.outputs
+            .push_back(Output::CheckSignatures(Box::new(SignatureCheck {
+                signatures: signatures.to_vec(),
+                section: self.waiting.examined.bytes().to_vec(),
+                size: self.facts.size,
+            })));
+        State::Verifying(Box::new(self))
+    }
+
+    /// The facts are there: the verdict, and what follows it.
+    pub(super) fn verified(
+        mut self,
+        core: &mut Core,
+        result: Result<DkimFacts, SpoolError>,
+        now: Now,
+    ) -> State {
+        core.wait_for_command(now);
+        let Waiting { pending, examined } = *self.waiting;
+        let refusal = &mut self.refusal;
+        let judged = match result {
+            Ok(facts) => pending
+                .conclude(&facts)
+                .map_err(|refused| refuse(refusal, refused)),
+            Err(_) => Err(Rejection::StoreUnavailable),
+        };
+        let judged = judged.and_then(|verdict| {
+            if matches!(verdict.class(), Class::Validation) && self.facts.size > MAX_VALIDATION {
+                return Err(Rejection::ValidationTooLarge);
+            }
+            let_in(core, &self.transaction, refusal, verdict, &examined, now)
+        });
+        match judged {
+            Ok(judgement) => {
+                judgement.store(core, self.transaction, self.facts, self.transfer, now)
+            }
+            Err(rejection) => {
+                core.outputs.push_back(Output::Abandon);
+                core.refuse_as(self.transaction.id, rejection, self.refusal, now);
+                State::ready()
+            }
         }
     }
-    let judgement = Judgement::new(core, transaction, verdict, &examined, &routed, now);
-    if let Some(section) = buffer.get_mut(..length) {
-        header::blank_secrets(&examined, &judgement.verdict, &policy.tenants, section);
-    }
-    Ok(Judged {
-        value: judgement,
-        limit,
-    })
 }
 
 impl Judgement {
@@ -497,11 +604,25 @@ impl Judgement {
         }
     }
 
+    fn store(
+        self,
+        core: &mut Core,
+        transaction: Box<Transaction>,
+        facts: ContentFacts,
+        transfer: &'static str,
+        now: Now,
+    ) -> State {
+        let (message, event) = self.keep(core, &transaction, facts, transfer, now);
+        core.outputs
+            .push_back(Output::Store(Box::new(message), Box::new(event)));
+        State::Storing(Box::new(Storing { transaction }))
+    }
+
     /// The message as it is stored, with the event that tells of it.
     fn keep(
         self,
         core: &Core,
-        transaction: &mut Transaction,
+        transaction: &Transaction,
         facts: ContentFacts,
         transfer: &'static str,
         now: Now,

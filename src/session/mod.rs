@@ -11,6 +11,8 @@ mod intake;
 pub mod rejection;
 mod settings;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use rejection::Rejection;
 pub use settings::{BareNewlines, ByAddress, Conditions, Now, Policy, Service, TlsMode};
@@ -23,7 +25,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::sasl::Login;
 use crate::spool::{Message, SpoolError, Stored};
 use crate::trust::certificate::{ClientCertificate, WhyAbsent};
-use crate::trust::{Application, Evidence, Peer};
+use crate::trust::{Application, DkimFacts, Evidence, Peer, Signature};
 use state::State;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -40,6 +42,8 @@ pub enum Input<'a> {
     Credentials(Credentials),
     /// The answer to [`Output::Append`].
     Appended(Result<(), SpoolError>),
+    /// The answer to [`Output::CheckSignatures`]; an error where the draft could not be read.
+    Signatures(Result<DkimFacts, SpoolError>),
     /// The answer to [`Output::Store`].
     Stored(Result<Stored, SpoolError>),
     /// [`Session::deadline`] has passed.
@@ -74,12 +78,25 @@ pub enum Output {
     Append(Vec<u8>),
     /// The message is refused: drop its draft, if there is one.
     Abandon,
+    /// Verify DKIM signatures of the message, whose bytes are all there; the verdict waits for it.
+    CheckSignatures(Box<SignatureCheck>),
     /// Keep the message durably; the bytes are all there. The trace event belongs to it and is recorded once it is stored.
     Store(Box<Message>, Box<TraceEvent>),
     /// For the trace and the metrics.
     Trace(Box<TraceEvent>),
     /// After what was sent before: close the connection.
     Close,
+}
+
+/// What is to be verified.
+#[derive(Debug)]
+pub struct SignatureCheck {
+    /// These, in this order.
+    pub signatures: Vec<Signature>,
+    /// The header section as it arrived: in the draft the secrets are blanked.
+    pub section: Vec<u8>,
+    /// Octets of the whole message.
+    pub size: u64,
 }
 
 /// Most recipients of one message (RFC 5321 §4.5.3.1.8 asks for 100; Exchange's own limit is 1000).
@@ -95,14 +112,16 @@ const COMMAND_MILLIS: u64 = 5 * 60_000;
 /// cannot keep a session for ever with an octet a minute.
 const CONTENT_MILLIS: u64 = 3 * 60_000;
 const CONTENT_BLOCK: u64 = 4096;
+/// How long content that is arriving when the server stops may still take.
+const DRAIN_MILLIS: u64 = 15_000;
 
 /// One connection.
 pub struct Session {
     core: Core,
     state: State,
     input: Vec<u8>,
-    /// The server shuts down.
-    draining: bool,
+    /// The server shuts down, and nothing is waited for beyond this moment.
+    drain_by: Option<u64>,
 }
 
 /// What lives as long as the connection.
@@ -185,7 +204,7 @@ impl Session {
             core,
             state,
             input: Vec::new(),
-            draining: false,
+            drain_by: None,
         }
     }
 
@@ -197,7 +216,10 @@ impl Session {
     /// When [`Input::Deadline`] is due, in ticks; while the session waits for us, not for the client, there is none.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        (!self.state.waits_for_us()).then_some(self.core.deadline)
+        let deadline = self
+            .drain_by
+            .map_or(self.core.deadline, |by| by.min(self.core.deadline));
+        (!self.state.waits_for_us()).then_some(deadline)
     }
 
     /// Whether the policy may be exchanged: no transaction is under way.
@@ -209,7 +231,7 @@ impl Session {
     /// Whether the session has been told of the shutdown.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining
+        self.drain_by.is_some()
     }
 
     /// Takes a newer policy, between transactions.
@@ -234,17 +256,24 @@ impl Session {
                 self.step(|state, core| state.credentials(core, credentials, now))
             }
             Input::Appended(result) => self.step(|state, core| state.appended(core, result)),
+            Input::Signatures(result) => {
+                self.step(|state, core| state.signatures(core, result, now))
+            }
             Input::Stored(result) => self.step(|state, core| state.stored(core, result, now)),
             Input::Deadline => {
                 let stranger = self.core.is_stranger_outside_tls();
-                let rejection = if stranger {
+                let rejection = if self.drain_by.is_some() {
+                    Rejection::ShuttingDown
+                } else if stranger {
                     Rejection::StrangerLimit
                 } else {
                     Rejection::IdleTooLong
                 };
                 self.core.refuse(rejection, now);
             }
-            Input::Shutdown => self.draining = true,
+            Input::Shutdown => {
+                self.drain_by.get_or_insert(now.ticks + DRAIN_MILLIS);
+            }
         }
         self.advance(now);
     }
@@ -280,7 +309,7 @@ impl Session {
             if self.state.waits_for_us() {
                 return;
             }
-            if self.draining && self.is_between_transactions() {
+            if self.is_draining() && self.is_between_transactions() {
                 self.core.refuse(Rejection::ShuttingDown, now);
                 continue;
             }
@@ -296,6 +325,12 @@ impl Session {
                 continue;
             }
             if !self.take_line(now) {
+                // Nothing is in hand before the first octet of content: nothing was promised, and a client that never
+                // goes on would hold up the stop.
+                if self.is_draining() && self.state.has_no_content() {
+                    self.core.refuse(Rejection::ShuttingDown, now);
+                    continue;
+                }
                 return;
             }
         }

@@ -138,6 +138,7 @@ impl Rejection {
             Self::AuthenticationMalformed => (501, (5, 5, 2)),
             Self::UnknownMechanism => (504, (5, 5, 4)),
             Self::Trust(Reason::HalfProvenDefer) => (451, (4, 7, 1)),
+            Self::Trust(Reason::SignatureUnavailable) => (451, (4, 7, 5)),
             Self::Trust(Reason::NoTenant | Reason::UnknownXoorg) => (550, (5, 7, 64)),
             Self::Trust(Reason::Loop) | Self::TooManyHops => (554, (5, 4, 6)),
             Self::Trust(
@@ -266,6 +267,9 @@ fn trust_wording(reason: Reason) -> &'static str {
         Reason::ForeignHeaderSender => "From: address is not in an accepted domain of the tenant",
         Reason::SenderNotAllowed => "This application may not send as this sender address",
         Reason::FromNotAllowed => "This application may not send as this From: address",
+        Reason::SignatureUnavailable => {
+            "TenantAttribution; the DKIM signature cannot be checked now, try again later"
+        }
         Reason::Loop => "Mail loop: the message has passed here before",
     }
 }
@@ -309,6 +313,7 @@ mod tests {
             (Rejection::AuthenticationBusy, "454 4.7.0 "),
             (Rejection::Trust(Reason::HalfProvenDefer), "451 4.7.1 "),
             (Rejection::Trust(Reason::HalfProvenRefuse), "550 5.7.1 "),
+            (Rejection::Trust(Reason::SignatureUnavailable), "451 4.7.5 "),
             (Rejection::Trust(Reason::NoTenant), "550 5.7.64 "),
             (Rejection::Trust(Reason::UnknownXoorg), "550 5.7.64 "),
             (Rejection::Trust(Reason::Contradiction), "550 5.7.1 "),

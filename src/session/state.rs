@@ -1,6 +1,6 @@
 //! One struct per phase; each lists every command.
 
-use super::content::{Content, Storing};
+use super::content::{Content, Storing, Verifying};
 use super::rejection::Rejection;
 use super::{
     Account, ByAddress, Core, Credentials, Greeted, MAX_RECIPIENTS, Now, Output, Service, TlsMode,
@@ -12,7 +12,7 @@ use crate::smtp::line::{MAX_AUTH, MAX_COMMAND};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::{self, Login, Mechanism};
 use crate::spool::{SpoolError, Stored};
-use crate::trust::{self, Application, Candidates, Reason, Refusal, Standing};
+use crate::trust::{self, Application, Candidates, DkimFacts, Reason, Refusal, Standing};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub(crate) enum State {
     Content(Box<Content>),
     /// Between two chunks commands are legal (RFC 3030 §2).
     Chunks(Box<Content>),
+    /// The content is whole, its DKIM signatures are being verified.
+    Verifying(Box<Verifying>),
     /// The message is being stored.
     Storing(Box<Storing>),
     /// The TLS handshake is under way.
@@ -78,6 +80,7 @@ impl State {
             Self::Transaction(_) => "transaction",
             Self::Content(_) => "content",
             Self::Chunks(_) => "between chunks",
+            Self::Verifying(_) => "verifying",
             Self::Storing(_) => "storing",
             Self::Securing => "securing",
             Self::Closed => "closed",
@@ -86,11 +89,28 @@ impl State {
 
     pub(super) fn waits_for_us(&self) -> bool {
         match self {
-            Self::Checking | Self::Storing(_) | Self::Securing | Self::Closed => true,
+            Self::Checking
+            | Self::Verifying(_)
+            | Self::Storing(_)
+            | Self::Securing
+            | Self::Closed => true,
             Self::Content(content) => content.waits_for_append(),
             Self::Ready(_) | Self::Authenticating(_) | Self::Transaction(_) | Self::Chunks(_) => {
                 false
             }
+        }
+    }
+
+    /// Whether a client's word is awaited and no octet of a message has come.
+    pub(super) fn has_no_content(&self) -> bool {
+        match self {
+            Self::Ready(_) | Self::Authenticating(_) | Self::Transaction(_) => true,
+            Self::Checking
+            | Self::Content(_)
+            | Self::Chunks(_)
+            | Self::Storing(_)
+            | Self::Securing
+            | Self::Closed => false,
         }
     }
 
@@ -106,6 +126,7 @@ impl State {
             | Self::Transaction(_)
             | Self::Content(_)
             | Self::Chunks(_)
+            | Self::Verifying(_)
             | Self::Storing(_)
             | Self::Securing
             | Self::Closed => MAX_COMMAND,
@@ -121,6 +142,7 @@ impl State {
             Self::Authenticating(_)
             | Self::Checking
             | Self::Content(_)
+            | Self::Verifying(_)
             | Self::Storing(_)
             | Self::Securing
             | Self::Closed => self,
@@ -135,6 +157,7 @@ impl State {
             | Self::Transaction(_)
             | Self::Content(_)
             | Self::Chunks(_)
+            | Self::Verifying(_)
             | Self::Storing(_)
             | Self::Securing
             | Self::Closed => self,
@@ -178,6 +201,7 @@ impl State {
             | Self::Checking
             | Self::Transaction(_)
             | Self::Chunks(_)
+            | Self::Verifying(_)
             | Self::Storing(_)
             | Self::Securing
             | Self::Closed => self,
@@ -195,6 +219,7 @@ impl State {
             | Self::Checking
             | Self::Transaction(_)
             | Self::Chunks(_)
+            | Self::Verifying(_)
             | Self::Storing(_)
             | Self::Securing
             | Self::Closed => self,
@@ -215,6 +240,27 @@ impl State {
             | Self::Transaction(_)
             | Self::Content(_)
             | Self::Chunks(_)
+            | Self::Verifying(_)
+            | Self::Securing
+            | Self::Closed => self,
+        }
+    }
+
+    pub(super) fn signatures(
+        self,
+        core: &mut Core,
+        result: Result<DkimFacts, SpoolError>,
+        now: Now,
+    ) -> Self {
+        match self {
+            Self::Verifying(verifying) => verifying.verified(core, result, now),
+            Self::Ready(_)
+            | Self::Authenticating(_)
+            | Self::Checking
+            | Self::Transaction(_)
+            | Self::Content(_)
+            | Self::Chunks(_)
+            | Self::Storing(_)
             | Self::Securing
             | Self::Closed => self,
         }

@@ -63,4 +63,43 @@ impl Draft {
         self.content = Content::File(incoming.map_err(spool_error)?);
         Ok(())
     }
+
+    /// The bytes so far, once more in memory: the caller sees to it that there is room.
+    ///
+    /// # Errors
+    /// The disk is failing, or a write has failed before.
+    pub async fn read_back(&self) -> Result<Vec<u8>, SpoolError> {
+        let incoming = match &self.content {
+            Content::Memory(kept) => return Ok(kept.clone()),
+            Content::File(incoming) => incoming,
+            Content::Moving => return Err(spool_error(crate::journal::JournalError::Closed)),
+        };
+        tokio::task::spawn_blocking(incoming.read_back())
+            .await
+            .map_err(|error| SpoolError::Failing(error.to_string()))?
+            .map_err(spool_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::disk::RealDisk;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_draft_reads_back_from_memory_and_from_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut draft = Draft::new(Bodies::new(folder.path().to_owned(), Arc::new(RealDisk)));
+        let small: Vec<u8> = (0..LARGE).map(|number| (number % 251) as u8).collect();
+        draft.append(Bytes::from(small.clone())).await.unwrap();
+        assert!(matches!(draft.content, Content::Memory(_)));
+        assert_eq!(draft.read_back().await.unwrap(), small);
+        draft.append(Bytes::from_static(b"more")).await.unwrap();
+        assert!(matches!(draft.content, Content::File(_)));
+        assert_eq!(
+            draft.read_back().await.unwrap(),
+            [&small[..], b"more"].concat()
+        );
+    }
 }

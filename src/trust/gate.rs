@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// What the evidence says about one tenant.
 pub(super) struct Case<'a> {
     pub(super) tenant: &'a Arc<Tenant>,
-    /// Items that prove it: X-OriginatorOrg, CrossTenant-Id, XOORG, secret header.
+    /// Items that prove it: X-OriginatorOrg, CrossTenant-Id, XOORG, secret header, a verified signature.
     pub(super) proofs: usize,
     /// Items that name it, those that stand twice with them.
     pub(super) named_by: usize,
@@ -24,7 +24,12 @@ pub(super) struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    pub(super) fn of(tenant: &'a Arc<Tenant>, stamps: &Stamps, header: &Examined) -> Self {
+    pub(super) fn of(
+        tenant: &'a Arc<Tenant>,
+        stamps: &Stamps,
+        signed: bool,
+        header: &Examined,
+    ) -> Self {
         let (secret, secret_names) = match secret_state(tenant, header) {
             Some((state, names)) => (Some(state), names),
             None => (None, false),
@@ -38,7 +43,7 @@ impl<'a> Case<'a> {
             .as_ref()
             .is_some_and(|org| tenant.originator_orgs.contains(org));
 
-        let count = |items: [bool; 4]| items.into_iter().filter(|&item| item).count();
+        let count = |items: [bool; 5]| items.into_iter().filter(|&item| item).count();
         let contradicted = org.iter().any(|org| !tenant.originator_orgs.contains(org))
             || id.iter().any(|id| *id != tenant.id)
             || (stamps.xoorg.is_some() && !xoorg_names)
@@ -51,8 +56,9 @@ impl<'a> Case<'a> {
                 id_names && !stamps.id.is_ambiguous(),
                 xoorg_names,
                 secret == Some(EvidenceState::Matches),
+                signed,
             ]),
-            named_by: count([org_names, id_names, xoorg_names, secret_names]),
+            named_by: count([org_names, id_names, xoorg_names, secret_names, signed]),
             contradicted,
             secret,
         }
@@ -68,11 +74,17 @@ impl<'a> Case<'a> {
     }
 }
 
-/// All tenants that at least one item names, in the order of the configuration.
-pub(super) fn cases<'a>(tenants: &'a Tenants, stamps: &Stamps, header: &Examined) -> Vec<Case<'a>> {
-    let cases = tenants
-        .iter()
-        .map(|tenant| Case::of(tenant, stamps, header));
+/// All tenants that at least one item names, in the order of the configuration; `signed` has a verified DKIM signature.
+pub(super) fn cases<'a>(
+    tenants: &'a Tenants,
+    stamps: &Stamps,
+    signed: Option<&Tenant>,
+    header: &Examined,
+) -> Vec<Case<'a>> {
+    let cases = tenants.iter().map(|tenant| {
+        let signed = signed.is_some_and(|signed| signed.name == tenant.name);
+        Case::of(tenant, stamps, signed, header)
+    });
     cases.filter(|case| case.named_by > 0).collect()
 }
 

@@ -2,15 +2,19 @@
 //!
 //! Their facts arrive at three times: the source address at accept ([`network`]), the certificate after STARTTLS
 //! ([`certificate`]), the tenant in the header section ([`tenant`]). The first two and MAIL give [`Candidates`]; the
-//! header section settles them into a [`Verdict`] or a [`Refusal`]. Every verdict carries its [`Evidence`].
+//! header section settles them into a [`Verdict`], a [`Refusal`], or a [`Pending`] verdict that only the facts about a DKIM
+//! signature can conclude. Every verdict carries its [`Evidence`].
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod certificate;
 pub mod endpoints;
+mod evidence;
 mod gate;
 pub mod network;
 mod senders;
 mod settings;
+mod settle;
+mod signature;
 mod stamps;
 mod tenant;
 mod verdict;
@@ -18,10 +22,14 @@ mod verdict;
 pub use settings::{
     ExchangeOnline, Forwarded, Gate, HalfProven, LoopHeader, SecretHeader, Tenant, Tenants,
 };
-pub use tenant::{application, candidates, own, peer_evidence, settle, submission_candidates};
+pub use settle::{Pending, Settlement, settle};
+pub use signature::{
+    DkimFacts, MAX_SIGNATURES, MAX_SIGNED_SIZE, Signature, SignatureFact, TagList,
+};
+pub use tenant::{application, candidates, own, peer_evidence, submission_candidates};
 pub use verdict::{
     Application, Candidates, Class, Evidence, EvidenceItem, EvidenceKind, EvidenceState, Peer,
-    Reason, Refusal, Settlement, Standing, Verdict,
+    Reason, Refusal, Standing, Verdict,
 };
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ fn word(settlement: &Settlement) -> String {
             };
             format!("{} {class}", verdict.tenant().name)
         }
+        Settlement::NeedsSignature(_) => "needs a signature".to_owned(),
         Settlement::Refused(refusal) => match &refusal.tenant {
             Some(tenant) => format!("{} {}", refusal.reason, tenant.name),
             None => refusal.reason.to_string(),
@@ -770,6 +771,7 @@ fn every_item_is_in_the_evidence_and_no_secret_is() {
             "CrossTenantId Matches contoso",
             "ConnectingIp Absent -",
             "SecretHeader Matches contoso",
+            "Dkim Absent -",
             "EnvelopeSender Matches contoso",
             "HeaderSender Matches contoso",
         ]
@@ -857,6 +859,7 @@ fn the_stamp_names_the_senders_accepted_domain() {
         ) {
             Settlement::Settled(verdict) => verdict.stamp_org().map(ToString::to_string),
             Settlement::Refused(refusal) => Some(refusal.reason.to_string()),
+            Settlement::NeedsSignature(_) => None,
         }
     };
     let any = [

@@ -277,6 +277,16 @@ pub struct EvidenceItem {
     pub seen: Option<String>,
 }
 
+impl Evidence {
+    /// Puts an item in the place of the one of its kind.
+    pub(super) fn replace(&mut self, item: EvidenceItem) {
+        match self.0.iter_mut().find(|own| own.kind == item.kind) {
+            Some(own) => *own = item,
+            None => self.0.push(item),
+        }
+    }
+}
+
 impl EvidenceItem {
     /// An item of which nothing more is known than its state.
     pub(super) fn bare(kind: EvidenceKind, state: EvidenceState) -> Self {
@@ -361,6 +371,8 @@ pub enum Reason {
     SenderNotAllowed,
     /// The application may not write as this From:: 550 5.7.1.
     FromNotAllowed,
+    /// A DKIM signature that would prove the tenant cannot be checked now (no resolver, no room, no time): 451 4.7.5.
+    SignatureUnavailable,
     /// The tenant's loop header is there: 554 5.4.6.
     Loop,
 }
@@ -383,6 +395,7 @@ impl Reason {
             Self::ForeignHeaderSender => "foreign_header_sender",
             Self::SenderNotAllowed => "sender_not_allowed",
             Self::FromNotAllowed => "from_not_allowed",
+            Self::SignatureUnavailable => "signature_unavailable",
             Self::Loop => "loop",
         }
     }
@@ -411,6 +424,9 @@ impl Reason {
             }
             Self::SenderNotAllowed => "the application may not use this envelope sender",
             Self::FromNotAllowed => "the application may not write as this From:",
+            Self::SignatureUnavailable => {
+                "a DKIM signature that would prove the tenant cannot be checked now"
+            }
             Self::Loop => "the tenant's loop header is there already",
         }
     }
@@ -446,13 +462,4 @@ pub struct Refusal {
     pub tenant: Option<Arc<Tenant>>,
     /// What was seen.
     pub evidence: Evidence,
-}
-
-/// What the header section settles.
-#[derive(Clone, Debug)]
-pub enum Settlement {
-    /// Let in.
-    Settled(Verdict),
-    /// Not let in.
-    Refused(Refusal),
 }

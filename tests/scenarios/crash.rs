@@ -1,11 +1,9 @@
 //! kill -9 under load: what was answered 250 arrives.
 
-use crate::harness::{Changes, Surroundings};
+use crate::harness::{Changes, Process, Surroundings, free_port};
 use gatepost::lab::{ExchangeOut, Mail, Outbound, Transfer};
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,54 +12,6 @@ use tokio::sync::Mutex;
 /// Rounds of kill -9 (issue 8); CI runs them all.
 const ROUNDS: usize = 20;
 const SENDERS: usize = 4;
-
-struct Process(Child);
-
-impl Process {
-    fn start(config: &std::path::Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_gatepost"))
-            .args(["serve", "--config"])
-            .arg(config)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("a line on standard output").unwrap();
-        assert_eq!(first, "gatepost ready");
-        Self(child)
-    }
-
-    /// kill -9.
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    fn terminate(mut self) -> std::process::ExitStatus {
-        let kill = Command::new("kill")
-            .arg(self.0.id().to_string())
-            .status()
-            .unwrap();
-        assert!(kill.success());
-        self.0.wait().unwrap()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let already_over = self.0.kill().is_err();
-        let _reaped = (already_over, self.0.wait());
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
 
 /// Sends until told to stop; notes what was answered 250.
 async fn load(

@@ -6,8 +6,10 @@ use gatepost::lab::{
     ApplicationClient, Dialect, ExchangeIn, ExchangeOptions, ExchangeOut, Organization, Outbound,
     Security,
 };
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 pub const CONTOSO: &str = "11111111-2222-3333-4444-555555555555";
@@ -301,6 +303,56 @@ impl World {
     pub fn metrics(&self) -> String {
         String::from_utf8(self.host.metrics().text().unwrap()).unwrap()
     }
+}
+
+/// The server as a process of its own.
+pub struct Process(Child);
+
+impl Process {
+    pub fn start(config: &std::path::Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_gatepost"))
+            .args(["serve", "--config"])
+            .arg(config)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().expect("a line on standard output").unwrap();
+        assert_eq!(first, "gatepost ready");
+        Self(child)
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    pub fn terminate(mut self) -> std::process::ExitStatus {
+        let kill = Command::new("kill")
+            .arg(self.0.id().to_string())
+            .status()
+            .unwrap();
+        assert!(kill.success());
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let already_over = self.0.kill().is_err();
+        let _reaped = (already_over, self.0.wait());
+    }
+}
+
+/// A port that nobody has.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Waits for something that becomes true by itself, in bounds; the pauses are short and few.

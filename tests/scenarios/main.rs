@@ -25,4 +25,5 @@ mod exact;
 mod gates;
 mod harness;
 mod journeys;
+mod listeners;
 mod operations;

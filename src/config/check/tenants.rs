@@ -199,8 +199,8 @@ fn tenant(
             "the same field as secret_header: the two have different fates",
         );
     }
-    // Stamps: X-OriginatorOrg, CrossTenant-Id, XOORG; and the secret header. DKIM is not judged yet.
-    let possible = 3 + usize::from(secret.is_some());
+    // Stamps: X-OriginatorOrg, CrossTenant-Id, XOORG; a DKIM signature; and the secret header.
+    let possible = 4 + usize::from(secret.is_some());
     let proofs = reader.whole::<usize>(scope, "proofs", &table.proofs, 1..=5);
     if let Some(proofs) = proofs.as_ref().filter(|proofs| proofs.value > possible) {
         reader.error(
