@@ -27,3 +27,4 @@ mod harness;
 mod journeys;
 mod listeners;
 mod operations;
+mod outside;
