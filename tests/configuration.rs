@@ -163,6 +163,13 @@ const TABLE: &[(&str, &str, &str, Severity)] = &[
     ),
     (
         "accepted_domains = [\"fabrikam.com\"]",
+        "accepted_domains = [\"fabrikam.com\"]\nproofs = 6",
+        "tenant.fabrikam.proofs",
+        Severity::Error,
+    ),
+    // Three stamps and a signature: the fifth item would be the secret header.
+    (
+        "accepted_domains = [\"fabrikam.com\"]\nsecret_header = { name = \"X-fabrikam-Gate\", value = \"fabrikam-secret\" }",
         "accepted_domains = [\"fabrikam.com\"]\nproofs = 5",
         "tenant.fabrikam.proofs",
         Severity::Error,
@@ -763,7 +770,7 @@ async fn every_key_of_the_contract_is_read_into_its_setting() {
             until: 4_102_444_800
         }
     );
-    assert_eq!(tenant.proofs, 3);
+    assert_eq!(tenant.proofs, 5);
     let secret = tenant.secret_header.as_ref().unwrap();
     assert_eq!((&*secret.name, secret.required), ("X-Contoso-Gate", true));
     assert!(secret.values[0].matches(b"secret-of-the-gate-rule"));

@@ -207,12 +207,20 @@ fn explain(
             now,
         ),
     };
+    let envelope = Envelope {
+        reverse_path,
+        recipients: Vec::new(),
+        body: None,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+        xoorg,
+    };
     let mut answer = judge(
         exchange_online,
         tenants,
         &peer,
-        reverse_path,
-        xoorg,
+        &envelope,
         &head,
         now,
         check,
@@ -230,8 +238,7 @@ fn judge(
     exchange_online: &ExchangeOnline,
     tenants: &Tenants,
     peer: &Peer,
-    reverse_path: ReversePath,
-    xoorg: Option<Domain>,
+    envelope: &Envelope,
     head: &[u8],
     now: u64,
     check: Check<'_>,
@@ -239,7 +246,12 @@ fn judge(
     let standing = Reason::of_standing(peer.standing(), exchange_online.half_proven);
     let candidates = match (
         standing,
-        trust::candidates(tenants, &reverse_path, xoorg.as_ref(), now),
+        trust::candidates(
+            tenants,
+            &envelope.reverse_path,
+            envelope.xoorg.as_ref(),
+            now,
+        ),
     ) {
         (Some(reason), _) => {
             let evidence = trust::peer_evidence(peer);
@@ -275,16 +287,7 @@ fn judge(
             ));
         }
     };
-    let envelope = Envelope {
-        reverse_path,
-        recipients: Vec::new(),
-        body: None,
-        smtputf8: false,
-        ret: None,
-        envid: None,
-        xoorg,
-    };
-    let settled = match trust::settle(tenants, &candidates, peer, &envelope, &header, now) {
+    let settled = match trust::settle(tenants, &candidates, peer, envelope, &header, now) {
         Settlement::Settled(verdict) => Ok(verdict),
         Settlement::NeedsSignature(pending) => {
             let facts = check(&pending)?;
@@ -397,6 +400,8 @@ fn label(word: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::Zone;
+    use crate::trust::SignatureFact;
     use crate::trust::certificate::Roots;
     use crate::trust::fixtures::{contoso, fabrikam, tenants};
     use crate::trust::network::{Networks, parse_block};
@@ -561,6 +566,60 @@ mod tests {
         }]);
         let answer = bench.ask("From: ada@contoso.com\r\n\r\n", |_| ()).unwrap();
         assert_eq!(words(&answer), (false, "reported", Some("no_tenant")));
+    }
+
+    #[test]
+    fn a_signature_that_decides_is_looked_up_or_said_to_be_missing() {
+        let bench = Bench::new([contoso()]);
+        let message = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
+            DKIM-Signature: v=1; a=rsa-sha256; d=contoso.com; s=s1; h=From; bh=YQ==; b=YQ==\r\n\r\nbody\r\n";
+        let path = bench.folder.path().join("signed.eml");
+        std::fs::write(&path, message).unwrap();
+        let question = Question {
+            message: &path,
+            from: "40.93.214.103".parse().unwrap(),
+            certificate: Some(&bench.pem),
+            mail_from: "ada@contoso.com",
+            xoorg: None,
+            no_dns: false,
+        };
+        let refused = |reason| (false, "refused", Some(reason));
+        for (zone, expected, seen) in [
+            (
+                Zone::new(),
+                refused("too_few_proofs"),
+                "contoso.com: no such key",
+            ),
+            (
+                Zone::new().broken("s1._domainkey.contoso.com"),
+                refused("signature_unavailable"),
+                "contoso.com: cannot be checked now: no answer",
+            ),
+            (
+                Zone::new().text(
+                    "s1._domainkey.contoso.com",
+                    include_str!("../../tests/data/dkim-test.txt"),
+                ),
+                refused("too_few_proofs"),
+                "contoso.com: Calculated body hash does not match signature hash",
+            ),
+        ] {
+            let check = |pending: &Pending| {
+                verify(&path, pending, || {
+                    Ok(Arc::new(zone.clone()) as Arc<dyn Resolve>)
+                })
+            };
+            let answer = bench.explain(&question, &check).unwrap();
+            assert_eq!(words(&answer), expected);
+            let text = answer.to_string();
+            assert!(text.contains(seen), "{text}");
+        }
+        let verified = |pending: &Pending| {
+            let facts = vec![SignatureFact::Verified; pending.signatures().len()];
+            Ok(DkimFacts(facts))
+        };
+        let answer = bench.explain(&question, &verified).unwrap();
+        assert_eq!(words(&answer), (true, "proven", None));
     }
 
     #[test]

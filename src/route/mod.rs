@@ -238,3 +238,72 @@ impl Routes {
             .map(|route| route.via.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::Reason;
+    use crate::trust::fixtures::{contoso, envelope, verdict};
+
+    fn route(recipients: Recipients, via: Via) -> Route {
+        Route {
+            tenant: None,
+            recipients,
+            from: None,
+            stream: None,
+            via,
+        }
+    }
+
+    /// `via: recipients`, path by path, or the recipient that no route takes.
+    fn plan(class: Class, recipients: &[&str]) -> String {
+        let upstream = Via::Relay("upstream".into());
+        let listed = vec!["partner@relay.example".parse().unwrap()];
+        let routes = Routes::new(vec![
+            route(Recipients::Listed(listed), upstream),
+            route(Recipients::Any, Via::Mx),
+            route(Recipients::Any, Via::Exchange),
+        ]);
+        let mut envelope = envelope("ada@contoso.com");
+        envelope.recipients = recipients
+            .iter()
+            .map(|address| Recipient {
+                mailbox: address.parse().unwrap(),
+                notify: None,
+                orcpt: None,
+            })
+            .collect();
+        match routes.plan(&verdict(&Arc::new(contoso()), class), &envelope) {
+            Ok(routed) => {
+                let paths = routed.paths().iter();
+                let paths = paths.map(|path| format!("{}: {:?}", path.via, path.recipients));
+                paths.collect::<Vec<_>>().join(", ")
+            }
+            Err(NoRoute { recipient }) => format!("no route for {recipient}"),
+        }
+    }
+
+    const TWO: &[&str] = &["bob@contoso.com", "partner@relay.example"];
+
+    #[test]
+    fn a_foreign_sender_never_leaves_by_mx_or_relay() {
+        let proven = |foreign_sender| Class::Proven { foreign_sender };
+        assert_eq!(plan(proven(false), TWO), "mx: [0], relay:upstream: [1]");
+        assert_eq!(plan(proven(true), TWO), "exchange: [0, 1]");
+    }
+
+    #[test]
+    fn reported_mail_goes_to_accepted_domains_by_the_inbound_connector_only() {
+        let reported = || Class::Reported {
+            reason: Reason::NoTenant,
+        };
+        assert_eq!(plan(reported(), &["bob@contoso.com"]), "exchange: [0]");
+        assert_eq!(plan(reported(), TWO), "no route for 1");
+    }
+
+    #[test]
+    fn validation_mail_goes_to_accepted_domains_only() {
+        assert_eq!(plan(Class::Validation, &["bob@contoso.com"]), "mx: [0]");
+        assert_eq!(plan(Class::Validation, TWO), "no route for 1");
+    }
+}

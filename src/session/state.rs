@@ -108,6 +108,7 @@ impl State {
             Self::Checking
             | Self::Content(_)
             | Self::Chunks(_)
+            | Self::Verifying(_)
             | Self::Storing(_)
             | Self::Securing
             | Self::Closed => false,

@@ -84,6 +84,7 @@ fn said(session: &mut Session, now: Now) -> String {
             Output::Append(_) => session.handle(now, Input::Appended(Ok(()))),
             Output::StartTls
             | Output::CheckCredentials(_)
+            | Output::CheckSignatures(_)
             | Output::Abandon
             | Output::Store(..)
             | Output::Trace(_) => {}

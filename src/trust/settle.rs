@@ -381,3 +381,6 @@ pub(super) fn accepted_sender_domain(
         .contains(domain)
         .then(|| domain.clone())
 }
+
+#[cfg(test)]
+mod tests;

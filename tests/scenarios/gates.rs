@@ -5,7 +5,7 @@ use gatepost::lab::certificates::{Authority, Leaf};
 use gatepost::lab::{ExchangeOut, Mail, Outbound, Transaction};
 use gatepost::message_trace::Event;
 
-fn expect(answer: &Transaction, at: &str, code: u16, enhanced: (u8, u16, u16)) {
+pub fn expect(answer: &Transaction, at: &str, code: u16, enhanced: (u8, u16, u16)) {
     assert_eq!(answer.refused_at(), Some(at), "{answer:?}");
     let reply = answer.deciding();
     assert_eq!(

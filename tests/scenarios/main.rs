@@ -28,3 +28,4 @@ mod journeys;
 mod listeners;
 mod operations;
 mod outside;
+mod tenant_gate;
