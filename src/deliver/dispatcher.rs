@@ -20,6 +20,10 @@ use tokio::time::timeout;
 
 /// Connections of all queues together.
 const MOST_CONNECTIONS: usize = 512;
+/// Of those, to mail exchangers: however many of them do not answer, connectors and relays have places left.
+const MOST_TO_STRANGERS: usize = 384;
+/// A look at more queues than this is followed by a rest of a millisecond for each so many.
+const QUEUES: usize = 100;
 /// Queues that are remembered before those at rest are forgotten.
 const LANES: usize = 1024;
 /// Undeliverable work that is put back in one go.
@@ -151,13 +155,21 @@ impl<S: Store> Scheduler<S> {
         let mut stopping = self.shared.stopping.subscribe();
         let shared = Arc::clone(&self.shared);
         while !*stopping.borrow_and_update() {
-            let pause = self.look();
+            let (pause, queues) = self.look();
             tokio::select! {
                 () = shared.store.changed() => {}
                 () = shared.look.notified() => {}
                 () = tokio::time::sleep(pause) => {}
                 Some(ended) = self.workers.join_next() => self.reap(ended),
                 _ = stopping.changed() => {}
+            }
+            // With thousands of domains in hand each message would else cost a look at all of them.
+            let rest = u64::try_from(queues / QUEUES).unwrap_or(u64::MAX).min(200);
+            if rest > 0 {
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(rest)) => {}
+                    _ = stopping.changed() => {}
+                }
             }
         }
         for lane in self.lanes.values() {
@@ -186,8 +198,8 @@ impl<S: Store> Scheduler<S> {
         }
     }
 
-    /// Gives out connections; says how long nothing changes by itself.
-    fn look(&mut self) -> Duration {
+    /// Gives out connections; says how long nothing changes by itself, and how many queues were looked at.
+    fn look(&mut self) -> (Duration, usize) {
         let shared = Arc::clone(&self.shared);
         let setup = shared.setup();
         let now = (shared.clock)();
@@ -224,15 +236,29 @@ impl<S: Store> Scheduler<S> {
                 queues.push((Arc::clone(lane), lane.demand(1, 1, now)));
             }
         }
-        let demands: Vec<Demand> = queues.iter().map(|(_, demand)| *demand).collect();
-        let free = MOST_CONNECTIONS.saturating_sub(self.workers.len());
         self.turn = self.turn.wrapping_add(1);
+        let looked_at = queues.len();
+        let (strangers, known): (Vec<_>, Vec<_>) = queues
+            .into_iter()
+            .partition(|(lane, _)| lane.destination.via == Via::Mx);
+        let free = MOST_CONNECTIONS.saturating_sub(self.workers.len());
+        self.open(&known, free);
+        let lanes = self.lanes.values();
+        let open = lanes.filter(|lane| lane.destination.via == Via::Mx);
+        let open = open.map(|lane| lane.connections()).sum();
+        let free = MOST_CONNECTIONS.saturating_sub(self.workers.len());
+        self.open(&strangers, for_strangers(free, open));
+        (self.pause(&setup, now), looked_at)
+    }
+
+    /// Opens up to `free` connections, fairly.
+    fn open(&mut self, queues: &[(Arc<Lane>, Demand)], free: usize) {
+        let demands: Vec<Demand> = queues.iter().map(|(_, demand)| *demand).collect();
         for ((lane, _), count) in queues.iter().zip(allot(&demands, free, self.turn)) {
             for _ in 0..count {
-                self.workers.spawn(Worker::new(&shared, lane).run());
+                self.workers.spawn(Worker::new(&self.shared, lane).run());
             }
         }
-        self.pause(&setup, now)
     }
 
     fn pause(&self, setup: &Setup, now: u64) -> Duration {
@@ -285,6 +311,11 @@ impl<S: Store> Scheduler<S> {
     }
 }
 
+/// How many of the free places may go to mail exchangers, where so many have one.
+fn for_strangers(free: usize, open: usize) -> usize {
+    free.min(MOST_TO_STRANGERS.saturating_sub(open))
+}
+
 /// Work that nobody can deliver now, since the settings have no such way any more. Deferred by the law.
 fn put_back<S: Store>(shared: &Shared<S>, lane: &Lane, setup: &Setup, now: u64) {
     let destination = &lane.destination;
@@ -303,5 +334,18 @@ fn put_back<S: Store>(shared: &Shared<S>, lane: &Lane, setup: &Setup, now: u64) 
             .collect();
         let law = setup.law(&destination.via);
         report::settle(shared, lane, law, work, Attempt::default(), &answers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_leave_places_for_connectors_and_relays() {
+        assert_eq!(for_strangers(MOST_CONNECTIONS, 0), MOST_TO_STRANGERS);
+        assert_eq!(for_strangers(128, MOST_TO_STRANGERS), 0);
+        assert_eq!(for_strangers(10, 300), 10);
+        assert!(MOST_TO_STRANGERS < MOST_CONNECTIONS);
     }
 }

@@ -139,10 +139,15 @@ impl Lane {
         self.is_quiet() && self.hold(|hold| hold.may_be_forgotten(now))
     }
 
-    /// Whether connections are open.
-    pub(super) fn is_quiet(&self) -> bool {
+    /// How many connections are open.
+    pub(super) fn connections(&self) -> usize {
         let counts = *lock(&self.counts);
-        counts.starting + counts.busy + counts.idle == 0
+        counts.starting + counts.busy + counts.idle
+    }
+
+    /// Whether none is open.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.connections() == 0
     }
 }
 

@@ -317,7 +317,7 @@ async fn strangers_get_tls_where_they_offer_it_and_clear_text_where_it_fails() {
     let partner = stranger(encrypted(&own, "another.name.example").await).await;
     let world = with_partner(&partner).await;
     let id = taken(&world, mail("r@partner.example")).await;
-    assert_clean(&world, &*partner.received().await.unwrap());
+    assert_clean(&world, &partner.received().await.unwrap());
     assert_eq!(outcome(&world, &id).await.0, "delivered");
     let attempts = attempts(&world, &id).await;
     let tls = attempts[0].tls.as_ref().expect("TLS was offered");
@@ -413,7 +413,7 @@ async fn a_relay_is_verified_encrypted_or_neither_as_its_table_says() {
         let attempts = attempts(&world, &id).await;
         assert_eq!(attempts[0].tls.is_some(), tls, "{table}");
         if expected == "delivered" {
-            assert_clean(&world, &*relay.received().await.unwrap());
+            assert_clean(&world, &relay.received().await.unwrap());
         } else {
             assert!(reply.starts_with("TLS: "), "{reply}");
         }
