@@ -4,7 +4,7 @@ use crate::admin::{Admin, Bound};
 use crate::config::Settings;
 use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher};
-use crate::dns::Dns;
+use crate::dns::{Dns, Resolve};
 use crate::mail::Secret;
 use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
@@ -299,14 +299,24 @@ fn policy(settings: &Settings, listener: &ListenerSettings) -> Policy {
 }
 
 fn deliver_settings(settings: &Settings) -> Result<DeliverSettings, String> {
-    let dns = Dns::new(settings.dns_servers.as_deref()).map_err(|error| format!("dns: {error}"))?;
+    let (resolver, mx_port): (Arc<dyn Resolve>, u16) = match &settings.outside {
+        Some(outside) => (Arc::clone(&outside.resolver), outside.mx_port),
+        None => {
+            let dns = Dns::new(settings.dns_servers.as_deref());
+            (Arc::new(dns.map_err(|error| format!("dns: {error}"))?), 25)
+        }
+    };
     Ok(DeliverSettings {
         tenants: settings.tenants.clone(),
-        resolver: Arc::new(dns),
+        resolver,
+        mx_port,
         hostname: settings.hostname.clone(),
         connectors: settings.inbound_connectors.clone(),
         server_trust: settings.server_trust.clone(),
         exchange_law: settings.exchange_law.clone(),
+        mx_law: settings.mx_law.clone(),
+        relays: settings.relays.clone(),
+        source_addresses: settings.mx_source_addresses.clone(),
     })
 }
 

@@ -13,11 +13,11 @@ mod standby;
 
 use crate::app::Server;
 use crate::config::Settings;
-use crate::lab::certificates::Authority;
+use crate::lab::certificates::{Authority, Leaf};
 use crate::lab::play::{self, Told};
 use crate::lab::scene::{Cast, Scene, Wardrobe};
 use crate::lab::story::{self, Dress};
-use crate::lab::{ExchangeIn, ExchangeOptions, LabError, samples};
+use crate::lab::{ExchangeIn, ExchangeOptions, LabError, Outside, OutsideOptions, samples};
 use folder::Folder;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use std::io::{IsTerminal as _, Write as _};
@@ -158,6 +158,13 @@ impl Up {
     async fn start(mut prepared: Prepared) -> Result<Self, Stopped> {
         let exchange = Arc::new(ExchangeIn::start(prepared.exchange).await?);
         cast::deliver_to(&mut prepared.settings, exchange.address());
+        let stranger = Authority::new("Outside")?;
+        let outside = OutsideOptions {
+            identity: Some(stranger.issue(&Leaf::named("mx.outside.example"))?),
+            ..OutsideOptions::default()
+        };
+        let outside = Arc::new(Outside::start(outside).await?);
+        cast::leave_to(&mut prepared.settings, outside.address());
         let connector = cast::connector_name(&prepared.settings)?.to_owned();
         let host = &prepared.roots_of_host;
         let chains: Vec<&[_]> = host.chains.iter().map(Vec::as_slice).collect();
@@ -181,6 +188,7 @@ impl Up {
             roots,
             wardrobe,
             exchange,
+            outside,
         };
         Ok(Self {
             server,
@@ -198,7 +206,8 @@ impl Up {
         for fault in play::afterwards(&story) {
             tell(&fault);
         }
-        tell(&story::sum(&story, dress));
+        let waiting = samples::waiting(&self.scene.cast);
+        tell(&story::sum(&story, &waiting, dress));
         story
     }
 }

@@ -85,6 +85,7 @@ pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> Option<Settings> {
         exchange_law: laws.exchange,
         mx_law: laws.mx,
         mx_source_addresses: laws.source_addresses,
+        outside: None,
         dns_servers: house.dns_servers,
         trace_keep: house.trace_keep,
         admin: house.admin,

@@ -19,6 +19,7 @@ pub use problem::{Problem, Severity, Unreadable};
 
 use crate::credentials::Account;
 use crate::deliver::{InboundConnector, Relay, ServerTrust};
+use crate::dns::Resolve;
 use crate::mail::{Domain, Secret};
 use crate::receive::ListenerSettings;
 use crate::route::Routes;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub mx_law: Law,
     /// `[delivery.mx] source_addresses`, by stream.
     pub mx_source_addresses: Vec<(Arc<str>, Vec<std::net::IpAddr>)>,
+    /// Stands in for DNS and for the port of mail exchangers. Never out of a file: the lab and scenarios put theirs here.
+    pub outside: Option<Outside>,
     /// `[dns] servers`; `None` is the system's.
     pub dns_servers: Option<Vec<SocketAddr>>,
     /// `[trace] keep`.
@@ -77,6 +80,15 @@ pub struct Settings {
     pub admin: AdminSettings,
     /// `[log]`.
     pub log: LogSettings,
+}
+
+/// A world outside that is not the real one.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// In the place of DNS.
+    pub resolver: Arc<dyn Resolve>,
+    /// In the place of port 25.
+    pub mx_port: u16,
 }
 
 /// `[admin]`.

@@ -265,6 +265,8 @@ pub(super) struct Relay {
     pub(super) port: Key<i64>,
     /// `verify` (default), `encrypt` or `opportunistic`.
     pub(super) tls: Key<String>,
+    /// For `tls = "verify"`: `system` (default) or a PEM file.
+    pub(super) server_certificate_roots: Key<String>,
     /// With `password`.
     pub(super) username: Key<String>,
     /// With `username`; a secret.

@@ -4,7 +4,7 @@ use super::lane::{Holds, Lane};
 use super::report::{self, Attempt};
 use super::settings::DeliverSettings;
 use super::store::{Store, Work};
-use super::worker::{Clock, Setup, Shared, Trace, Worker};
+use super::worker::{Clock, Setup, Shared, Trace, Way, Worker};
 use crate::dialogue::Answer;
 use crate::message_trace::Tracer;
 use crate::metrics::Metrics;
@@ -20,6 +20,12 @@ use tokio::time::timeout;
 
 /// Connections of all queues together.
 const MOST_CONNECTIONS: usize = 512;
+/// Of those, to mail exchangers: however many of them do not answer, connectors and relays have places left.
+const MOST_TO_STRANGERS: usize = 384;
+/// A look at more queues than this is followed by a rest of a millisecond for each so many.
+const QUEUES: usize = 100;
+/// Queues that are remembered before those at rest are forgotten.
+const LANES: usize = 1024;
 /// Undeliverable work that is put back in one go.
 const PUT_BACK: usize = 100;
 /// The scheduler looks at least this often: a clock that was set, a hold that ran out.
@@ -76,6 +82,7 @@ impl Dispatcher {
         let scheduler = Scheduler {
             shared: Arc::clone(&shared),
             lanes: HashMap::new(),
+            most_lanes: LANES,
             holds: holds.clone(),
             workers: JoinSet::new(),
             turn: 0,
@@ -135,6 +142,8 @@ fn now() -> u64 {
 struct Scheduler<S: Store> {
     shared: Arc<Shared<S>>,
     lanes: HashMap<Destination, Arc<Lane>>,
+    /// How many there may be before the next look whether all are needed.
+    most_lanes: usize,
     holds: Holds,
     workers: JoinSet<()>,
     turn: usize,
@@ -146,13 +155,21 @@ impl<S: Store> Scheduler<S> {
         let mut stopping = self.shared.stopping.subscribe();
         let shared = Arc::clone(&self.shared);
         while !*stopping.borrow_and_update() {
-            let pause = self.look();
+            let (pause, queues) = self.look();
             tokio::select! {
                 () = shared.store.changed() => {}
                 () = shared.look.notified() => {}
                 () = tokio::time::sleep(pause) => {}
                 Some(ended) = self.workers.join_next() => self.reap(ended),
                 _ = stopping.changed() => {}
+            }
+            // With thousands of domains in hand each message would else cost a look at all of them.
+            let rest = u64::try_from(queues / QUEUES).unwrap_or(u64::MAX).min(200);
+            if rest > 0 {
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(rest)) => {}
+                    _ = stopping.changed() => {}
+                }
             }
         }
         for lane in self.lanes.values() {
@@ -175,35 +192,32 @@ impl<S: Store> Scheduler<S> {
             let now = (self.shared.clock)();
             let setup = self.shared.setup();
             for lane in self.lanes.values() {
-                lane.hold(|hold| hold.back_off(&setup.settings.exchange_law, now));
+                let law = setup.law(&lane.destination.via);
+                lane.hold(|hold| hold.back_off(law, now));
             }
         }
     }
 
-    /// Gives out connections; says how long nothing changes by itself.
-    fn look(&mut self) -> Duration {
+    /// Gives out connections; says how long nothing changes by itself, and how many queues were looked at.
+    fn look(&mut self) -> (Duration, usize) {
         let shared = Arc::clone(&self.shared);
         let setup = shared.setup();
-        let law = &setup.settings.exchange_law;
         let now = (shared.clock)();
         self.note_reload(&setup, now);
         for lane in self.lanes.values() {
+            let law = setup.law(&lane.destination.via);
             if let Some(change) = lane.hold(|hold| hold.tick(law, now)) {
                 report::queue_changed(&shared, lane, None, change, now);
             }
         }
         let mut queues: Vec<(Arc<Lane>, Demand)> = Vec::new();
         for (destination, ready) in shared.store.due(now) {
-            let lane = self.lane(&destination);
-            let client = setup.clients.get(&destination.tenant);
-            if destination.via != Via::Exchange || client.is_none() {
+            let lane = self.lane(&destination, now);
+            let Some(way) = setup.way(&destination) else {
                 put_back(&shared, &lane, &setup, now);
                 continue;
-            }
-            let most = match client {
-                Some(Ok(client)) => client.connector().max_connections.max(1),
-                Some(Err(_)) | None => 1,
             };
+            let most = way.as_ref().map_or(1, Way::most_connections);
             let demand = lane.demand(ready, most, now);
             for _ in 0..demand.idle.min(demand.ready) {
                 lane.wake.notify_one();
@@ -216,28 +230,43 @@ impl<S: Store> Scheduler<S> {
             let destination = &lane.destination;
             if lane.probe_is_due(now)
                 && !queues.iter().any(known)
-                && setup.clients.contains_key(&destination.tenant)
+                && setup.way(destination).is_some()
                 && shared.store.has_open(destination)
             {
                 queues.push((Arc::clone(lane), lane.demand(1, 1, now)));
             }
         }
-        let demands: Vec<Demand> = queues.iter().map(|(_, demand)| *demand).collect();
-        let free = MOST_CONNECTIONS.saturating_sub(self.workers.len());
         self.turn = self.turn.wrapping_add(1);
+        let looked_at = queues.len();
+        let (strangers, known): (Vec<_>, Vec<_>) = queues
+            .into_iter()
+            .partition(|(lane, _)| lane.destination.via == Via::Mx);
+        let free = MOST_CONNECTIONS.saturating_sub(self.workers.len());
+        self.open(&known, free);
+        let lanes = self.lanes.values();
+        let open = lanes.filter(|lane| lane.destination.via == Via::Mx);
+        let open = open.map(|lane| lane.connections()).sum();
+        let free = MOST_CONNECTIONS.saturating_sub(self.workers.len());
+        self.open(&strangers, for_strangers(free, open));
+        (self.pause(&setup, now), looked_at)
+    }
+
+    /// Opens up to `free` connections, fairly.
+    fn open(&mut self, queues: &[(Arc<Lane>, Demand)], free: usize) {
+        let demands: Vec<Demand> = queues.iter().map(|(_, demand)| *demand).collect();
         for ((lane, _), count) in queues.iter().zip(allot(&demands, free, self.turn)) {
             for _ in 0..count {
-                self.workers.spawn(Worker::new(&shared, lane).run());
+                self.workers.spawn(Worker::new(&self.shared, lane).run());
             }
         }
-        self.pause(&setup, now)
     }
 
     fn pause(&self, setup: &Setup, now: u64) -> Duration {
-        let law = &setup.settings.exchange_law;
         // A time that has passed changes nothing by itself: then work must become due first, and that calls.
-        let looks = self.lanes.values();
-        let looks = looks.filter_map(|lane| lane.hold(|hold| hold.next_look(law, now)));
+        let looks = self.lanes.values().filter_map(|lane| {
+            let law = setup.law(&lane.destination.via);
+            lane.hold(|hold| hold.next_look(law, now))
+        });
         let looks = looks.filter(|at| *at > now);
         let wake = self.shared.store.next_wake();
         let wake = wake.map(|at| {
@@ -252,9 +281,14 @@ impl<S: Store> Scheduler<S> {
         pause.min(LOOK)
     }
 
-    fn lane(&mut self, destination: &Destination) -> Arc<Lane> {
+    fn lane(&mut self, destination: &Destination, now: u64) -> Arc<Lane> {
         if let Some(lane) = self.lanes.get(destination) {
             return Arc::clone(lane);
+        }
+        if self.lanes.len() >= self.most_lanes {
+            self.lanes
+                .retain(|_, lane| Arc::strong_count(lane) > 1 || !lane.may_be_forgotten(now));
+            self.most_lanes = LANES.max(2 * self.lanes.len());
         }
         let lane = Arc::new(Lane::new(destination.clone(), self.holds.clone()));
         self.lanes.insert(destination.clone(), Arc::clone(&lane));
@@ -266,9 +300,8 @@ impl<S: Store> Scheduler<S> {
             return;
         }
         self.generation = setup.generation;
-        self.lanes.retain(|destination, lane| {
-            setup.clients.contains_key(&destination.tenant) || !lane.is_quiet()
-        });
+        self.lanes
+            .retain(|destination, lane| setup.way(destination).is_some() || !lane.is_quiet());
         for lane in self.lanes.values() {
             if let Some(id) = lane.hold(|hold| hold.probe_now(now)) {
                 self.shared.store.release(id, now);
@@ -278,12 +311,18 @@ impl<S: Store> Scheduler<S> {
     }
 }
 
-/// Work that nobody can deliver now: a way that is not built yet, or a tenant without connector. Deferred by the law.
+/// How many of the free places may go to mail exchangers, where so many have one.
+fn for_strangers(free: usize, open: usize) -> usize {
+    free.min(MOST_TO_STRANGERS.saturating_sub(open))
+}
+
+/// Work that nobody can deliver now, since the settings have no such way any more. Deferred by the law.
 fn put_back<S: Store>(shared: &Shared<S>, lane: &Lane, setup: &Setup, now: u64) {
     let destination = &lane.destination;
-    let why = match destination.via {
+    let why = match &destination.via {
         Via::Exchange => "the tenant has no inbound connector".to_owned(),
-        Via::Mx | Via::Relay(_) => format!("this version does not deliver by {}", destination.via),
+        Via::Mx => "the recipient has no domain".to_owned(),
+        Via::Relay(name) => format!("there is no relay {name}"),
     };
     for _ in 0..PUT_BACK {
         let Some(work) = shared.store.next_due(destination, now) else {
@@ -293,7 +332,20 @@ fn put_back<S: Store>(shared: &Shared<S>, lane: &Lane, setup: &Setup, now: u64) 
         let answers: Vec<_> = recipients
             .map(|at| (*at, Answer::Unreachable(why.clone())))
             .collect();
-        let law = &setup.settings.exchange_law;
+        let law = setup.law(&destination.via);
         report::settle(shared, lane, law, work, Attempt::default(), &answers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_leave_places_for_connectors_and_relays() {
+        assert_eq!(for_strangers(MOST_CONNECTIONS, 0), MOST_TO_STRANGERS);
+        assert_eq!(for_strangers(128, MOST_TO_STRANGERS), 0);
+        assert_eq!(for_strangers(10, 300), 10);
+        const { assert!(MOST_TO_STRANGERS < MOST_CONNECTIONS) };
     }
 }

@@ -134,10 +134,20 @@ impl Lane {
         }
     }
 
-    /// Whether connections are open.
-    pub(super) fn is_quiet(&self) -> bool {
+    /// Whether the queue can be made anew when there is work for it again.
+    pub(super) fn may_be_forgotten(&self, now: u64) -> bool {
+        self.is_quiet() && self.hold(|hold| hold.may_be_forgotten(now))
+    }
+
+    /// How many connections are open.
+    pub(super) fn connections(&self) -> usize {
         let counts = *lock(&self.counts);
-        counts.starting + counts.busy + counts.idle == 0
+        counts.starting + counts.busy + counts.idle
+    }
+
+    /// Whether none is open.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.connections() == 0
     }
 }
 

@@ -3,8 +3,8 @@
 //! What is written is gathered first: for a small message MAIL and RCPTs are one write, BDAT and the content another.
 //! Reading never stops while writing, so that a peer that answers early, or blocks on its own replies, is heard.
 
-use super::dial::Client;
 use super::store::{Store, Work};
+use super::tls::Encryption;
 use crate::dialogue::{Answer, Broken, Dialogue, Input, Output, Phase, Request, Transfer};
 use crate::message_trace::TlsFacts;
 use crate::smtp::data::DotStuffer;
@@ -28,7 +28,7 @@ enum Wire<T> {
     Gone,
 }
 
-/// A connection that said EHLO under TLS.
+/// A connection on which a transaction may begin.
 pub(super) struct Connection<T> {
     wire: Wire<T>,
     dialogue: Dialogue,
@@ -60,15 +60,15 @@ enum Event {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
-    /// Greeting, EHLO, STARTTLS, EHLO.
+    /// Greeting, EHLO, STARTTLS, EHLO, and the login where there is one.
     pub(super) async fn open(
         transport: T,
-        hostname: &str,
-        client: &Client,
+        dialogue: Dialogue,
+        encryption: &Encryption,
     ) -> Result<Self, Answer> {
         let mut connection = Self {
             wire: Wire::Plain(transport),
-            dialogue: Dialogue::new(hostname),
+            dialogue,
             out: Vec::new(),
             written: 0,
             input: vec![0; READ].into_boxed_slice(),
@@ -77,7 +77,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
             messages: 0,
             opened: Instant::now(),
         };
-        match connection.drive(Some(client)).await {
+        match connection.drive(Some(encryption)).await {
             Step::Ready => Ok(connection),
             Step::Failed(answer) => Err(answer),
             Step::Content(_) | Step::Finished(_) | Step::Closed => Err(Answer::Broken {
@@ -121,7 +121,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
             recipients,
             facts: &message.facts,
             size,
-            xoorg: leg.xoorg.as_ref(),
+            // Never said outside (product.md 4): there it is nobody's business.
+            xoorg: leg.xoorg.as_ref().filter(|_| leg.via.is_internal()),
         });
         self.messages += 1;
         self.wait = None;
@@ -176,12 +177,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
     }
 
     /// Runs the dialogue until it wants something that only the caller can do.
-    async fn drive(&mut self, client: Option<&Client>) -> Step {
+    async fn drive(&mut self, encryption: Option<&Encryption>) -> Step {
         loop {
             while let Some(output) = self.dialogue.next_output() {
                 match output {
                     Output::Send(bytes) => self.out.extend_from_slice(&bytes),
-                    Output::StartTls => self.start_tls(client).await,
+                    Output::StartTls => self.start_tls(encryption).await,
                     Output::Ready => return Step::Ready,
                     Output::Content(transfer) => return Step::Content(transfer),
                     Output::Finished(results) => return Step::Finished(results),
@@ -193,9 +194,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
         }
     }
 
-    async fn start_tls(&mut self, client: Option<&Client>) {
-        let (Some(client), Wire::Plain(transport)) =
-            (client, std::mem::replace(&mut self.wire, Wire::Gone))
+    async fn start_tls(&mut self, encryption: Option<&Encryption>) {
+        let (Some(encryption), Wire::Plain(transport)) =
+            (encryption, std::mem::replace(&mut self.wire, Wire::Gone))
         else {
             self.dialogue
                 .handle(Input::TlsFailed("TLS was already started"));
@@ -203,7 +204,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
         };
         self.wait = None;
         let patience = self.dialogue.patience();
-        match timeout(patience, client.handshake(transport)).await {
+        match timeout(patience, encryption.handshake(transport)).await {
             Ok(Ok((stream, facts))) => {
                 self.wire = Wire::Tls(Box::new(stream));
                 self.tls = Some(facts);

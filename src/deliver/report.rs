@@ -6,9 +6,10 @@ use super::lane::Lane;
 use super::store::{Store, Work};
 use super::worker::Shared;
 use crate::dialogue::outcome::shown_reach;
-use crate::dialogue::{Answer, Outcome, Pace, Reach};
+use crate::dialogue::{Answer, NextHop, Outcome, Pace, Reach};
 use crate::mail::QueueId;
 use crate::message_trace::{Event, RecipientResult, TlsFacts, TraceEvent};
+use crate::route::Via;
 use crate::schedule::Law;
 use crate::schedule::hold::{Change, Fault, Kept, recipient_fault};
 use crate::schedule::retry::{Next, next_attempt};
@@ -20,7 +21,7 @@ const HOUR: u64 = 3_600_000;
 /// How an attempt went, beside its answers.
 #[derive(Debug, Default)]
 pub(super) struct Attempt {
-    /// Host of the connector.
+    /// The next hop's host.
     pub(super) host: String,
     /// Its address, once connected.
     pub(super) address: Option<String>,
@@ -32,6 +33,15 @@ pub(super) struct Attempt {
     pub(super) took: u64,
     /// It was the probe of a parked queue.
     pub(super) probe: bool,
+}
+
+/// Who answers on this way.
+pub(super) fn next_hop(via: &Via) -> NextHop {
+    match via {
+        Via::Exchange => NextHop::Exchange,
+        Via::Mx => NextHop::Mx,
+        Via::Relay(_) => NextHop::Relay,
+    }
 }
 
 /// Settles `work` with what was answered about each recipient.
@@ -56,16 +66,14 @@ pub(super) fn settle<S: Store>(
     };
     let judged: Vec<_> = answers
         .iter()
-        .map(|(at, answer)| (*at, answer.judge()))
+        .map(|(at, answer)| (*at, answer.judge(next_hop(&lane.destination.via))))
         .collect();
     report.tell_hold(&judged, answers, &attempt);
     let (mut results, mut lines) = (
         Vec::with_capacity(judged.len()),
         Vec::with_capacity(judged.len()),
     );
-    let alarming = judged
-        .iter()
-        .find(|(_, judged)| judged.entry.is_some_and(|entry| entry.alarm));
+    let alarming = judged.iter().find(|(_, judged)| judged.alarm);
     if let Some((_, judged)) = alarming {
         report.alarm(&judged.reply);
     }
@@ -131,6 +139,7 @@ impl<S: Store> Report<'_, S> {
         let backed_off = any(Outcome::Deferred(Pace::BackOff));
         let (held_since, spent) = self.earlier(Reach::Tenant);
         let (id, attempts) = (self.work.message().id, self.attempts);
+        let outside = !self.lane.destination.via.is_internal();
         self.lane.hold(|hold| {
             if attempt.probe && !delivered {
                 self.changes.extend(hold.probe_failed(law, now));
@@ -148,10 +157,12 @@ impl<S: Store> Report<'_, S> {
                 self.tenant_fault = Some(kept);
                 self.changes.extend(change);
             }
-            if unreachable {
+            if unreachable && !outside {
                 hold.unreachable();
             }
-            if backed_off {
+            if backed_off && outside {
+                self.changes.extend(hold.pause(law, now));
+            } else if backed_off {
                 self.changes.extend(hold.back_off(law, now));
             }
             if delivered {
@@ -221,7 +232,8 @@ impl<S: Store> Report<'_, S> {
 
     fn alarm(&self, reply: &str) {
         let (tenant, id) = (&*self.lane.destination.tenant, self.work.message().id);
-        tracing::warn!(tenant, %id, reply, "a reply that an administrator should see: gatepost explain reply");
+        let via = self.lane.destination.via.to_string();
+        tracing::warn!(tenant, via, %id, reply, "a reply that an administrator should see: gatepost explain reply");
     }
 
     fn line(&self, at: usize, disposition: &Disposition, reply: String) -> RecipientResult {
@@ -300,12 +312,22 @@ pub(super) fn queue_changed<S: Store>(
         }
         Change::BackedOff { until } => {
             let seconds = until.saturating_sub(now) / 1000;
-            tracing::warn!(
-                tenant,
-                seconds,
-                "the next hop asks for less: the tenant's queue pauses"
-            );
-            ("backed_off", format!("for {seconds} s"))
+            match &destination.domain {
+                // Domains that do not answer are everyday life.
+                Some(domain) => {
+                    tracing::debug!(tenant, %domain, seconds, "a domain's queue pauses");
+                    ("backed_off", format!("{domain}, for {seconds} s"))
+                }
+                None => {
+                    tracing::warn!(
+                        tenant,
+                        via = %destination.via,
+                        seconds,
+                        "the next hop asks for less or is not reached: the tenant's queue pauses"
+                    );
+                    ("backed_off", format!("for {seconds} s"))
+                }
+            }
         }
     };
     shared.trace(TraceEvent {

@@ -5,6 +5,7 @@ use crate::mail::{Domain, Secret, TenantName};
 use crate::schedule::Law;
 use crate::trust::Tenants;
 use crate::trust::certificate::{Identity, Roots};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Everything that delivery is told; exchanged as a whole at reload.
@@ -18,6 +19,14 @@ pub struct DeliverSettings {
     pub server_trust: ServerTrust,
     /// `[delivery.exchange]`.
     pub exchange_law: Law,
+    /// `[delivery.mx]`, also for relays.
+    pub mx_law: Law,
+    /// `[[relay]]`.
+    pub relays: Vec<Arc<Relay>>,
+    /// `[delivery.mx] source_addresses`, by stream.
+    pub source_addresses: Vec<(Arc<str>, Vec<IpAddr>)>,
+    /// The port of mail exchangers: 25, but in the lab.
+    pub mx_port: u16,
     /// For their accepted domains, in which the client certificate's name must lie.
     pub tenants: Tenants,
     /// Host names to addresses.
@@ -74,6 +83,8 @@ pub struct Relay {
     pub port: u16,
     /// `tls`.
     pub tls: RelayTls,
+    /// `server_certificate_roots`, loaded: what [`RelayTls::Verify`] verifies with.
+    pub roots: Arc<Roots>,
     /// `username` and `password`.
     pub credentials: Option<(String, Secret)>,
 }

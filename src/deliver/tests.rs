@@ -4,7 +4,7 @@ use super::dial::Client;
 use super::pump::Connection;
 use super::store::Store;
 use super::*;
-use crate::dialogue::{Answer, Broken, Phase as At};
+use crate::dialogue::{Answer, Broken, Dialogue, Phase as At};
 use crate::dns::Dns;
 use crate::lab::certificates::{Authority, Issued, Leaf};
 use crate::lab::{
@@ -111,6 +111,10 @@ fn settings(authority: &Authority, port: u16, leaf: impl Fn(Leaf) -> Leaf) -> De
             roots: Arc::new(Roots { anchors: root }),
         },
         exchange_law: law(),
+        mx_law: law(),
+        relays: Vec::new(),
+        source_addresses: Vec::new(),
+        mx_port: 25,
         tenants: Tenants::new(vec![tenant("contoso"), tenant("fabrikam-ag")]),
         resolver: Arc::new(Dns::new(None).unwrap()),
     }
@@ -656,13 +660,16 @@ async fn an_unreachable_host_defers_each_message() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_delivered_yet_is_deferred() {
+async fn what_the_settings_have_no_way_for_is_deferred() {
     let stage = Stage::new().await;
     let mut other = message(1, "contoso", &["x@example.org"], MAIL, START);
-    other.legs[0].via = Via::Mx;
+    other.legs[0].via = Via::Relay("gone".into());
     stage.fake.put(other, MAIL);
     let log = stage.settled(1).await;
-    assert!(matches!(&log[0].2, Disposition::Deferred { .. }), "{log:?}");
+    assert!(
+        matches!(&log[0].2, Disposition::Deferred { reply, .. } if reply == "there is no relay gone"),
+        "{log:?}"
+    );
 }
 
 #[tokio::test]
@@ -791,7 +798,7 @@ async fn a_stall_hits_the_deadline() {
     let authority = Authority::new("Lab").unwrap();
     let client = client(&authority);
     let (ours, _theirs) = tokio::io::duplex(64);
-    let Err(answer) = Connection::open(ours, "h", &client).await else {
+    let Err(answer) = Connection::open(ours, Dialogue::new("h"), client.encryption()).await else {
         panic!()
     };
     assert_eq!(
@@ -809,7 +816,9 @@ async fn a_stall_hits_the_deadline() {
         let (fake, work) = in_hand(&content);
         let (ours, theirs) = tokio::io::duplex(16 * 1024);
         let peer = tokio::spawn(peer(theirs, server(&authority, None), Then::Stall));
-        let mut connection = Connection::open(ours, "h", &client).await.unwrap();
+        let mut connection = Connection::open(ours, Dialogue::new("h"), client.encryption())
+            .await
+            .unwrap();
         let before = tokio::time::Instant::now();
         let answers = connection.transact(&fake, &work, &[0]).await;
         assert_eq!(
@@ -841,7 +850,9 @@ async fn a_refused_client_certificate_is_a_fault_of_the_connector() {
         Then::Take,
     ));
     // Under TLS 1.3 the alert comes only after our side of the handshake is done.
-    let Err(answer) = Connection::open(ours, "h", &client(&authority)).await else {
+    let Err(answer) =
+        Connection::open(ours, Dialogue::new("h"), client(&authority).encryption()).await
+    else {
         panic!()
     };
     assert!(
@@ -896,9 +907,10 @@ async fn a_small_message_takes_two_writes() {
     tokio::spawn(peer(theirs, server(&authority, None), Then::Take));
     let writes = Arc::new(AtomicU64::new(0));
     let ours = Counting(ours, Arc::clone(&writes));
-    let mut connection = Connection::open(ours, "h", &client(&authority))
-        .await
-        .unwrap();
+    let mut connection =
+        Connection::open(ours, Dialogue::new("h"), client(&authority).encryption())
+            .await
+            .unwrap();
     let before = writes.load(Ordering::SeqCst);
     let answers = connection.transact(&fake, &work, &[0]).await;
     assert!(matches!(&answers[0].1, Answer::Taken(_)), "{answers:?}");

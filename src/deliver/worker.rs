@@ -3,16 +3,20 @@
 
 use super::dial::Client;
 use super::lane::{Doing, Lane, Place, lock};
+use super::outside::{Outside, Reached};
 use super::pump::Connection;
 use super::report::{self, Attempt};
 use super::settings::DeliverSettings;
 use super::store::{Store, Work};
-use crate::dialogue::{Answer, Outcome, Pace};
+use crate::dialogue::{Answer, Dialogue, Outcome, Pace};
 use crate::mail::TenantName;
 use crate::message_trace::TraceEvent;
 use crate::metrics::Metrics;
+use crate::route::Via;
+use crate::schedule::Law;
+use crate::spool::Destination;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -29,10 +33,38 @@ pub(super) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// Where trace events go.
 pub(super) type Trace = Arc<dyn Fn(TraceEvent) + Send + Sync>;
 
-/// The settings, made ready: one client for each tenant's connector.
+/// How a queue's next hop is met.
+#[derive(Clone)]
+pub(super) enum Way {
+    /// As the tenant, by its connector.
+    Exchange(Arc<Client>),
+    /// As anyone.
+    Outside(Arc<Outside>),
+}
+
+impl Way {
+    /// Connections of one queue.
+    pub(super) fn most_connections(&self) -> usize {
+        match self {
+            Self::Exchange(client) => client.connector().max_connections.max(1),
+            Self::Outside(outside) => outside.most_connections(),
+        }
+    }
+
+    fn most_messages(&self) -> usize {
+        match self {
+            Self::Exchange(client) => client.connector().max_messages_per_connection.max(1),
+            Self::Outside(outside) => outside.most_messages(),
+        }
+    }
+}
+
+/// The settings, made ready: one client for each tenant's connector, one for each relay, one for all mail exchangers.
 pub(super) struct Setup {
     pub(super) settings: DeliverSettings,
-    pub(super) clients: HashMap<TenantName, Result<Arc<Client>, String>>,
+    clients: HashMap<TenantName, Result<Way, String>>,
+    relays: HashMap<Arc<str>, Result<Way, String>>,
+    mx: Result<Way, String>,
     /// Moves on with each reload: a connection of an older one takes no further message.
     pub(super) generation: u64,
 }
@@ -44,13 +76,45 @@ impl Setup {
             let domains = tenant.map(|tenant| tenant.accepted_domains.clone());
             let trust = &settings.server_trust;
             let client = Client::new(connector, &domains.unwrap_or_default(), trust);
-            (Arc::clone(&connector.tenant), client.map(Arc::new))
+            let way = client.map(|client| Way::Exchange(Arc::new(client)));
+            (Arc::clone(&connector.tenant), way)
         });
-        let clients = clients.collect();
+        let outside = |made: Result<Outside, String>| made.map(|made| Way::Outside(Arc::new(made)));
+        let relays = settings.relays.iter();
+        let relays = relays.map(|relay| (Arc::clone(&relay.name), outside(Outside::relay(relay))));
         Self {
+            clients: clients.collect(),
+            relays: relays.collect(),
+            mx: outside(Outside::mx()),
             settings,
-            clients,
             generation,
+        }
+    }
+
+    /// The way to a next hop, or why it cannot be made ready; nothing where the settings have none.
+    pub(super) fn way(&self, destination: &Destination) -> Option<&Result<Way, String>> {
+        match &destination.via {
+            Via::Exchange => self.clients.get(&destination.tenant),
+            Via::Mx => destination.domain.as_ref().map(|_| &self.mx),
+            Via::Relay(name) => self.relays.get(name),
+        }
+    }
+
+    /// The law of a kind of way.
+    pub(super) fn law(&self, via: &Via) -> &Law {
+        match via {
+            Via::Exchange => &self.settings.exchange_law,
+            Via::Mx | Via::Relay(_) => &self.settings.mx_law,
+        }
+    }
+
+    /// Where mail of a stream leaves from; empty where the system may choose.
+    fn sources(&self, via: &Via, stream: Option<&str>) -> &[IpAddr] {
+        let streams = &self.settings.source_addresses;
+        let own = streams.iter().find(|(name, _)| Some(&**name) == stream);
+        match (via, own) {
+            (Via::Mx, Some((_, addresses))) => addresses,
+            (Via::Exchange | Via::Mx | Via::Relay(_), _) => &[],
         }
     }
 }
@@ -81,7 +145,7 @@ impl<S> Shared<S> {
 pub(super) struct Worker<S: Store> {
     shared: Arc<Shared<S>>,
     setup: Arc<Setup>,
-    client: Result<Arc<Client>, String>,
+    way: Result<Way, String>,
     lane: Arc<Lane>,
     place: Place,
     open: Option<Open>,
@@ -89,19 +153,21 @@ pub(super) struct Worker<S: Store> {
 
 struct Open {
     connection: Connection<TcpStream>,
+    host: String,
     address: SocketAddr,
+    /// What it was allowed to be sent from: another stream may have other addresses.
+    sources: Box<[IpAddr]>,
 }
 
 impl<S: Store> Worker<S> {
     pub(super) fn new(shared: &Arc<Shared<S>>, lane: &Arc<Lane>) -> Self {
         let setup = shared.setup();
-        let client = setup.clients.get(&lane.destination.tenant).cloned();
-        let client =
-            client.unwrap_or_else(|| Err("the tenant has no inbound connector".to_owned()));
+        let way = setup.way(&lane.destination).cloned();
+        let way = way.unwrap_or_else(|| Err("there is no such way any more".to_owned()));
         Self {
             shared: Arc::clone(shared),
             setup,
-            client,
+            way,
             lane: Arc::clone(lane),
             place: Place::new(lane),
             open: None,
@@ -112,7 +178,8 @@ impl<S: Store> Worker<S> {
     pub(super) async fn run(mut self) {
         while !self.is_over() {
             let now = (self.shared.clock)();
-            let Some(probe) = self.lane.admit(&self.setup.settings.exchange_law, now) else {
+            let law = self.setup.law(&self.lane.destination.via);
+            let Some(probe) = self.lane.admit(law, now) else {
                 break;
             };
             self.retire_if_worn();
@@ -163,14 +230,15 @@ impl<S: Store> Worker<S> {
 
     /// Ends a connection that has carried enough or is old; the next message opens another.
     fn retire_if_worn(&mut self) {
-        let most = match &self.client {
-            Ok(client) => client.connector().max_messages_per_connection.max(1),
-            Err(_) => 1,
-        };
+        let most = self.way.as_ref().map_or(1, Way::most_messages);
         let worn = |open: &Open| {
             open.connection.messages() >= most || open.connection.age() >= LONGEST_CONNECTION
         };
-        if let Some(open) = self.open.take_if(|open| worn(open)) {
+        self.retire_if(worn);
+    }
+
+    fn retire_if(&mut self, over: impl Fn(&Open) -> bool) {
+        if let Some(open) = self.open.take_if(|open| over(open)) {
             // Bounded by the deadline of QUIT.
             tokio::spawn(open.connection.quit());
         }
@@ -184,8 +252,9 @@ impl<S: Store> Worker<S> {
         };
         let mut answers: Vec<(usize, Answer)> = Vec::new();
         let mut pending = work.recipients().to_vec();
+        let next_hop = report::next_hop(&self.lane.destination.via);
         while !pending.is_empty() {
-            if let Err(answer) = self.connect(&mut attempt).await {
+            if let Err(answer) = self.connect(&work, &mut attempt).await {
                 answers.extend(pending.drain(..).map(|at| (at, answer.clone())));
                 break;
             }
@@ -210,7 +279,7 @@ impl<S: Store> Worker<S> {
                 // The rest of many recipients: at once, as long as each transaction takes some of them.
                 let again = Outcome::Deferred(Pace::AtOnce);
                 let refused = matches!(answer, Answer::Refused { .. });
-                if met_closed || (progress && refused && answer.judge().outcome == again) {
+                if met_closed || (progress && refused && answer.judge(next_hop).outcome == again) {
                     pending.push(at);
                 } else {
                     answers.push((at, answer));
@@ -218,16 +287,33 @@ impl<S: Store> Worker<S> {
             }
         }
         attempt.took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let law = &self.setup.settings.exchange_law;
+        let law = self.setup.law(&self.lane.destination.via);
         report::settle(&self.shared, &self.lane, law, work, attempt, &answers);
     }
 
     /// Sees to it that there is a connection, and notes its facts.
-    async fn connect(&mut self, attempt: &mut Attempt) -> Result<(), Answer> {
-        let client = match &self.client {
-            Ok(client) => Arc::clone(client),
-            Err(why) => return Err(Answer::OwnCertificate(why.clone())),
-        };
+    async fn connect(&mut self, work: &S::Work, attempt: &mut Attempt) -> Result<(), Answer> {
+        match self.way.clone() {
+            Ok(Way::Exchange(client)) => self.connect_to_exchange(&client, attempt).await?,
+            Ok(Way::Outside(outside)) => self.connect_outside(&outside, work, attempt).await?,
+            Err(why) if self.lane.destination.via.is_internal() => {
+                return Err(Answer::OwnCertificate(why));
+            }
+            Err(why) => return Err(Answer::Unreachable(why)),
+        }
+        if let Some(open) = &self.open {
+            attempt.host.clone_from(&open.host);
+            attempt.address = Some(open.address.to_string());
+            attempt.tls = open.connection.tls().cloned();
+        }
+        Ok(())
+    }
+
+    async fn connect_to_exchange(
+        &mut self,
+        client: &Client,
+        attempt: &mut Attempt,
+    ) -> Result<(), Answer> {
         attempt.host = client.connector().host.to_string();
         if let Some(fault) = client.own_fault((self.shared.clock)() / 1000) {
             self.open = None;
@@ -237,15 +323,42 @@ impl<S: Store> Worker<S> {
             let settings = &self.setup.settings;
             let (stream, address) = client.connect(&*settings.resolver).await?;
             attempt.address = Some(address.to_string());
-            let connection = Connection::open(stream, settings.hostname.as_str(), &client).await?;
+            let dialogue = Dialogue::new(settings.hostname.as_str());
             self.open = Some(Open {
-                connection,
+                connection: Connection::open(stream, dialogue, client.encryption()).await?,
+                host: attempt.host.clone(),
                 address,
+                sources: Box::default(),
             });
         }
-        if let Some(open) = &self.open {
-            attempt.address = Some(open.address.to_string());
-            attempt.tls = open.connection.tls().cloned();
+        Ok(())
+    }
+
+    async fn connect_outside(
+        &mut self,
+        outside: &Outside,
+        work: &S::Work,
+        attempt: &mut Attempt,
+    ) -> Result<(), Answer> {
+        let setup = Arc::clone(&self.setup);
+        let destination = &self.lane.destination;
+        let sources = setup.sources(&destination.via, work.message().stream.as_deref());
+        self.retire_if(|open| *open.sources != *sources);
+        if self.open.is_none() {
+            let domain = self.lane.destination.domain.as_ref();
+            let reached =
+                Box::pin(outside.reach(&setup.settings, domain, sources, attempt)).await?;
+            let Reached {
+                connection,
+                host,
+                address,
+            } = reached;
+            self.open = Some(Open {
+                connection,
+                host,
+                address,
+                sources: sources.into(),
+            });
         }
         Ok(())
     }

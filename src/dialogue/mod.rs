@@ -9,17 +9,21 @@
 //! content is sent.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod manners;
 pub mod outcome;
+mod outside;
 pub mod replies;
 mod reply_table;
 mod transaction;
 
-pub use outcome::{Answer, Broken, Outcome, Pace, Reach, Unfit};
+pub use manners::{Manners, Tls};
+pub use outcome::{Answer, Broken, NextHop, Outcome, Pace, Reach, Unfit};
 pub use replies::Phase;
 pub use transaction::{Request, Transfer};
 
 use crate::smtp::extension::Offered;
 use crate::smtp::reply::{self, Reply};
+use crate::smtp::sasl::{self, Login};
 use std::collections::VecDeque;
 use std::time::Duration;
 use transaction::Commands;
@@ -64,8 +68,11 @@ pub enum Output {
 enum State {
     Greeting,
     Hello,
+    /// EHLO was refused, HELO was sent.
+    OldHello,
     StartTls,
     Handshake,
+    Login(Asked),
     Ready,
     Envelope(Addressing),
     /// MAIL was refused, replies to RCPTs sent along are still to come.
@@ -81,6 +88,19 @@ enum State {
     Reset(Vec<(usize, Answer)>),
     Quitting,
     Closed,
+}
+
+/// What of a login the peer asks for next, should it ask.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// PLAIN, said with AUTH already; some servers ask all the same.
+    Message,
+    /// LOGIN: the user name.
+    Name,
+    /// LOGIN: the password.
+    Password,
+    /// Nothing: everything was said.
+    Nothing,
 }
 
 /// MAIL and RCPTs on their way.
@@ -112,10 +132,11 @@ impl Accepted {
     }
 }
 
-/// One connection to a next hop; TLS is mandatory on it.
+/// One connection to a next hop.
 #[derive(Debug)]
 pub struct Dialogue {
     hostname: Box<str>,
+    manners: Manners,
     state: State,
     secure: bool,
     offered: Offered,
@@ -125,10 +146,16 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    /// A dialogue that will greet as `hostname` and wait for the peer's greeting.
+    /// A dialogue that will greet as `hostname` and wait for the peer's greeting; TLS is mandatory.
     #[must_use]
     pub fn new(hostname: &str) -> Self {
-        Self {
+        Self::with(hostname, Manners::default())
+    }
+
+    /// The same with other manners.
+    #[must_use]
+    pub fn with(hostname: &str, manners: Manners) -> Self {
+        let mut dialogue = Self {
             hostname: hostname.into(),
             state: State::Greeting,
             secure: false,
@@ -136,7 +163,13 @@ impl Dialogue {
             input: Vec::new(),
             outputs: VecDeque::new(),
             replies: 0,
+            manners,
+        };
+        if dialogue.manners.tls == Tls::FromTheStart {
+            dialogue.state = State::Handshake;
+            dialogue.outputs.push_back(Output::StartTls);
         }
+        dialogue
     }
 
     /// What the peer offers, once it said so.
@@ -170,7 +203,11 @@ impl Dialogue {
     #[must_use]
     pub fn patience(&self) -> Duration {
         Duration::from_secs(match self.state {
-            State::Greeting | State::Hello | State::StartTls => 60,
+            State::Greeting
+            | State::Hello
+            | State::OldHello
+            | State::StartTls
+            | State::Login(_) => 60,
             State::Handshake => 30,
             State::Envelope(_) | State::Swallowing { .. } => 300,
             State::DataCommand(_) => 120,
@@ -196,7 +233,11 @@ impl Dialogue {
             Input::TlsDone => {
                 if matches!(self.state, State::Handshake) {
                     self.secure = true;
-                    self.hello();
+                    if self.manners.tls == Tls::FromTheStart {
+                        self.state = State::Greeting;
+                    } else {
+                        self.hello();
+                    }
                 }
             }
             Input::ContentSent => {
@@ -205,8 +246,10 @@ impl Dialogue {
                     State::Content(accepted) => State::End(accepted),
                     other @ (State::Greeting
                     | State::Hello
+                    | State::OldHello
                     | State::StartTls
                     | State::Handshake
+                    | State::Login(_)
                     | State::Ready
                     | State::Envelope(_)
                     | State::Swallowing { .. }
@@ -221,9 +264,12 @@ impl Dialogue {
             Input::Deadline => self.break_off(Broken::Deadline),
             Input::Closed => self.break_off(Broken::Closed),
             Input::TlsFailed(why) => match self.state {
+                State::Greeting if self.secure => self.fail(Answer::NoTls(why.to_owned())),
                 State::Handshake | State::Hello => self.fail(Answer::NoTls(why.to_owned())),
                 State::Greeting
+                | State::OldHello
                 | State::StartTls
+                | State::Login(_)
                 | State::Ready
                 | State::Envelope(_)
                 | State::Swallowing { .. }
@@ -308,7 +354,9 @@ impl Dialogue {
                 State::Handshake | State::Ready => return,
                 State::Greeting
                 | State::Hello
+                | State::OldHello
                 | State::StartTls
+                | State::Login(_)
                 | State::Envelope(_)
                 | State::Swallowing { .. }
                 | State::DataCommand(_)
@@ -337,7 +385,9 @@ impl Dialogue {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Greeting => self.on_greeting(reply),
             State::Hello => self.on_hello(reply),
+            State::OldHello => self.on_old_hello(reply),
             State::StartTls => self.on_starttls(reply),
+            State::Login(asked) => self.on_login(asked, reply),
             State::Envelope(addressing) => self.on_envelope(addressing, reply),
             State::Swallowing { left, results } => self.on_swallowed(left, results, reply.code),
             State::DataCommand(accepted) => self.on_data(accepted, reply),
@@ -363,21 +413,96 @@ impl Dialogue {
     }
 
     fn on_hello(&mut self, reply: Reply) {
-        if reply.code != 250 {
+        if reply.code == 250 {
+            self.offered = Offered::read(&reply);
+            self.greeted();
+        } else if reply.class() == 5 && self.manners.old_hello {
+            // RFC 5321 §3.2: a server without extensions refuses EHLO, and takes HELO.
+            let line = format!("HELO {}\r\n", self.hostname);
+            self.send(&line);
+            self.state = State::OldHello;
+        } else {
             self.fail(refused(Phase::Hello, reply));
+        }
+    }
+
+    fn on_old_hello(&mut self, reply: Reply) {
+        if reply.code == 250 {
+            self.offered = Offered::default();
+            self.greeted();
+        } else {
+            self.fail(refused(Phase::Hello, reply));
+        }
+    }
+
+    /// The peer has said what it offers: TLS is next, or the login, or work.
+    fn greeted(&mut self) {
+        if self.secure {
+            self.log_in();
             return;
         }
-        self.offered = Offered::read(&reply);
-        if self.secure {
+        match self.manners.tls {
+            Tls::Required | Tls::WhereOffered if self.offered.starttls => {
+                self.send("STARTTLS\r\n");
+                self.state = State::StartTls;
+            }
+            Tls::WhereOffered | Tls::Never => self.log_in(),
+            Tls::Required | Tls::FromTheStart => self.fail(Answer::NoTls(
+                "the next hop does not offer STARTTLS".to_owned(),
+            )),
+        }
+    }
+
+    /// Logs in where that is wanted. A password never crosses the network in clear text, whatever the peer offers.
+    fn log_in(&mut self) {
+        let Some(login) = &self.manners.login else {
             self.state = State::Ready;
             self.outputs.push_back(Output::Ready);
-        } else if self.offered.starttls {
-            self.send("STARTTLS\r\n");
-            self.state = State::StartTls;
-        } else {
-            self.fail(Answer::NoTls(
-                "the next hop does not offer STARTTLS".to_owned(),
+            return;
+        };
+        if !self.secure {
+            self.fail(Answer::NoLogin(
+                "there is no TLS, and the password is not sent in clear text".to_owned(),
             ));
+            return;
+        }
+        let offers = |name: &str| self.offered.auth.iter().any(|own| own == name);
+        let (line, asked) = if offers("PLAIN") {
+            let message = sasl::plain_message(login);
+            (format!("AUTH PLAIN {message}\r\n"), Asked::Message)
+        } else if offers("LOGIN") {
+            ("AUTH LOGIN\r\n".to_owned(), Asked::Name)
+        } else {
+            self.fail(Answer::NoLogin(
+                "the next hop offers neither AUTH PLAIN nor LOGIN".to_owned(),
+            ));
+            return;
+        };
+        self.send(&line);
+        self.state = State::Login(asked);
+    }
+
+    fn on_login(&mut self, asked: Asked, reply: Reply) {
+        let answer = |login: &Login| match asked {
+            Asked::Message => Some((sasl::plain_message(login), Asked::Nothing)),
+            Asked::Name => Some((sasl::encode(login.username.as_bytes()), Asked::Password)),
+            Asked::Password => Some((sasl::encode(login.password.expose()), Asked::Nothing)),
+            Asked::Nothing => None,
+        };
+        let answer = self.manners.login.as_ref().and_then(answer);
+        match (reply.code, answer) {
+            (235, _) => {
+                self.state = State::Ready;
+                self.outputs.push_back(Output::Ready);
+            }
+            (334, Some((line, asked))) => {
+                self.send(&format!("{line}\r\n"));
+                self.state = State::Login(asked);
+            }
+            _ => {
+                let why = format!("the next hop refuses it: {}", reply.summary());
+                self.fail(Answer::NoLogin(why));
+            }
         }
     }
 
@@ -386,6 +511,9 @@ impl Dialogue {
             self.offered = Offered::default();
             self.outputs.push_back(Output::StartTls);
             self.state = State::Handshake;
+        } else if self.manners.tls == Tls::WhereOffered && reply.code != 421 {
+            // RFC 3207 §4: the client may go on without.
+            self.log_in();
         } else if reply.class() == 4 {
             self.fail(refused(Phase::StartTls, reply));
         } else {
@@ -533,8 +661,9 @@ impl Dialogue {
         };
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Greeting => self.fail(broken(Phase::Greeting)),
-            State::Hello => self.fail(broken(Phase::Hello)),
+            State::Hello | State::OldHello => self.fail(broken(Phase::Hello)),
             State::StartTls => self.fail(broken(Phase::StartTls)),
+            State::Login(_) => self.fail(broken(Phase::Login)),
             State::Handshake => self.fail(Answer::NoTls(format!("TLS handshake: {why}"))),
             State::Envelope(addressing) => {
                 let phase = addressing.phase();

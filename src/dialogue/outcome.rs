@@ -1,6 +1,7 @@
 //! What became of a recipient? The one place where a remote reply, a broken dialogue or a failed connect becomes
 //! delivered, deferred, failed or held, with its reach.
 
+use super::outside;
 use super::replies::{Act, Entry, Phase, judge_reply};
 use crate::mail::shown;
 use crate::smtp::reply::{Reply, ReplyFault};
@@ -31,6 +32,10 @@ pub enum Answer {
     Unreachable(String),
     /// No TLS, or not with the right peer. For people.
     NoTls(String),
+    /// The relay does not let us log in, or there is no way to do it safely. For people.
+    NoLogin(String),
+    /// Mail for this domain has nowhere to go, for good: a reply of our own, with its codes.
+    NoWay(String),
     /// Our own certificate must not be shown: lapsed, not valid yet, or in a name that is not the tenant's. For people.
     OwnCertificate(String),
     /// Our own store could not give the message. For people.
@@ -134,6 +139,17 @@ pub enum Outcome {
     Held(Reach),
 }
 
+/// Who answered: the same reply means another thing from the tenant's own Exchange than from a stranger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    /// The tenant's inbound connector.
+    Exchange,
+    /// A mail exchanger.
+    Mx,
+    /// A configured relay.
+    Relay,
+}
+
 /// An outcome with what is shown for it.
 #[derive(Clone, Debug)]
 pub struct Judged {
@@ -141,14 +157,31 @@ pub struct Judged {
     pub outcome: Outcome,
     /// The reply or reason, escaped and cut.
     pub reply: String,
-    /// The entry of the table, where a reply was judged.
+    /// The entry of the table, where a reply of Exchange was judged.
     pub entry: Option<&'static Entry>,
+    /// Whether an administrator should hear of it at once.
+    pub alarm: bool,
 }
 
 impl Answer {
     /// The verdict on this answer.
     #[must_use]
-    pub fn judge(&self) -> Judged {
+    pub fn judge(&self, next_hop: NextHop) -> Judged {
+        match next_hop {
+            NextHop::Exchange => self.judge_exchange(),
+            NextHop::Mx | NextHop::Relay => {
+                let (outcome, alarm) = outside::judge(self, next_hop == NextHop::Relay);
+                Judged {
+                    outcome,
+                    reply: self.summary(),
+                    entry: None,
+                    alarm,
+                }
+            }
+        }
+    }
+
+    fn judge_exchange(&self) -> Judged {
         let (outcome, entry) = match self {
             Self::Taken(_) => (Outcome::Delivered, None),
             Self::Refused { phase, reply } => {
@@ -156,8 +189,8 @@ impl Answer {
                 let entry = judge_reply(reply.code, reply.enhanced, &text, *phase);
                 (of_act(entry.act), Some(entry))
             }
-            Self::Unfit(_) => (Outcome::Failed, None),
-            Self::Broken { .. } | Self::Unreachable(_) | Self::Unreadable(_) => {
+            Self::Unfit(_) | Self::NoWay(_) => (Outcome::Failed, None),
+            Self::Broken { .. } | Self::Unreachable(_) | Self::NoLogin(_) | Self::Unreadable(_) => {
                 (Outcome::Deferred(Pace::Law), None)
             }
             Self::NoTls(_) | Self::OwnCertificate(_) => (Outcome::Held(Reach::Tenant), None),
@@ -166,6 +199,7 @@ impl Answer {
             outcome,
             reply: self.summary(),
             entry,
+            alarm: entry.is_some_and(|entry| entry.alarm),
         }
     }
 
@@ -184,7 +218,10 @@ impl Answer {
             }
             Self::NoTls(why) => shown(format!("{NO_TLS}{why}").as_bytes()),
             Self::OwnCertificate(why) => shown(format!("{OWN_CERTIFICATE}{why}").as_bytes()),
-            Self::Unreachable(why) | Self::Unreadable(why) => shown(why.as_bytes()),
+            Self::NoLogin(why) => shown(format!("login: {why}").as_bytes()),
+            Self::Unreachable(why) | Self::Unreadable(why) | Self::NoWay(why) => {
+                shown(why.as_bytes())
+            }
         }
     }
 
@@ -203,6 +240,8 @@ impl Answer {
             | Self::Unfit(_)
             | Self::Unreachable(_)
             | Self::NoTls(_)
+            | Self::NoLogin(_)
+            | Self::NoWay(_)
             | Self::OwnCertificate(_)
             | Self::Unreadable(_) => false,
         }
@@ -291,7 +330,11 @@ mod tests {
                 Outcome::Held(Reach::Tenant),
             ),
         ] {
-            assert_eq!(answer.judge().outcome, outcome, "{answer:?}");
+            assert_eq!(
+                answer.judge(NextHop::Exchange).outcome,
+                outcome,
+                "{answer:?}"
+            );
         }
     }
 

@@ -16,6 +16,8 @@ pub enum Phase {
     Hello,
     /// To STARTTLS, or the handshake.
     StartTls,
+    /// To AUTH.
+    Login,
     /// To MAIL.
     Mail,
     /// To RCPT.
@@ -31,7 +33,7 @@ impl Phase {
     #[must_use]
     pub fn is_before_mail(self) -> bool {
         match self {
-            Self::Greeting | Self::Hello | Self::StartTls => true,
+            Self::Greeting | Self::Hello | Self::StartTls | Self::Login => true,
             Self::Mail | Self::Recipient | Self::Content | Self::End => false,
         }
     }
@@ -43,6 +45,7 @@ impl Phase {
             Self::Greeting => "connection",
             Self::Hello => "EHLO",
             Self::StartTls => "STARTTLS",
+            Self::Login => "AUTH",
             Self::Mail => "MAIL",
             Self::Recipient => "RCPT",
             Self::Content => "DATA",

@@ -28,7 +28,16 @@ fn envelope(count: usize) -> Envelope {
 
 /// Plays a dialogue: `script` is what the peer says each time it has been sent something; the log is what we did.
 fn play(script: &[&str], recipients: usize, cut: Option<usize>) -> (String, Dialogue) {
-    let mut dialogue = Dialogue::new("host.contoso.com");
+    play_with(Manners::default(), script, recipients, cut)
+}
+
+fn play_with(
+    manners: Manners,
+    script: &[&str],
+    recipients: usize,
+    cut: Option<usize>,
+) -> (String, Dialogue) {
+    let mut dialogue = Dialogue::with("host.contoso.com", manners);
     let mut log = String::new();
     let mut script = script.iter();
     let envelope = envelope(recipients);
@@ -55,7 +64,9 @@ fn play(script: &[&str], recipients: usize, cut: Option<usize>) -> (String, Dial
         }
         None => dialogue.handle(Input::Closed),
     };
-    feed(&mut dialogue, script.next());
+    if dialogue.manners.tls != Tls::FromTheStart {
+        feed(&mut dialogue, script.next());
+    }
     loop {
         let mut sent = false;
         while let Some(output) = dialogue.next_output() {
@@ -69,6 +80,7 @@ fn play(script: &[&str], recipients: usize, cut: Option<usize>) -> (String, Dial
                 Output::StartTls => {
                     log.push_str("(TLS)\n");
                     dialogue.handle(Input::TlsDone);
+                    sent |= dialogue.manners.tls == Tls::FromTheStart;
                 }
                 Output::Ready => {
                     log.push_str("(ready)\n");
@@ -84,7 +96,7 @@ fn play(script: &[&str], recipients: usize, cut: Option<usize>) -> (String, Dial
                     for (position, answer) in results {
                         log.push_str(&format!(
                             "{position}: {:?} {}\n",
-                            answer.judge().outcome,
+                            answer.judge(NextHop::Exchange).outcome,
                             answer.summary()
                         ));
                     }
@@ -92,7 +104,7 @@ fn play(script: &[&str], recipients: usize, cut: Option<usize>) -> (String, Dial
                 }
                 Output::Failed(answer) => log.push_str(&format!(
                     "failed: {:?} {}\n",
-                    answer.judge().outcome,
+                    answer.judge(NextHop::Exchange).outcome,
                     answer.summary()
                 )),
                 Output::Close => {
@@ -355,6 +367,146 @@ fn an_unasked_reply_ends_an_idle_connection() {
         panic!()
     };
     assert!(results[0].1.met_closed_connection());
+}
+
+fn stranger(tls: Tls) -> Manners {
+    Manners {
+        tls,
+        login: None,
+        old_hello: true,
+    }
+}
+
+fn relay(tls: Tls) -> Manners {
+    Manners {
+        login: Some(Login {
+            username: "gatepost".to_owned(),
+            password: crate::mail::Secret::new("hunter2"),
+        }),
+        ..stranger(tls)
+    }
+}
+
+const DONE: [&str; 4] = ["250 ok\r\n", "250 ok\r\n", "354 go\r\n", "250 ok\r\n"];
+
+fn to_stranger(manners: Manners, script: &[&str]) -> String {
+    let script: Vec<&str> = script.iter().chain(&DONE).copied().collect();
+    play_with(manners, &script, 1, None).0
+}
+
+#[test]
+fn tls_is_used_where_it_is_offered_and_mail_goes_without_it_where_it_is_not() {
+    let log = to_stranger(
+        stranger(Tls::WhereOffered),
+        &[GREETING, PLAIN, "220 go\r\n", SPARSE],
+    );
+    assert!(
+        log.contains("(TLS)") && log.contains("0: Delivered"),
+        "{log}"
+    );
+    for script in [
+        [GREETING, SPARSE].as_slice(),
+        &[GREETING, PLAIN, "454 4.7.0 no certificate today\r\n"],
+        &[GREETING, PLAIN, "502 what?\r\n"],
+    ] {
+        let log = to_stranger(stranger(Tls::WhereOffered), script);
+        assert!(
+            !log.contains("(TLS)") && log.contains("0: Delivered"),
+            "{log}"
+        );
+        let log = to_stranger(stranger(Tls::Required), script);
+        assert!(
+            log.contains("failed: ") && !log.contains("C: MAIL"),
+            "{log}"
+        );
+    }
+    let log = to_stranger(stranger(Tls::Never), &[GREETING, PLAIN]);
+    assert!(
+        !log.contains("STARTTLS") && log.contains("0: Delivered"),
+        "{log}"
+    );
+}
+
+#[test]
+fn helo_is_tried_where_ehlo_is_refused() {
+    let script = [GREETING, "502 5.5.1 what?\r\n", "250 old friend\r\n"];
+    let log = to_stranger(stranger(Tls::WhereOffered), &script);
+    assert!(
+        log.contains("C: EHLO host.contoso.com\nC: HELO host.contoso.com\n(ready)"),
+        "{log}"
+    );
+    assert!(
+        log.contains("C: DATA") && log.contains("0: Delivered"),
+        "{log}"
+    );
+    let log = to_stranger(stranger(Tls::Required), &script);
+    assert!(
+        log.contains("failed: ") && !log.contains("C: MAIL"),
+        "{log}"
+    );
+    let log = to_stranger(
+        stranger(Tls::WhereOffered),
+        &[GREETING, "421 4.3.2 busy\r\n"],
+    );
+    assert!(!log.contains("C: HELO"), "{log}");
+}
+
+#[test]
+fn a_relay_is_told_the_password_under_tls_alone() {
+    let plain = "250-r\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN\r\n";
+    let secure = "250-r\r\n250 AUTH PLAIN LOGIN\r\n";
+    let log = to_stranger(
+        relay(Tls::WhereOffered),
+        &[GREETING, plain, "220 go\r\n", secure, "235 2.7.0 ok\r\n"],
+    );
+    assert!(
+        log.contains(
+            "(TLS)\nC: EHLO host.contoso.com\nC: AUTH PLAIN AGdhdGVwb3N0AGh1bnRlcjI=\n(ready)"
+        ),
+        "{log}"
+    );
+    let log = to_stranger(relay(Tls::WhereOffered), &[GREETING, secure]);
+    assert!(log.contains("no TLS") && !log.contains("C: AUTH"), "{log}");
+    let log = to_stranger(relay(Tls::Never), &[GREETING, plain]);
+    assert!(log.contains("no TLS") && !log.contains("C: AUTH"), "{log}");
+    let start = to_stranger(
+        relay(Tls::FromTheStart),
+        &[GREETING, secure, "235 2.7.0 ok\r\n"],
+    );
+    assert!(
+        start.starts_with("(TLS)\nC: EHLO") && start.contains("0: Delivered"),
+        "{start}"
+    );
+}
+
+#[test]
+fn both_mechanisms_are_spoken_and_a_refused_login_is_no_failure_of_the_mail() {
+    let tls = |rest: &[&'static str]| {
+        let mut script = vec![GREETING, PLAIN, "220 go\r\n"];
+        script.extend_from_slice(rest);
+        to_stranger(relay(Tls::Required), &script)
+    };
+    let login = "250-r\r\n250 AUTH=LOGIN CRAM-MD5\r\n";
+    let asks = "334 VXNlcm5hbWU6\r\n";
+    let log = tls(&[login, asks, asks, "235 ok\r\n"]);
+    assert!(
+        log.contains("C: AUTH LOGIN\nC: Z2F0ZXBvc3Q=\nC: aHVudGVyMg==\n(ready)"),
+        "{log}"
+    );
+    let log = tls(&["250-r\r\n250 AUTH PLAIN\r\n", "334 \r\n", "235 ok\r\n"]);
+    let twice = log.matches("AGdhdGVwb3N0AGh1bnRlcjI=").count();
+    assert!(twice == 2 && log.contains("(ready)"), "{log}");
+    for script in [
+        [login, asks, asks, "535 5.7.8 wrong\r\n"].as_slice(),
+        &[login, asks, asks, "334 more\r\n"],
+        &[login, "454 4.7.0 later\r\n"],
+        &["250-r\r\n250 AUTH CRAM-MD5\r\n"],
+        &[SPARSE],
+    ] {
+        let log = tls(script);
+        assert!(log.contains("failed: Deferred(Law) login: "), "{log}");
+        assert!(!log.contains("C: MAIL"), "{log}");
+    }
 }
 
 proptest! {

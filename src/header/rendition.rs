@@ -581,7 +581,7 @@ mod tests {
             let tenants = tenants([contoso(), fabrikam()]);
             let contoso = tenants.named("contoso").unwrap();
             for class in classes(contoso) {
-                for via in [Via::Exchange, Via::Mx] {
+                for via in [Via::Exchange, Via::Mx, Via::Relay("upstream".into())] {
                     let examined = examine(&message).unwrap();
                     let verdict = verdict(contoso, class.clone());
                     let path = path(via, true);
@@ -596,6 +596,27 @@ mod tests {
                     let mut twice = rendition(&again, &verdict, &tenants, &path, &facts());
                     twice.prepend.clear();
                     prop_assert_eq!(&twice.omit, &vec![]);
+                }
+            }
+        }
+
+        /// An oracle of its own, too.
+        #[test]
+        fn proven_mail_takes_nothing_internal_outside(message in message()) {
+            let tenants = tenants([contoso(), fabrikam()]);
+            let contoso = tenants.named("contoso").unwrap();
+            for class in classes(contoso).into_iter().take(2) {
+                for via in [Via::Mx, Via::Relay("upstream".into())] {
+                    let examined = examine(&message).unwrap();
+                    let verdict = verdict(contoso, class.clone());
+                    // All of it, with what was put on top.
+                    let out = rendition(&examined, &verdict, &tenants, &path(via, true), &facts()).apply(&message);
+                    let header = String::from_utf8_lossy(&out[..examine(&out).unwrap().len()]).to_lowercase();
+                    for line in header.lines().filter(|line| !line.starts_with([' ', '\t'])) {
+                        let internal = ["x-ms-exchange-organization-", "x-ms-exchange-forest-", "x-ms-exchange-crosspremises-",
+                            "x-organizationheaderspreserved", "x-crosspremisesheaders", "x-contoso-gate", "x-gatepost-processed"];
+                        prop_assert!(!internal.iter().any(|name| line.starts_with(name)), "{}", line);
+                    }
                 }
             }
         }

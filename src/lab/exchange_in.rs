@@ -4,7 +4,7 @@
 //! relaying as 5.7.64, and keeps each message with its exact bytes, its tenant, and whether it was taken as internal.
 //! The dialogue itself is in [`session`].
 
-mod grammar;
+pub(super) mod grammar;
 mod session;
 
 use super::border::Entry;

@@ -3,7 +3,7 @@
 //! ```text
 //!  ExchangeOut (outbound connector) ──▶ ┌──────────┐ ──▶ ExchangeIn (inbound connector)
 //!  ApplicationClient (SMTP AUTH) ─────▶ │ Gatepost │      attribution · header firewall · internal or external
-//!                                       └──────────┘
+//!                                       └──────────┘ ──▶ Outside (a stranger's mail exchanger, or a relay)
 //! ```
 //!
 //! `gatepost lab` plays [`samples`] through a real server and tells the [`story`]; the scenario tests use the same pieces
@@ -19,6 +19,7 @@ mod exchange_in;
 mod exchange_out;
 pub mod fields;
 mod organization;
+mod outside;
 pub mod play;
 pub mod samples;
 pub mod scene;
@@ -35,6 +36,7 @@ pub use organization::{
     Attribution, By, ClientIdentity, DIRECT_SEND_REFUSED, Inbound, Organization, RELAY_DENIED,
     attribute, has_connector,
 };
+pub use outside::{Carried, Outside, OutsideOptions};
 pub use script::{Action, Phase, Step, VOCABULARY, vocabulary};
 pub use wire::{Dialogue, TlsSeen};
 

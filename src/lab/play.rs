@@ -51,6 +51,8 @@ pub struct ActTold {
     pub answer: String,
     /// What Exchange made of it; absent where nothing arrived.
     pub exchange: Option<Seen>,
+    /// It arrived in the world outside.
+    pub outside: bool,
     /// What went otherwise than it must.
     pub faults: Vec<String>,
     /// What came to light only after the row was told.
@@ -132,15 +134,33 @@ fn look_back(scene: &Scene, rows: &[Row], story: &mut [Told]) {
     for message in scene.exchange.waiting() {
         for (row, told) in rows.iter().zip(story.iter_mut()) {
             for (act, act_told) in row.acts.iter().zip(told.acts.iter_mut()) {
-                if arrival::carries(&message, &act.token) {
+                if arrival::carries(&message.content, &act.token) {
                     let fault = match act.expect {
                         Expect::Taken(_) => "arrived at Exchange more than once",
+                        Expect::Abroad(_) => "arrived at Exchange, though it leaves by mx",
                         Expect::Refused { .. } | Expect::Dropped => {
                             "arrived at Exchange, though it was refused"
                         }
                     };
                     act_told.afterwards.push(fault.to_owned());
                     act_told.exchange.get_or_insert_with(|| seen(&message));
+                }
+            }
+        }
+    }
+    for message in scene.outside.waiting() {
+        for (row, told) in rows.iter().zip(story.iter_mut()) {
+            for (act, act_told) in row.acts.iter().zip(told.acts.iter_mut()) {
+                if arrival::carries(&message.content, &act.token) {
+                    let fault = match act.expect {
+                        Expect::Abroad(_) => "arrived outside more than once",
+                        Expect::Taken(_) => "arrived outside, though it is internal",
+                        Expect::Refused { .. } | Expect::Dropped => {
+                            "arrived outside, though it was refused"
+                        }
+                    };
+                    act_told.afterwards.push(fault.to_owned());
+                    act_told.outside = true;
                 }
             }
         }
@@ -372,7 +392,9 @@ async fn judge(scene: &Scene, act: &Act, answer: &Answer, told: &mut ActTold) {
             {
                 match scene
                     .exchange
-                    .received_within(ARRIVAL, |message| arrival::carries(message, &act.token))
+                    .received_within(ARRIVAL, |message| {
+                        arrival::carries(&message.content, &act.token)
+                    })
                     .await
                 {
                     Ok(message) => {
@@ -388,6 +410,27 @@ async fn judge(scene: &Scene, act: &Act, answer: &Answer, told: &mut ActTold) {
                 }
             } else {
                 told.faults.push("must be accepted".to_owned());
+            }
+        }
+        Expect::Abroad(abroad) => {
+            if !matches!(answer, Answer::Transaction(answers) if answers.accepted()) {
+                told.faults.push("must be accepted".to_owned());
+                return;
+            }
+            let arrived = scene.outside.received_within(ARRIVAL, |message| {
+                arrival::carries(&message.content, &act.token)
+            });
+            match arrived.await {
+                Ok(message) => {
+                    told.outside = true;
+                    let hostname = &scene.cast.hostname;
+                    let faults = arrival::faults_abroad(&message, abroad, hostname);
+                    told.faults.extend(faults);
+                }
+                Err(_) => told.faults.push(format!(
+                    "accepted, but did not arrive outside within {} seconds",
+                    ARRIVAL.as_secs()
+                )),
             }
         }
         Expect::Refused { at, code, enhanced } => told

@@ -2,7 +2,7 @@
 
 use super::certificates::{Authority, EXCHANGE_NAME, Issued, Leaf};
 use super::{
-    ApplicationClient, Dialect, ExchangeIn, ExchangeOut, LabError, Organization, Security,
+    ApplicationClient, Dialect, ExchangeIn, ExchangeOut, LabError, Organization, Outside, Security,
 };
 use crate::mail::Secret;
 use rustls::RootCertStore;
@@ -59,6 +59,8 @@ pub struct Cast {
     pub actors: Vec<Actor>,
     /// `half_proven = "refuse"`.
     pub half_proven_refuses: bool,
+    /// An address outside for which the first tenant's mail from Exchange leaves by mx, where there is one.
+    pub outside: Option<String>,
 }
 
 /// The stage: the smart host's doors, the simulated Exchange, and its certificates.
@@ -76,6 +78,8 @@ pub struct Scene {
     pub wardrobe: Wardrobe,
     /// The simulated Exchange, inbound.
     pub exchange: Arc<ExchangeIn>,
+    /// Whoever takes mail in the world outside.
+    pub outside: Arc<Outside>,
 }
 
 /// The certificates that outbound players show.

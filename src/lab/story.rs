@@ -2,7 +2,7 @@
 
 use super::Received;
 use super::play::Told;
-use super::samples::WAITING;
+use super::samples::Waiting;
 use std::fmt::Write as _;
 
 /// How text is dressed.
@@ -39,7 +39,7 @@ impl Dress {
 #[must_use]
 pub fn head(dress: Dress) -> String {
     dress.dim(&format!(
-        "{:9}{:36} {:10} {}",
+        "{:9}{:40} {:10} {}",
         "", "sample", "Exchange", "what happened"
     ))
 }
@@ -56,6 +56,7 @@ pub fn row(told: &Told, dress: Dress) -> String {
     let exchange = match taken {
         Some(seen) if seen.internal => "internal",
         Some(_) => "external",
+        None if told.acts.iter().any(|act| act.outside) => "outside",
         None => "-",
     };
     let first = told
@@ -68,7 +69,7 @@ pub fn row(told: &Told, dress: Dress) -> String {
         count => format!(" (and {} more)", count - 1),
     };
     let mut text = format!(
-        "{mark} {:2} {:36} {exchange:10} {first}{more}",
+        "{mark} {:2} {:40} {exchange:10} {first}{more}",
         told.number, told.name
     );
     let because = taken
@@ -76,7 +77,7 @@ pub fn row(told: &Told, dress: Dress) -> String {
         .unwrap_or_default();
     append(
         &mut text,
-        &dress.dim(&format!("{:46} {}{because}", "", told.why)),
+        &dress.dim(&format!("{:50} {}{because}", "", told.why)),
     );
     for act in told.acts.iter().filter(|act| !act.faults.is_empty()) {
         for fault in &act.faults {
@@ -100,13 +101,13 @@ fn append(text: &mut String, line: &str) {
 
 /// What was not played, and the sum.
 #[must_use]
-pub fn sum(story: &[Told], dress: Dress) -> String {
+pub fn sum(story: &[Told], waiting: &[Waiting], dress: Dress) -> String {
     let mut text = String::new();
-    for waiting in WAITING {
+    for waiting in waiting {
         append(
             &mut text,
             &dress.dim(&format!(
-                "  --      {:36} not played: needs {}",
+                "  --      {:40} not played: needs {}",
                 waiting.name, waiting.needs
             )),
         );
@@ -221,9 +222,14 @@ mod tests {
                 && text.contains("C: EHLO x")
         );
         assert!(
-            sum(&story, Dress::Plain).ends_with("1 of 2 samples went otherwise than they must.")
+            sum(&story, &[], Dress::Plain)
+                .ends_with("1 of 2 samples went otherwise than they must.")
         );
-        let sum = sum(&story[..1], Dress::Plain);
+        let waiting = [Waiting {
+            name: "user to outside over mx",
+            needs: "a route",
+        }];
+        let sum = sum(&story[..1], &waiting, Dress::Plain);
         assert!(
             sum.contains("over mx")
                 && sum.contains("not played")

@@ -151,6 +151,19 @@ impl Routes {
         self.0.iter()
     }
 
+    /// The way of a tenant's mail with senders of its own, by the first route that takes it.
+    #[must_use]
+    pub fn way(
+        &self,
+        tenant: &Tenant,
+        from: From,
+        stream: Option<&str>,
+        recipient: &Mailbox,
+    ) -> Option<&Via> {
+        let takes = |route: &&Route| route.matches(tenant, from, stream, recipient);
+        self.0.iter().find(takes).map(|route| &route.via)
+    }
+
     /// Whether a candidate tenant has a route for `recipient` (asked at RCPT).
     #[must_use]
     pub fn admits(&self, candidates: &Candidates, recipient: &Recipient) -> bool {

@@ -24,6 +24,8 @@ pub const RECIPIENT_HOLD: u64 = 3_600_000;
 /// How many held messages are remembered for the release: those under way when the queue was parked, and its probes. More
 /// than that are tried at their own times.
 const REMEMBERED: usize = 500;
+/// After so long without news a pause says nothing about the next hop any more.
+const STALE: u64 = 4 * LONGEST_PAUSE;
 
 /// May the queue send now?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +125,8 @@ pub struct Hold {
     held: BTreeSet<QueueId>,
     pause: u64,
     paused_until: u64,
+    /// Pauses of [`Hold::pause`] without a success between.
+    pauses: u32,
     unreachable: bool,
 }
 
@@ -209,6 +213,7 @@ impl Hold {
     /// the law, else every success would send it against the same wall again.
     pub fn delivered(&mut self, now: u64) -> Option<Change> {
         (self.pause, self.paused_until, self.unreachable) = (0, 0, false);
+        self.pauses = 0;
         match &mut self.state {
             State::Parked { .. } => {
                 let ramp = State::Flowing {
@@ -290,6 +295,34 @@ impl Hold {
         Some(Change::BackedOff {
             until: self.paused_until,
         })
+    }
+
+    /// A next hop outside is not reached, or asks for less: the queue waits, by the steps of `retry` as each of its
+    /// messages would, but none longer than an hour; then one connection tries. So a domain that is down is tried once a
+    /// step, however many messages wait for it.
+    pub fn pause(&mut self, law: &Law, now: u64) -> Option<Change> {
+        if now < self.paused_until {
+            return None;
+        }
+        self.pauses = self.pauses.saturating_add(1);
+        self.pause = wait(law, self.pauses).min(LONGEST_PAUSE);
+        self.paused_until = now.saturating_add(self.pause);
+        Some(Change::BackedOff {
+            until: self.paused_until,
+        })
+    }
+
+    /// Whether nothing is lost when this is begun anew.
+    #[must_use]
+    pub fn may_be_forgotten(&self, now: u64) -> bool {
+        let quiet = match &self.state {
+            State::Flowing { faults, ramp } => {
+                faults.is_empty() && ramp.is_none_or(|from| now >= from.saturating_add(RAMP))
+            }
+            State::Parked { .. } | State::Exhausted => false,
+        };
+        let rested = self.pause == 0 && !self.unreachable;
+        quiet && (rested || now >= self.paused_until.saturating_add(STALE))
     }
 
     /// No connection could be made: one at a time until something is delivered. The host is not marked bad, its
@@ -386,6 +419,33 @@ mod tests {
         }
         assert!(hold.is_parked());
         hold
+    }
+
+    #[test]
+    fn a_pause_follows_the_steps_of_the_law_and_ends_with_a_success() {
+        let mut hold = Hold::default();
+        let mut now = 0;
+        for minutes in [1, 1, 5, 10, 15, 15] {
+            let until = now + minutes * MINUTE;
+            assert_eq!(hold.pause(&law(), now), Some(Change::BackedOff { until }));
+            assert_eq!(
+                hold.pause(&law(), until - 1),
+                None,
+                "a second message under way"
+            );
+            assert_eq!(hold.admission(until - 1), Admission::Wait(until));
+            assert_eq!(
+                (hold.admission(until), hold.connections(until, 5)),
+                (Admission::Go, 1)
+            );
+            assert!(!hold.may_be_forgotten(until));
+            now = until;
+        }
+        assert!(hold.may_be_forgotten(now + 5 * HOUR));
+        assert_eq!(hold.delivered(now), None);
+        assert!(hold.may_be_forgotten(now) && hold.connections(now, 5) == 5);
+        let until = now + MINUTE;
+        assert_eq!(hold.pause(&law(), now), Some(Change::BackedOff { until }));
     }
 
     #[test]

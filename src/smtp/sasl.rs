@@ -82,6 +82,19 @@ pub fn plain(message: &[u8]) -> Option<Login> {
     })
 }
 
+/// The message of PLAIN for this login, in base64: what a client says.
+#[must_use]
+pub fn plain_message(login: &Login) -> String {
+    let message = [b"", login.username.as_bytes(), login.password.expose()].join(&0);
+    encode(&message)
+}
+
+/// One response line of a client.
+#[must_use]
+pub fn encode(response: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(response)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +121,16 @@ mod tests {
         assert_eq!(decode(b" cHc=  "), Some(b"pw".to_vec()));
         assert_eq!(decode(b"="), Some(vec![]));
         assert_eq!(decode(b"!!"), None);
+    }
+
+    #[test]
+    fn what_a_client_says_is_what_a_server_reads() {
+        let login = Login {
+            username: "gatepost".to_owned(),
+            password: Secret::new("a b\u{fc}"),
+        };
+        let said = decode(plain_message(&login).as_bytes()).unwrap();
+        assert_eq!(plain(&said), Some(login));
     }
 
     #[test]

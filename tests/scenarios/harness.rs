@@ -252,6 +252,22 @@ impl World {
         Self { around, host }
     }
 
+    /// With a world outside: names out of `zone`, mail exchangers on `mx_port`.
+    pub async fn abroad(
+        around: Surroundings,
+        changes: Changes,
+        zone: gatepost::dns::Zone,
+        mx_port: u16,
+    ) -> Self {
+        let mut settings = around.settings(&changes);
+        settings.outside = Some(gatepost::config::Outside {
+            resolver: std::sync::Arc::new(zone),
+            mx_port,
+        });
+        let host = Server::start(settings).await.unwrap();
+        Self { around, host }
+    }
+
     pub fn listener(&self, name: &str) -> SocketAddr {
         self.host.listener_address(name).unwrap()
     }

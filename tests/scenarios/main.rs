@@ -27,5 +27,6 @@ mod harness;
 mod journeys;
 mod listeners;
 mod operations;
+mod outside;
 mod reload;
 mod tenant_gate;

@@ -2,13 +2,15 @@
 
 use super::Stopped;
 use super::folder::random_word;
-use crate::config::Settings;
+use crate::config::{Outside, Settings};
 use crate::credentials::Account;
 use crate::deliver::InboundConnector;
+use crate::dns::Zone;
 use crate::lab::scene::{Actor, Cast, Door};
 use crate::lab::{Inbound, Organization, Security};
 use crate::mail::{Domain, Mailbox, MailboxPattern, Secret};
 use crate::receive::{BareNewlines, ListenerSettings, Service, TlsMode};
+use crate::route::{From, Recipients, Via};
 use crate::trust::certificate::Identity;
 use crate::trust::{HalfProven, Tenant};
 use std::collections::HashMap;
@@ -96,7 +98,37 @@ pub(super) fn of(settings: &Settings, passwords: &Passwords) -> Result<Cast, Sto
         organizations,
         actors,
         half_proven_refuses: settings.exchange_online.half_proven == HalfProven::Refuse,
+        outside: outside(settings),
     })
+}
+
+/// An address for which Exchange's mail of the first tenant leaves by mx.
+fn outside(settings: &Settings) -> Option<String> {
+    let tenant = settings.tenants.iter().next()?;
+    let leaves = |recipient: &Mailbox| {
+        let way = settings
+            .routes
+            .way(tenant, From::Connector, None, recipient);
+        way == Some(&Via::Mx)
+    };
+    let examples = settings
+        .routes
+        .iter()
+        .flat_map(|route| match &route.recipients {
+            Recipients::Any => "reader@outside.example".parse().into_iter().collect(),
+            Recipients::Listed(list) => list.iter().filter_map(example).collect(),
+            Recipients::Accepted => Vec::new(),
+        });
+    let found = examples.into_iter().find(leaves);
+    found.map(|recipient| recipient.to_string())
+}
+
+/// Puts the simulated world outside in the place of the real one: every domain's mail is taken there.
+pub(super) fn leave_to(settings: &mut Settings, outside: SocketAddr) {
+    settings.outside = Some(Outside {
+        resolver: Arc::new(Zone::new().otherwise(outside.ip())),
+        mx_port: outside.port(),
+    });
 }
 
 fn organization(tenant: &Tenant, connector: Option<&Arc<InboundConnector>>) -> Organization {

@@ -21,6 +21,7 @@ struct Shape {
     certificate: Vec<CertificateShape>,
     tenant: Vec<TenantShape>,
     exchange_online: ExchangeOnlineShape,
+    relay: Vec<RelayShape>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,6 +51,12 @@ struct ExchangeOnlineShape {
     client_certificate_roots: Option<Spanned<String>>,
     server_certificate_roots: Option<Spanned<String>>,
     endpoints: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RelayShape {
+    server_certificate_roots: Option<Spanned<String>>,
 }
 
 /// Endpoint data in Microsoft's form that names the lab's own block.
@@ -109,7 +116,9 @@ pub(super) fn stand_in(
         &shape.exchange_online.client_certificate_roots,
         &shape.exchange_online.server_certificate_roots,
     ];
-    for (index, value) in roots.into_iter().enumerate() {
+    let relays = shape.relay.iter();
+    let relays = relays.map(|relay| &relay.server_certificate_roots);
+    for (index, value) in roots.into_iter().chain(relays).enumerate() {
         if let Some(value) = value
             .as_ref()
             .filter(|value| value.get_ref() != "system" && missing(value))

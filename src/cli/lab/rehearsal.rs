@@ -186,6 +186,7 @@ fn disarm(settings: &mut Settings, folder: &Folder) -> std::io::Result<Passwords
         listener.proxy_protocol_from.clear();
     }
     settings.exchange_online.networks = Networks::new(NETWORK.parse().into_iter().collect());
+    // Names are asked of nobody: mail exchangers are the lab's own.
     settings.dns_servers = Some(vec![NOBODY]);
     settings.mx_source_addresses.clear();
     for relay in &mut settings.relays {

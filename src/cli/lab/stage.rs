@@ -161,6 +161,10 @@ recipients = "accepted"
 via = "exchange"
 
 [[route]]
+recipients = ["*.partner.example"]          # selected mail leaves by itself; here to a simulated world outside
+via = "mx"
+
+[[route]]
 from = "connector"
 recipients = "any"
 via = "exchange"

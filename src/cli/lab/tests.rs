@@ -103,6 +103,10 @@ rate = "1/day"
 [[route]]
 recipients = "accepted"
 via = "exchange"
+[[route]]
+from = "connector"
+recipients = ["*.reader.example"]
+via = "mx"
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,6 +147,10 @@ async fn an_own_configuration_is_rehearsed_without_touching_the_world() {
             .accounts
             .iter()
             .all(|account| account.rate.is_none())
+    );
+    assert_eq!(
+        prepared.cast.outside.as_deref(),
+        Some("scanner@reader.example")
     );
     assert_eq!(failures(prepared).await, Vec::<&str>::new());
 }

@@ -126,7 +126,12 @@ fn pattern(text: &str) -> Result<String, String> {
     }
 }
 
-fn roots_of(reader: &mut Reader<'_>, scope: &Scope, name: &str, key: &Key<String>) -> Arc<Roots> {
+pub(super) fn roots_of(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    name: &str,
+    key: &Key<String>,
+) -> Arc<Roots> {
     let base = base_of(reader.file());
     let file = reader.parse(scope, name, key, |text| match text {
         "system" => Ok(None),

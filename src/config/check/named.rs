@@ -58,6 +58,11 @@ impl<T> Named<T> {
         found.map(|(_, value)| value.as_ref())
     }
 
+    /// The names, in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &At<String>> {
+        self.entries.iter().flat_map(|(name, _)| name)
+    }
+
     pub(super) fn into_values(self) -> Vec<T> {
         self.entries
             .into_iter()

@@ -6,6 +6,7 @@ use super::super::units;
 use super::super::value::{Key, List, Value};
 use super::applications::Facts as Application;
 use super::connectors::Own;
+use super::exchange_online::roots_of;
 use super::named::Named;
 use crate::deliver::{Relay, RelayTls};
 use crate::schedule::Law;
@@ -37,6 +38,12 @@ pub(super) fn relays(raw: &File, reader: &mut Reader<'_>, own: &Own<'_>) -> Name
         let tls = reader
             .choice(&scope, "tls", &table.tls, &levels)
             .map_or(RelayTls::Verify, |at| at.value);
+        let roots = roots_of(
+            reader,
+            &scope,
+            "server_certificate_roots",
+            &table.server_certificate_roots,
+        );
         let username = reader.parse(&scope, "username", &table.username, |text| match text {
             "" => Err("empty".to_owned()),
             text => Ok(text.to_owned()),
@@ -53,7 +60,10 @@ pub(super) fn relays(raw: &File, reader: &mut Reader<'_>, own: &Own<'_>) -> Name
             ),
             (false, false) if tls == RelayTls::Opportunistic => {
                 let spot = reader.spot(&scope, "tls", &table.tls);
-                reader.warn(&spot, "the password may cross the network in clear text");
+                reader.warn(
+                    &spot,
+                    "the password is sent under TLS only: where the relay offers none, its mail waits",
+                );
             }
             (false, false) | (true, true) => {}
         }
@@ -63,6 +73,7 @@ pub(super) fn relays(raw: &File, reader: &mut Reader<'_>, own: &Own<'_>) -> Name
                 host: host.value.into(),
                 port,
                 tls,
+                roots,
                 credentials: username
                     .zip(password)
                     .map(|(user, password)| (user.value, password.value)),

@@ -91,6 +91,15 @@ pub(super) fn routes(
             );
         }
     }
+    for relay in relays.names() {
+        let used = |(route, _): &(Route, Scope)| match &route.via {
+            Via::Relay(name) => **name == *relay.value,
+            Via::Exchange | Via::Mx => false,
+        };
+        if !made.iter().any(used) {
+            reader.warn(&relay.spot, "no [[route]] leads to this relay");
+        }
+    }
     for facts in tenants {
         let (Some(name), Some(_)) = (&facts.name, &facts.tenant) else {
             continue;
@@ -169,22 +178,16 @@ fn judge_via(
                 }
             }
         }
-        Via::Mx => reader.error(&via.spot, NOT_BUILT),
+        Via::Mx => {}
         Via::Relay(name) => {
             let name = At {
                 value: name.to_string(),
                 spot: via.spot.clone(),
             };
-            if relays.find(reader, &name).is_some() {
-                reader.error(&via.spot, NOT_BUILT);
-            }
+            relays.find(reader, &name);
         }
     }
 }
-
-/// Said rather than mail taken that would never leave.
-const NOT_BUILT: &str =
-    "delivery by mx and relay is not built in this version: only \"exchange\" is";
 
 /// The route that takes the last of what `route` would take; `None` where some mail reaches it (or where no tenant's
 /// could, which is told elsewhere).

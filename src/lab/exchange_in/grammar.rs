@@ -1,7 +1,7 @@
 //! The few pieces of SMTP grammar that the simulated Exchange reads by itself.
 
 /// `FROM:<path> PARAMETERS`; a quoted local part may hold what it likes.
-pub(super) fn path(rest: &str, keyword: &str) -> Option<(String, Vec<String>)> {
+pub(in crate::lab) fn path(rest: &str, keyword: &str) -> Option<(String, Vec<String>)> {
     let start = rest.get(..keyword.len())?;
     if !start.eq_ignore_ascii_case(keyword) {
         return None;
@@ -27,7 +27,7 @@ pub(super) fn path(rest: &str, keyword: &str) -> Option<(String, Vec<String>)> {
 }
 
 /// Whether the content holds a CR or LF that is not part of CRLF.
-pub(super) fn has_bare_newline(content: &[u8]) -> bool {
+pub(in crate::lab) fn has_bare_newline(content: &[u8]) -> bool {
     let mut previous = 0;
     for &octet in content {
         if (octet == b'\n') != (previous == b'\r') {
@@ -39,7 +39,7 @@ pub(super) fn has_bare_newline(content: &[u8]) -> bool {
 }
 
 /// Takes the dots off (RFC 5321 §4.5.2).
-pub(super) fn unstuffed(stuffed: &[u8]) -> Vec<u8> {
+pub(in crate::lab) fn unstuffed(stuffed: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(stuffed.len());
     for line in stuffed.split_inclusive(|octet| *octet == b'\n') {
         out.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));

@@ -1,13 +1,55 @@
 //! Did a message arrive as it must? Bytes, envelope, tenant, and what the smart host put on top.
 
 use super::super::fields::Section;
-use super::super::samples::{Act, Player, Taken};
-use super::super::{Received, Transfer};
+use super::super::samples::{Abroad, Act, Player, Taken, leaks};
+use super::super::{Carried, Received, Transfer};
 
 /// Whether this is the message with the token in its subject.
-pub(super) fn carries(message: &Received, token: &str) -> bool {
+pub(super) fn carries(content: &[u8], token: &str) -> bool {
     let marked = format!("({token})");
-    memchr::memmem::find(&message.content, marked.as_bytes()).is_some()
+    memchr::memmem::find(content, marked.as_bytes()).is_some()
+}
+
+/// What is not as it must be on a message that has left for the outside.
+pub(super) fn faults_abroad(message: &Carried, abroad: &Abroad, hostname: &str) -> Vec<String> {
+    let mut faults: Vec<String> = leaks(&message.content, &abroad.organization)
+        .iter()
+        .map(|name| format!("{} leaked", crate::mail::shown(name.as_bytes())))
+        .collect();
+    let shown = message.tls.as_ref().map_or(0, |tls| tls.chain.len());
+    if shown > 0 {
+        faults.push("a certificate was shown to a stranger".to_owned());
+    }
+    let says = |word: &str| {
+        let given = message.parameters.iter();
+        given
+            .map(|given| given.to_ascii_uppercase())
+            .any(|given| given.starts_with(word))
+    };
+    if says("XOORG") {
+        faults.push("XOORG must not be said outside".to_owned());
+    }
+    let recipients: Vec<&str> = message.addresses();
+    if message.sender != abroad.sender || recipients != abroad.recipients {
+        faults.push(format!(
+            "envelope must be <{}> to {:?}, not <{}> to {recipients:?}",
+            abroad.sender, abroad.recipients, message.sender
+        ));
+    }
+    match message.content.strip_suffix(abroad.bytes.as_slice()) {
+        Some(top) => {
+            let section = Section::of(top);
+            let names: Vec<_> = section.fields().iter().map(|field| &field.name).collect();
+            let received = section.first("Received").unwrap_or_default();
+            if names != ["Received"] || !received.contains(hostname) {
+                faults.push(format!(
+                    "one Received by {hostname} must stand on top, not {names:?}"
+                ));
+            }
+        }
+        None => faults.push(difference(&message.content, &abroad.bytes)),
+    }
+    faults
 }
 
 /// What is not as it must be.

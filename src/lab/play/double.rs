@@ -4,10 +4,14 @@
 
 use super::super::certificates::{Authority, EXCHANGE_NAME, Issued, Leaf};
 use super::super::fields::Section;
+use super::super::samples::leaks;
 use super::super::samples::tests::cast;
 use super::super::scene::{Cast, Scene, Wardrobe};
 use super::super::wire::{Stream, TlsSeen, Wire, server_config};
-use super::super::{Client, ExchangeIn, ExchangeOptions, ExchangeOut, Mail, Organization, x509};
+use super::super::{
+    Client, ExchangeIn, ExchangeOptions, ExchangeOut, Mail, Organization, Outside, OutsideOptions,
+    x509,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::{RootCertStore, ServerConfig};
@@ -33,12 +37,15 @@ pub(super) enum Flaw {
     DeliversTwice,
     DeliversWhatItRefuses,
     TrimsBody,
+    LeaksOutside,
+    KeepsOutsideMailInside,
 }
 
 struct Host {
     cast: Cast,
     flaw: Flaw,
     exchange: SocketAddr,
+    outside: SocketAddr,
     roots: RootCertStore,
     tenants: Vec<Issued>,
     tls: Arc<ServerConfig>,
@@ -59,6 +66,7 @@ pub(super) async fn scene(flaw: Flaw) -> Scene {
     let exchange =
         ExchangeIn::start(ExchangeOptions::new(&authority, cast.organizations.clone()).unwrap());
     let exchange = Arc::new(exchange.await.unwrap());
+    let outside = Arc::new(Outside::start(OutsideOptions::default()).await.unwrap());
     let server = authority.issue(&Leaf::named("localhost")).unwrap();
     let issue = |organization: &Organization| {
         authority
@@ -82,6 +90,7 @@ pub(super) async fn scene(flaw: Flaw) -> Scene {
     let host = Arc::new(Host {
         flaw,
         exchange: exchange.address(),
+        outside: outside.address(),
         roots: authority.roots().unwrap(),
         tenants: cast.organizations.iter().map(issue).collect(),
         tls: server_config(&server).unwrap(),
@@ -105,6 +114,7 @@ pub(super) async fn scene(flaw: Flaw) -> Scene {
         roots: authority.roots().unwrap(),
         wardrobe: Wardrobe::new(&authority).unwrap(),
         exchange,
+        outside,
     }
 }
 
@@ -481,6 +491,10 @@ impl Host {
     }
 
     async fn deliver(&self, tenant: usize, mail: &Mail) {
+        let abroad = mail.recipients.first() == self.cast.outside.as_ref();
+        if abroad && self.flaw != Flaw::KeepsOutsideMailInside {
+            return self.deliver_outside(tenant, mail).await;
+        }
         let tenant = if self.flaw == Flaw::OneCertificateForAll {
             0
         } else {
@@ -505,6 +519,25 @@ impl Host {
         } else {
             client.quit().await;
         }
+    }
+}
+
+impl Host {
+    async fn deliver_outside(&self, tenant: usize, mail: &Mail) {
+        let mut mail = mail.clone();
+        let leaked = leaks(&mail.content, &self.cast.organizations[tenant]);
+        let section = Section::of(&mail.content);
+        let keeps = self.flaw == Flaw::LeaksOutside;
+        let content = section.rewrite(|field, bytes| {
+            (keeps || !leaked.contains(&field.name)).then(|| bytes.to_vec())
+        });
+        mail.content = content;
+        let mut client = Client::connect(self.outside, None).await.unwrap();
+        client.reply().await.unwrap();
+        client.ehlo("smarthost.contoso.com").await.unwrap();
+        let answers = client.transaction(&mail).await.unwrap();
+        assert!(answers.accepted(), "{:?}", client.dialogue().lines());
+        client.quit().await;
     }
 }
 

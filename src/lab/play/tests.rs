@@ -66,6 +66,15 @@ async fn flaws_in_what_must_get_through_are_found() {
     )
     .await;
     fails(Flaw::DeliversTwice, "user to user", "more than once").await;
+    let over_mx = "user to outside over mx, nothing leaked";
+    fails(Flaw::LeaksOutside, over_mx, "X-Round leaked").await;
+    fails(Flaw::DeliversTwice, over_mx, "outside more than once").await;
+    fails(
+        Flaw::KeepsOutsideMailInside,
+        over_mx,
+        "did not arrive outside",
+    )
+    .await;
 }
 
 #[tokio::test]

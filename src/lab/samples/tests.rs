@@ -52,6 +52,7 @@ pub(crate) fn cast() -> Cast {
             actor("crm", true, false, &apps),
         ],
         half_proven_refuses: false,
+        outside: Some("reader@partner.example".to_owned()),
     }
 }
 
@@ -59,6 +60,7 @@ pub(crate) fn cast() -> Cast {
 fn the_printer_comes_first_and_every_row_has_its_reason() {
     let rows = rows(&cast());
     assert_eq!(rows[0].name, "printer to a colleague");
+    assert_eq!(rows[1].name, "user to outside over mx, nothing leaked");
     assert_eq!(rows.last().unwrap().name, "mail still flows");
     let names: BTreeSet<_> = rows.iter().map(|row| row.name).collect();
     assert_eq!(names.len(), rows.len());
@@ -153,6 +155,9 @@ fn small_casts_play_what_they_can() {
     let mut small = cast();
     small.organizations.truncate(1);
     small.actors.clear();
+    small.outside = None;
+    assert_eq!(waiting(&small).len(), 1);
+    assert_eq!(waiting(&cast()), []);
     small.organizations[0].secret_header = None;
     small.organizations[0].loop_header = None;
     let rows = rows(&small);

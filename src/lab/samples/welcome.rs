@@ -4,7 +4,9 @@ use super::super::client::{Mail, Transfer};
 use super::super::scene::{Actor, Cast, Login};
 use super::super::{Dialect, Organization};
 use super::messages::{self, Inside};
-use super::{Act, Expect, Player, Row, Taken, from_exchange, stamped, token};
+use super::{
+    Abroad, Act, Expect, OVER_MX, Player, Row, Taken, from_exchange, stamped, token, without_leaks,
+};
 
 /// Applications and devices.
 pub(super) fn applications(cast: &Cast, rows: &mut Vec<Row>) {
@@ -33,6 +35,7 @@ pub(super) fn applications(cast: &Cast, rows: &mut Vec<Row>) {
             acts: acts.collect(),
         });
     }
+    to_outside(cast, rows);
     let by_address = |actor: &&Actor| actor.login.is_none() && actor.door.repairs;
     if let Some(actor) = cast.actors.iter().find(by_address) {
         let act = application_act(cast, actor, Login::None, token(rows, 0), true);
@@ -60,6 +63,37 @@ pub(super) fn applications(cast: &Cast, rows: &mut Vec<Row>) {
             acts: vec![act],
         }));
     }
+}
+
+/// Selected mail of Exchange that leaves by a reputation of its own.
+fn to_outside(cast: &Cast, rows: &mut Vec<Row>) {
+    let (Some(organization), Some(reader)) = (cast.organizations.first(), &cast.outside) else {
+        return;
+    };
+    let token = token(rows, 0);
+    let ada = organization.address("ada");
+    let inside = Inside::new(&format!("Ada <{ada}>"), reader, "Our newsletter", &token)
+        .field("X-Greeting: t\u{e4}glich")
+        .body(messages::dotty_body());
+    let mail = Mail::new(&ada, reader, inside.build());
+    let Some((outbound, taken)) = stamped(organization, mail) else {
+        return;
+    };
+    let abroad = Abroad {
+        organization: organization.clone(),
+        sender: taken.sender,
+        recipients: taken.recipients,
+        bytes: without_leaks(&outbound.mail.content, organization),
+    };
+    rows.push(Row {
+        name: OVER_MX,
+        why: "what leaves for strangers must carry no trust: no internal header, no secret, no certificate of the tenant",
+        acts: vec![Act {
+            token,
+            player: from_exchange(outbound),
+            expect: Expect::Abroad(abroad),
+        }],
+    });
 }
 
 fn application_act(
