@@ -2,7 +2,7 @@
 
 use crate::harness::{Changes, HOSTNAME, LETTER, World, last_word};
 use gatepost::lab::certificates::{Authority, Leaf};
-use gatepost::lab::{ExchangeOut, Mail, Outbound, Transaction};
+use gatepost::lab::{Client, ExchangeOut, Mail, Outbound, Transaction};
 use gatepost::message_trace::Event;
 
 pub fn expect(answer: &Transaction, at: &str, code: u16, enhanced: (u8, u16, u16)) {
@@ -401,5 +401,60 @@ async fn strangers_have_ten_commands_and_fifty_connections() {
         world.exchange_out().clear().await.is_ok(),
         "Exchange is not kept out by strangers"
     );
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_do_not_count_against_max_connections_and_the_next_one_gets_421() {
+    let world = World::with(Changes::replace(
+        "name = \"exchange\"",
+        "name = \"exchange\"\nmax_connections = 2",
+    ))
+    .await;
+    let greeted = async |from: &str| {
+        let from = Some(from.parse().unwrap());
+        let mut client = Client::connect(world.listener("exchange"), from)
+            .await
+            .unwrap();
+        let reply = client.reply().await.unwrap();
+        (client, reply)
+    };
+    let mut strangers = Vec::new();
+    for _ in 0..50 {
+        let (client, reply) = greeted("127.0.99.1").await;
+        assert_eq!(reply.code, 220, "{}", strangers.len());
+        strangers.push(client);
+    }
+    let (_, reply) = greeted("127.0.98.1").await;
+    assert_eq!(
+        (reply.code, reply.enhanced),
+        (421, Some((4, 3, 2))),
+        "one pool for all strangers"
+    );
+    let (first, reply) = greeted("127.0.40.1").await;
+    assert_eq!(reply.code, 220);
+    let (_second, reply) = greeted("127.0.40.2").await;
+    assert_eq!(reply.code, 220);
+    let (_, reply) = greeted("127.0.40.3").await;
+    assert_eq!((reply.code, reply.enhanced), (421, Some((4, 3, 2))));
+    assert!(
+        world
+            .metrics()
+            .contains("gatepost_connections_total{listener=\"exchange\",result=\"turned_away\"} 2"),
+        "{}",
+        world.metrics()
+    );
+    first.quit().await;
+    crate::harness::until("the seat is given back", async || {
+        let (client, reply) = greeted("127.0.40.3").await;
+        (reply.code == 220).then_some(client)
+    })
+    .await;
+    strangers.pop().unwrap().quit().await;
+    crate::harness::until("the stranger's seat is given back", async || {
+        let (client, reply) = greeted("127.0.99.1").await;
+        (reply.code == 220).then_some(client)
+    })
+    .await;
     world.host.stop().await;
 }

@@ -1,7 +1,9 @@
 //! Two servers in one process, reload, shutdown.
 
-use crate::harness::{Changes, LETTER, World, until};
-use gatepost::lab::Mail;
+use crate::harness::{Changes, LETTER, Process, Surroundings, World, free_port, until};
+use gatepost::lab::{Action, Client, Mail, Phase, Step};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_run_in_one_process() {
@@ -71,4 +73,99 @@ async fn a_stop_ends_idle_sessions_with_421() {
         .await
         .expect("within 30 s")
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_ends_within_thirty_seconds_whoever_stalls() {
+    let around = Surroundings::new().await;
+    let ports = [free_port(), free_port(), free_port()];
+    let config = around.configuration(ports, &Changes::default());
+    let process = Process::start(&config);
+    let exchange = SocketAddr::from(([127, 0, 0, 1], ports[0]));
+    let apps = SocketAddr::from(([127, 0, 0, 1], ports[1]));
+    let printers = SocketAddr::from(([127, 0, 0, 1], ports[2]));
+    let from = Some("127.0.7.7".parse().unwrap());
+    let printer = async || {
+        let mut client = Client::connect(printers, from).await.unwrap();
+        assert_eq!(client.reply().await.unwrap().code, 220);
+        client.ehlo("scanner").await.unwrap();
+        client
+    };
+    // A next hop that says nothing after the last octet.
+    around
+        .exchange
+        .script(Step::new(Phase::EndOfData, Action::Stall(Duration::from_secs(120))).always());
+    let mut client = printer().await;
+    let letter = b"From: scanner@contoso.com\r\nSubject: stalled\r\n\r\nbody\r\n";
+    let mail = Mail::new("scanner@contoso.com", "bob@contoso.com", &letter[..]);
+    assert!(client.transaction(&mail).await.unwrap().accepted());
+    until("the delivery that stalls", async || {
+        (around.exchange.connections() > 0).then_some(())
+    })
+    .await;
+    // Sessions of every kind: idle, before and within TLS; with a transaction; in the middle of DATA; between chunks; in a
+    // handshake, on each listener, so that no listener waits for another.
+    let mut idle = vec![client, printer().await];
+    idle.push(
+        around
+            .exchange_out(exchange)
+            .connect()
+            .await
+            .unwrap()
+            .into_client(),
+    );
+    let mut transaction = printer().await;
+    let mail = "MAIL FROM:<scanner@contoso.com>";
+    assert_eq!(transaction.command(mail).await.unwrap().code, 250);
+    idle.push(transaction);
+    let mut content = Vec::new();
+    for words in ["DATA\r\n", "BDAT 4\r\nX: y"] {
+        let mut client = printer().await;
+        assert_eq!(client.command(mail).await.unwrap().code, 250);
+        let to = "RCPT TO:<bob@contoso.com>";
+        assert_eq!(client.command(to).await.unwrap().code, 250);
+        client.raw(words.as_bytes()).await.unwrap();
+        let ready = client.reply().await.unwrap();
+        assert!(matches!(ready.code, 354 | 250), "{ready}");
+        client.raw(b"Subject: never ends\r\n").await.unwrap();
+        content.push(client);
+    }
+    let mut shaking = Vec::new();
+    for listener in [exchange, apps, printers] {
+        let mut client = Client::connect(listener, None).await.unwrap();
+        assert_eq!(client.reply().await.unwrap().code, 220);
+        client.ehlo("x").await.unwrap();
+        assert_eq!(client.command("STARTTLS").await.unwrap().code, 220);
+        client.raw(b"\x16\x03\x01").await.unwrap();
+        shaking.push(client);
+    }
+
+    let began = std::time::Instant::now();
+    let stopped = tokio::task::spawn_blocking(move || process.terminate());
+    for client in &mut idle {
+        let reply = client.reply().await.unwrap();
+        assert_eq!((reply.code, reply.enhanced), (421, Some((4, 3, 2))));
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "who has nothing in hand is told at once"
+    );
+    for client in &mut content {
+        // The chunk's client gets 500 for what stands between chunks; at the end both are told.
+        let mut reply = client.reply().await.unwrap();
+        while reply.code == 500 {
+            reply = client.reply().await.unwrap();
+        }
+        assert_eq!((reply.code, reply.enhanced), (421, Some((4, 3, 2))));
+    }
+    assert!(stopped.await.unwrap().success(), "status 0");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+
+    // What was in hand is delivered by the next run.
+    around.exchange.forget_script();
+    let process = Process::start(&config);
+    let received = around.exchange.received().await.unwrap();
+    assert_eq!(received.header("Subject").as_deref(), Some("stalled"));
+    assert!(process.terminate().success());
 }
