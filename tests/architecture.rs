@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("schedule", &["mail", "smtp"]),
     ("dialogue", &["mail", "schedule", "smtp"]),
+    ("dsn", &["header", "mail", "smtp"]),
     // memory
     ("metrics", &[]),
     ("journal", &["mail", "metrics"]),
@@ -147,7 +148,7 @@ const HOMES: &[(&str, &[&str])] = &[
 
 /// What the pure rooms never do.
 const PURE: &[&str] = &[
-    "mail", "smtp", "header", "trust", "route", "session", "schedule", "dialogue",
+    "mail", "smtp", "header", "trust", "route", "session", "schedule", "dialogue", "dsn",
 ];
 
 struct Source {

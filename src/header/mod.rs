@@ -10,6 +10,7 @@ mod missing;
 mod protected;
 mod received;
 mod rendition;
+mod returned;
 mod section;
 
 pub use examined::{Examined, Field, Malformed};
@@ -17,6 +18,7 @@ pub use internal::internal_stamp;
 pub use missing::missing_fields;
 pub use received::{ReceivedFacts, rfc5322_date};
 pub use rendition::{Rendition, blank_secrets, removed_names, rendition};
+pub use returned::returned;
 pub use section::{Progress, Splitter, examine};
 
 use std::fmt;

@@ -1,6 +1,8 @@
 //! Which fields may a message not carry along which way? The name sets of product.md 4, the table.
 
-use crate::trust::{Class, Tenants, Verdict};
+use crate::route::From;
+use crate::trust::{Class, Tenant, Tenants, Verdict};
+use std::sync::Arc;
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,14 @@ impl Row {
         }
     }
 
+    /// The row for what a report shows of a message (product.md 7): as for mx, and of an application no blind copies.
+    pub(super) fn returned(from: From) -> Self {
+        match from {
+            From::Connector => Self::Outside,
+            From::Submission => Self::Application,
+        }
+    }
+
     /// Whether a field of this name leaves.
     pub(super) fn removes(self, name: &str, verdict: &Verdict, tenants: &Tenants) -> bool {
         match self {
@@ -35,13 +45,19 @@ impl Row {
                 let secret = verdict.tenant().secret_header.as_ref();
                 secret.is_some_and(|header| header.name.eq_ignore_ascii_case(name))
             }
-            Self::Outside => is_internal(name) || is_marker(name, verdict, tenants),
-            Self::Untrusted => is_exchange_only(name) || is_marker(name, verdict, tenants),
-            Self::Application => {
-                is_exchange_only(name)
-                    || is_submission_only(name)
-                    || is_marker(name, verdict, tenants)
+            Self::Outside | Self::Untrusted | Self::Application => {
+                self.protects(name) || is_marker(name, verdict, tenants)
             }
+        }
+    }
+
+    /// Whether it leaves whatever the tenants call their markers.
+    pub(super) fn protects(self, name: &str) -> bool {
+        match self {
+            Self::Return => false,
+            Self::Outside => is_internal(name),
+            Self::Untrusted => is_exchange_only(name),
+            Self::Application => is_exchange_only(name) || is_submission_only(name),
         }
     }
 }
@@ -49,16 +65,25 @@ impl Row {
 /// A secret or loop header of any tenant: one tenant's marker must not reach the outside through another's mail, nor be
 /// brought in by it. The verdict's own tenant may be of an older configuration than `tenants`.
 pub(super) fn is_marker(name: &str, verdict: &Verdict, tenants: &Tenants) -> bool {
-    std::iter::once(verdict.tenant())
-        .chain(tenants.iter())
-        .any(|tenant| {
-            let secret = tenant.secret_header.as_ref().map(|header| &header.name);
-            let loops = tenant.loop_header.as_ref().map(|header| &header.name);
-            secret
-                .into_iter()
-                .chain(loops)
-                .any(|own| own.eq_ignore_ascii_case(name))
-        })
+    is_marker_of(
+        name,
+        std::iter::once(verdict.tenant()).chain(tenants.iter()),
+    )
+}
+
+/// A secret or loop header of one of these tenants.
+pub(super) fn is_marker_of<'a>(
+    name: &str,
+    mut tenants: impl Iterator<Item = &'a Arc<Tenant>>,
+) -> bool {
+    tenants.any(|tenant| {
+        let secret = tenant.secret_header.as_ref().map(|header| &header.name);
+        let loops = tenant.loop_header.as_ref().map(|header| &header.name);
+        secret
+            .into_iter()
+            .chain(loops)
+            .any(|own| own.eq_ignore_ascii_case(name))
+    })
 }
 
 /// What a message says only inside its organisation: leaves towards the outside.
