@@ -5,7 +5,7 @@ use crate::config::Settings;
 use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher};
 use crate::dns::{Dns, Resolve};
-use crate::mail::Secret;
+use crate::mail::{QueueIds, Secret};
 use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
 use crate::metrics::Metrics;
@@ -80,10 +80,18 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let deliver = deliver_settings(&settings)?;
         let verifier = Arc::new(Verifier::new(Arc::clone(&deliver.resolver), cores)?);
-        let dispatcher = Dispatcher::start(spool.clone(), deliver, tracer.clone(), metrics.clone());
+        let start = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
+        let ids = Arc::new(QueueIds::starting_at(start));
+        let dispatcher = Dispatcher::start(
+            spool.clone(),
+            deliver,
+            Arc::clone(&ids),
+            tracer.clone(),
+            metrics.clone(),
+        );
         let services = Arc::new(Services {
             desk: Arc::new(Desk::new(
-                u32::from_be_bytes([random[0], random[1], random[2], random[3]]),
+                ids,
                 spool.clone(),
                 connector_fault(&dispatcher),
                 Arc::clone(&accounts),

@@ -72,6 +72,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "dialogue",
             "dns",
+            "dsn",
+            "header",
             "mail",
             "message_trace",
             "metrics",

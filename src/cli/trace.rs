@@ -118,6 +118,7 @@ fn status(story: &[TraceEvent]) -> String {
             Event::Refused { .. } if stands.is_empty() && received.is_empty() => {}
             Event::Refused { .. }
             | Event::HandshakeFailed { .. }
+            | Event::Report { .. }
             | Event::Queue { .. }
             | Event::Operator { .. } => {}
         }
@@ -200,6 +201,12 @@ fn describe(event: &Event) -> String {
             transfer,
             ..
         } => {
+            if verdict == "own" {
+                return format!(
+                    "written by the smart host for tenant {tenant} to {}, {size} octets",
+                    recipients.join(", ")
+                );
+            }
             let by = application
                 .as_deref()
                 .map_or_else(|| listener.clone(), |name| format!("application {name}"));
@@ -223,6 +230,15 @@ fn describe(event: &Event) -> String {
             let reused = if *reused { ", connection reused" } else { "" };
             format!("tried by {via} at {host}{address}, {took} ms{reused}")
         }
+        Event::Report {
+            class,
+            report,
+            to,
+            recipients,
+        } => format!(
+            "report {report} ({class}) to {to} about {}",
+            recipients.join(", ")
+        ),
         Event::Queue {
             tenant,
             via,
@@ -307,7 +323,7 @@ fn details(event: &Event) -> Vec<String> {
             .iter()
             .map(|offered| format!("offered: {offered}"))
             .collect(),
-        Event::Queue { .. } | Event::Operator { .. } => Vec::new(),
+        Event::Report { .. } | Event::Queue { .. } | Event::Operator { .. } => Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::settings::DeliverSettings;
 use super::store::{Store, Work};
 use super::worker::{Clock, Setup, Shared, Trace, Way, Worker};
 use crate::dialogue::Answer;
+use crate::mail::QueueIds;
 use crate::message_trace::Tracer;
 use crate::metrics::Metrics;
 use crate::route::Via;
@@ -52,17 +53,19 @@ impl Dispatcher {
     pub fn start<S: Store>(
         store: S,
         settings: DeliverSettings,
+        ids: Arc<QueueIds>,
         tracer: Tracer,
         metrics: Metrics,
     ) -> Self {
         let trace = Arc::new(move |event| tracer.record(event));
-        Self::start_with(store, settings, trace, metrics, Arc::new(now))
+        Self::start_with(store, settings, ids, trace, metrics, Arc::new(now))
     }
 
     /// The same with trace and clock of a test.
     pub(super) fn start_with<S: Store>(
         store: S,
         settings: DeliverSettings,
+        ids: Arc<QueueIds>,
         trace: Trace,
         metrics: Metrics,
         clock: Clock,
@@ -72,6 +75,7 @@ impl Dispatcher {
         let shared = Arc::new(Shared {
             store,
             clock,
+            ids,
             trace,
             metrics,
             setup: Mutex::new(Arc::new(Setup::new(settings, 0))),
@@ -214,7 +218,11 @@ impl<S: Store> Scheduler<S> {
         for (destination, ready) in shared.store.due(now) {
             let lane = self.lane(&destination, now);
             let Some(way) = setup.way(&destination) else {
-                put_back(&shared, &lane, &setup, now);
+                let work = unwanted(&shared, &lane, now);
+                if !work.is_empty() {
+                    let (shared, setup) = (Arc::clone(&shared), Arc::clone(&setup));
+                    self.workers.spawn(put_back(shared, lane, setup, work));
+                }
                 continue;
             };
             let most = way.as_ref().map_or(1, Way::most_connections);
@@ -316,24 +324,30 @@ fn for_strangers(free: usize, open: usize) -> usize {
     free.min(MOST_TO_STRANGERS.saturating_sub(open))
 }
 
+/// Work of a queue that has no way any more.
+fn unwanted<S: Store>(shared: &Shared<S>, lane: &Lane, now: u64) -> Vec<S::Work> {
+    let next = || shared.store.next_due(&lane.destination, now);
+    std::iter::from_fn(next).take(PUT_BACK).collect()
+}
+
 /// Work that nobody can deliver now, since the settings have no such way any more. Deferred by the law.
-fn put_back<S: Store>(shared: &Shared<S>, lane: &Lane, setup: &Setup, now: u64) {
-    let destination = &lane.destination;
-    let why = match &destination.via {
+async fn put_back<S: Store>(
+    shared: Arc<Shared<S>>,
+    lane: Arc<Lane>,
+    setup: Arc<Setup>,
+    unwanted: Vec<S::Work>,
+) {
+    let why = match &lane.destination.via {
         Via::Exchange => "the tenant has no inbound connector".to_owned(),
         Via::Mx => "the recipient has no domain".to_owned(),
         Via::Relay(name) => format!("there is no relay {name}"),
     };
-    for _ in 0..PUT_BACK {
-        let Some(work) = shared.store.next_due(destination, now) else {
-            return;
-        };
+    for work in unwanted {
         let recipients = work.recipients().iter();
         let answers: Vec<_> = recipients
             .map(|at| (*at, Answer::Unreachable(why.clone())))
             .collect();
-        let law = setup.law(&destination.via);
-        report::settle(shared, lane, law, work, Attempt::default(), &answers);
+        report::settle(&shared, &lane, &setup, work, Attempt::default(), &answers).await;
     }
 }
 

@@ -3,9 +3,10 @@
 //! [`Dispatcher`] looks at the spool and gives each queue the connections it may have now; a `worker` is one connection
 //! that takes message after message; `dial` makes the connection to a tenant's connector, `outside` those to mail exchangers
 //! and relays, `tls` says what their servers have to prove; `pump` drives the dialogue on a connection; `report`
-//! turns answers into what the spool, the trace and the metrics are told. When to try, hold and release is not decided
+//! turns answers into what the spool, the trace and the metrics are told, `bounce` tells the sender of failures. When to try, hold and release is not decided
 //! here but in [`crate::schedule`], and what a reply means in [`crate::dialogue`].
 
+mod bounce;
 mod dial;
 mod dispatcher;
 mod lane;

@@ -2,9 +2,10 @@
 //!
 //! Here the answers about recipients meet the law and the hold of the queue, and become dispositions.
 
+use super::bounce::{self, Failure};
 use super::lane::Lane;
 use super::store::{Store, Work};
-use super::worker::Shared;
+use super::worker::{Setup, Shared};
 use crate::dialogue::outcome::shown_reach;
 use crate::dialogue::{Answer, NextHop, Outcome, Pace, Reach};
 use crate::mail::QueueId;
@@ -17,6 +18,8 @@ use crate::spool::Disposition;
 
 /// The least wait after a reply whose limit moves by the hour.
 const HOUR: u64 = 3_600_000;
+/// Until the next attempt where a failure could not be reported: then it fails again, or has become deliverable.
+const UNREPORTED: u64 = 300_000;
 
 /// How an attempt went, beside its answers.
 #[derive(Debug, Default)]
@@ -45,15 +48,16 @@ pub(super) fn next_hop(via: &Via) -> NextHop {
 }
 
 /// Settles `work` with what was answered about each recipient.
-pub(super) fn settle<S: Store>(
+pub(super) async fn settle<S: Store>(
     shared: &Shared<S>,
     lane: &Lane,
-    law: &Law,
+    setup: &Setup,
     work: S::Work,
     attempt: Attempt,
     answers: &[(usize, Answer)],
 ) {
     let now = (shared.clock)();
+    let law = setup.law(&lane.destination.via);
     let mut report = Report {
         shared,
         lane,
@@ -77,9 +81,41 @@ pub(super) fn settle<S: Store>(
     if let Some((_, judged)) = alarming {
         report.alarm(&judged.reply);
     }
+    let mut decided = Vec::with_capacity(judged.len());
+    let mut failures = Vec::new();
     for (at, judged) in judged {
         let disposition = report.dispose(judged.outcome, judged.reply.clone());
-        lines.push(report.line(at, &disposition, judged.reply));
+        if matches!(disposition, Disposition::Failed { .. }) {
+            failures.push(Failure {
+                at,
+                reply: judged.reply.clone(),
+                expired: !matches!(
+                    judged.outcome,
+                    Outcome::Failed | Outcome::Held(Reach::Recipient)
+                ),
+            });
+        }
+        decided.push((at, disposition, judged.reply));
+    }
+    let told = if failures.is_empty() {
+        Ok(())
+    } else {
+        let remote = attempt.address.is_some().then_some(attempt.host.as_str());
+        let via = &lane.destination.via;
+        bounce::tell(shared, &setup.settings, &work, via, remote, &failures).await
+    };
+    if let Err(error) = &told {
+        let id = work.message().id;
+        tracing::error!(%id, %error, "a failure cannot be reported yet: its recipients stay open");
+    }
+    for (at, mut disposition, reply) in decided {
+        if told.is_err() && matches!(disposition, Disposition::Failed { .. }) {
+            disposition = Disposition::Deferred {
+                next_try: now.saturating_add(UNREPORTED),
+                reply: reply.clone(),
+            };
+        }
+        lines.push(report.line(at, &disposition, reply));
         results.push((at, disposition));
     }
     let changes = std::mem::take(&mut report.changes);
@@ -225,7 +261,7 @@ impl<S: Store> Report<'_, S> {
         }
     }
 
-    /// This recipient failed: the one place where that is concluded, and where a report to the sender will begin.
+    /// This recipient failed: the one place where that is concluded. [`settle`] tells the sender.
     fn failed(&self, reply: String) -> Disposition {
         Disposition::Failed { reply }
     }

@@ -44,6 +44,12 @@ pub trait Store: Clone + Send + Sync + 'static {
         work: &Self::Work,
         offset: u64,
     ) -> impl Future<Output = Result<Bytes, SpoolError>> + Send;
+    /// Keeps a message of our own durably.
+    fn accept(
+        &self,
+        message: Message,
+        content: Bytes,
+    ) -> impl Future<Output = Result<(), SpoolError>> + Send;
     /// Records results.
     fn settle(&self, work: Self::Work, results: Vec<(usize, Disposition)>, counts: bool);
     /// Makes a held message due now, unless an operator holds it.
@@ -105,6 +111,12 @@ impl Store for Spool {
 
     async fn read(&self, work: &Due, offset: u64) -> Result<Bytes, SpoolError> {
         Self::read(self, work, offset).await
+    }
+
+    async fn accept(&self, message: Message, content: Bytes) -> Result<(), SpoolError> {
+        let mut draft = self.draft();
+        draft.append(content).await?;
+        Self::accept(self, draft, message).await.map(|_| ())
     }
 
     fn settle(&self, work: Due, results: Vec<(usize, Disposition)>, counts: bool) {

@@ -10,7 +10,7 @@ use crate::lab::certificates::{Authority, Issued, Leaf};
 use crate::lab::{
     Action, ClientIdentity, ExchangeIn, ExchangeOptions, Organization, Phase, Step, Transfer,
 };
-use crate::mail::{DomainPattern, DomainSet, QueueId};
+use crate::mail::{DomainPattern, DomainSet, Notify, QueueId, QueueIds, ReversePath};
 use crate::message_trace::{Event, TraceEvent};
 use crate::metrics::Metrics;
 use crate::route::Via;
@@ -143,6 +143,7 @@ impl Stage {
         let dispatcher = Dispatcher::start_with(
             fake.clone(),
             settings,
+            Arc::new(QueueIds::starting_at(7)),
             Arc::new(move |event| told.lock().unwrap().push(event)),
             metrics.clone(),
             Arc::new(move || time.load(Ordering::SeqCst)),
@@ -939,7 +940,13 @@ async fn the_real_spool_is_emptied_and_the_trace_tells_it() {
         Step::reply(Phase::Rcpt, "550 5.1.10 RecipientNotFound").for_recipient("b@contoso.com"),
     );
     let settings = settings(&authority, exchange.address().port(), |leaf| leaf);
-    let dispatcher = Dispatcher::start(spool.clone(), settings, tracer, metrics.clone());
+    let dispatcher = Dispatcher::start(
+        spool.clone(),
+        settings,
+        Arc::new(QueueIds::starting_at(7)),
+        tracer,
+        metrics.clone(),
+    );
     for id in 1..=20 {
         let mut draft = spool.draft();
         draft.append(bytes::Bytes::from_static(MAIL)).await.unwrap();
@@ -948,9 +955,18 @@ async fn the_real_spool_is_emptied_and_the_trace_tells_it() {
             .accept(draft, message(id, "contoso", &recipients, MAIL, START))
             .await
             .unwrap();
-        let received = exchange.received().await.unwrap();
-        assert_eq!(received.content, whole(MAIL));
     }
+    // The one refusal is told to the sender, by mail of our own.
+    let mut reports = 0;
+    for _ in 1..=21 {
+        let received = exchange.received().await.unwrap();
+        if received.sender.is_empty() {
+            reports += 1;
+        } else {
+            assert_eq!(received.content, whole(MAIL));
+        }
+    }
+    assert_eq!(reports, 1);
     dispatcher.stop(Duration::from_secs(5)).await;
     assert!(spool.scan(10, u64::MAX).is_empty());
     assert!(
@@ -1066,4 +1082,140 @@ async fn the_probe_of_a_parked_queue_is_its_oldest_message_due_or_not() {
     let log = alone.settled(4).await;
     assert_eq!(log[3].0, QueueId::from_u64(1), "{log:?}");
     assert_eq!(alone.queue_states(), ["parked", "probe_failed"]);
+}
+
+/// One message whose only recipient is refused, after `change`; then what was told.
+async fn refused(
+    change: impl FnOnce(&mut crate::spool::Message),
+) -> (Stage, Vec<(crate::spool::Message, String)>) {
+    let stage = Stage::new().await;
+    let refusal = "550 5.1.10 RESOLVER.ADR.RecipientNotFound";
+    stage
+        .exchange
+        .script(Step::reply(Phase::Rcpt, refusal).always());
+    let mut sent = message(1, "contoso", &["bob@contoso.com"], MAIL, START);
+    change(&mut sent);
+    stage.fake.put(sent, MAIL);
+    let log = stage.settled(1).await;
+    assert!(
+        matches!(&log[0].2, Disposition::Failed { reply } if reply.contains("5.1.10")),
+        "{log:?}"
+    );
+    let accepted = stage.fake.accepted();
+    (stage, accepted)
+}
+
+#[tokio::test]
+async fn the_sender_of_refused_mail_is_told_by_mail_of_our_own() {
+    let (stage, accepted) = refused(|_| {}).await;
+    let [(report, text)] = accepted.as_slice() else {
+        panic!("{accepted:?}");
+    };
+    assert_eq!(report.envelope.reverse_path, ReversePath::Null);
+    let [reader] = report.envelope.recipients.as_slice() else {
+        panic!("{report:?}");
+    };
+    assert_eq!(reader.mailbox.as_str(), "printer@contoso.com");
+    assert_eq!(reader.notify, Some(Notify::Never));
+    assert_eq!(report.legs[0].via, Via::Exchange);
+    for part in [
+        "X-MS-Exchange-CrossPremises-AuthAs: Internal\r\n",
+        "X-OriginatorOrg: contoso.com\r\n",
+        "From: Mail Delivery System <postmaster@contoso.com>\r\n",
+        "Final-Recipient: rfc822; bob@contoso.com\r\n",
+        "Remote-MTA: dns; [127.0.0.1]\r\n",
+        "Diagnostic-Code: smtp; 550 5.1.10 RESOLVER.ADR.RecipientNotFound\r\n",
+        "Content-Type: text/rfc822-headers\r\n",
+        "Subject: scan\r\n",
+    ] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+    assert!(!text.contains(".dot"), "without RET no body is returned");
+    let told = stage.trace.lock().unwrap();
+    let named = told.iter().any(|event| {
+        matches!(&event.event, Event::Report { report: id, to, .. }
+            if *id == report.id.to_string() && to == "printer@contoso.com")
+            && event.id == QueueId::from_u64(1).to_string()
+    });
+    assert!(named, "{told:?}");
+    let bounces = &stage.metrics.bounces;
+    let failures = bounces.with_label_values(&["contoso", "failure"]);
+    assert_eq!(failures.get(), 1);
+}
+
+#[tokio::test]
+async fn a_null_sender_and_notify_never_are_told_nothing() {
+    let changes: [fn(&mut crate::spool::Message); 3] = [
+        |message| message.envelope.reverse_path = ReversePath::Null,
+        |message| message.envelope.recipients[0].notify = Some(Notify::Never),
+        |message| {
+            message.envelope.recipients[0].notify = Some(Notify::On {
+                success: true,
+                failure: false,
+                delay: true,
+            });
+        },
+    ];
+    for change in changes {
+        let (stage, accepted) = refused(change).await;
+        assert!(accepted.is_empty(), "{accepted:?}");
+        let untold = stage
+            .metrics
+            .bounces
+            .with_label_values(&["contoso", "untold"]);
+        assert_eq!(untold.get(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_application_may_have_its_reports_sent_elsewhere() {
+    let (_stage, accepted) =
+        refused(|message| message.bounces_to = Some("owner@elsewhere.example".parse().unwrap()))
+            .await;
+    let (report, text) = &accepted[0];
+    assert_eq!(
+        report.envelope.recipients[0].mailbox.as_str(),
+        "owner@elsewhere.example"
+    );
+    assert!(
+        !text.contains("X-MS-Exchange-CrossPremises-AuthAs"),
+        "who is not the tenant's gets no stamp"
+    );
+}
+
+#[tokio::test]
+async fn with_ret_full_the_message_comes_back_whole() {
+    let (_stage, accepted) = refused(|message| {
+        message.envelope.ret = Some(crate::mail::Ret::Full);
+        message.envelope.envid = Some("QQ314".into());
+    })
+    .await;
+    let (_, text) = &accepted[0];
+    assert!(
+        text.contains("Content-Type: message/rfc822\r\n")
+            && text.contains("\r\n\r\n.dot\r\nlast line without end\r\n--=_")
+            && text.contains("Original-Envelope-Id: QQ314\r\n"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_given_up_while_its_report_cannot_be_kept() {
+    let stage = Stage::new().await;
+    let refusal = "550 5.1.1 no";
+    stage
+        .exchange
+        .script(Step::reply(Phase::Rcpt, refusal).always());
+    stage.fake.full(true);
+    stage.simple(1);
+    let log = stage.settled(1).await;
+    assert!(
+        matches!(&log[0].2, Disposition::Deferred { reply, .. } if reply.contains("5.1.1")),
+        "{log:?}"
+    );
+    stage.fake.full(false);
+    stage.advance(5 * MINUTE);
+    let log = stage.settled(2).await;
+    assert!(matches!(&log[1].2, Disposition::Failed { .. }), "{log:?}");
+    assert_eq!(stage.fake.accepted().len(), 1);
 }

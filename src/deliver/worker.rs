@@ -9,7 +9,7 @@ use super::report::{self, Attempt};
 use super::settings::DeliverSettings;
 use super::store::{Store, Work};
 use crate::dialogue::{Answer, Dialogue, Outcome, Pace};
-use crate::mail::TenantName;
+use crate::mail::{QueueIds, TenantName};
 use crate::message_trace::TraceEvent;
 use crate::metrics::Metrics;
 use crate::route::Via;
@@ -123,6 +123,8 @@ impl Setup {
 pub(super) struct Shared<S> {
     pub(super) store: S,
     pub(super) clock: Clock,
+    /// Names for the mail that we write ourselves.
+    pub(super) ids: Arc<QueueIds>,
     pub(super) trace: Trace,
     pub(super) metrics: Metrics,
     pub(super) setup: Mutex<Arc<Setup>>,
@@ -287,8 +289,8 @@ impl<S: Store> Worker<S> {
             }
         }
         attempt.took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let law = self.setup.law(&self.lane.destination.via);
-        report::settle(&self.shared, &self.lane, law, work, attempt, &answers);
+        let (shared, lane) = (&self.shared, &self.lane);
+        report::settle(shared, lane, &self.setup, work, attempt, &answers).await;
     }
 
     /// Sees to it that there is a connection, and notes its facts.

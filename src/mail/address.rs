@@ -92,6 +92,16 @@ fn is_quoted_string(local: &str) -> bool {
 }
 
 impl Mailbox {
+    /// The mailbox that every domain has (RFC 5321 §4.5.1).
+    #[must_use]
+    pub fn postmaster(domain: &Domain) -> Self {
+        Self {
+            text: format!("postmaster@{domain}").into(),
+            local_length: "postmaster".len(),
+            domain: domain.clone(),
+        }
+    }
+
     /// The address as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -124,6 +124,17 @@ pub enum Event {
         /// What became of each recipient tried.
         results: Vec<RecipientResult>,
     },
+    /// The sender is told what became of recipients.
+    Report {
+        /// `failure`.
+        class: String,
+        /// Queue id of the report.
+        report: String,
+        /// Who is told.
+        to: String,
+        /// Of whom.
+        recipients: Vec<String>,
+    },
     /// A tenant's queue was parked, probed in vain, or released.
     Queue {
         /// Tenant name.

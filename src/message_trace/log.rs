@@ -254,6 +254,7 @@ fn keys(event: &TraceEvent) -> Vec<String> {
         }
         Event::HandshakeFailed { .. }
         | Event::Attempt { .. }
+        | Event::Report { .. }
         | Event::Queue { .. }
         | Event::Operator { .. } => {}
     }

@@ -21,7 +21,7 @@ const VALIDATION_RATE: Rate = Rate {
 
 /// What the desk of the receiving side knows.
 pub struct Desk {
-    ids: QueueIds,
+    ids: Arc<QueueIds>,
     spool: Spool,
     fault: ConnectorFault,
     accounts: Arc<ArcSwap<Accounts>>,
@@ -36,16 +36,16 @@ impl std::fmt::Debug for Desk {
 }
 
 impl Desk {
-    /// A desk; `start` makes the queue ids of this run differ from another's.
+    /// A desk; the queue ids are those of the whole server.
     #[must_use]
     pub fn new(
-        start: u32,
+        ids: Arc<QueueIds>,
         spool: Spool,
         fault: ConnectorFault,
         accounts: Arc<ArcSwap<Accounts>>,
     ) -> Self {
         Self {
-            ids: QueueIds::starting_at(start),
+            ids,
             spool,
             fault,
             accounts,

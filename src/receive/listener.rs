@@ -109,7 +109,10 @@ impl Services {
                 let offered = offered.as_deref().unwrap_or("nothing that could be read");
                 tracing::info!(id = %event.id, %listener, %peer, %error, %offered, "TLS handshake failed");
             }
-            Event::Attempt { .. } | Event::Queue { .. } | Event::Operator { .. } => {}
+            Event::Attempt { .. }
+            | Event::Report { .. }
+            | Event::Queue { .. }
+            | Event::Operator { .. } => {}
         }
         self.tracer.record(event);
     }

@@ -7,6 +7,7 @@ use crate::route::{From, Via};
 use crate::smtp::data::Scanner;
 use crate::spool::{Destination, Disposition, Leg, Message, SpoolError};
 use bytes::Bytes;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
@@ -29,6 +30,8 @@ struct Inner {
     changed: Notify,
     settled: Notify,
     leased: Notify,
+    full: AtomicBool,
+    accepted: Mutex<Vec<(Message, Bytes)>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -125,6 +128,21 @@ impl Fake {
         self.0.changed.notify_one();
     }
 
+    /// Whether it takes mail of our own.
+    pub(in crate::deliver) fn full(&self, full: bool) {
+        self.0.full.store(full, Ordering::SeqCst);
+    }
+
+    /// The mail of our own that it took: envelope recipients and the form that leaves.
+    pub(in crate::deliver) fn accepted(&self) -> Vec<(Message, String)> {
+        let accepted = self.0.accepted.lock().unwrap();
+        let accepted = accepted.iter().map(|(message, content)| {
+            let left = message.legs[0].rendition.apply(content);
+            (message.clone(), String::from_utf8(left).unwrap())
+        });
+        accepted.collect()
+    }
+
     /// Everything becomes due so much later.
     pub(in crate::deliver) fn put_off(&self, millis: u64) {
         for item in self.0.items.lock().unwrap().iter_mut() {
@@ -196,6 +214,14 @@ impl Store for Fake {
 
     fn oldest(&self, wanted: &Destination, _now: u64) -> Option<FakeWork> {
         self.take(|item| !item.leased && destination(item) == *wanted)
+    }
+
+    async fn accept(&self, message: Message, content: Bytes) -> Result<(), SpoolError> {
+        if self.0.full.load(Ordering::SeqCst) {
+            return Err(SpoolError::Full);
+        }
+        self.0.accepted.lock().unwrap().push((message, content));
+        Ok(())
     }
 
     fn has_open(&self, wanted: &Destination) -> bool {
