@@ -266,23 +266,28 @@ async fn what_finds_no_room_in_time_is_not_judged() {
     let verifier = Verifier::new(Arc::new(zone()), 1).unwrap();
     let stuck = || std::future::pending::<Result<Vec<u8>, ()>>();
     let half = MAX_SIGNED_SIZE;
-    let read = async { Ok::<_, ()>(signed.clone().into_bytes()) };
-    // Two of 32 MiB fill the room; the third, however small, waits.
-    let (one, two, three) = tokio::join!(
+    let late = DkimFacts::unavailable("no answer in time", &signatures);
+    // Two of 32 MiB fill the room.
+    let (one, two, full) = tokio::join!(
         verifier.check(&signatures, half, stuck()),
         verifier.check(&signatures, half, stuck()),
         async {
             while verifier.memory.available_permits() > 0 {
                 tokio::task::yield_now().await;
             }
-            verifier.check(&signatures, 1, read).await
+            verifier.memory.available_permits()
         },
     );
-    for facts in [one, two, three] {
-        let late = DkimFacts::unavailable("no answer in time", &signatures);
-        assert_eq!(facts.unwrap(), late);
-    }
-    // They have given it back.
+    assert_eq!(
+        (one.unwrap(), two.unwrap(), full),
+        (late.clone(), late.clone(), 0)
+    );
+    // Where there is no room, the next one waits, however small; for as long as its own time lasts.
+    let room = verifier.memory.acquire_many(MEMORY).await.unwrap();
+    let read = async { Ok::<_, ()>(signed.clone().into_bytes()) };
+    assert_eq!(verifier.check(&signatures, 1, read).await.unwrap(), late);
+    drop(room);
+    // All have given it back.
     let read = async { Ok::<_, ()>(signed.clone().into_bytes()) };
     let facts = verifier.check(&signatures, half, read).await.unwrap();
     assert_eq!(facts.0, [SignatureFact::Verified]);
