@@ -32,6 +32,8 @@ pub(super) struct Failure {
     pub(super) reply: String,
     /// Its time is over, rather than that a reply ended it.
     pub(super) expired: bool,
+    /// The next hop said so; else it is a reason of our own.
+    pub(super) said: bool,
 }
 
 /// Tells the sender of `work` of these failures, if there is anyone to tell.
@@ -43,7 +45,7 @@ pub(super) async fn tell<S: Store>(
     settings: &DeliverSettings,
     work: &S::Work,
     via: &Via,
-    remote: Option<&str>,
+    host: &str,
     failures: &[Failure],
 ) -> Result<(), SpoolError> {
     let message = work.message();
@@ -57,18 +59,23 @@ pub(super) async fn tell<S: Store>(
         .iter()
         .filter_map(|failure| {
             let recipient = envelope.recipients.get(failure.at)?;
-            dsn::is_wanted(kind, recipient.notify).then(|| fate(recipient, failure, remote))
+            dsn::is_wanted(kind, recipient.notify).then(|| fate(recipient, failure, host))
         })
         .collect();
     let reader = dsn::addressee(kind, envelope, message.bounces_to.as_ref());
-    let told = reader.and_then(|to| Some((to, settings.tenants.named(tenant)?)));
-    let (Some((to, tenant)), false) = (told, fates.is_empty()) else {
+    let (Some(to), Some(tenant)) = (reader, settings.tenants.named(tenant)) else {
         count("untold", failures.len());
-        if reader.is_none() {
-            tracing::warn!(tenant = &**tenant, id = %message.id, "given up, and nobody is told: its sender is null");
-        }
+        let why = match reader {
+            None => "its sender is null",
+            Some(_) => "its tenant is not configured any more",
+        };
+        tracing::warn!(tenant = &**tenant, id = %message.id, why, "given up, and nobody is told");
         return Ok(());
     };
+    count("untold", failures.len() - fates.len());
+    if fates.is_empty() {
+        return Ok(());
+    }
     let returned = shown_of(shared, settings, work).await;
     let now = (shared.clock)();
     let report = Report {
@@ -87,7 +94,7 @@ pub(super) async fn tell<S: Store>(
         returned,
     };
     let octets = report.write();
-    let own = own_mail(settings, tenant, &report, &octets, via)?;
+    let own = own_mail(settings, tenant, &report, &octets, via, now)?;
     let events = [
         TraceEvent {
             at: now,
@@ -102,7 +109,7 @@ pub(super) async fn tell<S: Store>(
         received(&own, report.id, now),
     ];
     shared.store.accept(own, octets.into()).await?;
-    count(kind.label(), failures.len());
+    count(kind.label(), fates.len());
     events.into_iter().for_each(|event| shared.trace(event));
     Ok(())
 }
@@ -112,20 +119,19 @@ fn addresses(fates: &[Fate<'_>]) -> Vec<String> {
     addresses.collect()
 }
 
-fn fate<'a>(recipient: &'a Recipient, failure: &'a Failure, remote: Option<&'a str>) -> Fate<'a> {
-    let said = status_of(&failure.reply);
+fn fate<'a>(recipient: &'a Recipient, failure: &'a Failure, host: &'a str) -> Fate<'a> {
     Fate {
         recipient,
-        status: said.unwrap_or((5, 0, 0)),
+        status: status_of(&failure.reply).unwrap_or((5, 0, 0)),
         reply: &failure.reply,
         // A reason of our own is nobody else's word.
-        remote: remote.filter(|_| said.is_some()),
+        remote: failure.said.then_some(host),
         expired: failure.expired,
         retry_until: None,
     }
 }
 
-/// The code of a reply as it is shown; none where it is a reason of our own.
+/// The code of a reply or reason as it is shown, where it has one.
 fn status_of(shown: &str) -> Option<Enhanced> {
     let line = format!("{shown}\r\n");
     let (reply, _) = reply::parse(line.as_bytes()).ok()??;
@@ -210,6 +216,7 @@ fn own_mail(
     report: &Report<'_>,
     octets: &[u8],
     failed: &Via,
+    now: u64,
 ) -> Result<Message, SpoolError> {
     let verdict = trust::own(tenant);
     let connected = settings
@@ -253,7 +260,7 @@ fn own_mail(
     let xoorg = path.stamped.then(|| verdict.stamp_org().cloned()).flatten();
     Ok(Message {
         id: report.id,
-        arrived: report.now * 1000,
+        arrived: now,
         tenant: Arc::clone(&tenant.name),
         from: From::Submission,
         application: None,

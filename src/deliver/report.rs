@@ -83,7 +83,7 @@ pub(super) async fn settle<S: Store>(
     }
     let mut decided = Vec::with_capacity(judged.len());
     let mut failures = Vec::new();
-    for (at, judged) in judged {
+    for ((at, judged), (_, answer)) in judged.into_iter().zip(answers) {
         let disposition = report.dispose(judged.outcome, judged.reply.clone());
         if matches!(disposition, Disposition::Failed { .. }) {
             failures.push(Failure {
@@ -93,6 +93,7 @@ pub(super) async fn settle<S: Store>(
                     judged.outcome,
                     Outcome::Failed | Outcome::Held(Reach::Recipient)
                 ),
+                said: matches!(answer, Answer::Refused { .. }),
             });
         }
         decided.push((at, disposition, judged.reply));
@@ -100,9 +101,8 @@ pub(super) async fn settle<S: Store>(
     let told = if failures.is_empty() {
         Ok(())
     } else {
-        let remote = attempt.address.is_some().then_some(attempt.host.as_str());
-        let via = &lane.destination.via;
-        bounce::tell(shared, &setup.settings, &work, via, remote, &failures).await
+        let (via, host) = (&lane.destination.via, attempt.host.as_str());
+        bounce::tell(shared, &setup.settings, &work, via, host, &failures).await
     };
     if let Err(error) = &told {
         let id = work.message().id;

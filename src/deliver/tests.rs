@@ -1219,3 +1219,46 @@ async fn nothing_is_given_up_while_its_report_cannot_be_kept() {
     assert!(matches!(&log[1].2, Disposition::Failed { .. }), "{log:?}");
     assert_eq!(stage.fake.accepted().len(), 1);
 }
+
+#[tokio::test]
+async fn a_report_tells_what_the_next_hop_said_from_our_own_reasons_and_names_nobody_who_asked_not_to()
+ {
+    let stage = Stage::with(
+        |options| options.hide("CHUNKING"),
+        |settings| settings,
+        |leaf| leaf,
+    )
+    .await;
+    let bare = b"Subject: x\r\n\r\nbare\nnewline\r\n";
+    let mut sent = message(
+        1,
+        "contoso",
+        &["bob@contoso.com", "eve@contoso.com"],
+        bare,
+        START,
+    );
+    sent.envelope.recipients[1].notify = Some(Notify::Never);
+    stage.fake.put(sent, bare);
+    let log = stage.settled(2).await;
+    assert!(
+        log.iter().all(
+            |(_, _, what)| matches!(what, Disposition::Failed { reply } if reply.contains("5.6.11"))
+        ),
+        "{log:?}"
+    );
+    let (_, text) = &stage.fake.accepted()[0];
+    assert!(
+        text.contains("Status: 5.6.11\r\nDiagnostic-Code: X-Gatepost; ")
+            && !text.contains("Remote-MTA"),
+        "{text}"
+    );
+    assert!(!text.contains("eve@contoso.com"), "{text}");
+    let bounces = &stage.metrics.bounces;
+    for class in ["failure", "untold"] {
+        assert_eq!(
+            bounces.with_label_values(&["contoso", class]).get(),
+            1,
+            "{class}"
+        );
+    }
+}
