@@ -1,8 +1,8 @@
 //! `gatepost explain trust`: what would the server make of this mail, and because of what?
 //!
-//! The server's own judgement, offline and by the same code: certificate, network, candidates, header section, gate. DNS is
-//! asked only where a DKIM signature decides (`--no-dns`: not even then). It says neither whether a route takes the
-//! recipients nor whether the body may be carried.
+//! The server's own judgement, offline and by the same code: certificate, network, candidates, header section, gate. A DKIM
+//! signature that decides is looked up in DNS with `--dns` only. It says neither whether a route takes the recipients nor
+//! whether the body may be carried.
 
 use crate::config::Settings;
 use crate::dns::{Dns, Resolve};
@@ -36,8 +36,8 @@ pub struct Question<'a> {
     pub mail_from: &'a str,
     /// `XOORG=` of MAIL.
     pub xoorg: Option<&'a str>,
-    /// Ask no name server, not even where a DKIM signature decides.
-    pub no_dns: bool,
+    /// Ask name servers where a DKIM signature decides.
+    pub dns: bool,
 }
 
 /// Finds out about the signatures that a verdict waits for.
@@ -54,10 +54,10 @@ pub fn run(
     now: u64,
 ) -> Result<bool, String> {
     let check = |pending: &Pending| {
-        if question.no_dns {
+        if !question.dns {
             let signatures = pending.signatures();
             return Ok(DkimFacts::unavailable(
-                "not looked up (--no-dns)",
+                "looked up with --dns only",
                 signatures,
             ));
         }
@@ -457,7 +457,7 @@ mod tests {
                 certificate: Some(&self.pem),
                 mail_from: "<ada@contoso.com>",
                 xoorg: None,
-                no_dns: false,
+                dns: false,
             };
             change(&mut question);
             self.explain(&question, &no_check)
@@ -581,7 +581,7 @@ mod tests {
             certificate: Some(&bench.pem),
             mail_from: "ada@contoso.com",
             xoorg: None,
-            no_dns: false,
+            dns: false,
         };
         let refused = |reason| (false, "refused", Some(reason));
         for (zone, expected, seen) in [
@@ -647,7 +647,7 @@ mod tests {
                 certificate: Some(bad),
                 mail_from: "",
                 xoorg: None,
-                no_dns: false,
+                dns: false,
             };
             assert!(bench.explain(&question, &no_check).is_err());
         }

@@ -83,9 +83,9 @@ enum Explain {
         /// XOORG on MAIL.
         #[arg(long, value_name = "DOMAIN")]
         xoorg: Option<String>,
-        /// Ask no name server: where a DKIM signature decides, it then says so.
+        /// Ask name servers where a DKIM signature decides; without, the answer says that it would.
         #[arg(long)]
-        no_dns: bool,
+        dns: bool,
     },
 }
 
@@ -115,7 +115,7 @@ pub fn run() -> ExitCode {
             certificate,
             mail_from,
             xoorg,
-            no_dns,
+            dns,
         }) => {
             let question = explain_trust::Question {
                 message: &message,
@@ -123,7 +123,7 @@ pub fn run() -> ExitCode {
                 certificate: certificate.as_deref(),
                 mail_from: &mail_from,
                 xoorg: xoorg.as_deref(),
-                no_dns,
+                dns,
             };
             with_settings(config, |settings| {
                 explain_trust::run(settings, &question, arguments.json, unix_millis() / 1000)
