@@ -7,13 +7,13 @@
 use super::settings::ServerTrust;
 use crate::message_trace::TlsFacts;
 use crate::trust::certificate::{Identity, Roots};
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, HandshakeKind, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, HandshakeKind,
+    RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
@@ -52,22 +52,16 @@ impl Encryption {
         trust: &ServerTrust,
         identity: &Identity,
     ) -> Result<Self, String> {
-        let provider = provider();
         let names: Arc<[String]> = trust
             .names
             .iter()
             .map(|name| name.to_ascii_lowercase())
             .collect();
-        let verifier = ExchangeServer {
+        let wanted = Wanted::Exchange {
             roots: Arc::clone(&trust.roots),
             names: Arc::clone(&names),
-            algorithms: provider.signature_verification_algorithms,
         };
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(VERSIONS)
-            .map_err(|error| error.to_string())?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
+        let mut config = judging(wanted)?
             .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
             .map_err(|error| format!("certificate {}: {error}", identity.name))?;
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
@@ -170,72 +164,46 @@ pub(super) fn verified(roots: &Roots) -> Result<Arc<ClientConfig>, String> {
 /// # Errors
 /// For people.
 pub(super) fn unverified() -> Result<Arc<ClientConfig>, String> {
+    Ok(Arc::new(judging(Wanted::Any)?.with_no_client_auth()))
+}
+
+fn judging(wanted: Wanted) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
     let provider = provider();
-    let verifier = AnyServer(provider.signature_verification_algorithms);
-    let config = ClientConfig::builder_with_provider(provider)
+    let verifier = Verifier {
+        wanted,
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(VERSIONS)
-        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+    Ok(builder
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
-/// Takes any certificate, and its key must have signed the handshake.
+/// What a server's certificate has to be.
 #[derive(Debug)]
-struct AnyServer(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AnyServer {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "opportunistic encryption: nothing is concluded from the name, and nothing secret is sent (RFC 7435)"
-    )]
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
+enum Wanted {
+    /// Exchange's: a chain to these roots, and the host's name or one of these.
+    Exchange {
+        roots: Arc<Roots>,
+        names: Arc<[String]>,
+    },
+    /// Any. Nothing is concluded from it (RFC 7435), also where a relay is configured so and its password follows.
+    Any,
 }
 
-/// Proves Exchange Online's server certificate.
+/// Judges a server's certificate; its key must have signed the handshake in any case.
 #[derive(Debug)]
-struct ExchangeServer {
-    roots: Arc<Roots>,
-    names: Arc<[String]>,
+struct Verifier {
+    wanted: Wanted,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for ExchangeServer {
+impl ServerCertVerifier for Verifier {
     #[expect(
         clippy::disallowed_methods,
-        reason = "this is the file that has verified chain and name"
+        reason = "this is the file that has verified chain and name, where they are wanted"
     )]
     fn verify_server_cert(
         &self,
@@ -245,11 +213,14 @@ impl ServerCertVerifier for ExchangeServer {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let Wanted::Exchange { roots, names } = &self.wanted else {
+            return Ok(ServerCertVerified::assertion());
+        };
         let leaf =
             EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
         leaf.verify_for_usage(
             self.algorithms.all,
-            &self.roots.anchors,
+            &roots.anchors,
             intermediates,
             now,
             KeyUsage::server_auth(),
@@ -257,7 +228,7 @@ impl ServerCertVerifier for ExchangeServer {
             None,
         )
         .map_err(certificate_error)?;
-        if proven_name(&leaf, server_name, &self.names).is_none() {
+        if proven_name(&leaf, server_name, names).is_none() {
             return Err(CertificateError::NotValidForName.into());
         }
         Ok(ServerCertVerified::assertion())
