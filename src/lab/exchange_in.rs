@@ -12,23 +12,21 @@ use super::certificates::{Authority, Issued, Leaf};
 use super::fields::Section;
 use super::organization::{Attribution, ClientIdentity, Organization};
 use super::script::{Script, Step};
+use super::stand::{Inbox, KEPT, accept, lock};
 use super::wire::{self, Dialogue, TlsSeen};
 use super::{LabError, Transfer};
 use rustls::{RootCertStore, ServerConfig};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinHandle;
 
 /// How long [`ExchangeIn::received`] waits.
 const WAIT: Duration = Duration::from_secs(20);
-
-/// The messages that are kept before they are fetched; older ones are dropped and counted.
-const KEPT: usize = 20_000;
 
 /// The connections that are served at once.
 const CONNECTIONS: usize = 256;
@@ -215,15 +213,10 @@ struct Shared {
     close_after: AtomicUsize,
     connections: AtomicU64,
     taken: AtomicU64,
-    received: Mutex<VecDeque<Arc<Received>>>,
+    received: Inbox<Received>,
     refused: Mutex<VecDeque<Refused>>,
-    news: Notify,
     watchers: broadcast::Sender<Arc<Received>>,
     places: Arc<Semaphore>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ExchangeIn {
@@ -246,13 +239,14 @@ impl ExchangeIn {
             close_after: AtomicUsize::new(usize::MAX),
             connections: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            received: Mutex::default(),
+            received: Inbox::default(),
             refused: Mutex::default(),
-            news: Notify::new(),
             watchers: broadcast::channel(1024).0,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let own = Arc::clone(&shared);
+        let serve = move |tcp, peer| session::serve(Arc::clone(&own), tcp, peer);
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared.places), serve));
         Ok(Self {
             address,
             shared,
@@ -294,32 +288,14 @@ impl ExchangeIn {
         wait: Duration,
         wanted: impl Fn(&Received) -> bool,
     ) -> Result<Arc<Received>, LabError> {
-        let look = async {
-            loop {
-                let news = self.shared.news.notified();
-                tokio::pin!(news);
-                news.as_mut().enable();
-                if let Some(found) = self.take(&wanted) {
-                    return found;
-                }
-                news.await;
-            }
-        };
-        tokio::time::timeout(wait, look)
-            .await
-            .map_err(|_| LabError::NothingCame("a message to Exchange"))
-    }
-
-    fn take(&self, wanted: &impl Fn(&Received) -> bool) -> Option<Arc<Received>> {
-        let mut received = lock(&self.shared.received);
-        let position = received.iter().position(|message| wanted(message))?;
-        received.remove(position)
+        let found = self.shared.received.fetch(wait, wanted).await;
+        found.ok_or(LabError::NothingCame("a message to Exchange"))
     }
 
     /// The messages that were taken and not fetched.
     #[must_use]
     pub fn waiting(&self) -> Vec<Arc<Received>> {
-        lock(&self.shared.received).iter().cloned().collect()
+        self.shared.received.waiting()
     }
 
     /// What was refused so far.
@@ -384,13 +360,7 @@ impl Shared {
         self.taken.fetch_add(1, Ordering::SeqCst);
         // Nobody watching is no fault.
         drop(self.watchers.send(Arc::clone(&message)));
-        let mut received = lock(&self.received);
-        if received.len() >= KEPT {
-            received.pop_front();
-        }
-        received.push_back(message);
-        drop(received);
-        self.news.notify_waiters();
+        self.received.keep(message);
     }
 
     fn keep_refusal(&self, refusal: Refused) {
@@ -404,22 +374,4 @@ impl Shared {
 
 fn server_tls(identity: &Issued) -> Result<Arc<ServerConfig>, LabError> {
     wire::server_config(identity).map_err(|error| LabError::Certificate(error.to_string()))
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let mut sessions = tokio::task::JoinSet::new();
-    while let Ok(place) = Arc::clone(&shared.places).acquire_owned().await {
-        let Ok((tcp, peer)) = listener.accept().await else {
-            continue;
-        };
-        let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
-        let shared = Arc::clone(&shared);
-        while sessions.try_join_next().is_some() {}
-        sessions.spawn(async move {
-            if let Err(error) = session::serve(&shared, tcp, peer, number).await {
-                tracing::debug!(connection = number, %error, "simulated Exchange: connection ended");
-            }
-            drop(place);
-        });
-    }
 }

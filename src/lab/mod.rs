@@ -24,6 +24,7 @@ pub mod play;
 pub mod samples;
 pub mod scene;
 mod script;
+mod stand;
 pub mod story;
 mod wire;
 pub mod x509;

@@ -6,7 +6,8 @@
 use super::certificates::Issued;
 use super::exchange_in::grammar::{path, unstuffed};
 use super::fields::Section;
-use super::script::{Action, Phase, Script, Step};
+use super::script::{Phase, Script, Step};
+use super::stand::{Inbox, Said, accept, act, lock, plain};
 use super::wire::{self, Dialogue, Stream, TlsSeen, Wire};
 use super::{LabError, Transfer};
 use crate::smtp::sasl;
@@ -14,18 +15,16 @@ use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 /// How long [`Outside::received`] waits.
 const WAIT: Duration = Duration::from_secs(20);
 /// The connections that are served at once.
 const CONNECTIONS: usize = 64;
-/// The messages that are kept before they are fetched.
-const KEPT: usize = 10_000;
 /// The largest message.
 const MAX_SIZE: usize = 32 * 1024 * 1024;
 
@@ -122,13 +121,8 @@ struct Shared {
     connections: AtomicU64,
     /// Octets of AUTH commands and answers that came in clear text.
     clear_logins: AtomicU64,
-    received: Mutex<Vec<Arc<Carried>>>,
-    news: Notify,
+    received: Inbox<Carried>,
     places: Arc<Semaphore>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Outside {
@@ -150,11 +144,12 @@ impl Outside {
             script: Mutex::default(),
             connections: AtomicU64::new(0),
             clear_logins: AtomicU64::new(0),
-            received: Mutex::default(),
-            news: Notify::new(),
+            received: Inbox::default(),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let own = Arc::clone(&shared);
+        let serve = move |tcp, peer| serve(Arc::clone(&own), tcp, peer);
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared.places), serve));
         Ok(Self {
             address,
             shared,
@@ -193,7 +188,7 @@ impl Outside {
     /// The messages that were taken and not fetched.
     #[must_use]
     pub fn waiting(&self) -> Vec<Arc<Carried>> {
-        lock(&self.shared.received).clone()
+        self.shared.received.waiting()
     }
 
     /// The next message, oldest first.
@@ -213,25 +208,8 @@ impl Outside {
         wait: Duration,
         wanted: impl Fn(&Carried) -> bool,
     ) -> Result<Arc<Carried>, LabError> {
-        let take = || {
-            let mut received = lock(&self.shared.received);
-            let position = received.iter().position(|message| wanted(message))?;
-            Some(received.remove(position))
-        };
-        let look = async {
-            loop {
-                let news = self.shared.news.notified();
-                tokio::pin!(news);
-                news.as_mut().enable();
-                if let Some(found) = take() {
-                    return found;
-                }
-                news.await;
-            }
-        };
-        tokio::time::timeout(wait, look)
-            .await
-            .map_err(|_| LabError::NothingCame("a message to the outside"))
+        let found = self.shared.received.fetch(wait, wanted).await;
+        found.ok_or(LabError::NothingCame("a message to the outside"))
     }
 }
 
@@ -239,24 +217,6 @@ impl Drop for Outside {
     fn drop(&mut self) {
         self.accepting.abort();
         self.shared.places.close();
-    }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let mut sessions = JoinSet::new();
-    while let Ok(place) = Arc::clone(&shared.places).acquire_owned().await {
-        let Ok((tcp, peer)) = listener.accept().await else {
-            continue;
-        };
-        let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
-        let shared = Arc::clone(&shared);
-        while sessions.try_join_next().is_some() {}
-        sessions.spawn(async move {
-            if let Err(error) = serve(&shared, tcp, peer, number).await {
-                tracing::debug!(connection = number, %error, "outside: connection ended");
-            }
-            drop(place);
-        });
     }
 }
 
@@ -279,19 +239,12 @@ struct Open {
     chunks: usize,
 }
 
-/// Whether the connection goes on, and whether the answer was a good one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Yes,
-    No,
-    Closed,
-}
-
-async fn serve(shared: &Shared, tcp: TcpStream, peer: SocketAddr, number: u64) -> io::Result<()> {
+async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
     tcp.set_nodelay(true)?;
     let mut wire = Wire::server(Stream::Clear(tcp), Duration::from_secs(30));
     let mut session = Session {
-        shared,
+        shared: &shared,
         peer,
         number,
         hello: None,
@@ -530,12 +483,7 @@ impl Session<'_> {
                 content: open.content,
                 dialogue: wire.dialogue().clone(),
             };
-            let mut received = lock(&self.shared.received);
-            if received.len() < KEPT {
-                received.push(Arc::new(carried));
-            }
-            drop(received);
-            self.shared.news.notify_waiters();
+            self.shared.received.keep(Arc::new(carried));
         }
         Ok(said)
     }
@@ -544,29 +492,4 @@ impl Session<'_> {
         let action = lock(&self.shared.script).take(phase, &[]);
         act(wire, action, truth).await
     }
-}
-
-async fn act(wire: &mut Wire, action: Option<Action>, truth: &str) -> io::Result<Said> {
-    match action {
-        None => plain(wire, truth).await,
-        Some(Action::Reply(reply)) => plain(wire, &reply).await,
-        Some(Action::ReplyAndClose(reply)) => {
-            plain(wire, &reply).await?;
-            Ok(Said::Closed)
-        }
-        Some(Action::Drop) => Ok(Said::Closed),
-        Some(Action::Stall(time)) => {
-            tokio::time::sleep(time).await;
-            plain(wire, truth).await
-        }
-    }
-}
-
-async fn plain(wire: &mut Wire, reply: &str) -> io::Result<Said> {
-    wire.say(&format!("{reply}\r\n")).await?;
-    Ok(if reply.starts_with(['2', '3']) {
-        Said::Yes
-    } else {
-        Said::No
-    })
 }

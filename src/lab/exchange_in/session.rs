@@ -4,10 +4,11 @@ use super::super::border;
 use super::super::fields::Section;
 use super::super::organization::{self, Attribution, ClientIdentity};
 use super::super::script::{Action, Phase};
+use super::super::stand::{Said, act, lock, plain};
 use super::super::wire::{Stream, TlsSeen, Wire};
 use super::super::x509;
 use super::grammar::{has_bare_newline, path, unstuffed};
-use super::{Received, RecipientSeen, Refused, Shared, Transfer, lock};
+use super::{Received, RecipientSeen, Refused, Shared, Transfer};
 use crate::mail::{Mailbox, ReversePath};
 use std::io;
 use std::net::SocketAddr;
@@ -52,24 +53,12 @@ struct Open {
     chunks: usize,
 }
 
-/// What became of an answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Yes,
-    No,
-    Closed,
-}
-
-pub(super) async fn serve(
-    shared: &Shared,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    number: u64,
-) -> io::Result<()> {
+pub(super) async fn serve(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
     tcp.set_nodelay(true)?;
     let mut wire = Wire::server(Stream::Clear(tcp), shared.patience);
     let mut session = Session {
-        shared,
+        shared: &shared,
         peer,
         number,
         helo: None,
@@ -148,8 +137,7 @@ impl Session<'_> {
             "HELO" => {
                 self.helo = Some(rest.to_owned());
                 self.transaction = None;
-                self.plain(wire, &format!("250 {HOST} Hello [{}]", self.peer.ip()))
-                    .await
+                plain(wire, &format!("250 {HOST} Hello [{}]", self.peer.ip())).await
             }
             "MAIL" => self.mail(wire, rest).await,
             "RCPT" => self.rcpt(wire, rest).await,
@@ -157,29 +145,28 @@ impl Session<'_> {
             "BDAT" => self.bdat(wire, rest).await,
             "RSET" => {
                 self.transaction = None;
-                self.plain(wire, "250 2.0.0 Resetting").await
+                plain(wire, "250 2.0.0 Resetting").await
             }
-            "NOOP" => self.plain(wire, "250 2.0.0 OK").await,
-            "VRFY" => self.plain(wire, "252 2.1.5 Cannot VRFY user").await,
+            "NOOP" => plain(wire, "250 2.0.0 OK").await,
+            "VRFY" => plain(wire, "252 2.1.5 Cannot VRFY user").await,
             "HELP" => {
-                self.plain(
+                plain(
                     wire,
                     "214 This server supports the commands that it announces",
                 )
                 .await
             }
             "QUIT" => {
-                self.plain(wire, "221 2.0.0 Service closing transmission channel")
-                    .await?;
+                plain(wire, "221 2.0.0 Service closing transmission channel").await?;
                 Ok(Said::Closed)
             }
-            _ => self.plain(wire, "500 5.3.3 Unrecognized command").await,
+            _ => plain(wire, "500 5.3.3 Unrecognized command").await,
         }
     }
 
     async fn ehlo(&mut self, wire: &mut Wire, name: &str) -> io::Result<Said> {
         if name.is_empty() {
-            return self.plain(wire, "501 5.0.0 Invalid domain name").await;
+            return plain(wire, "501 5.0.0 Invalid domain name").await;
         }
         self.transaction = None;
         let mut offers = vec![
@@ -351,14 +338,14 @@ impl Session<'_> {
             .as_ref()
             .filter(|open| !open.recipients.is_empty() && open.chunks == 0)
         else {
-            return self.plain(wire, BAD_SEQUENCE).await;
+            return plain(wire, BAD_SEQUENCE).await;
         };
         if open
             .parameters
             .iter()
             .any(|parameter| parameter.eq_ignore_ascii_case("BODY=BINARYMIME"))
         {
-            return self.plain(wire, BAD_SEQUENCE).await;
+            return plain(wire, BAD_SEQUENCE).await;
         }
         let addresses = open.addresses();
         let said = self
@@ -374,24 +361,22 @@ impl Session<'_> {
         }
         let Some(stuffed) = wire.dotted(MAX_SIZE).await? else {
             self.transaction = None;
-            return self
-                .plain(
-                    wire,
-                    "552 5.3.4 Message size exceeds fixed maximum message size",
-                )
-                .await;
+            return plain(
+                wire,
+                "552 5.3.4 Message size exceeds fixed maximum message size",
+            )
+            .await;
         };
         let Some(mut open) = self.transaction.take() else {
             return Ok(Said::No);
         };
         if has_bare_newline(&stuffed) {
             self.note_refusal(&open.sender.to_string(), None, "bare newline");
-            return self
-                .plain(
-                    wire,
-                    "550 5.6.11 InvalidContent; message contains bare linefeeds",
-                )
-                .await;
+            return plain(
+                wire,
+                "550 5.6.11 InvalidContent; message contains bare linefeeds",
+            )
+            .await;
         }
         open.content = unstuffed(&stuffed);
         self.finish(wire, open, Transfer::Data).await
@@ -405,11 +390,11 @@ impl Session<'_> {
             Some(word) => word.eq_ignore_ascii_case("LAST").then_some(true),
         };
         let (Some(count), Some(last), None) = (count, last, words.next()) else {
-            return self.plain(wire, BAD_ARGUMENT).await;
+            return plain(wire, BAD_ARGUMENT).await;
         };
         if count > MAX_SIZE + MAX_HEADER {
             // Too much to read and drop: the connection ends.
-            self.plain(
+            plain(
                 wire,
                 "552 5.3.4 Message size exceeds fixed maximum message size",
             )
@@ -425,7 +410,7 @@ impl Session<'_> {
             if let Some(action) = self.scripted(Phase::Data, &as_refs(&addresses)) {
                 wire.exactly(count).await?;
                 self.transaction = None;
-                return self.act(wire, action, "250 2.0.0 OK").await;
+                return act(wire, Some(action), "250 2.0.0 OK").await;
             }
         }
         let octets = wire.exactly(count).await?;
@@ -434,25 +419,23 @@ impl Session<'_> {
             .take()
             .filter(|open| !open.recipients.is_empty())
         else {
-            return self.plain(wire, BAD_SEQUENCE).await;
+            return plain(wire, BAD_SEQUENCE).await;
         };
         open.content.extend_from_slice(&octets);
         open.chunks += 1;
         if open.content.len() > MAX_SIZE {
-            return self
-                .plain(
-                    wire,
-                    "552 5.3.4 Message size exceeds fixed maximum message size",
-                )
-                .await;
+            return plain(
+                wire,
+                "552 5.3.4 Message size exceeds fixed maximum message size",
+            )
+            .await;
         }
         if last {
             let size = open.chunks;
             return self.finish(wire, open, Transfer::Chunks(size)).await;
         }
         self.transaction = Some(open);
-        self.plain(wire, &format!("250 2.0.0 {count} octets received"))
-            .await
+        plain(wire, &format!("250 2.0.0 {count} octets received")).await
     }
 
     async fn finish(
@@ -485,7 +468,7 @@ impl Session<'_> {
             .first()
             .map(|recipient| recipient.attribution.clone())
         else {
-            return self.plain(wire, BAD_SEQUENCE).await;
+            return plain(wire, BAD_SEQUENCE).await;
         };
         let action = self.scripted(Phase::EndOfData, &as_refs(&addresses));
         let reply = match &action {
@@ -516,8 +499,8 @@ impl Session<'_> {
             self.note_refusal(&open.sender.to_string(), None, &reply);
         }
         let said = match action {
-            Some(action) => self.act(wire, action, &truth).await?,
-            None => self.plain(wire, &truth).await?,
+            Some(action) => act(wire, Some(action), &truth).await?,
+            None => plain(wire, &truth).await?,
         };
         if said != Said::Yes {
             return Ok(said);
@@ -527,7 +510,7 @@ impl Session<'_> {
         }
         match self.scripted(Phase::AfterMessage, &as_refs(&addresses)) {
             Some(Action::Drop) => Ok(Said::Closed),
-            Some(action) => self.act(wire, action, "421 4.3.2 Service not active").await,
+            Some(action) => act(wire, Some(action), "421 4.3.2 Service not active").await,
             None => Ok(Said::Yes),
         }
     }
@@ -554,34 +537,7 @@ impl Session<'_> {
         recipients: &[&str],
         truth: &str,
     ) -> io::Result<Said> {
-        match self.scripted(phase, recipients) {
-            Some(action) => self.act(wire, action, truth).await,
-            None => self.plain(wire, truth).await,
-        }
-    }
-
-    async fn act(&self, wire: &mut Wire, action: Action, truth: &str) -> io::Result<Said> {
-        match action {
-            Action::Reply(reply) => self.plain(wire, &reply).await,
-            Action::ReplyAndClose(reply) => {
-                self.plain(wire, &reply).await?;
-                Ok(Said::Closed)
-            }
-            Action::Drop => Ok(Said::Closed),
-            Action::Stall(time) => {
-                tokio::time::sleep(time).await;
-                self.plain(wire, truth).await
-            }
-        }
-    }
-
-    async fn plain(&self, wire: &mut Wire, reply: &str) -> io::Result<Said> {
-        wire.say(&format!("{reply}\r\n")).await?;
-        Ok(if reply.starts_with(['2', '3']) {
-            Said::Yes
-        } else {
-            Said::No
-        })
+        act(wire, self.scripted(phase, recipients), truth).await
     }
 }
 
