@@ -168,7 +168,7 @@ fn load(path: &Path) -> Result<Settings, ExitCode> {
     match config::load(path) {
         Ok(loaded) => {
             // Warnings are for `check` and the server's log; here only what stops the command.
-            let errors = |problem: &&config::Problem| problem.severity == config::Severity::Error;
+            let errors = |problem: &&config::Problem| problem.severity.is_bad();
             for problem in loaded.problems.iter().filter(errors) {
                 eprintln!("{problem}");
             }
