@@ -306,6 +306,7 @@ impl Session {
         self.core.trust.certificate = certificate;
         // RFC 3207 §4.2: what was learnt in clear text is forgotten.
         self.core.greeted = None;
+        self.core.application = None;
         self.core.wait_for_command(now);
         if self.core.policy.tls == TlsMode::Implicit {
             self.core.greet();
@@ -399,7 +400,10 @@ impl Session {
             return;
         }
         match Command::parse(line) {
-            Ok(Command::StartTls) if self.core.offers_starttls() => {
+            // Within a transaction it is out of place: what was taken in clear text would go on under TLS.
+            Ok(Command::StartTls)
+                if self.core.offers_starttls() && self.is_between_transactions() =>
+            {
                 // RFC 3207 §4.2: clear bytes behind STARTTLS are dropped: what a middleman put there must not be
                 // taken for the client's words under TLS.
                 self.input.clear();
