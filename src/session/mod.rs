@@ -413,7 +413,13 @@ impl Session {
                 self.state = State::Securing;
             }
             Ok(command) => self.step(|state, core| state.command(core, command, now)),
-            Err(fault) => self.core.refuse(fault.into(), now),
+            Err(fault) => {
+                self.core.refuse(fault.into(), now);
+                // The octets of a chunk follow, nobody knows how many: they must not be taken for commands.
+                if Command::is_chunk(line) {
+                    self.core.refuse(Rejection::TooManyErrors, now);
+                }
+            }
         }
     }
 }
@@ -509,10 +515,16 @@ impl Core {
 
     fn wait_for_command(&mut self, now: Now) {
         self.progress = 0;
-        self.deadline = now.ticks + COMMAND_MILLIS;
-        if self.is_stranger_outside_tls() {
-            self.deadline = self.deadline.min(self.opened + STRANGER_MILLIS);
-        }
+        self.wait_until(now.ticks + COMMAND_MILLIS);
+    }
+
+    /// A stranger outside TLS has his time in all, whatever he says.
+    pub(crate) fn wait_until(&mut self, ticks: u64) {
+        self.deadline = if self.is_stranger_outside_tls() {
+            ticks.min(self.opened + STRANGER_MILLIS)
+        } else {
+            ticks
+        };
     }
 
     fn note_progress(&mut self, octets: usize, state: &State, now: Now) {
@@ -522,7 +534,7 @@ impl Core {
         self.progress += octets as u64;
         if self.progress >= CONTENT_BLOCK {
             self.progress = 0;
-            self.deadline = now.ticks + CONTENT_MILLIS;
+            self.wait_until(now.ticks + CONTENT_MILLIS);
         }
     }
 

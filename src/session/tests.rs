@@ -179,6 +179,11 @@ fn a_stranger_has_thirty_seconds_and_ten_commands_before_starttls() {
     assert_eq!(replies.matches("250 2.0.0").count(), 10, "{replies}");
     assert!(replies.contains("421 4.7.0 ") && replies.ends_with("closed"));
 
+    let mut chunk = session(Service::Connector, false);
+    let octets = format!("BDAT 100000\r\n{}", "x".repeat(9000));
+    assert!(tell(&mut chunk, at(1), &octets).starts_with("220 "));
+    assert_eq!(chunk.deadline(), Some(30_000), "not put off by octets");
+
     let mut known = session(Service::Connector, true);
     said(&mut known, at(0));
     let replies = tell(&mut known, at(1), &"NOOP\r\n".repeat(12));
@@ -289,4 +294,22 @@ fn what_was_said_in_clear_text_is_forgotten_under_tls() {
         said(&mut session, at(4)).starts_with("535 "),
         "and AUTH anew"
     );
+}
+
+#[test]
+fn octets_behind_a_chunk_of_unknown_size_are_no_commands() {
+    for bad in [
+        "BDAT",
+        "bdat x LAST",
+        "BDAT 99999999999999999999",
+        "BDAT 4 LAST LAST",
+        "BDAT -1",
+    ] {
+        let mut session = session(Service::Submission, false);
+        tell(&mut session, at(0), MAIL);
+        let replies = tell(&mut session, at(1), &format!("{bad}\r\nNOOP\r\n"));
+        assert!(replies.starts_with("501 5.5.4 "), "{bad}: {replies}");
+        assert!(replies.ends_with("closed"), "{bad}: {replies}");
+        assert!(!replies.contains("250 "), "{bad}: {replies}");
+    }
 }
