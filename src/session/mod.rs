@@ -8,6 +8,8 @@
 
 mod content;
 mod intake;
+#[cfg(test)]
+mod judgement_tests;
 pub mod rejection;
 mod settings;
 mod state;
