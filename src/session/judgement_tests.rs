@@ -422,7 +422,7 @@ fn newlines_have_one_policy_whatever_carries_them() {
     };
     let last = |replies: String| {
         let at = replies.find("[store").or_else(|| replies.find("554 "));
-        at.map_or(replies.clone(), |at| replies[at..].to_owned())
+        at.map_or_else(|| replies.clone(), |at| replies[at..].to_owned())
     };
     for newline in ["x\ny", "x\ry", "x\n", "x\r", "\n.\r\n"] {
         let mut exchange = Played::exchange(House::default());
