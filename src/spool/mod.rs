@@ -239,7 +239,11 @@ impl Spool {
         Self::open_on(directory, Arc::new(RealDisk), journal::SEGMENT, metrics)
     }
 
-    fn open_on(
+    /// [`Self::open`] on another disk, with segments of another size (octets).
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(
         directory: &Path,
         disk: Arc<dyn Disk>,
         segment: u64,
