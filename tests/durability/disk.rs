@@ -297,7 +297,7 @@ impl Disk for PowerDisk {
             let naming = Naming::Move(from.to_owned(), to.to_owned());
             rename(&mut platter.names, &naming);
             platter.namings.push(naming);
-            platter.tense = TENSE;
+            platter.tense = 4 * TENSE;
         });
         Ok(())
     }

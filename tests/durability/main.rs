@@ -412,7 +412,7 @@ async fn rounds(name: &str, cuts: usize, weather: Weather) {
 /// How many cuts each test makes.
 fn cuts() -> usize {
     let given = std::env::var("GATEPOST_POWER_CUTS").ok();
-    given.map_or(100, |cuts| cuts.parse().expect("a number"))
+    given.map_or(60, |cuts| cuts.parse().expect("a number"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
