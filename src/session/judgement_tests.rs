@@ -13,6 +13,8 @@ struct House {
     full: bool,
     over_rate: bool,
     over_validation_rate: bool,
+    /// The application was taken out of the configuration.
+    gone: bool,
 }
 
 impl Conditions for House {
@@ -26,11 +28,18 @@ impl Conditions for House {
         (self.held && tenant == "contoso").then(|| "certificate expired".to_owned())
     }
     fn by_address(&self, _: IpAddr, _: &crate::mail::ReversePath) -> ByAddress {
+        if self.gone {
+            return ByAddress::Unknown;
+        }
         ByAddress::Application(application(
             &Arc::new(contoso()),
             &["erp@contoso.com", "<>"],
             false,
         ))
+    }
+    fn renewed(&self, _: &Arc<Application>) -> Option<Arc<Application>> {
+        let renewed = application(&Arc::new(contoso()), &["new@contoso.com"], false);
+        (!self.gone).then_some(renewed)
     }
     fn within_rate(&self, _: &str, _: Now) -> bool {
         !self.over_rate
@@ -462,4 +471,31 @@ fn the_null_sender_is_for_applications_that_list_it() {
     starts(&application.send("", BOB, own), "[store exchange]");
     let other = "From: ceo@contoso.com\r\n\r\nbody";
     starts(&application.send("", BOB, other), "550 5.7.1 ");
+}
+
+#[test]
+fn a_login_outlives_a_reload_but_what_it_may_do_is_what_is_configured_now() {
+    let old = || application(&Arc::new(contoso()), &["old@contoso.com"], false);
+    let log_in = |gone: bool| {
+        let house = House {
+            gone,
+            ..House::default()
+        };
+        let mut played = Played::secured(policy(Service::Submission), house, false, false);
+        played.tell("AUTH PLAIN AGVycABwdw==\r\n");
+        let accepted = Credentials::Accepted(old());
+        played.0.handle(NOW, Input::Credentials(accepted));
+        starts(&played.said(), "235 2.7.0 ");
+        played
+    };
+    let mut kept = log_in(false);
+    starts(&kept.tell("MAIL FROM:<old@contoso.com>\r\n"), "550 5.7.1 ");
+    starts(&kept.tell("MAIL FROM:<new@contoso.com>\r\n"), "250 2.1.0 ");
+    let mut gone = log_in(true);
+    starts(&gone.tell("MAIL FROM:<old@contoso.com>\r\n"), "530 5.7.0 ");
+    assert_eq!(
+        gone.tell("AUTH PLAIN AGVycABwdw==\r\n"),
+        "",
+        "is asked anew"
+    );
 }
