@@ -90,6 +90,18 @@ fn after_a_refused_chunk_everything_is_503_until_rset() {
 }
 
 #[test]
+fn a_header_section_without_end_is_answered_at_the_end_of_its_chunk() {
+    let fields = format!("X: {}\r\n", "y".repeat(994)).repeat(300);
+    let mut played = exchange();
+    open(&mut played);
+    let wire = chunk(&fields, false);
+    let (most, last) = wire.split_at(wire.len() - 1);
+    assert_eq!(played.tell(most), "", "not before");
+    starts(&played.tell(last), "552 5.3.4 ");
+    starts(&played.tell(&chunk("", true)), "503 5.5.1 ");
+}
+
+#[test]
 fn chunks_without_a_transaction_are_dropped_and_answered_each() {
     let mut played = exchange();
     let replies = played.tell(&format!(
