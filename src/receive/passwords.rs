@@ -1,6 +1,6 @@
 //! Password checks off the runtime's threads: as many at once as cores, a queue of 64, then 454 (product.md 8).
 
-use super::Clock;
+use crate::clock::Clock;
 use crate::credentials::{Accounts, Brake, Pace};
 use crate::session::Credentials;
 use crate::smtp::sasl::Login;
