@@ -1,4 +1,5 @@
 mod fake;
+mod waiting;
 
 use super::dial::Client;
 use super::pump::Connection;

@@ -192,6 +192,12 @@ pub(super) struct Brief<'a> {
     pub(super) arrived: u64,
     #[serde(borrow)]
     pub(super) tenant: Cow<'a, str>,
+    #[serde(borrow, default)]
+    from: Cow<'a, str>,
+    #[serde(default)]
+    application: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    sender: Cow<'a, str>,
     #[serde(borrow)]
     recipients: Vec<BriefRecipient<'a>>,
     #[serde(borrow)]
@@ -219,6 +225,11 @@ struct BriefLeg<'a> {
 pub(super) type BriefWay = (Via, Box<[u32]>);
 
 impl Brief<'_> {
+    /// As [`Message::is_own`] says of the whole.
+    pub(super) fn is_own(&self) -> bool {
+        self.from == "submission" && self.application.is_none() && self.sender.is_empty()
+    }
+
     pub(super) fn is_large(&self) -> bool {
         self.file.is_some()
     }
