@@ -513,6 +513,35 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_to_do_before_anyone_was_told_of_delays_still_reads() {
+        let old = r#"{"v":1,"id":7,"legs":[[{"position":0,"attempts":2,"next_try":5}]]}"#;
+        let state: StateRow = decode(old.as_bytes()).unwrap();
+        let [tried] = state.legs[0].as_slice() else {
+            panic!("{state:?}");
+        };
+        assert!(!tried.told && !tried.uncertified);
+        assert_eq!(
+            serde_json::to_string(&state).unwrap(),
+            old,
+            "and is written as it was"
+        );
+    }
+
+    #[test]
+    fn a_report_of_ours_is_known_at_the_start() {
+        let mut report = message(7);
+        report.from = From::Submission;
+        report.envelope.reverse_path = crate::mail::ReversePath::Null;
+        for application in [Some("erp".into()), None] {
+            report.application = application;
+            let json = serde_json::to_vec(&Row::of(&report, None)).unwrap();
+            let brief: Brief = decode(&json).unwrap();
+            assert_eq!(brief.is_own(), report.is_own());
+        }
+        assert!(report.is_own() && !message(7).is_own());
+    }
+
+    #[test]
     fn a_record_of_a_newer_version_is_an_error_that_says_so() {
         let json = serde_json::to_string(&Row::of(&message(7), None)).unwrap();
         for newer in [
