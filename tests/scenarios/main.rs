@@ -27,6 +27,7 @@ mod gates;
 mod harness;
 mod journeys;
 mod listeners;
+mod notices;
 mod operations;
 mod outside;
 mod reload;
