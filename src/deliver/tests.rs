@@ -1142,6 +1142,8 @@ async fn the_sender_of_refused_mail_is_told_by_mail_of_our_own() {
     let bounces = &stage.metrics.bounces;
     let failures = bounces.with_label_values(&["contoso", "failure"]);
     assert_eq!(failures.get(), 1);
+    let before = stage.fake.recorded_before();
+    assert_eq!(before, [0], "durable before the failure is recorded");
 }
 
 #[tokio::test]

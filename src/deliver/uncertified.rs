@@ -14,13 +14,13 @@ use super::pump::Connection;
 use super::report::{self, Attempt};
 use super::store::{Store, Work};
 use super::worker::{LONGEST_CONNECTION, Setup, Shared};
-use crate::dialogue::{Answer, Dialogue};
+use crate::dialogue::{Answer, Dialogue, NextHop, Outcome, Pace};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// After a host that is not reached, the rest of our mail is not tried for so long.
+/// After a host that is not reached, or asks for less, the rest of our mail is not tried for so long.
 const REST: u64 = 300_000;
 
 struct Open {
@@ -40,7 +40,7 @@ impl<S: Store> Uncertified<S> {
     /// Tries all mail of our own that was not tried so, each once.
     pub(super) async fn run(self) {
         let mut open = None;
-        while !*self.shared.stopping.borrow() && self.lane.is_parked() {
+        while self.goes_on() {
             let now = (self.shared.clock)();
             let next = self
                 .shared
@@ -57,7 +57,12 @@ impl<S: Store> Uncertified<S> {
         }
     }
 
-    /// Whether the host was reached.
+    fn goes_on(&self) -> bool {
+        let is_current = || self.shared.setup().generation == self.setup.generation;
+        !*self.shared.stopping.borrow() && is_current() && self.lane.is_parked()
+    }
+
+    /// Whether the host was reached, and does not ask for less.
     async fn deliver(&self, work: S::Work, open: &mut Option<Open>) -> bool {
         let began = Instant::now();
         let host = self.client.connector().host.to_string();
@@ -88,9 +93,12 @@ impl<S: Store> Uncertified<S> {
                 break (answers, true);
             }
         };
+        let less = Outcome::Deferred(Pace::BackOff);
+        let busy = |(_, answer): &(usize, Answer)| answer.judge(NextHop::Exchange).outcome == less;
+        let goes_on = reached && !answers.iter().any(busy);
         attempt.took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         report::settle_uncertified(&self.shared, &self.lane, work, attempt, &answers);
-        reached
+        goes_on
     }
 
     async fn connect<'a>(

@@ -37,6 +37,8 @@ struct Inner {
     full: AtomicBool,
     put_back: AtomicBool,
     accepted: Mutex<Vec<(Message, Bytes)>>,
+    /// How much was recorded when each of those was taken.
+    recorded: Mutex<Vec<usize>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -182,6 +184,11 @@ impl Fake {
         waited.expect("never");
     }
 
+    /// How many results stood in the log when each mail of our own was taken.
+    pub(in crate::deliver) fn recorded_before(&self) -> Vec<usize> {
+        self.0.recorded.lock().unwrap().clone()
+    }
+
     /// Everything becomes due so much later.
     pub(in crate::deliver) fn put_off(&self, millis: u64) {
         for item in self.0.items.lock().unwrap().iter_mut() {
@@ -273,6 +280,8 @@ impl Store for Fake {
         if self.0.full.load(Ordering::SeqCst) {
             return Err(SpoolError::Full);
         }
+        let recorded = self.0.log.lock().unwrap().len();
+        self.0.recorded.lock().unwrap().push(recorded);
         self.0.accepted.lock().unwrap().push((message, content));
         Ok(())
     }

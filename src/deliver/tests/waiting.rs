@@ -241,6 +241,8 @@ async fn a_next_hop_without_dsn_makes_us_say_that_mail_was_handed_on() {
     );
     assert!(!text.contains("eve@contoso.com\r\n") && !text.contains("kim@contoso.com\r\n"));
     assert_eq!(bounces(&stage, "relayed"), 1);
+    let before = stage.fake.recorded_before();
+    assert_eq!(before, [0], "durable before anything is recorded");
 }
 
 #[tokio::test]
@@ -338,6 +340,28 @@ async fn our_own_mail_that_is_not_taken_without_certificate_waits_and_is_not_tri
         let tried = stage.exchange.refused();
         assert_eq!(tried.len(), 2, "each once: {tried:?}");
     }
+}
+
+#[tokio::test]
+async fn a_host_that_asks_for_less_is_left_alone_for_a_while() {
+    let stage = lapsed().await;
+    stage
+        .exchange
+        .script(Step::reply(Phase::Rcpt, BUSY).times(1));
+    own(&stage, 2);
+    stage.fake.until(2, |_, uncertified| uncertified).await;
+    own(&stage, 3);
+    stage.advance(MINUTE);
+    // The probe: the queue was looked at again.
+    stage.settled(2).await;
+    assert_eq!(stage.exchange.taken(), 0);
+    stage.advance(4 * MINUTE);
+    stage
+        .fake
+        .log_when(|log| log.iter().any(|(id, ..)| *id == QueueId::from_u64(3)))
+        .await;
+    assert_eq!(stage.exchange.taken(), 1);
+    assert_eq!(stage.fake.state(2), Some((0, false)), "once for ever");
 }
 
 #[tokio::test]

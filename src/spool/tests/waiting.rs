@@ -287,3 +287,100 @@ async fn nobody_is_told_that_a_report_waits() {
     assert!(late(&spool, PATIENCE, NOW + 50).is_empty());
     spool.close().await;
 }
+
+#[derive(Clone, Debug)]
+enum Move {
+    /// With an id that may be older than others.
+    Accept(u64),
+    /// One is leased and comes to this.
+    Try {
+        delivered: bool,
+    },
+    Lease,
+    GiveBack,
+    /// So many are looked at; whether the store takes the notices.
+    Look {
+        most: usize,
+        kept: bool,
+    },
+    Restart,
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        4 => (0u64..6).prop_map(Move::Accept),
+        2 => any::<bool>().prop_map(|delivered| Move::Try { delivered }),
+        1 => Just(Move::Lease),
+        1 => Just(Move::GiveBack),
+        4 => (1usize..4, any::<bool>()).prop_map(|(most, kept)| Move::Look { most, kept }),
+        1 => Just(Move::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever happens: who was told is not told again, and who waits long enough is handed out, unless it was already
+    /// since the start.
+    #[test]
+    fn nobody_is_told_twice_and_nobody_is_forgotten(steps in proptest::collection::vec(moves(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let mut spool = open(folder.path());
+            let mut now = NOW;
+            let (mut open_now, mut told) = (BTreeMap::new(), BTreeMap::new());
+            let mut leased = Vec::new();
+            for (number, step) in steps.into_iter().enumerate() {
+                now += 20;
+                match step {
+                    Move::Accept(older) => {
+                        let id = 2000 + 10 * number as u64 - 9 * older;
+                        let mut message = message(id, 1, b"body");
+                        message.arrived = now;
+                        keep_message(&spool, message).await;
+                        open_now.insert(id, now);
+                    }
+                    Move::Try { delivered } => {
+                        let Some(due) = spool.next_due(&exchange(), now) else { continue };
+                        let reply = "451".to_owned();
+                        let result = if delivered {
+                            open_now.remove(&due.message().id.as_u64());
+                            Disposition::Delivered
+                        } else {
+                            Disposition::Deferred { next_try: now + 30, reply }
+                        };
+                        spool.settle(due, vec![(0, result)], true);
+                    }
+                    Move::Lease => leased.extend(spool.next_due(&exchange(), now)),
+                    Move::GiveBack => leased.clear(),
+                    Move::Look { most, kept } => {
+                        for late in spool.late(PATIENCE, now, most) {
+                            let id = late.work().message().id.as_u64();
+                            assert!(open_now[&id] + 50 <= now && !told.contains_key(&id), "{id}");
+                            if kept {
+                                spool.told(&late);
+                                told.insert(id, ());
+                            } else {
+                                spool.put_back(&late);
+                            }
+                        }
+                    }
+                    Move::Restart => {
+                        leased.clear();
+                        spool = reopened(spool, folder.path()).await;
+                    }
+                }
+            }
+            leased.clear();
+            now += 50;
+            let mut rest = BTreeMap::new();
+            while spool.next_late(PATIENCE).is_some_and(|due| due <= now) {
+                rest.extend(spool.late(PATIENCE, now, 3).iter().map(|late| (positions(late).0, ())));
+            }
+            let expected: Vec<_> = open_now.keys().filter(|id| !told.contains_key(id)).collect();
+            assert_eq!(rest.keys().collect::<Vec<_>>(), expected);
+            spool.close().await;
+        });
+    }
+}
