@@ -2,7 +2,8 @@
 
 use crate::mail::QueueId;
 use crate::spool::{
-    Destination, Disposition, Due, Late, Leg, Message, Patience, QueueAction, Spool, SpoolError,
+    Destination, Disposition, Due, HeldBefore, Late, Leg, Message, Patience, QueueAction, Spool,
+    SpoolError,
 };
 use bytes::Bytes;
 use std::future::Future;
@@ -54,6 +55,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), SpoolError>> + Send;
     /// Records results.
     fn settle(&self, work: Self::Work, results: Vec<(usize, Disposition)>, counts: bool);
+    /// What was held before a restart for replies that `meant` picks, up to `most` messages of each queue.
+    fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore>;
     /// Makes a held message due now, unless an operator holds it.
     fn release(&self, id: QueueId, now: u64);
 
@@ -144,6 +147,10 @@ impl Store for Spool {
 
     fn settle(&self, work: Due, results: Vec<(usize, Disposition)>, counts: bool) {
         Self::settle(self, work, results, counts);
+    }
+
+    fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore> {
+        Self::held(self, meant, most)
     }
 
     fn release(&self, id: QueueId, now: u64) {

@@ -26,6 +26,7 @@ mod exact;
 mod gates;
 mod harness;
 mod journeys;
+mod lapse;
 mod listeners;
 mod notices;
 mod operations;

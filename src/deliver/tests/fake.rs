@@ -5,7 +5,9 @@ use crate::header::Rendition;
 use crate::mail::{Envelope, QueueId, Recipient, TenantName};
 use crate::route::{From, Via};
 use crate::smtp::data::Scanner;
-use crate::spool::{Destination, Disposition, Late, Leg, Message, Patience, SpoolError, Waiting};
+use crate::spool::{
+    Destination, Disposition, HeldBefore, Late, Leg, Message, Patience, SpoolError, Waiting,
+};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -378,6 +380,10 @@ impl Store for Fake {
         );
         self.0.settled.notify_waiters();
         self.0.changed.notify_one();
+    }
+
+    fn held(&self, _: impl Fn(&str) -> bool, _: usize) -> Vec<HeldBefore> {
+        Vec::new()
     }
 
     fn next_late(&self, patience: Patience) -> Option<u64> {
