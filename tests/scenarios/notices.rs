@@ -12,7 +12,9 @@ use gatepost::lab::{
 use gatepost::message_trace::Event;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+const TEN_MINUTES: Duration = Duration::from_secs(600);
 const LATER: &str = "432 4.3.2 STOREDRV.Deliver; thread limit exceeded";
 
 fn notice_after(wait: &str) -> Changes {
@@ -44,7 +46,7 @@ fn count(world: &World, class: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_hears_once_that_its_mail_waits_and_then_it_arrives() {
-    let world = World::with(notice_after("1s")).await;
+    let world = World::with(notice_after("10m")).await;
     for address in ["bob@contoso.com", "eve@contoso.com", "kim@contoso.com"] {
         world.around.exchange.script(later(address));
     }
@@ -61,6 +63,11 @@ async fn an_application_hears_once_that_its_mail_waits_and_then_it_arrives() {
     let answer = world.erp().send(&mail).await.unwrap();
     assert!(answer.accepted(), "{answer:?}");
     let id = last_word(answer.deciding());
+    until("three that wait", async || {
+        (world.around.exchange.refused().len() >= 3).then_some(())
+    })
+    .await;
+    world.host.set_clock_forward(TEN_MINUTES);
     let report = report(&world.around).await;
     assert_own(&report, "erp@contoso.com");
     let text = body(&report);
@@ -229,7 +236,7 @@ async fn a_report_goes_past_a_held_connector_without_our_certificate() {
         options
     })
     .await;
-    let world = World::within(around, notice_after("3s")).await;
+    let world = World::within(around, notice_after("10m")).await;
     for number in 1..=3 {
         let to = format!("r{number}@partner.example");
         let mail = Mail::new("erp@contoso.com", &to, LETTER_OF_ERP);
@@ -240,6 +247,7 @@ async fn a_report_goes_past_a_held_connector_without_our_certificate() {
         world.metrics().contains(parked).then_some(())
     })
     .await;
+    world.host.set_clock_forward(TEN_MINUTES);
     let mut reports = Vec::new();
     for _ in 0..3 {
         reports.push(report(&world.around).await);
