@@ -28,6 +28,7 @@ mod harness;
 mod journeys;
 mod lapse;
 mod listeners;
+mod notices;
 mod operations;
 mod outside;
 mod reload;
