@@ -147,20 +147,55 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Why a command ends without an answer.
+#[derive(Debug)]
+pub enum Trouble {
+    /// It was asked wrongly, or a file that it needs cannot be read: status 2.
+    Use(String),
+    /// The running server does not answer, or says no: status 1.
+    Server(String),
+    /// Who read the answer has gone.
+    NobodyReads,
+}
+
+impl Trouble {
+    fn of_output(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::NobodyReads,
+            _ => Self::Server(format!("standard output: {error}")),
+        }
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(problem: String) -> Self {
+        Self::Use(problem)
+    }
+}
+
+impl From<crate::admin::ClientError> for Trouble {
+    fn from(error: crate::admin::ClientError) -> Self {
+        Self::Server(error.to_string())
+    }
+}
+
 /// Loads the configuration for a command that needs it; its errors end the command with status 2.
-fn with_settings(path: &Path, command: impl FnOnce(&Settings) -> Result<bool, String>) -> ExitCode {
+fn with_settings<T: Into<Trouble>>(
+    path: &Path,
+    command: impl FnOnce(&Settings) -> Result<bool, T>,
+) -> ExitCode {
     let settings = match load(path) {
         Ok(settings) => settings,
         Err(status) => return status,
     };
-    match command(&settings) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(problem) => {
-            eprintln!("gatepost: {problem}");
-            ExitCode::from(2)
-        }
-    }
+    let (status, problem) = match command(&settings).map_err(Into::into) {
+        Ok(true) | Err(Trouble::NobodyReads) => return ExitCode::SUCCESS,
+        Ok(false) => return ExitCode::from(1),
+        Err(Trouble::Use(problem)) => (2, problem),
+        Err(Trouble::Server(problem)) => (1, problem),
+    };
+    eprintln!("gatepost: {problem}");
+    ExitCode::from(status)
 }
 
 /// Loads the configuration or prints why it cannot be.
@@ -182,13 +217,17 @@ fn load(path: &Path) -> Result<Settings, ExitCode> {
 }
 
 /// The admin API of the running server, by the same configuration.
-fn client(settings: &Settings) -> Result<crate::admin::Client, String> {
+fn client(settings: &Settings) -> Result<crate::admin::Client, Trouble> {
     let token = match &settings.admin.token {
         Some(token) => token.clone(),
         None => {
             let path = settings.data_directory.join("admin.token");
-            let text = std::fs::read_to_string(&path)
-                .map_err(|error| format!("{}: {error}", path.display()))?;
+            let text = std::fs::read_to_string(&path).map_err(|error| {
+                let path = path.display();
+                Trouble::Server(format!(
+                    "{path}: {error}: a server that runs writes the token there; has it run with this configuration, and may you read its data?"
+                ))
+            })?;
             crate::mail::Secret::new(text.trim())
         }
     };

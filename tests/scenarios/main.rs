@@ -20,6 +20,7 @@
     reason = "tests read the clock to bound their waits"
 )]
 
+mod admin;
 mod bounces;
 mod crash;
 mod exact;
