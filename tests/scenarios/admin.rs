@@ -96,9 +96,10 @@ async fn the_api_wants_its_token_and_a_host_of_its_own() {
         assert!(!answer.1.contains(&world.token()), "{path}");
     }
     // A new token and a new name without a restart; the old ones are of the past.
-    let mut changes = Changes::default();
-    changes.append =
-        "hosts = [\"new.contoso.com\"]\ntoken = \"another-token-of-ours\"\n".to_owned();
+    let changes = Changes {
+        append: "hosts = [\"new.contoso.com\"]\ntoken = \"another-token-of-ours\"\n".to_owned(),
+        ..Changes::default()
+    };
     world.host.reload(world.around.settings(&changes)).unwrap();
     assert_eq!(get(admin, "/api/queue", &[token]).await.0, 401);
     let token = ("Authorization", "Bearer another-token-of-ours");
