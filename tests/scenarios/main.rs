@@ -27,6 +27,7 @@ mod exact;
 mod gates;
 mod harness;
 mod journeys;
+mod lapse;
 mod listeners;
 mod operations;
 mod outside;
