@@ -9,10 +9,11 @@ use crate::dns::{Dns, Resolve};
 use crate::mail::{QueueIds, Secret};
 use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
-use crate::metrics::Metrics;
+use crate::metrics::{Foreseen, Metrics};
 use crate::receive::{
     ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services,
 };
+use crate::route::Via;
 use crate::session::Policy;
 use crate::spool::Spool;
 use crate::trust::endpoints::Published;
@@ -83,6 +84,7 @@ impl Server {
         };
         let tracer = Tracer::open(&directory.join("trace"), settings.trace_keep, &metrics)
             .map_err(|error| at("trace", &error))?;
+        metrics.foresee(&foreseen(&settings));
         let access = Arc::new(ArcSwap::from_pointee(access(&settings)?));
         let random = random_octets()?;
         let accounts = Arc::new(ArcSwap::from_pointee(Accounts::new(
@@ -302,6 +304,7 @@ impl Server {
         self.tracer.keep(settings.trace_keep);
         // A certificate that is not configured any more expires unseen.
         self.metrics.certificate_expiry.reset();
+        self.metrics.foresee(&foreseen(&settings));
         self.settings.store(Arc::new(settings));
         Ok(())
     }
@@ -329,6 +332,52 @@ impl Server {
         self.spool.close().await;
         self.tracer.flush().await;
     }
+}
+
+/// The names that series will have.
+fn foreseen(settings: &Settings) -> Foreseen {
+    let tenants = || {
+        settings
+            .tenants
+            .iter()
+            .map(|tenant| tenant.name.to_string())
+    };
+    let is_connector =
+        |listener: &&ListenerSettings| listener.service == crate::session::Service::Connector;
+    let listeners = settings.listeners.iter();
+    let mut foreseen = Foreseen {
+        listeners: listeners.clone().map(|own| own.name.to_string()).collect(),
+        connectors: listeners
+            .filter(is_connector)
+            .map(|own| own.name.to_string())
+            .collect(),
+        tenants: tenants().collect(),
+        streams: tenants().map(|tenant| (tenant, String::new())).collect(),
+        ways: Vec::new(),
+    };
+    // Reports go by the tenant's connector, whatever the routes say.
+    let connectors = settings.inbound_connectors.iter();
+    let own = connectors.map(|own| (Via::Exchange.to_string(), own.tenant.to_string()));
+    foreseen.ways.extend(own);
+    for route in settings.routes.iter() {
+        let served = tenants().filter(|name| {
+            route
+                .tenant
+                .as_deref()
+                .is_none_or(|own| own == name.as_str())
+        });
+        let ways = served.map(|name| (route.via.to_string(), name));
+        foreseen.ways.extend(ways);
+    }
+    foreseen.ways.sort();
+    foreseen.ways.dedup();
+    let applications = settings.accounts.iter().map(|account| &account.application);
+    let streams = applications.filter_map(|application| {
+        let stream = application.stream.as_ref()?.to_string();
+        Some((application.tenant.name.to_string(), stream))
+    });
+    foreseen.streams.extend(streams);
+    foreseen
 }
 
 fn policy(settings: &Settings, listener: &ListenerSettings) -> Policy {

@@ -9,7 +9,7 @@ use super::store::{Store, Work};
 use super::worker::Shared;
 use crate::dsn::{self, Fate, Kind, Report, Returned};
 use crate::header::{self, Progress, ReceivedFacts, Splitter};
-use crate::mail::{Envelope, Mailbox, Notify, QueueId, Recipient, Ret, ReversePath};
+use crate::mail::{Envelope, Mailbox, Notify, QueueId, Recipient, Ret, ReversePath, shown};
 use crate::message_trace::{Event, LegSummary, TraceEvent};
 use crate::route::{From, Path, Via};
 use crate::smtp::data::Scanner;
@@ -102,7 +102,7 @@ pub(super) async fn tell<S: Store>(
             event: Event::Report {
                 class: kind.label().to_owned(),
                 report: report.id.to_string(),
-                to: to.to_string(),
+                to: shown(to.as_str().as_bytes()),
                 recipients: addresses(&fates),
             },
         },
@@ -115,7 +115,9 @@ pub(super) async fn tell<S: Store>(
 }
 
 fn addresses(fates: &[Fate<'_>]) -> Vec<String> {
-    let addresses = fates.iter().map(|fate| fate.recipient.mailbox.to_string());
+    let addresses = fates
+        .iter()
+        .map(|fate| shown(fate.recipient.mailbox.as_str().as_bytes()));
     addresses.collect()
 }
 
@@ -298,7 +300,7 @@ fn received(own: &Message, id: QueueId, now: u64) -> TraceEvent {
         .envelope
         .recipients
         .iter()
-        .map(|recipient| recipient.mailbox.to_string())
+        .map(|recipient| shown(recipient.mailbox.as_str().as_bytes()))
         .collect();
     let legs = own.legs.iter().map(|leg| LegSummary {
         via: leg.via.to_string(),

@@ -32,4 +32,5 @@ mod listeners;
 mod operations;
 mod outside;
 mod reload;
+mod seen;
 mod tenant_gate;
