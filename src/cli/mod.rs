@@ -5,6 +5,7 @@ pub mod check;
 pub mod explain_trust;
 pub mod hash_password;
 pub mod lab;
+mod log;
 pub mod queue;
 pub mod serve;
 pub mod trace;
@@ -204,14 +205,21 @@ fn with_settings<T: Into<Trouble>>(
 
 /// Loads the configuration or prints why it cannot be.
 fn load(path: &Path) -> Result<Settings, ExitCode> {
+    load_with_warnings(path).map(|(settings, _)| settings)
+}
+
+/// [`load`], and what is no error: for `check` and the server's log.
+fn load_with_warnings(path: &Path) -> Result<(Settings, Vec<config::Problem>), ExitCode> {
     match config::load(path) {
         Ok(loaded) => {
-            // Warnings are for `check` and the server's log; here only what stops the command.
-            let errors = |problem: &&config::Problem| problem.severity.is_bad();
-            for problem in loaded.problems.iter().filter(errors) {
+            let is_error = |problem: &config::Problem| problem.severity == config::Severity::Error;
+            let (errors, warnings): (Vec<_>, Vec<_>) =
+                loaded.problems.into_iter().partition(is_error);
+            for problem in errors {
                 eprintln!("{problem}");
             }
-            loaded.settings.ok_or_else(|| ExitCode::from(2))
+            let settings = loaded.settings.ok_or_else(|| ExitCode::from(2))?;
+            Ok((settings, warnings))
         }
         Err(unreadable) => {
             eprintln!("{unreadable}");

@@ -29,6 +29,7 @@ mod harness;
 mod journeys;
 mod lapse;
 mod listeners;
+mod logs;
 mod operations;
 mod outside;
 mod reload;
