@@ -33,5 +33,6 @@ mod logs;
 mod operations;
 mod outside;
 mod reload;
+mod secrets;
 mod seen;
 mod tenant_gate;
