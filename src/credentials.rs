@@ -101,6 +101,16 @@ impl Accounts {
         }
     }
 
+    /// The application of this name, if it can log in.
+    #[must_use]
+    pub fn with_login(&self, name: &str) -> Option<Arc<Application>> {
+        let account = self
+            .accounts
+            .iter()
+            .find(|account| account.username.is_some() && *account.application.name == *name);
+        account.map(|account| Arc::clone(&account.application))
+    }
+
     /// Whether the login was right within the last ten minutes: the quick answer that costs no hash. Without an address
     /// (behind a balancer that does not tell it) an account with `networks` is not open.
     #[must_use]
@@ -497,6 +507,12 @@ mod tests {
         assert_eq!(by(HERE, "c@contoso.com"), "not this sender");
         assert_eq!(by(HERE, ""), "not this sender");
         assert_eq!(by(THERE, "a@contoso.com"), "unknown");
+        assert!(accounts.with_login("c").is_some());
+        assert!(
+            accounts.with_login("a").is_none(),
+            "its address is its login"
+        );
+        assert!(accounts.with_login("d").is_none());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Which queue gets a connection now? Looks at the spool whenever it changes and whenever a time is reached.
 
 use super::lane::{Holds, Lane};
+use super::notice;
 use super::report::{self, Attempt};
 use super::settings::DeliverSettings;
 use super::store::{Store, Work};
+use super::uncertified::Uncertified;
 use super::worker::{Clock, Setup, Shared, Trace, Way, Worker};
 use crate::clock;
 use crate::dialogue::outcome::shown_reach;
@@ -16,10 +18,11 @@ use crate::schedule::fairness::{Demand, allot};
 use crate::schedule::hold::REMEMBERED;
 use crate::spool::Destination;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 /// Connections of all queues together.
@@ -86,6 +89,7 @@ impl Dispatcher {
             metrics,
             setup: Mutex::new(Arc::new(Setup::new(settings, 0))),
             look: tokio::sync::Notify::new(),
+            no_notice_before: AtomicU64::new(0),
             stopping: stopping.clone(),
         });
         let holds = Holds::default();
@@ -95,6 +99,8 @@ impl Dispatcher {
             most_lanes: LANES,
             holds: holds.clone(),
             workers: JoinSet::new(),
+            notices: None,
+            uncertified: HashMap::new(),
             turn: 0,
             generation: 0,
         };
@@ -156,6 +162,10 @@ struct Scheduler<S: Store> {
     most_lanes: usize,
     holds: Holds,
     workers: JoinSet<()>,
+    /// Those who tell senders that their mail waits, while they do.
+    notices: Option<AbortHandle>,
+    /// Connections of parked queues for mail of our own.
+    uncertified: HashMap<Destination, AbortHandle>,
     turn: usize,
     generation: u64,
 }
@@ -277,7 +287,61 @@ impl<S: Store> Scheduler<S> {
         let open = open.map(|lane| lane.connections()).sum();
         let free = MOST_CONNECTIONS.saturating_sub(self.workers.len());
         self.open(&strangers, for_strangers(free, open));
-        (self.pause(&setup, now), looked_at)
+        self.take_past_holds(&setup, now);
+        let notice = self.tell_of_delays(&setup, now);
+        let pause = self.pause(&setup, now);
+        let notice = notice.map(|at| Duration::from_millis(at.saturating_sub(now)));
+        (pause.min(notice.unwrap_or(LOOK)), looked_at)
+    }
+
+    /// Mail of our own that a parked queue would carry, each queue over a connection of its own.
+    fn take_past_holds(&mut self, setup: &Arc<Setup>, now: u64) {
+        self.uncertified.retain(|_, task| !task.is_finished());
+        for (destination, lane) in &self.lanes {
+            if !lane.is_parked()
+                || now < lane.uncertified_from()
+                || self.workers.len() >= MOST_CONNECTIONS
+                || self.uncertified.contains_key(destination)
+                || !self.shared.store.has_uncertified(destination)
+            {
+                continue;
+            }
+            let Some(Ok(Way::Exchange(client))) = setup.way(destination) else {
+                continue;
+            };
+            let worker = Uncertified {
+                shared: Arc::clone(&self.shared),
+                setup: Arc::clone(setup),
+                client: Arc::clone(client),
+                lane: Arc::clone(lane),
+            };
+            let task = self.workers.spawn(worker.run());
+            self.uncertified.insert(destination.clone(), task);
+        }
+    }
+
+    /// Sees to it that senders are told of mail that has waited long, some at a time; when there is more to tell, unless
+    /// the end of the present task shows it.
+    fn tell_of_delays(&mut self, setup: &Arc<Setup>, now: u64) -> Option<u64> {
+        if self
+            .notices
+            .as_ref()
+            .is_some_and(|task| !task.is_finished())
+        {
+            return None;
+        }
+        let due = self.shared.store.next_late(setup.patience())?;
+        let due = due.max(self.shared.no_notice_before.load(Ordering::Relaxed));
+        if due > now {
+            return Some(due);
+        }
+        let telling = notice::tell_some(
+            Arc::clone(&self.shared),
+            Arc::clone(setup),
+            self.holds.clone(),
+        );
+        self.notices = Some(self.workers.spawn(telling));
+        None
     }
 
     /// Opens up to `free` connections, fairly.
@@ -296,7 +360,8 @@ impl<S: Store> Scheduler<S> {
             let law = setup.law(&lane.destination.via);
             lane.hold(|hold| hold.next_look(law, now))
         });
-        let looks = looks.filter(|at| *at > now);
+        let rests = self.lanes.values().map(|lane| lane.uncertified_from());
+        let looks = looks.chain(rests).filter(|at| *at > now);
         let wake = self.shared.store.next_wake();
         let wake = wake.map(|at| {
             if at > now {

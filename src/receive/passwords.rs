@@ -181,6 +181,25 @@ mod tests {
         assert_eq!((rejected, throttled), (5, 15));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_to_a_name_under_attack_waits_and_its_owner_does_not() {
+        let passwords = passwords(QUICK);
+        let now = passwords.clock.now().ticks;
+        passwords.brake.succeeded([10, 0, 0, 1].into(), "erp", now);
+        for guesser in 0..20 {
+            passwords
+                .brake
+                .failed([192, 0, 2, guesser].into(), "erp", now);
+        }
+        let begun = tokio::time::Instant::now();
+        let owner = try_login(&passwords, 1, "typo").await.unwrap();
+        assert!(matches!(owner, Credentials::Rejected), "{owner:?}");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let stranger = try_login(&passwords, 2, "guess").await.unwrap();
+        assert!(matches!(stranger, Credentials::Rejected), "{stranger:?}");
+        assert!(begun.elapsed() >= Duration::from_secs(2));
+    }
+
     #[tokio::test]
     async fn a_reload_forgets_what_was_right() {
         let hash = password_auth::generate_hash("right");

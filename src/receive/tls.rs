@@ -153,6 +153,10 @@ mod tests {
     struct TakesAny(Arc<CryptoProvider>);
 
     impl ServerCertVerifier for TakesAny {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a client of these tests, which are about the other side"
+        )]
         fn verify_server_cert(
             &self,
             _: &CertificateDer<'_>,
@@ -166,20 +170,22 @@ mod tests {
 
         fn verify_tls12_signature(
             &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
+            let known = &self.0.signature_verification_algorithms;
+            verify_tls12_signature(message, certificate, signature, known)
         }
 
         fn verify_tls13_signature(
             &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
+            let known = &self.0.signature_verification_algorithms;
+            verify_tls13_signature(message, certificate, signature, known)
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

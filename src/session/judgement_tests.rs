@@ -1,186 +1,9 @@
 //! What a session answers to mail: the order of faults, what is offered to whom, and what the rest of the house says.
 
+use super::fixtures::{ADA, BOB, House, NOW, Played, policy, stamped, starts};
 use super::*;
-use crate::route::{From, Recipients, Route, Routes, Via};
-use crate::trust::fixtures::{CONTOSO_ID, application, contoso, fabrikam, tenants};
+use crate::trust::fixtures::{application, contoso, fabrikam, tenants};
 use crate::trust::{Gate, HalfProven, Tenant};
-use std::net::IpAddr;
-
-/// The rest of the house, with what is wrong in it.
-#[derive(Clone, Copy, Default)]
-struct House {
-    held: bool,
-    full: bool,
-    over_rate: bool,
-    over_validation_rate: bool,
-}
-
-impl Conditions for House {
-    fn next_id(&self, _: Now) -> QueueId {
-        QueueId::from_u64(1)
-    }
-    fn store_ready(&self) -> bool {
-        !self.full
-    }
-    fn connector_fault(&self, tenant: &str, _: Now) -> Option<String> {
-        (self.held && tenant == "contoso").then(|| "certificate expired".to_owned())
-    }
-    fn by_address(&self, _: IpAddr, _: &crate::mail::ReversePath) -> ByAddress {
-        ByAddress::Application(application(
-            &Arc::new(contoso()),
-            &["erp@contoso.com", "<>"],
-            false,
-        ))
-    }
-    fn within_rate(&self, _: &str, _: Now) -> bool {
-        !self.over_rate
-    }
-    fn within_validation_rate(&self, _: &str, _: Now) -> bool {
-        !self.over_validation_rate
-    }
-}
-
-const NOW: Now = Now {
-    unix_millis: 1_795_593_600_000,
-    ticks: 0,
-};
-
-fn policy(service: Service) -> Policy {
-    let accepted = Route {
-        tenant: None,
-        recipients: Recipients::Accepted,
-        from: None,
-        stream: None,
-        via: Via::Exchange,
-    };
-    let outside = Route {
-        tenant: Some("fabrikam".into()),
-        recipients: Recipients::Any,
-        from: Some(From::Connector),
-        stream: None,
-        via: Via::Mx,
-    };
-    Policy {
-        hostname: "mx.example".parse().unwrap(),
-        listener: "listener".into(),
-        service,
-        tls: match service {
-            Service::Connector => TlsMode::StartTls,
-            Service::Submission => TlsMode::Optional,
-        },
-        max_message_size: 1 << 20,
-        ehlo_discard: Vec::new(),
-        bare_newlines: BareNewlines::Refuse,
-        auth_without_tls: false,
-        half_proven: HalfProven::Defer,
-        tenants: tenants([contoso(), fabrikam()]),
-        routes: Routes::new(vec![accepted, outside]),
-    }
-}
-
-/// A session and what it said and did.
-struct Played(Session);
-
-impl Played {
-    fn clear(policy: Policy, house: House, network: bool) -> Self {
-        let peer = ([10, 0, 0, 1], 4000).into();
-        let mut own = Self(Session::new(
-            Arc::new(policy),
-            Arc::new(house),
-            peer,
-            network,
-            NOW,
-        ));
-        own.said();
-        own
-    }
-
-    /// Under TLS, behind EHLO.
-    fn secured(policy: Policy, house: House, network: bool, certificate: bool) -> Self {
-        let mut own = Self::clear(policy, house, network);
-        own.tell("EHLO x\r\nSTARTTLS\r\n");
-        let facts = TlsFacts {
-            version: "TLS1.3".to_owned(),
-            cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
-            peer_name: None,
-            resumed: false,
-        };
-        let certificate = if certificate {
-            ClientCertificate::Verified {
-                name: "mail.protection.outlook.com".into(),
-            }
-        } else {
-            ClientCertificate::Absent(WhyAbsent::NotPresented)
-        };
-        own.0.handle(NOW, Input::Secured(facts, certificate));
-        own.tell("EHLO x\r\n");
-        own
-    }
-
-    /// Exchange, proven.
-    fn exchange(house: House) -> Self {
-        Self::secured(policy(Service::Connector), house, true, true)
-    }
-
-    /// Replies, and in brackets what is done; storing fails.
-    fn said(&mut self) -> String {
-        let mut said = String::new();
-        while let Some(output) = self.0.next_output() {
-            match output {
-                Output::Send(bytes) => said.push_str(&String::from_utf8(bytes).unwrap()),
-                Output::Append(_) => self.0.handle(NOW, Input::Appended(Ok(()))),
-                Output::Store(message, _) => {
-                    said.push_str("[store");
-                    for leg in &message.legs {
-                        said.push_str(&format!(" {}", leg.via));
-                    }
-                    said.push_str("]\r\n");
-                    self.0.handle(NOW, Input::Stored(Err(SpoolError::Full)));
-                }
-                Output::StartTls
-                | Output::CheckCredentials(_)
-                | Output::CheckSignatures(_)
-                | Output::Abandon
-                | Output::Trace(_)
-                | Output::Close => {}
-            }
-        }
-        said
-    }
-
-    fn tell(&mut self, text: &str) -> String {
-        self.0.handle(NOW, Input::Bytes(text.as_bytes()));
-        self.said()
-    }
-
-    /// What follows 354 in answer to this message.
-    fn send(&mut self, sender: &str, recipients: &[&str], content: &str) -> String {
-        let mut dialogue = format!("MAIL FROM:<{sender}>\r\n");
-        for recipient in recipients {
-            dialogue.push_str(&format!("RCPT TO:<{recipient}>\r\n"));
-        }
-        dialogue.push_str("DATA\r\n");
-        let opened = self.tell(&dialogue);
-        assert!(
-            opened.lines().last().unwrap().starts_with("354 "),
-            "{opened}"
-        );
-        self.tell(&format!("{content}\r\n.\r\n"))
-    }
-}
-
-fn starts(reply: &str, with: &str) {
-    assert!(reply.starts_with(with), "expected {with:?}: {reply}");
-}
-
-const ADA: &str = "ada@contoso.com";
-const BOB: &[&str] = &["bob@contoso.com"];
-
-fn stamped(fields: &str) -> String {
-    format!(
-        "From: {ADA}\r\nX-OriginatorOrg: contoso.com\r\nX-MS-Exchange-CrossTenant-Id: {CONTOSO_ID}\r\n{fields}\r\nbody"
-    )
-}
 
 #[test]
 fn the_first_fault_in_the_order_of_the_contract_answers() {
@@ -462,4 +285,31 @@ fn the_null_sender_is_for_applications_that_list_it() {
     starts(&application.send("", BOB, own), "[store exchange]");
     let other = "From: ceo@contoso.com\r\n\r\nbody";
     starts(&application.send("", BOB, other), "550 5.7.1 ");
+}
+
+#[test]
+fn a_login_outlives_a_reload_but_what_it_may_do_is_what_is_configured_now() {
+    let old = || application(&Arc::new(contoso()), &["old@contoso.com"], false);
+    let log_in = |gone: bool| {
+        let house = House {
+            gone,
+            ..House::default()
+        };
+        let mut played = Played::secured(policy(Service::Submission), house, false, false);
+        played.tell("AUTH PLAIN AGVycABwdw==\r\n");
+        let accepted = Credentials::Accepted(old());
+        played.session.handle(NOW, Input::Credentials(accepted));
+        starts(&played.said(), "235 2.7.0 ");
+        played
+    };
+    let mut kept = log_in(false);
+    starts(&kept.tell("MAIL FROM:<old@contoso.com>\r\n"), "550 5.7.1 ");
+    starts(&kept.tell("MAIL FROM:<new@contoso.com>\r\n"), "250 2.1.0 ");
+    let mut gone = log_in(true);
+    starts(&gone.tell("MAIL FROM:<old@contoso.com>\r\n"), "530 5.7.0 ");
+    assert_eq!(
+        gone.tell("AUTH PLAIN AGVycABwdw==\r\n"),
+        "",
+        "is asked anew"
+    );
 }

@@ -7,9 +7,13 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod content;
+#[cfg(test)]
+mod fixtures;
 mod intake;
 #[cfg(test)]
 mod judgement_tests;
+#[cfg(test)]
+mod limit_tests;
 pub mod rejection;
 mod settings;
 mod state;

@@ -33,6 +33,9 @@ impl Conditions for Desk {
             ByAddress::Unknown
         }
     }
+    fn renewed(&self, application: &Arc<Application>) -> Option<Arc<Application>> {
+        Some(Arc::clone(application))
+    }
     fn within_rate(&self, _: &str, _: Now) -> bool {
         true
     }

@@ -70,6 +70,16 @@ pub struct Message {
     pub network_message_id: Option<String>,
 }
 
+impl Message {
+    /// Whether Gatepost wrote it: a report. From nobody, and by no application.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.from == From::Submission
+            && self.application.is_none()
+            && self.envelope.reverse_path.mailbox().is_none()
+    }
+}
+
 /// What the spool could not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpoolError {

@@ -6,6 +6,7 @@
 mod draft;
 mod due;
 mod keeper;
+mod late;
 mod list;
 mod message;
 mod queue;
@@ -14,6 +15,7 @@ mod replay;
 
 pub use draft::Draft;
 pub use due::Due;
+pub use late::{Late, Patience, Waiting};
 pub use message::{
     Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError,
 };
@@ -193,6 +195,7 @@ impl Memory {
             location,
             arrived: message.arrived,
             large: accepting.large,
+            own: message.is_own(),
             legs: legs.into(),
         };
         self.queue.insert(id, entry, message.arrived);
@@ -243,7 +246,11 @@ impl Spool {
         Self::open_on(directory, Arc::new(RealDisk), journal::SEGMENT, metrics)
     }
 
-    fn open_on(
+    /// [`Self::open`] on another disk, with segments of another size (octets).
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(
         directory: &Path,
         disk: Arc<dyn Disk>,
         segment: u64,
@@ -413,6 +420,33 @@ impl Spool {
     #[must_use]
     pub fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore> {
         self.0.shared.memory().queue.held(meant, most)
+    }
+
+    /// Takes the oldest mail of our own of a queue that has not been tried without certificate, in the form for that.
+    #[must_use]
+    pub fn next_uncertified(&self, destination: &Destination, now_millis: u64) -> Option<Due> {
+        let due = self.lease(destination, now_millis, |queue| {
+            queue.lease_uncertified(destination)
+        });
+        due.map(Due::without_stamp)
+    }
+
+    /// Whether there may be one.
+    #[must_use]
+    pub fn has_uncertified(&self, destination: &Destination) -> bool {
+        let mut memory = self.0.shared.memory();
+        memory.queue.has_uncertified(destination)
+    }
+
+    /// Records that mail of our own was not taken without certificate: never again so. Else nothing has happened to it.
+    pub fn keep_uncertified(&self, mut due: Due) {
+        let (id, leg) = due.release();
+        let mut memory = self.0.shared.memory();
+        memory.queue.keep_uncertified(id, leg);
+        memory.drop_fresh(id);
+        self.write_state(&memory, id);
+        drop(memory);
+        self.0.shared.changed.notify_one();
     }
 
     fn lease(

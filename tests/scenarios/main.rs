@@ -30,6 +30,7 @@ mod journeys;
 mod lapse;
 mod listeners;
 mod logs;
+mod notices;
 mod operations;
 mod outside;
 mod reload;
