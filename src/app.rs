@@ -15,7 +15,7 @@ use crate::receive::{
 };
 use crate::route::Via;
 use crate::session::Policy;
-use crate::spool::Spool;
+use crate::spool::{Spool, SpoolError};
 use crate::trust::endpoints::Published;
 use arc_swap::ArcSwap;
 use std::io::Write as _;
@@ -428,13 +428,16 @@ fn unready(
     ready: &Arc<AtomicBool>,
 ) -> Box<dyn Fn() -> Option<String> + Send + Sync> {
     let (spool, ready) = (spool.clone(), Arc::clone(ready));
-    Box::new(move || {
-        if !ready.load(Ordering::Relaxed) {
-            return Some("shutting down".to_owned());
-        }
-        let fault = spool.ready().err()?;
-        Some(format!("the store takes no mail: {fault}"))
-    })
+    Box::new(move || why_unready(ready.load(Ordering::Relaxed), spool.ready()))
+}
+
+/// Why new mail should go elsewhere. A queue that is parked, or a next hop that is away, is no reason: mail is kept.
+fn why_unready(up: bool, store: Result<(), SpoolError>) -> Option<String> {
+    match (up, store) {
+        (false, _) => Some("shutting down".to_owned()),
+        (true, Err(fault)) => Some(format!("the store takes no mail: {fault}")),
+        (true, Ok(())) => None,
+    }
 }
 
 fn refresher(
@@ -537,4 +540,20 @@ fn random_octets() -> Result<[u8; 32], String> {
     let mut octets = [0; 32];
     getrandom::fill(&mut octets).map_err(|error| format!("no random numbers: {error}"))?;
     Ok(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_takes_no_mail_or_a_stop_makes_unready() {
+        assert_eq!(why_unready(true, Ok(())), None);
+        let stopping = why_unready(false, Err(SpoolError::Full)).unwrap();
+        assert_eq!(stopping, "shutting down");
+        for fault in [SpoolError::Full, SpoolError::Failing("EIO".to_owned())] {
+            let why = why_unready(true, Err(fault)).unwrap();
+            assert!(why.starts_with("the store takes no mail: "), "{why}");
+        }
+    }
 }

@@ -70,9 +70,8 @@ pub(super) async fn send<S: Store>(
         &work.leg().via,
         now,
     )?;
-    let recipients = fates
-        .iter()
-        .map(|fate| shown(fate.recipient.mailbox.as_str().as_bytes()));
+    let addresses = fates.iter().map(|fate| &fate.recipient.mailbox);
+    let recipients = addresses.map(|address| shown(address.as_str().as_bytes()));
     let events = [
         TraceEvent {
             at: now,

@@ -211,8 +211,8 @@ fn tell_result<S: Store>(
     metrics.deliveries.with_label_values(&labels).inc();
     if outcome == "delivered" {
         let duration = (shared.clock)().saturating_sub(message.arrived) as f64 / 1000.0;
-        let histogram = &metrics.delivery_duration;
-        let histogram = histogram.with_label_values(&[via.as_str(), tenant]);
+        let way = [via.as_str(), tenant];
+        let histogram = metrics.delivery_duration.with_label_values(&way);
         histogram.observe(duration);
     }
     RecipientResult {

@@ -62,7 +62,7 @@ impl Metrics {
         for tenant in &foreseen.tenants {
             let proven = [tenant.as_str(), "proven", ""];
             let _zero = self.trust_verdicts.with_label_values(&proven);
-            for class in ["failure", "untold"] {
+            for class in ["failure", "delay", "relayed", "untold"] {
                 let _zero = self.bounces.with_label_values(&[tenant.as_str(), class]);
             }
         }

@@ -1,6 +1,6 @@
 //! What an operator asks and orders: the admin API and the commands that use it.
 
-use crate::harness::{Changes, Said, World, gatepost, get, http, last_word, until};
+use crate::harness::{Changes, LETTER, Said, World, gatepost, get, http, last_word, until};
 use gatepost::lab::{Mail, Phase, Step};
 use gatepost::message_trace::Event;
 use serde_json::json;
@@ -253,5 +253,149 @@ async fn a_token_of_another_configuration_is_told_as_such() {
         "{said:?}"
     );
     assert!(!said.err.contains("0123456789abcdef"), "{said:?}");
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_story_has_each_step_and_every_name_of_the_message_leads_to_it() {
+    let world = World::start().await;
+    let config = world.command_line();
+    // Put off once, then held for a fault of the connector, then delivered.
+    let exchange = &world.around.exchange;
+    exchange.script(Step::reply(Phase::Rcpt, "451 4.7.500 Server busy"));
+    let mail = Mail::new("ada@contoso.com", "bob@contoso.com", LETTER);
+    let outbound = world.outbound(&world.around.contoso, mail);
+    let answer = world.exchange_out().send(&outbound).await.unwrap();
+    assert!(answer.accepted(), "{answer:?}");
+    let id = last_word(answer.deciding());
+    until("the first attempt", async || {
+        (world.trace(&id).await.len() > 1).then_some(())
+    })
+    .await;
+    exchange.script(Step::reply(
+        Phase::Mail,
+        "550 5.7.64 TenantAttribution; Relay Access Denied",
+    ));
+    exchange.received().await.unwrap();
+    let story = until("the delivery", async || {
+        let said = gatepost(&config, &["trace", &id, "--json"]).await;
+        said.out.contains("\"delivered\"").then_some(said)
+    })
+    .await
+    .json();
+    let events = story.as_array().unwrap();
+    let received = &events[0];
+    assert_eq!(
+        (
+            &received["event"],
+            &received["verdict"],
+            &received["transfer"]
+        ),
+        (&json!("received"), &json!("proven"), &json!("BDAT"))
+    );
+    assert_eq!(
+        received["legs"],
+        json!([{ "via": "exchange", "stamped": false, "recipients": ["bob@contoso.com"] }])
+    );
+    let tls = &received["tls"];
+    assert!(
+        tls["version"] == "TLS1.3" && tls["cipher"].as_str().unwrap().starts_with("TLS_"),
+        "{tls}"
+    );
+    assert_eq!(tls["peer_name"], "mail.protection.outlook.com");
+    let kinds: Vec<_> = received["evidence"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| {
+            assert!(item["state"].is_string(), "{item}");
+            item["kind"].as_str().unwrap()
+        })
+        .collect();
+    for kind in ["network", "certificate", "originator_org"] {
+        assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
+    }
+    let attempts: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "attempt")
+        .collect();
+    let results: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt["results"][0].clone())
+        .collect();
+    let outcomes: Vec<_> = results
+        .iter()
+        .map(|result| result["outcome"].as_str().unwrap())
+        .collect();
+    assert_eq!(outcomes, ["deferred", "held", "delivered"], "{story}");
+    assert!(
+        results[0]["reply"]
+            .as_str()
+            .unwrap()
+            .starts_with("451 4.7.500 Server busy"),
+        "{story}"
+    );
+    assert!(
+        results[1]["reply"]
+            .as_str()
+            .unwrap()
+            .starts_with("550 5.7.64 "),
+        "{story}"
+    );
+    assert!(
+        results[0]["next_try"].is_u64()
+            && results[1]["next_try"].is_u64()
+            && results[2]["next_try"].is_null()
+    );
+    for attempt in &attempts {
+        assert_eq!(
+            (&attempt["via"], &attempt["tenant"]),
+            (&json!("exchange"), &json!("contoso"))
+        );
+        assert!(
+            attempt["address"].as_str().unwrap().starts_with("127."),
+            "{attempt}"
+        );
+        assert!(
+            attempt["took"].is_u64() && attempt["reused"].is_boolean(),
+            "{attempt}"
+        );
+        assert!(
+            attempt["tls"]["version"] == "TLS1.3" && attempt["tls"]["peer_name"].is_string(),
+            "{attempt}"
+        );
+    }
+    let text = gatepost(&config, &["trace", &id]).await.out;
+    assert!(text.starts_with(&format!("{id}  delivered\n")), "{text}");
+
+    // Whatever the mail is known by, and the time alone.
+    let network_id = received["network_message_id"].as_str().unwrap().to_owned();
+    for key in [
+        "<1@contoso.com>",
+        "1@contoso.com",
+        network_id.as_str(),
+        "ADA@contoso.com",
+        "bob@contoso.com",
+        &id.to_lowercase(),
+    ] {
+        let said = gatepost(&config, &["trace", key, "--json"]).await;
+        assert_eq!(said.json(), story, "{key}");
+    }
+    let said = gatepost(&config, &["trace", "--since", "1h", "--json"]).await;
+    assert_eq!(said.json(), story);
+    for late in [
+        &["trace", &id, "--until", "2020-01-01"][..],
+        &["trace", "--since", "2099-01-01"],
+    ] {
+        let said = gatepost(&config, late).await;
+        assert_eq!(said.status, 1, "{said:?}");
+    }
+    assert_eq!(
+        gatepost(&config, &["trace", "--since", "yesterday"])
+            .await
+            .status,
+        2
+    );
+    assert_eq!(gatepost(&config, &["trace"]).await.status, 2);
     world.host.stop().await;
 }
