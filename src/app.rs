@@ -1,6 +1,6 @@
 //! Builds the rooms from the checked configuration, starts them, reloads, drains. Sees everything, decides nothing.
 
-use crate::admin::{Admin, Bound};
+use crate::admin::{Access, Admin, Bound};
 use crate::config::Settings;
 use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher};
@@ -43,6 +43,7 @@ pub struct Server {
     dispatcher: Dispatcher,
     verifier: Arc<Verifier>,
     accounts: Arc<ArcSwap<Accounts>>,
+    access: Arc<ArcSwap<Access>>,
     settings: Arc<ArcSwap<Settings>>,
     ready: Arc<AtomicBool>,
     shutdown: watch::Sender<bool>,
@@ -70,7 +71,7 @@ impl Server {
         };
         let tracer = Tracer::open(&directory.join("trace"), settings.trace_keep, &metrics)
             .map_err(|error| at("trace", &error))?;
-        let token = admin_token(&settings, &directory)?;
+        let access = Arc::new(ArcSwap::from_pointee(access(&settings)?));
         let random = random_octets()?;
         let accounts = Arc::new(ArcSwap::from_pointee(Accounts::new(
             settings.accounts.clone(),
@@ -82,6 +83,15 @@ impl Server {
         let verifier = Arc::new(Verifier::new(Arc::clone(&deliver.resolver), cores)?);
         let start = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
         let ids = Arc::new(QueueIds::starting_at(start));
+        let exchange_online = Arc::new(settings.exchange_online.clone());
+        // Addresses first: a server that cannot have them ends here, and no delivery has begun that would be torn off.
+        let bound = Listener::bind(
+            &settings.listeners,
+            |listener| policy(&settings, listener),
+            &exchange_online,
+        )?;
+        let admin = Bound::bind(settings.admin.address).await?;
+        let admin_address = admin.address();
         let dispatcher = Dispatcher::start(
             spool.clone(),
             deliver,
@@ -105,25 +115,15 @@ impl Server {
             warned: AtomicU64::new(0),
         });
         let (shutdown, down) = watch::channel(false);
-        let exchange_online = Arc::new(settings.exchange_online.clone());
-        let bound = Listener::bind(
-            &settings.listeners,
-            |listener| policy(&settings, listener),
-            &exchange_online,
-        )?;
-        let admin = Bound::bind(settings.admin.address).await?;
-        let admin_address = admin.address();
         let mut listening = Vec::new();
         for listener in bound {
             listening.push(listener.start(Arc::clone(&services), down.clone())?);
         }
         let ready = Arc::new(AtomicBool::new(true));
-        let hosts = settings.admin.hosts.clone();
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let refresh = refresher(&spool, &metrics, &settings, clock);
         let api = Admin {
-            hosts,
-            token,
+            access: Arc::clone(&access),
             spool: spool.clone(),
             tracer: tracer.clone(),
             metrics: metrics.clone(),
@@ -144,6 +144,7 @@ impl Server {
             dispatcher,
             verifier,
             accounts,
+            access,
             settings,
             ready,
             shutdown,
@@ -237,6 +238,7 @@ impl Server {
         let random = random_octets()?;
         let exchange_online = Arc::new(settings.exchange_online.clone());
         let deliver = deliver_settings(&settings)?;
+        let access = access(&settings)?;
         // Everything that can fail comes first, so that a bad configuration changes nothing.
         for listener in &settings.listeners {
             if let Some(identity) = &listener.identity {
@@ -261,6 +263,8 @@ impl Server {
             .store(Arc::new(Accounts::new(settings.accounts.clone(), random)));
         self.verifier.reload(Arc::clone(&deliver.resolver));
         self.dispatcher.reload(deliver);
+        self.access.store(Arc::new(access));
+        self.tracer.keep(settings.trace_keep);
         self.settings.store(Arc::new(settings));
         Ok(())
     }
@@ -402,6 +406,14 @@ fn make_private_directory(directory: &Path) -> Result<(), String> {
         .create(directory)
         .map_err(failed)?;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+/// Who may call the API, and by which names.
+fn access(settings: &Settings) -> Result<Access, String> {
+    Ok(Access {
+        hosts: settings.admin.hosts.clone(),
+        token: admin_token(settings, &settings.data_directory)?,
+    })
 }
 
 /// The configured token, or the one in `admin.token`, made at random where the file is missing.

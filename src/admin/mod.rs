@@ -11,6 +11,7 @@ use crate::mail::{QueueId, Secret};
 use crate::message_trace::{Query, TraceEvent, Tracer};
 use crate::metrics::Metrics;
 use crate::spool::{QueueAction, Spool};
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query as UrlQuery, Request, State};
@@ -24,12 +25,19 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// What the API works with.
-pub struct Admin {
+/// Who may call the API, and by which names.
+#[derive(Debug)]
+pub struct Access {
     /// Names besides the address and localhost.
     pub hosts: Vec<String>,
     /// The token.
     pub token: Secret,
+}
+
+/// What the API works with.
+pub struct Admin {
+    /// Exchanged at reload, so that a token can be rotated without a restart.
+    pub access: Arc<ArcSwap<Access>>,
     /// The queue.
     pub spool: Spool,
     /// The story of messages.
@@ -47,7 +55,7 @@ pub struct Admin {
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin")
-            .field("hosts", &self.hosts)
+            .field("access", &self.access)
             .finish_non_exhaustive()
     }
 }
@@ -132,7 +140,7 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-        .is_some_and(|token| guard.admin.token.matches(token));
+        .is_some_and(|token| guard.admin.access.load().token.matches(token));
     if !token {
         let mut refusal = problem(StatusCode::UNAUTHORIZED, "a bearer token is needed");
         refusal.headers_mut().insert(
@@ -165,6 +173,8 @@ impl Guard {
             || name.eq_ignore_ascii_case("localhost")
             || self
                 .admin
+                .access
+                .load()
                 .hosts
                 .iter()
                 .any(|own| own.eq_ignore_ascii_case(name) || own.eq_ignore_ascii_case(host))

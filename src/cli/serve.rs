@@ -6,6 +6,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
 
 /// Runs until SIGTERM or SIGINT.
 #[must_use]
@@ -14,7 +18,8 @@ pub fn run(path: &Path) -> ExitCode {
         Ok(settings) => settings,
         Err(status) => return status,
     };
-    start_log(&settings.log);
+    keep_private();
+    let log = Log::start(&settings.log);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -25,7 +30,7 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let ended = runtime.block_on(serve(settings, path));
+    let ended = runtime.block_on(serve(settings, path, &log));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,7 +41,7 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-async fn serve(settings: Settings, path: &Path) -> Result<(), String> {
+async fn serve(settings: Settings, path: &Path, log: &Log) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
     let (mut terminate, mut interrupt, mut hangup) = (
         listen(SignalKind::terminate())?,
@@ -54,13 +59,18 @@ async fn serve(settings: Settings, path: &Path) -> Result<(), String> {
         tokio::select! {
             () = signalled(&mut terminate) => break,
             () = signalled(&mut interrupt) => break,
-            () = signalled(&mut hangup) => reload(&server, path).await,
+            () = signalled(&mut hangup) => read_again(&server, path, log).await,
         }
     }
     tracing::info!("stopping");
     server.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What a library of ours makes in the data directory (the index does) is nobody else's business either (product.md 10).
+fn keep_private() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
 async fn signalled(signal: &mut Signal) {
@@ -77,7 +87,7 @@ fn say_ready() {
     }
 }
 
-async fn reload(server: &Server, path: &Path) {
+async fn read_again(server: &Server, path: &Path, log: &Log) {
     let (owned, endpoints) = (path.to_owned(), server.endpoints_in_force());
     let loaded =
         tokio::task::spawn_blocking(move || crate::config::reload(&owned, &endpoints)).await;
@@ -102,7 +112,10 @@ async fn reload(server: &Server, path: &Path) {
         Err(error) => Err(error.to_string()),
     };
     let result = match result {
-        Ok(settings) => server.reload(settings),
+        Ok(settings) => {
+            let wanted = settings.log.clone();
+            server.reload(settings).map(|()| log.follow(&wanted))
+        }
         Err(problem) => {
             server.reload_refused();
             Err(problem)
@@ -114,19 +127,43 @@ async fn reload(server: &Server, path: &Path) {
     }
 }
 
-/// The log goes to standard error, whatever its format.
-fn start_log(settings: &LogSettings) {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(settings.level)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(false);
-    let started = if settings.json {
-        builder.json().flatten_event(true).try_init()
-    } else {
-        builder.try_init()
-    };
-    if let Err(error) = started {
-        eprintln!("gatepost: log: {error}");
+/// The log goes to standard error, whatever its format. Its level follows a reload.
+struct Log {
+    json: bool,
+    level: Option<reload::Handle<LevelFilter, Registry>>,
+}
+
+impl Log {
+    fn start(settings: &LogSettings) -> Self {
+        let (filter, level) = reload::Layer::new(LevelFilter::from_level(settings.level));
+        let lines = fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(false);
+        let registry = tracing_subscriber::registry().with(filter);
+        let started = if settings.json {
+            registry.with(lines.json().flatten_event(true)).try_init()
+        } else {
+            registry.with(lines).try_init()
+        };
+        if let Err(error) = &started {
+            eprintln!("gatepost: log: {error}");
+        }
+        Self {
+            json: settings.json,
+            level: started.is_ok().then_some(level),
+        }
+    }
+
+    fn follow(&self, settings: &LogSettings) {
+        let wanted = LevelFilter::from_level(settings.level);
+        if let Some(level) = &self.level
+            && let Err(error) = level.reload(wanted)
+        {
+            tracing::warn!(%error, "log.level");
+        }
+        if settings.json != self.json {
+            tracing::warn!("log.format changed: that needs a restart");
+        }
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 /// What the writer is told.
 pub(super) enum Order {
     Write(Box<TraceEvent>),
+    /// Delete what is older, now and from now on.
+    Keep(Duration),
     /// Answer once everything before is in the files and in the index.
     Flush(tokio::sync::oneshot::Sender<()>),
 }
@@ -44,10 +46,9 @@ impl Writer {
         index: Option<Index>,
         lost: prometheus::IntCounter,
     ) -> Self {
-        let keep_days = u32::try_from(keep.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
         Self {
             directory,
-            keep_days,
+            keep_days: days_of(keep),
             index,
             lost,
             open: None,
@@ -62,6 +63,12 @@ impl Writer {
         loop {
             match inbox.recv_timeout(PAUSE) {
                 Ok(Order::Write(event)) => self.write(&event),
+                Ok(Order::Keep(keep)) => {
+                    self.keep_days = days_of(keep);
+                    if let Some(day) = &self.open {
+                        self.retain(day.number);
+                    }
+                }
                 Ok(Order::Flush(done)) => {
                     self.flush();
                     if done.send(()).is_err() {
@@ -267,6 +274,10 @@ pub(super) fn bare_message_id(text: &str) -> &str {
     text.strip_prefix('<')
         .and_then(|inner| inner.strip_suffix('>'))
         .unwrap_or(text)
+}
+
+fn days_of(keep: Duration) -> u32 {
+    u32::try_from(keep.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX)
 }
 
 /// Days since 1970.

@@ -67,6 +67,13 @@ impl Tracer {
         })
     }
 
+    /// Files older than `keep` are deleted from now on; those that are too old by it, at once.
+    pub fn keep(&self, keep: Duration) {
+        if self.orders.try_send(Order::Keep(keep)).is_err() {
+            tracing::warn!("the trace is too busy to hear of trace.keep; reload once more");
+        }
+    }
+
     /// Notes an event.
     pub fn record(&self, event: TraceEvent) {
         match self.orders.try_send(Order::Write(Box::new(event))) {

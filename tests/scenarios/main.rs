@@ -25,6 +25,7 @@ mod crash;
 mod exact;
 mod gates;
 mod harness;
+mod house;
 mod journeys;
 mod listeners;
 mod operations;
