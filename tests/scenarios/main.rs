@@ -27,6 +27,7 @@ mod gates;
 mod harness;
 mod house;
 mod journeys;
+mod keys;
 mod listeners;
 mod operations;
 mod outside;
