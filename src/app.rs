@@ -1,6 +1,7 @@
 //! Builds the rooms from the checked configuration, starts them, reloads, drains. Sees everything, decides nothing.
 
 use crate::admin::{Access, Admin, Bound};
+use crate::clock::Clock;
 use crate::config::Settings;
 use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher};
@@ -10,7 +11,7 @@ use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
 use crate::metrics::Metrics;
 use crate::receive::{
-    Clock, ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services,
+    ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services,
 };
 use crate::session::Policy;
 use crate::spool::Spool;
@@ -45,6 +46,7 @@ pub struct Server {
     accounts: Arc<ArcSwap<Accounts>>,
     access: Arc<ArcSwap<Access>>,
     settings: Arc<ArcSwap<Settings>>,
+    clock: Clock,
     ready: Arc<AtomicBool>,
     shutdown: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -56,6 +58,14 @@ impl Server {
     /// # Errors
     /// A sentence that names what could not be started.
     pub async fn start(settings: Settings) -> Result<Self, String> {
+        Self::start_at(settings, Clock::start()).await
+    }
+
+    /// [`Self::start`] with a clock that somebody else may set.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_at(settings: Settings, clock: Clock) -> Result<Self, String> {
         let metrics = Metrics::new().map_err(|error| format!("metrics: {error}"))?;
         let directory = settings.data_directory.clone();
         make_private_directory(&directory)?;
@@ -77,7 +87,6 @@ impl Server {
             settings.accounts.clone(),
             random,
         )));
-        let clock = Clock::start();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let deliver = deliver_settings(&settings)?;
         let verifier = Arc::new(Verifier::new(Arc::clone(&deliver.resolver), cores)?);
@@ -98,6 +107,7 @@ impl Server {
             Arc::clone(&ids),
             tracer.clone(),
             metrics.clone(),
+            clock.clone(),
         );
         let services = Arc::new(Services {
             desk: Arc::new(Desk::new(
@@ -109,9 +119,9 @@ impl Server {
             spool: spool.clone(),
             tracer: tracer.clone(),
             metrics: metrics.clone(),
-            passwords: Passwords::new(Arc::clone(&accounts), cores, clock),
+            passwords: Passwords::new(Arc::clone(&accounts), cores, clock.clone()),
             verifier: Arc::clone(&verifier),
-            clock,
+            clock: clock.clone(),
             warned: AtomicU64::new(0),
         });
         let (shutdown, down) = watch::channel(false);
@@ -121,7 +131,8 @@ impl Server {
         }
         let ready = Arc::new(AtomicBool::new(true));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let refresh = refresher(&spool, &metrics, &settings, clock);
+        let refresh = refresher(&spool, &metrics, &settings, clock.clone());
+        let now = clock.clone();
         let api = Admin {
             access: Arc::clone(&access),
             spool: spool.clone(),
@@ -129,7 +140,7 @@ impl Server {
             metrics: metrics.clone(),
             refresh: Box::new(refresh.clone()),
             unready: unready(&spool, &ready),
-            now: Box::new(move || clock.now().unix_millis),
+            now: Box::new(move || now.unix_millis()),
         };
         let tasks = vec![
             tokio::spawn(admin.serve(Arc::new(api), down.clone())),
@@ -146,6 +157,7 @@ impl Server {
             accounts,
             access,
             settings,
+            clock,
             ready,
             shutdown,
             tasks,
@@ -191,6 +203,13 @@ impl Server {
         &self.metrics
     }
 
+    /// Sets the server's clock forward, as an hour or a lapsed certificate in a rehearsal wants it; who waits for a time
+    /// looks again at once.
+    pub fn set_clock_forward(&self, by: Duration) {
+        self.clock.set_forward(by);
+        self.dispatcher.look_again();
+    }
+
     /// Works by new settings without dropping a session. Listeners keep their addresses: a listener that was added,
     /// removed or moved needs a restart, and says so.
     ///
@@ -234,6 +253,18 @@ impl Server {
             || settings.admin.address != current.admin.address
         {
             return Err("data_directory or admin.address changed: that needs a restart".to_owned());
+        }
+        let now = self.clock.unix_millis() / 1000;
+        for identity in &settings.identities {
+            let mut others = current.identities.iter();
+            let name = &identity.name;
+            if !identity.is_valid_at(now)
+                && others.any(|other| other.name == *name && other.is_valid_at(now))
+            {
+                return Err(format!(
+                    "certificate {name}: the one in force is valid today, the new one is not"
+                ));
+            }
         }
         let random = random_octets()?;
         let exchange_online = Arc::new(settings.exchange_online.clone());

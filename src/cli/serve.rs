@@ -96,7 +96,9 @@ async fn read_again(server: &Server, path: &Path, log: &Log) {
             for problem in &loaded.problems {
                 match problem.severity {
                     Severity::Warning => tracing::warn!(%problem, "configuration"),
-                    Severity::Error => tracing::error!(%problem, "configuration"),
+                    Severity::Error | Severity::Lapsed => {
+                        tracing::error!(%problem, "configuration");
+                    }
                 }
             }
             let errors = loaded

@@ -5,12 +5,15 @@ use super::report::{self, Attempt};
 use super::settings::DeliverSettings;
 use super::store::{Store, Work};
 use super::worker::{Clock, Setup, Shared, Trace, Way, Worker};
-use crate::dialogue::Answer;
+use crate::clock;
+use crate::dialogue::outcome::shown_reach;
+use crate::dialogue::{Answer, Reach};
 use crate::mail::QueueIds;
 use crate::message_trace::Tracer;
 use crate::metrics::Metrics;
 use crate::route::Via;
 use crate::schedule::fairness::{Demand, allot};
+use crate::schedule::hold::REMEMBERED;
 use crate::spool::Destination;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -36,6 +39,7 @@ const LOOK: Duration = Duration::from_secs(30);
 pub struct Dispatcher {
     holds: Holds,
     reload: Box<dyn Fn(DeliverSettings) + Send + Sync>,
+    look: Box<dyn Fn() + Send + Sync>,
     stopping: watch::Sender<bool>,
     scheduler: tokio::task::JoinHandle<()>,
     hard_stop: watch::Sender<bool>,
@@ -56,9 +60,11 @@ impl Dispatcher {
         ids: Arc<QueueIds>,
         tracer: Tracer,
         metrics: Metrics,
+        clock: clock::Clock,
     ) -> Self {
         let trace = Arc::new(move |event| tracer.record(event));
-        Self::start_with(store, settings, ids, trace, metrics, Arc::new(now))
+        let now = Arc::new(move || clock.unix_millis());
+        Self::start_with(store, settings, ids, trace, metrics, now)
     }
 
     /// The same with trace and clock of a test.
@@ -93,6 +99,8 @@ impl Dispatcher {
             generation: 0,
         };
         let scheduler = tokio::spawn(scheduler.run(hard_stop.subscribe()));
+        let looked = Arc::clone(&shared);
+        let look = move || looked.look.notify_one();
         let reload = move |settings| {
             let mut setup = super::lane::lock(&shared.setup);
             *setup = Arc::new(Setup::new(settings, setup.generation + 1));
@@ -102,6 +110,7 @@ impl Dispatcher {
         Self {
             holds,
             reload: Box::new(reload),
+            look: Box::new(look),
             stopping,
             scheduler,
             hard_stop,
@@ -111,6 +120,11 @@ impl Dispatcher {
     /// New settings: connections in use finish their message, parked queues are probed at once.
     pub fn reload(&self, settings: DeliverSettings) {
         (self.reload)(settings);
+    }
+
+    /// The clock was set: what was waited for may be due.
+    pub fn look_again(&self) {
+        (self.look)();
     }
 
     /// Which tenants' connectors are held.
@@ -135,14 +149,6 @@ impl Dispatcher {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is a shell: its clock")]
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
-}
-
 struct Scheduler<S: Store> {
     shared: Arc<Shared<S>>,
     lanes: HashMap<Destination, Arc<Lane>>,
@@ -158,6 +164,7 @@ impl<S: Store> Scheduler<S> {
     async fn run(mut self, mut hard_stop: watch::Receiver<bool>) {
         let mut stopping = self.shared.stopping.subscribe();
         let shared = Arc::clone(&self.shared);
+        self.take_up();
         while !*stopping.borrow_and_update() {
             let (pause, queues) = self.look();
             tokio::select! {
@@ -183,6 +190,20 @@ impl<S: Store> Scheduler<S> {
             tokio::select! {
                 _ = hard_stop.changed() => self.workers.abort_all(),
                 Some(ended) = self.workers.join_next() => self.reap(ended),
+            }
+        }
+    }
+
+    /// What was held before a restart is tried at once: whoever restarts has perhaps mended it. Where not, the queue is
+    /// parked with the first of these attempts, and the hold counts from where it began.
+    fn take_up(&mut self) {
+        let now = (self.shared.clock)();
+        let of_the_tenant = |reply: &str| shown_reach(reply) == Some(Reach::Tenant);
+        for before in self.shared.store.held(of_the_tenant, REMEMBERED) {
+            let lane = self.lane(&before.destination, now);
+            lane.hold(|hold| hold.take_up(before.since, &before.reply, &before.ids));
+            for id in before.ids {
+                self.shared.store.release(id, now);
             }
         }
     }

@@ -1,7 +1,9 @@
 //! What delivery needs of the spool, so that its tests run against memory.
 
 use crate::mail::QueueId;
-use crate::spool::{Destination, Disposition, Due, Leg, Message, QueueAction, Spool, SpoolError};
+use crate::spool::{
+    Destination, Disposition, Due, HeldBefore, Leg, Message, QueueAction, Spool, SpoolError,
+};
 use bytes::Bytes;
 use std::future::Future;
 
@@ -52,6 +54,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), SpoolError>> + Send;
     /// Records results.
     fn settle(&self, work: Self::Work, results: Vec<(usize, Disposition)>, counts: bool);
+    /// What was held before a restart for replies that `meant` picks, up to `most` messages of each queue.
+    fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore>;
     /// Makes a held message due now, unless an operator holds it.
     fn release(&self, id: QueueId, now: u64);
 }
@@ -121,6 +125,10 @@ impl Store for Spool {
 
     fn settle(&self, work: Due, results: Vec<(usize, Disposition)>, counts: bool) {
         Self::settle(self, work, results, counts);
+    }
+
+    fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore> {
+        Self::held(self, meant, most)
     }
 
     fn release(&self, id: QueueId, now: u64) {

@@ -968,6 +968,7 @@ async fn the_real_spool_is_emptied_and_the_trace_tells_it() {
         Arc::new(QueueIds::starting_at(7)),
         tracer,
         metrics.clone(),
+        crate::clock::Clock::start(),
     );
     for id in 1..=20 {
         let mut draft = spool.draft();

@@ -1,6 +1,6 @@
 //! The answers to what a session asks while it runs.
 
-use super::Clock;
+use crate::clock::Clock;
 use crate::credentials::{Accounts, Rate, Rates};
 use crate::mail::{QueueId, QueueIds, ReversePath};
 use crate::session::{ByAddress, Conditions, Now};

@@ -593,6 +593,10 @@ impl Core {
             Rejection::BadSequence {
                 expected: "TLS is active already",
             }
+        } else if self.offers_starttls() {
+            Rejection::BadSequence {
+                expected: "a transaction is open",
+            }
         } else {
             Rejection::StartTlsNotAvailable
         };

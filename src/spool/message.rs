@@ -130,6 +130,19 @@ pub enum Disposition {
     },
 }
 
+/// What of a queue is held since its recipients were tried, for who takes the queue up again after a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBefore {
+    /// The queue.
+    pub destination: Destination,
+    /// When the first hold began (milliseconds since 1970).
+    pub since: u64,
+    /// The reply that the oldest message was held for.
+    pub reply: String,
+    /// The messages, the oldest first; bounded.
+    pub ids: Vec<QueueId>,
+}
+
 /// A line of `queue list`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Listed {

@@ -14,7 +14,9 @@ mod replay;
 
 pub use draft::Draft;
 pub use due::Due;
-pub use message::{Destination, Disposition, Leg, Listed, Message, QueueAction, SpoolError};
+pub use message::{
+    Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError,
+};
 
 use crate::journal::disk::{Disk, RealDisk};
 use crate::journal::large::{Bodies, BodyFile};
@@ -401,6 +403,12 @@ impl Spool {
     #[must_use]
     pub fn has_open(&self, destination: &Destination) -> bool {
         self.0.shared.memory().queue.oldest(destination).is_some()
+    }
+
+    /// What is held for replies of which `meant` says that they count, by queue; up to `most` ids of each.
+    #[must_use]
+    pub fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore> {
+        self.0.shared.memory().queue.held(meant, most)
     }
 
     fn lease(

@@ -3,9 +3,9 @@
 //! Small for what only waits (under 300 octets a message, measured by `benches/queue.rs`): a map entry, its legs and a place in a
 //! list or heap. Everything else is read back from the journal when it is leased.
 
-use super::message::{Destination, Disposition};
+use super::message::{Destination, Disposition, HeldBefore};
 use crate::journal::Location;
-use crate::mail::{Domain, TenantName};
+use crate::mail::{Domain, QueueId, TenantName};
 use crate::route::Via;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -410,6 +410,44 @@ impl Queue {
             })?;
             Some((*id, u16::try_from(leg).ok()?))
         })
+    }
+
+    /// See [`super::Spool::held`].
+    pub(super) fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore> {
+        let mut found: BTreeMap<&Destination, HeldBefore> = BTreeMap::new();
+        // An outage gives many messages the same reply, and the same one in memory.
+        let mut judged: HashMap<*const str, bool> = HashMap::new();
+        for (id, entry) in &self.entries {
+            for leg in &entry.legs {
+                let Open::Tried(tried) = &leg.open else {
+                    continue;
+                };
+                let held = tried.iter().find_map(|tried| {
+                    let reply = tried.reply.as_ref().filter(|_| tried.held_since > 0)?;
+                    let meant = judged
+                        .entry(Arc::as_ptr(reply))
+                        .or_insert_with(|| meant(reply));
+                    meant.then_some((tried.held_since, reply))
+                });
+                let Some((since, reply)) = held else {
+                    continue;
+                };
+                let queue = found
+                    .entry(&*leg.destination)
+                    .or_insert_with(|| HeldBefore {
+                        destination: Destination::clone(&leg.destination),
+                        since,
+                        reply: reply.to_string(),
+                        ids: Vec::new(),
+                    });
+                queue.since = queue.since.min(since);
+                let id = QueueId::from_u64(*id);
+                if queue.ids.len() < most && queue.ids.last() != Some(&id) {
+                    queue.ids.push(id);
+                }
+            }
+        }
+        found.into_values().collect()
     }
 
     fn leg(&self, id: u64, leg: u16) -> Option<&LegState> {

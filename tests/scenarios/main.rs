@@ -28,6 +28,7 @@ mod harness;
 mod house;
 mod journeys;
 mod keys;
+mod lapse;
 mod listeners;
 mod operations;
 mod outside;

@@ -5,7 +5,7 @@ use crate::header::Rendition;
 use crate::mail::{Envelope, QueueId, Recipient, TenantName};
 use crate::route::{From, Via};
 use crate::smtp::data::Scanner;
-use crate::spool::{Destination, Disposition, Leg, Message, SpoolError};
+use crate::spool::{Destination, Disposition, HeldBefore, Leg, Message, SpoolError};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -316,6 +316,10 @@ impl Store for Fake {
         );
         self.0.settled.notify_waiters();
         self.0.changed.notify_one();
+    }
+
+    fn held(&self, _: impl Fn(&str) -> bool, _: usize) -> Vec<HeldBefore> {
+        Vec::new()
     }
 
     fn release(&self, id: QueueId, now: u64) {
