@@ -361,7 +361,12 @@ fn a_store_that_cannot_take_mail_is_told_at_mail_and_at_the_end_and_the_session_
                 Output::Send(bytes) => end.push_str(&String::from_utf8(bytes).unwrap()),
                 Output::Append(_) => session.handle(at(1), Input::Appended(Err(error.clone()))),
                 Output::Store(..) => panic!("a draft with a hole is stored"),
-                _ => {}
+                Output::StartTls
+                | Output::CheckCredentials(_)
+                | Output::CheckSignatures(_)
+                | Output::Abandon
+                | Output::Trace(_)
+                | Output::Close => {}
             }
         }
         assert!(end.contains("451 4.3.1 "), "{error:?}: {end}");
