@@ -97,6 +97,15 @@ impl Server {
         let verifier = Arc::new(Verifier::new(Arc::clone(&deliver.resolver), cores)?);
         let start = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
         let ids = Arc::new(QueueIds::starting_at(start));
+        let exchange_online = Arc::new(settings.exchange_online.clone());
+        // Addresses first: a server that cannot have them ends here, and no delivery has begun that would be torn off.
+        let bound = Listener::bind(
+            &settings.listeners,
+            |listener| policy(&settings, listener),
+            &exchange_online,
+        )?;
+        let admin = Bound::bind(settings.admin.address).await?;
+        let admin_address = admin.address();
         let dispatcher = Dispatcher::start(
             spool.clone(),
             deliver,
@@ -121,14 +130,6 @@ impl Server {
             warned: AtomicU64::new(0),
         });
         let (shutdown, down) = watch::channel(false);
-        let exchange_online = Arc::new(settings.exchange_online.clone());
-        let bound = Listener::bind(
-            &settings.listeners,
-            |listener| policy(&settings, listener),
-            &exchange_online,
-        )?;
-        let admin = Bound::bind(settings.admin.address).await?;
-        let admin_address = admin.address();
         let mut listening = Vec::new();
         for listener in bound {
             listening.push(listener.start(Arc::clone(&services), down.clone())?);

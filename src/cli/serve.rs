@@ -15,6 +15,7 @@ pub fn run(path: &Path) -> ExitCode {
         Ok(loaded) => loaded,
         Err(status) => return status,
     };
+    keep_private();
     let log = Log::start(&settings.log);
     for problem in warnings {
         tracing::warn!(%problem, "configuration");
@@ -65,6 +66,11 @@ async fn serve(settings: Settings, path: &Path, log: &Log) -> Result<(), String>
     server.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What a library of ours makes in the data directory (the index does) is nobody else's business either (product.md 10).
+fn keep_private() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
 async fn signalled(signal: &mut Signal) {

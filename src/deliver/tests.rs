@@ -363,6 +363,28 @@ async fn too_many_recipients_are_split_without_delay() {
 }
 
 #[tokio::test]
+async fn the_transactions_of_a_split_message_count_as_messages_of_the_connection() {
+    let change = |mut settings: DeliverSettings| {
+        let mut own = (*settings.connectors[0]).clone();
+        (own.max_messages_per_connection, own.max_connections) = (2, 1);
+        settings.connectors[0] = Arc::new(own);
+        settings
+    };
+    let stage = Stage::with(|options| options, change, |leaf| leaf).await;
+    // One recipient a transaction: the first RCPT of each is taken, the others are too many.
+    for rest in (1..5).rev() {
+        let step = Step::reply(Phase::Rcpt, "452 4.5.3 Too many recipients");
+        stage.exchange.script(step.after(5 - rest).times(rest));
+    }
+    let recipients: Vec<String> = (0..5).map(|n| format!("r{n}@contoso.com")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    stage.put(1, "contoso", &recipients, MAIL);
+    stage.delivered(5).await;
+    assert_eq!(stage.exchange.taken(), 5);
+    assert_eq!(stage.exchange.connections(), 3, "two, two, one");
+}
+
+#[tokio::test]
 async fn each_recipient_has_its_own_result() {
     let stage = Stage::new().await;
     for (who, reply) in [

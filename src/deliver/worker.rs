@@ -197,7 +197,6 @@ impl<S: Store> Worker<S> {
             let Some(probe) = self.lane.admit(law, now) else {
                 break;
             };
-            self.retire_if_worn();
             if let Some(work) = self.next_work(now, probe) {
                 self.place.now(Doing::Busy);
                 Box::pin(self.deliver(work, probe)).await;
@@ -269,6 +268,8 @@ impl<S: Store> Worker<S> {
         let mut pending = work.recipients().to_vec();
         let next_hop = report::next_hop(&self.lane.destination.via);
         while !pending.is_empty() {
+            // A message that is split into many transactions wears a connection as many messages do.
+            self.retire_if_worn();
             if let Err(answer) = self.connect(&work, &mut attempt).await {
                 answers.extend(pending.drain(..).map(|at| (at, answer.clone())));
                 break;

@@ -306,4 +306,43 @@ mod tests {
         assert_eq!(plan(Class::Validation, &["bob@contoso.com"]), "mx: [0]");
         assert_eq!(plan(Class::Validation, TWO), "no route for 1");
     }
+
+    #[test]
+    fn each_condition_of_a_route_keeps_out_what_it_does_not_name() {
+        let only = |narrow: &dyn Fn(&mut Route)| {
+            let mut route = route(Recipients::Any, Via::Mx);
+            narrow(&mut route);
+            Routes::new(vec![route])
+        };
+        let (bob, far): (Mailbox, Mailbox) = (
+            "bob@contoso.com".parse().unwrap(),
+            "x@partner.example".parse().unwrap(),
+        );
+        let tenant = contoso();
+        let (mail, print) = (Some("mail"), Some("print"));
+        let taken =
+            |routes: &Routes, from, stream, to| routes.way(&tenant, from, stream, to).is_some();
+        let (connector, submission) = (From::Connector, From::Submission);
+
+        let own = only(&|route| route.tenant = Some("contoso".into()));
+        let other = only(&|route| route.tenant = Some("fabrikam".into()));
+        assert!(taken(&own, connector, None, &bob) && !taken(&other, connector, None, &bob));
+
+        let from = only(&|route| route.from = Some(submission));
+        assert!(taken(&from, submission, None, &bob) && !taken(&from, connector, None, &bob));
+
+        let stream = only(&|route| route.stream = Some("print".into()));
+        assert!(taken(&stream, submission, print, &bob));
+        assert!(!taken(&stream, submission, mail, &bob));
+        assert!(!taken(&stream, submission, None, &bob));
+
+        let accepted = only(&|route| route.recipients = Recipients::Accepted);
+        assert!(taken(&accepted, submission, None, &bob));
+        assert!(!taken(&accepted, submission, None, &far));
+
+        let everyone = only(&|_| {});
+        assert!(
+            taken(&everyone, connector, mail, &far) && taken(&everyone, submission, None, &bob)
+        );
+    }
 }

@@ -1,22 +1,26 @@
 //! Rules of a session that no transcript can tell: the stop of the server, strangers, balancers.
 
 use super::*;
-use crate::route::{From, Recipients, Route, Routes, Via};
+use crate::route::{Recipients, Route, Routes, Via};
 use crate::trust::HalfProven;
 use crate::trust::fixtures::{contoso, tenants};
 use std::net::IpAddr;
 
-struct Desk;
+#[derive(Default)]
+struct Desk {
+    store_fails: bool,
+    fault: Option<&'static str>,
+}
 
 impl Conditions for Desk {
     fn next_id(&self, _: Now) -> QueueId {
         QueueId::from_u64(1)
     }
     fn store_ready(&self) -> bool {
-        true
+        !self.store_fails
     }
     fn connector_fault(&self, _: &str, _: Now) -> Option<String> {
-        None
+        self.fault.map(str::to_owned)
     }
     fn by_address(&self, address: IpAddr, _: &crate::mail::ReversePath) -> ByAddress {
         let application = Application {
@@ -53,10 +57,14 @@ fn at(ticks: u64) -> Now {
 
 /// A session in clear text; `service` and whether the address lies in Exchange Online's networks.
 fn session(service: Service, network: bool) -> Session {
+    session_at(Desk::default(), service, network)
+}
+
+fn session_at(desk: Desk, service: Service, network: bool) -> Session {
     let route = Route {
         tenant: None,
         recipients: Recipients::Any,
-        from: Some(From::Submission),
+        from: None,
         stream: None,
         via: Via::Exchange,
     };
@@ -74,7 +82,7 @@ fn session(service: Service, network: bool) -> Session {
         routes: Routes::new(vec![route]),
     };
     let peer = ([127, 0, 0, 1], 4000).into();
-    Session::new(Arc::new(policy), Arc::new(Desk), peer, network, at(0))
+    Session::new(Arc::new(policy), Arc::new(desk), peer, network, at(0))
 }
 
 /// What it says and does now; appends are done at once.
@@ -277,7 +285,7 @@ fn what_was_said_in_clear_text_is_forgotten_under_tls() {
     let login = "AUTH PLAIN AGVycABwdw==\r\n";
     tell(&mut session, at(0), &format!("EHLO x\r\n{login}"));
     let ByAddress::Application(application) =
-        Desk.by_address([127, 0, 0, 1].into(), &crate::mail::ReversePath::Null)
+        Desk::default().by_address([127, 0, 0, 1].into(), &crate::mail::ReversePath::Null)
     else {
         panic!("no application");
     };
@@ -315,4 +323,98 @@ fn octets_behind_a_chunk_of_unknown_size_are_no_commands() {
         assert!(replies.ends_with("closed"), "{bad}: {replies}");
         assert!(!replies.contains("250 "), "{bad}: {replies}");
     }
+}
+
+#[test]
+fn a_store_that_cannot_take_mail_is_told_at_mail_and_at_the_end_and_the_session_goes_on() {
+    let desk = Desk {
+        store_fails: true,
+        ..Desk::default()
+    };
+    let mut full = session_at(desk, Service::Submission, false);
+    let replies = tell(&mut full, at(1), MAIL);
+    assert!(replies.contains("451 4.3.1 "), "{replies}");
+    assert!(!replies.contains("250 2.1.0"), "{replies}");
+
+    let content = format!("{MAIL}DATA\r\nFrom: scanner@contoso.com\r\n\r\nbody\r\n.\r\nNOOP\r\n");
+    for error in [
+        SpoolError::Full,
+        SpoolError::Failing("EIO".to_owned()),
+        SpoolError::Closed,
+    ] {
+        // At the last byte: the record could not be written.
+        let mut session = session(Service::Submission, false);
+        let before = tell(&mut session, at(1), &content);
+        assert!(
+            before.ends_with("\r\n") && before.contains("354 "),
+            "{before}"
+        );
+        session.handle(at(2), Input::Stored(Err(error.clone())));
+        let end = said(&mut session, at(2));
+        assert!(end.starts_with("451 4.3.1 "), "{error:?}: {end}");
+        assert!(end.contains("250 2.0.0"), "the NOOP behind it: {end}");
+        assert!(!end.contains("queued as"), "{end}");
+
+        // Before it: the rest is read, then answered.
+        let mut session = self::session(Service::Submission, false);
+        session.handle(at(1), Input::Bytes(content.as_bytes()));
+        let mut end = String::new();
+        while let Some(output) = session.next_output() {
+            match output {
+                Output::Send(bytes) => end.push_str(&String::from_utf8(bytes).unwrap()),
+                Output::Append(_) => session.handle(at(1), Input::Appended(Err(error.clone()))),
+                Output::Store(..) => panic!("a draft with a hole is stored"),
+                Output::StartTls
+                | Output::CheckCredentials(_)
+                | Output::CheckSignatures(_)
+                | Output::Abandon
+                | Output::Trace(_)
+                | Output::Close => {}
+            }
+        }
+        assert!(end.contains("451 4.3.1 "), "{error:?}: {end}");
+        assert!(end.contains("250 2.0.0"), "the NOOP behind it: {end}");
+    }
+}
+
+#[test]
+fn a_held_connector_is_told_to_exchange_and_not_to_applications() {
+    let held = || Desk {
+        fault: Some("550 5.7.64 TenantAttribution"),
+        ..Desk::default()
+    };
+    let letter = "DATA\r\nFrom: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
+        X-MS-Exchange-CrossTenant-Id: TENANT\r\n\r\nbody\r\n.\r\n";
+    let letter = letter.replace("TENANT", &contoso().id.to_string());
+    let from_ada = "EHLO x\r\nMAIL FROM:<ada@contoso.com>\r\nRCPT TO:<bob@contoso.com>\r\n";
+    for (desk, wanted) in [(held(), Some("451 4.4.0 ")), (Desk::default(), None)] {
+        let mut exchange = session_at(desk, Service::Connector, true);
+        tell(&mut exchange, at(0), "EHLO x\r\nSTARTTLS\r\n");
+        let facts = TlsFacts {
+            version: "TLS1.3".to_owned(),
+            cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+            peer_name: None,
+            resumed: false,
+        };
+        let verified = ClientCertificate::Verified {
+            name: "mail.protection.outlook.com".into(),
+        };
+        exchange.handle(at(1), Input::Secured(facts, verified));
+        let replies = tell(&mut exchange, at(1), &format!("{from_ada}{letter}"));
+        let (_, answer) = replies.split_once("354 ").unwrap();
+        let answer = answer.lines().nth(1);
+        match wanted {
+            Some(code) => {
+                let answer = answer.unwrap();
+                assert!(answer.starts_with(code), "{answer}");
+                assert!(answer.contains("5.7.64"), "with the fault: {answer}");
+            }
+            None => assert_eq!(answer, None, "it is being stored"),
+        }
+    }
+    let mut device = session_at(held(), Service::Submission, false);
+    let letter = "DATA\r\nFrom: scanner@contoso.com\r\n\r\nbody\r\n.\r\n";
+    let replies = tell(&mut device, at(1), &format!("{MAIL}{letter}"));
+    let (_, answer) = replies.split_once("354 ").unwrap();
+    assert_eq!(answer.lines().nth(1), None, "it is being stored: {replies}");
 }
