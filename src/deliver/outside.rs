@@ -11,7 +11,7 @@ use super::settings::{DeliverSettings, Relay, RelayTls};
 use super::tls::{self, Encryption};
 use crate::dialogue::{Answer, Dialogue, Manners, NextHop, Outcome, Tls};
 use crate::dns::{DnsError, NoWay, exchanger_addresses, exchangers};
-use crate::mail::Domain;
+use crate::mail::{Domain, shown};
 use crate::smtp::sasl::Login;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -256,6 +256,7 @@ impl Outside {
                     tls: Tls::Never,
                     ..self.manners.clone()
                 };
+                let why = shown(why.as_bytes());
                 tracing::debug!(host, %address, why, "TLS failed: once more in clear text");
                 open(manners).await
             }

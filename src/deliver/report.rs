@@ -136,7 +136,7 @@ pub(super) async fn settle<S: Store>(
         event: Event::Attempt {
             tenant: lane.destination.tenant.to_string(),
             via: lane.destination.via.to_string(),
-            host: attempt.host,
+            host: shown(attempt.host.as_bytes()),
             address: attempt.address,
             tls: attempt.tls,
             reused: attempt.reused,
@@ -175,7 +175,7 @@ pub(super) fn settle_uncertified<S: Store>(
         event: Event::Attempt {
             tenant: lane.destination.tenant.to_string(),
             via: lane.destination.via.to_string(),
-            host: attempt.host,
+            host: shown(attempt.host.as_bytes()),
             address: attempt.address,
             tls: attempt.tls,
             reused: attempt.reused,

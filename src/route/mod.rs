@@ -20,16 +20,6 @@ pub enum Via {
 }
 
 impl Via {
-    /// The kind, for delivery laws and metric labels: `exchange`, `mx` or `relay`.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Exchange => "exchange",
-            Self::Mx => "mx",
-            Self::Relay(_) => "relay",
-        }
-    }
-
     /// Whether the copy stays within the tenant's Exchange organisation.
     #[must_use]
     pub fn is_internal(&self) -> bool {
@@ -40,7 +30,8 @@ impl Via {
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exchange | Self::Mx => f.write_str(self.kind()),
+            Self::Exchange => f.write_str("exchange"),
+            Self::Mx => f.write_str("mx"),
             Self::Relay(name) => write!(f, "relay:{name}"),
         }
     }
