@@ -303,6 +303,7 @@ impl Server {
         self.dispatcher.reload(deliver);
         self.access.store(Arc::new(access));
         self.tracer.keep(settings.trace_keep);
+        self.tracer.today(self.clock.unix_millis());
         // A certificate that is not configured any more expires unseen.
         self.metrics.certificate_expiry.reset();
         self.metrics.foresee(&foreseen(&settings));
