@@ -27,8 +27,10 @@ pub fn run() -> ExitCode {
 }
 
 fn password(input: &[u8]) -> &[u8] {
-    let input = input.strip_suffix(b"\n").unwrap_or(input);
-    input.strip_suffix(b"\r").unwrap_or(input)
+    match input.strip_suffix(b"\n") {
+        Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
+        None => input,
+    }
 }
 
 #[cfg(test)]
@@ -40,6 +42,7 @@ mod tests {
         assert_eq!(password(b"secret\n"), b"secret");
         assert_eq!(password(b"secret\r\n"), b"secret");
         assert_eq!(password(b"secret\n\n"), b"secret\n");
+        assert_eq!(password(b"secret\r"), b"secret\r", "no newline");
         assert_eq!(password(b" secret "), b" secret ");
         let hash = password_auth::generate_hash(password(b"secret\n"));
         assert!(password_auth::verify_password(b"secret", &hash).is_ok());
