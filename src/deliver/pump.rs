@@ -37,6 +37,8 @@ pub(super) struct Connection<T> {
     input: Box<[u8]>,
     /// When the peer must have answered, and how many replies there were when that was set.
     wait: Option<(u64, Instant)>,
+    /// When the transaction's envelope and content must be with the peer.
+    all_by: Instant,
     tls: Option<TlsFacts>,
     messages: usize,
     opened: Instant,
@@ -73,6 +75,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
             written: 0,
             input: vec![0; READ].into_boxed_slice(),
             wait: None,
+            all_by: Instant::now(),
             tls: None,
             messages: 0,
             opened: Instant::now(),
@@ -131,6 +134,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
         });
         self.messages += 1;
         self.wait = None;
+        self.all_by = Instant::now() + Dialogue::patience_for_all(size);
         let all = |answer: Answer| recipients.iter().map(|at| (*at, answer.clone())).collect();
         loop {
             match self.drive(None).await {
@@ -272,6 +276,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
             _ => Instant::now() + self.dialogue.patience(),
         };
         self.wait = Some((replies, deadline));
+        let deadline = if self.dialogue.is_on_the_clock() {
+            deadline.min(self.all_by)
+        } else {
+            deadline
+        };
         let event = timeout_at(
             deadline,
             poll_fn(|context| self.poll(context, until_written)),

@@ -863,6 +863,129 @@ async fn a_stall_hits_the_deadline() {
     }
 }
 
+/// Says these lines, one each `pause`, then takes the content a piece each `pause`, a little more than the sender must be
+/// heard of within each wait; counts what it took.
+async fn sip<T>(
+    transport: T,
+    config: rustls::ServerConfig,
+    replies: usize,
+    pause: Duration,
+    took: Arc<AtomicU64>,
+) where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut plain = BufReader::new(transport);
+    let mut line = String::new();
+    plain.write_all(b"220 ready\r\n").await.unwrap();
+    plain.read_line(&mut line).await.unwrap();
+    plain.write_all(b"250-x\r\n250 STARTTLS\r\n").await.unwrap();
+    plain.read_line(&mut line).await.unwrap();
+    plain.write_all(b"220 go\r\n").await.unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let mut secure = acceptor.accept(plain.into_inner()).await.unwrap();
+    let hello = b"250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+    secure.write_all(hello).await.unwrap();
+    secure.flush().await.unwrap();
+    for _ in 0..replies {
+        tokio::time::sleep(pause).await;
+        if secure.write_all(b"250 ok\r\n").await.is_err() || secure.flush().await.is_err() {
+            return;
+        }
+    }
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match secure.read(&mut piece).await {
+            Ok(length) if length > 0 => took.fetch_add(length as u64, Ordering::SeqCst),
+            _ => return,
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Recipients of one message, each answered at the last moment.
+#[tokio::test(start_paused = true)]
+async fn a_next_hop_that_answers_each_recipient_at_the_last_moment_is_left_after_twenty_minutes() {
+    let authority = Authority::new("Lab").unwrap();
+    let client = client(&authority);
+    let fake = Fake::default();
+    let names: Vec<String> = (0..100).map(|n| format!("r{n}@contoso.com")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    fake.put(message(1, "contoso", &names, MAIL, START), MAIL);
+    let destination = Destination {
+        via: Via::Exchange,
+        tenant: "contoso".into(),
+        domain: None,
+    };
+    let work = fake.next_due(&destination, START).unwrap();
+    let (ours, theirs) = tokio::io::duplex(16 * 1024);
+    let pause = Duration::from_secs(290);
+    let took = Arc::new(AtomicU64::new(0));
+    let peer = tokio::spawn(sip(theirs, server(&authority, None), 101, pause, took));
+    let mut connection = Connection::open(ours, Dialogue::new("h"), client.encryption())
+        .await
+        .unwrap();
+    let before = tokio::time::Instant::now();
+    let all: Vec<usize> = (0..100).collect();
+    let answers = connection.transact(&fake, &work, &all).await;
+    assert_eq!(answers.len(), 100);
+    let late = Answer::Broken {
+        phase: At::Recipient,
+        why: Broken::Deadline,
+    };
+    assert!(
+        answers.iter().all(|(_, answer)| *answer == late),
+        "{answers:?}"
+    );
+    assert_eq!(before.elapsed().as_secs(), 20 * 60);
+    assert!(!connection.is_usable());
+    peer.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_next_hop_that_takes_content_by_drops_is_left_when_the_time_for_the_whole_is_over() {
+    let authority = Authority::new("Lab").unwrap();
+    let client = client(&authority);
+    // A TLS record each 25 s: quick enough for every piece of 64 KiB, and too slow for 4 MiB.
+    let content = vec![b'x'; 4 << 20];
+    let (fake, work) = in_hand(&content);
+    let size = 4 << 20;
+    for (pause, done) in [(25, false), (1, true)] {
+        let (ours, theirs) = tokio::io::duplex(16 * 1024);
+        let took = Arc::new(AtomicU64::new(0));
+        let pause = Duration::from_secs(pause);
+        let sipping = sip(
+            theirs,
+            server(&authority, None),
+            2,
+            pause,
+            Arc::clone(&took),
+        );
+        let peer = tokio::spawn(sipping);
+        let mut connection = Connection::open(ours, Dialogue::new("h"), client.encryption())
+            .await
+            .unwrap();
+        let before = tokio::time::Instant::now();
+        let answers = connection.transact(&fake, &work, &[0]).await;
+        // Whoever is quick enough is waited for at the end, ten minutes.
+        let phase = if done { At::End } else { At::Content };
+        let why = Broken::Deadline;
+        assert_eq!(answers, [(0, Answer::Broken { phase, why })]);
+        let allowed = Dialogue::patience_for_all(size).as_secs();
+        let waited = before.elapsed().as_secs();
+        let took = took.load(Ordering::SeqCst);
+        if done {
+            assert!(took > size, "{took}");
+        } else {
+            assert!(
+                (allowed..=allowed + 2).contains(&waited),
+                "{waited} of {allowed}"
+            );
+            assert!(took < size, "{took}");
+        }
+        peer.abort();
+    }
+}
+
 #[tokio::test]
 async fn a_refused_client_certificate_is_a_fault_of_the_connector() {
     let authority = Authority::new("Lab").unwrap();

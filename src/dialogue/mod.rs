@@ -21,12 +21,17 @@ pub use outcome::{Answer, Broken, NextHop, Outcome, Pace, Reach, Unfit};
 pub use replies::Phase;
 pub use transaction::{Request, Transfer};
 
+use crate::smtp::SLOWEST;
 use crate::smtp::extension::Offered;
 use crate::smtp::reply::{self, Reply};
 use crate::smtp::sasl::{self, Login};
 use std::collections::VecDeque;
 use std::time::Duration;
 use transaction::Commands;
+
+/// How long a transaction may take beside the time for its content: the waits of RFC 5321 §4.5.3.2 for MAIL, RCPT and DATA,
+/// some of them more than once.
+const TRANSACTION: Duration = Duration::from_secs(20 * 60);
 
 /// What happens to a dialogue.
 #[derive(Clone, Copy, Debug)]
@@ -216,6 +221,38 @@ impl Dialogue {
             State::Reset(_) => 60,
             State::Quitting | State::Ready | State::Closed => 5,
         })
+    }
+
+    /// How long a transaction of `size` octets may take, from MAIL to the last octet of content.
+    ///
+    /// [`Self::patience`] begins anew with each reply and each piece of content. A next hop that answers a hundred RCPTs at
+    /// the last moment each, or takes content by drops, would keep its connection for hours or days.
+    #[must_use]
+    pub fn patience_for_all(size: u64) -> Duration {
+        TRANSACTION + Duration::from_secs(size / SLOWEST)
+    }
+
+    /// Whether that time runs. Once all is sent it does not: the reply that may be on its way has its own time in full,
+    /// since to give up on it means to send the message twice.
+    #[must_use]
+    pub fn is_on_the_clock(&self) -> bool {
+        match self.state {
+            State::Envelope(_)
+            | State::Swallowing { .. }
+            | State::DataCommand(_)
+            | State::Content(_) => true,
+            State::Greeting
+            | State::Hello
+            | State::OldHello
+            | State::StartTls
+            | State::Handshake
+            | State::Login(_)
+            | State::Ready
+            | State::End(_)
+            | State::Reset(_)
+            | State::Quitting
+            | State::Closed => false,
+        }
     }
 
     /// The next thing to do.

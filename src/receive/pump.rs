@@ -3,7 +3,7 @@
 use super::handshake::{self, Overheard};
 use super::listener::{Current, Origin, Services};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
-use crate::session::{Conditions, Credentials, Input, Output, Session};
+use crate::session::{Conditions, Credentials, Input, MAX_UNSENT, Output, Session};
 use crate::spool::{Draft, SpoolError};
 use crate::trust::DkimFacts;
 use crate::trust::certificate::{self, ClientCertificate, WhyAbsent};
@@ -126,7 +126,13 @@ impl Pump {
     ) -> std::io::Result<Option<Exit>> {
         let services = Arc::clone(&self.services);
         match output {
-            Output::Send(bytes) => self.out.extend_from_slice(&bytes),
+            Output::Send(bytes) => {
+                self.out.extend_from_slice(&bytes);
+                // No more than this waits for a peer that asks much and reads little.
+                if self.out.len() >= MAX_UNSENT {
+                    self.flush(stream).await?;
+                }
+            }
             Output::StartTls => {
                 self.flush(stream).await?;
                 return Ok(Some(Exit::StartTls));
@@ -207,11 +213,7 @@ impl Pump {
         if self.out.is_empty() {
             return Ok(());
         }
-        let send = async {
-            stream.write_all(&self.out).await?;
-            stream.flush().await
-        };
-        timeout(WRITE_DEADLINE, send).await??;
+        say(stream, &self.out).await?;
         self.out.clear();
         Ok(())
     }
@@ -297,6 +299,15 @@ impl Pump {
     }
 }
 
+/// Sends all of it within [`WRITE_DEADLINE`].
+async fn say<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> std::io::Result<()> {
+    let send = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    timeout(WRITE_DEADLINE, send).await?
+}
+
 /// The message as it came: the draft, with the header section in which nothing is blanked.
 async fn as_it_arrived(draft: &Draft, section: &[u8]) -> Result<Vec<u8>, SpoolError> {
     let mut octets = draft.read_back().await?;
@@ -311,5 +322,39 @@ pub(super) async fn shut_down(shutdown: &mut watch::Receiver<bool>) {
     let gone = shutdown.wait_for(|down| *down).await.is_err();
     if gone {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_its_replies_has_a_minute() {
+        let (mut ours, theirs) = tokio::io::duplex(64);
+        let begun = tokio::time::Instant::now();
+        let error = say(&mut ours, &[b'x'; MAX_UNSENT]).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), WRITE_DEADLINE);
+        drop(theirs);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_an_octet_a_second_has_no_longer() {
+        let (mut ours, mut theirs) = tokio::io::duplex(64);
+        let reading = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if theirs.read_u8().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let begun = tokio::time::Instant::now();
+        let error = say(&mut ours, &[b'x'; MAX_UNSENT]).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), WRITE_DEADLINE);
+        drop(ours);
+        reading.await.unwrap();
     }
 }

@@ -707,11 +707,14 @@ impl Storing {
     ) -> State {
         core.wait_for_command(now);
         match result {
-            Ok(stored) => core.reply(&Reply::new(
-                250,
-                (2, 0, 0),
-                format!("Ok: queued as {}", stored.id()),
-            )),
+            Ok(stored) => {
+                core.idle_commands = 0;
+                core.reply(&Reply::new(
+                    250,
+                    (2, 0, 0),
+                    format!("Ok: queued as {}", stored.id()),
+                ));
+            }
             Err(_) => {
                 let id: QueueId = self.transaction.id;
                 core.refuse_as(

@@ -9,6 +9,8 @@
 mod content;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod hostile_tests;
 mod intake;
 #[cfg(test)]
 mod judgement_tests;
@@ -25,7 +27,8 @@ pub use settings::{BareNewlines, ByAddress, Conditions, Now, Policy, Service, Tl
 
 use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
-use crate::smtp::command::Command;
+use crate::smtp::SLOWEST;
+use crate::smtp::command::{Command, CommandFault};
 use crate::smtp::line::{self, Head};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::Login;
@@ -109,6 +112,13 @@ pub struct SignatureCheck {
 pub const MAX_RECIPIENTS: usize = 1000;
 /// Most errors of one session.
 const MAX_ERRORS: u32 = 20;
+/// Most refusals of any kind in one session, refused mail and recipients among them: each leaves a line in the trace. More
+/// than Exchange has messages, and a mailing list has recipients beyond [`MAX_RECIPIENTS`], on one connection.
+const MAX_REFUSALS: u32 = 2_000;
+/// Most commands that bring no mail (NOOP, RSET, EHLO and the like) between one accepted message and the next.
+const MAX_IDLE_COMMANDS: u32 = 500;
+/// Replies are held back once so many octets of them wait to be sent: EHLO has a reply thirty times its own size.
+pub(crate) const MAX_UNSENT: usize = 16 * 1024;
 /// What an address outside the networks may do before STARTTLS (product.md 3).
 const STRANGER_COMMANDS: u32 = 10;
 const STRANGER_MILLIS: u64 = 30_000;
@@ -118,6 +128,11 @@ const COMMAND_MILLIS: u64 = 5 * 60_000;
 /// cannot keep a session for ever with an octet a minute.
 const CONTENT_MILLIS: u64 = 3 * 60_000;
 const CONTENT_BLOCK: u64 = 4096;
+/// What the content of a message may take in all, beside the time that it needs at [`SLOWEST`].
+const MESSAGE_MILLIS: u64 = 10 * 60_000;
+/// How long a submission listener serves a client that has neither logged in nor begun a message: whoever opens
+/// connections to fill the listener pays again for each every two minutes.
+const UNKNOWN_MILLIS: u64 = 2 * 60_000;
 /// How long content that is arriving when the server stops may still take.
 const DRAIN_MILLIS: u64 = 15_000;
 /// How a header of the PROXY protocol begins, from a balancer that `proxy_protocol_from` does not name.
@@ -131,6 +146,8 @@ pub struct Session {
     input: Vec<u8>,
     /// The server shuts down, and nothing is waited for beyond this moment.
     drain_by: Option<u64>,
+    /// When something last happened.
+    now: Now,
 }
 
 /// What lives as long as the connection.
@@ -145,12 +162,21 @@ pub(crate) struct Core {
     greeted: Option<Greeted>,
     application: Option<Arc<Application>>,
     outputs: VecDeque<Output>,
+    /// Octets of replies that the shell has not taken all of.
+    unsent: usize,
     errors: u32,
+    refusals: u32,
     failed_logins: u32,
     commands: u32,
+    /// Commands since the last accepted message that brought none.
+    idle_commands: u32,
     opened: u64,
+    /// MAIL was accepted once.
+    known: bool,
     deadline: u64,
     progress: u64,
+    /// When the content in hand began, and how much of it has come.
+    content: (u64, u64),
     closing: bool,
 }
 
@@ -196,12 +222,17 @@ impl Session {
             greeted: None,
             application: None,
             outputs: VecDeque::new(),
+            unsent: 0,
             errors: 0,
+            refusals: 0,
             failed_logins: 0,
             commands: 0,
+            idle_commands: 0,
             opened: now.ticks,
+            known: false,
             deadline: 0,
             progress: 0,
+            content: (0, 0),
             closing: false,
         };
         core.wait_for_command(now);
@@ -217,6 +248,7 @@ impl Session {
             state,
             input: Vec::new(),
             drain_by: None,
+            now,
         }
     }
 
@@ -229,17 +261,29 @@ impl Session {
         self
     }
 
-    /// What the session wants done next, in order.
+    /// What the session wants done next, in order. Where many replies wait no command is taken until all are here: who asks
+    /// for the next output has sent the ones before, or is about to.
     pub fn next_output(&mut self) -> Option<Output> {
+        if self.core.outputs.is_empty() {
+            let held_back = self.core.has_much_to_send();
+            self.core.unsent = 0;
+            if held_back {
+                self.advance(self.now);
+            }
+        }
         self.core.outputs.pop_front()
     }
 
     /// When [`Input::Deadline`] is due, in ticks; while the session waits for us, not for the client, there is none.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        let deadline = self
-            .drain_by
-            .map_or(self.core.deadline, |by| by.min(self.core.deadline));
+        let mut deadline = self.core.deadline;
+        if self.state.is_within_content() {
+            deadline = deadline.min(self.core.content_by());
+        }
+        if let Some(by) = self.drain_by {
+            deadline = deadline.min(by);
+        }
         (!self.state.waits_for_us()).then_some(deadline)
     }
 
@@ -267,6 +311,7 @@ impl Session {
         if self.core.closing {
             return;
         }
+        self.now = now;
         match input {
             Input::Bytes(bytes) => {
                 self.core.note_progress(bytes.len(), &self.state, now);
@@ -346,6 +391,9 @@ impl Session {
                 self.input.drain(..taken.min(self.input.len()));
                 continue;
             }
+            if self.core.has_much_to_send() {
+                return;
+            }
             if !self.take_line(now) {
                 // Nothing is in hand before the first octet of content: nothing was promised, and a client that never
                 // goes on would hold up the stop.
@@ -405,7 +453,12 @@ impl Session {
             self.core.refuse(Rejection::StrangerLimit, now);
             return;
         }
-        match Command::parse(line) {
+        let command = Command::parse(line);
+        if self.core.is_idle_for_too_long(&command) {
+            self.core.refuse(Rejection::TooManyErrors, now);
+            return;
+        }
+        match command {
             // Within a transaction it is out of place: what was taken in clear text would go on under TLS.
             Ok(Command::StartTls)
                 if self.core.offers_starttls() && self.is_between_transactions() =>
@@ -439,12 +492,46 @@ impl Core {
 
     fn reply(&mut self, reply: &Reply) {
         if let Some(Output::Send(bytes)) = self.outputs.back_mut() {
+            let before = bytes.len();
             reply.write_to(bytes);
+            self.unsent += bytes.len() - before;
             return;
         }
         let mut bytes = Vec::with_capacity(128);
         reply.write_to(&mut bytes);
+        self.unsent += bytes.len();
         self.outputs.push_back(Output::Send(bytes));
+    }
+
+    fn has_much_to_send(&self) -> bool {
+        self.unsent >= MAX_UNSENT
+    }
+
+    /// Counts commands that bring no mail; a client that says nothing else is sent away.
+    fn is_idle_for_too_long(&mut self, command: &Result<Command, CommandFault>) -> bool {
+        match command {
+            Ok(
+                Command::Ehlo(_)
+                | Command::Helo(_)
+                | Command::Rset
+                | Command::Noop
+                | Command::Vrfy
+                | Command::Expn
+                | Command::Help,
+            ) => self.idle_commands += 1,
+            // Bounded otherwise: by their number, by what they bring, or as errors and refusals.
+            Ok(
+                Command::StartTls
+                | Command::Auth(..)
+                | Command::Mail(_)
+                | Command::Rcpt(_)
+                | Command::Data
+                | Command::Bdat(_)
+                | Command::Quit,
+            )
+            | Err(_) => {}
+        }
+        self.idle_commands > MAX_IDLE_COMMANDS
     }
 
     /// Refuses outside a transaction's own account: answers, traces, counts, closes where it must.
@@ -474,9 +561,10 @@ impl Core {
         self.trace(id, event, now);
         self.reply(&reply);
         self.errors += u32::from(rejection.is_error_of_protocol());
+        self.refusals += 1;
         if rejection.closes() {
             self.close();
-        } else if self.errors >= MAX_ERRORS {
+        } else if self.errors >= MAX_ERRORS || self.refusals >= MAX_REFUSALS {
             let farewell = Rejection::TooManyErrors.reply(&self.policy.hostname, id);
             self.reply(&farewell);
             self.close();
@@ -524,19 +612,39 @@ impl Core {
         self.wait_until(now.ticks + COMMAND_MILLIS);
     }
 
-    /// A stranger outside TLS has his time in all, whatever he says.
+    /// A stranger outside TLS has his time in all, whatever he says; so has who submits nothing.
     pub(crate) fn wait_until(&mut self, ticks: u64) {
         self.deadline = if self.is_stranger_outside_tls() {
             ticks.min(self.opened + STRANGER_MILLIS)
+        } else if !self.is_connector() && !self.known && self.application.is_none() {
+            ticks.min(self.opened + UNKNOWN_MILLIS)
         } else {
             ticks
         };
+    }
+
+    /// Content begins: of a message, or of a chunk that nobody wants.
+    fn begin_content(&mut self, now: Now) {
+        self.content = (now.ticks, 0);
+    }
+
+    /// When the content in hand has taken too long in all, for what has come of it.
+    fn content_by(&self) -> u64 {
+        let (begun, octets) = self.content;
+        begun + MESSAGE_MILLIS + octets.saturating_mul(1000) / SLOWEST
+    }
+
+    /// A message is under way: from here on the client is waited for as RFC 5321 has it.
+    fn has_begun_a_message(&mut self, now: Now) {
+        self.known = true;
+        self.wait_for_command(now);
     }
 
     fn note_progress(&mut self, octets: usize, state: &State, now: Now) {
         if !matches!(state, State::Content(_)) {
             return;
         }
+        self.content.1 += octets as u64;
         self.progress += octets as u64;
         if self.progress >= CONTENT_BLOCK {
             self.progress = 0;

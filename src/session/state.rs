@@ -101,6 +101,11 @@ impl State {
         }
     }
 
+    /// Whether the content of a message is under way, or of a chunk.
+    pub(super) fn is_within_content(&self) -> bool {
+        matches!(self, Self::Content(_) | Self::Chunks(_))
+    }
+
     /// Whether a client's word is awaited and no octet of a message has come.
     pub(super) fn has_no_content(&self) -> bool {
         match self {
@@ -295,6 +300,7 @@ impl Ready {
             }
             Command::Mail(mail) => match core.mail(mail, now) {
                 Ok(transaction) => {
+                    core.has_begun_a_message(now);
                     core.reply(&Reply::new(250, (2, 1, 0), "Sender OK"));
                     State::Transaction(Box::new(transaction))
                 }
@@ -313,7 +319,10 @@ impl Ready {
                 State::Ready(self)
             }
             // The octets follow in any case: read, dropped, 503 (RFC 3030 §3).
-            Command::Bdat(chunk) => Content::unwanted_chunk(chunk, self.after_refused_chunk),
+            Command::Bdat(chunk) => {
+                core.begin_content(now);
+                Content::unwanted_chunk(chunk, self.after_refused_chunk)
+            }
             Command::Rset => {
                 core.reply(&Reply::new(250, (2, 0, 0), "Reset"));
                 State::ready()
@@ -378,6 +387,7 @@ impl Transaction {
                     354,
                     vec!["Start mail input; end with <CRLF>.<CRLF>".into()],
                 ));
+                core.begin_content(now);
                 core.wait_for_content(now);
                 State::Content(Box::new(Content::data(core, *self)))
             }
@@ -385,9 +395,11 @@ impl Transaction {
                 if self.envelope.recipients.is_empty()
                     || !core.policy.allows(Extension::Chunking) =>
             {
+                core.begin_content(now);
                 Content::unwanted_chunk(chunk, false)
             }
             Command::Bdat(chunk) => {
+                core.begin_content(now);
                 core.wait_for_content(now);
                 State::Content(Box::new(Content::bdat(core, *self, chunk)))
             }

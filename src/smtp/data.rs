@@ -327,6 +327,90 @@ mod tests {
         assert_eq!(out, b"a\r\nb\r\nc\r\nd\r\n\r\n\r\ne\r\n");
     }
 
+    /// Every string over this alphabet, up to this length.
+    fn all_strings(alphabet: &[u8], longest: usize) -> Vec<Vec<u8>> {
+        let mut all = vec![vec![]];
+        let mut last = 0;
+        for _ in 0..longest {
+            let until = all.len();
+            for start in last..until {
+                for octet in alphabet {
+                    let mut next = all[start].clone();
+                    next.push(*octet);
+                    all.push(next);
+                }
+            }
+            last = until;
+        }
+        all
+    }
+
+    /// Where a reader ends who takes CR, LF and CRLF alike for newlines and hears no NUL: the first line of one dot.
+    fn end_for_the_most_lenient(wire: &[u8]) -> Option<usize> {
+        let mut line = Vec::new();
+        let mut position = 0;
+        while position < wire.len() {
+            let newline = match &wire[position..] {
+                [b'\r', b'\n', ..] => 2,
+                [b'\r' | b'\n', ..] => 1,
+                _ => 0,
+            };
+            if newline == 0 {
+                line.extend(Some(wire[position]).filter(|octet| *octet != 0));
+                position += 1;
+                continue;
+            }
+            position += newline;
+            if line == b"." {
+                return Some(position);
+            }
+            line.clear();
+        }
+        None
+    }
+
+    #[test]
+    fn what_leaves_by_data_ends_at_one_place_for_the_strictest_and_the_most_lenient_reader() {
+        let (mut by_data, mut by_chunk_only) = (0, 0);
+        for content in all_strings(b"\r\n.a\0", 7) {
+            let mut scanner = Scanner::default();
+            scanner.push(&content);
+            if scanner.facts().needs_bdat() {
+                by_chunk_only += 1;
+                continue;
+            }
+            by_data += 1;
+            for middle in [0, content.len() / 2] {
+                let mut stuffer = DotStuffer::default();
+                let mut wire = Vec::new();
+                stuffer.push(&content[..middle], &mut wire);
+                stuffer.push(&content[middle..], &mut wire);
+                stuffer.finish(&mut wire);
+                let (read, end) = decode_in_pieces(&wire, &[]);
+                assert_eq!(end, Some(wire.len()), "{content:?}");
+                assert_eq!(end_for_the_most_lenient(&wire), end, "{content:?}");
+                assert!(read.starts_with(&content), "{content:?}: {read:?}");
+                assert!(matches!(&read[content.len()..], b"" | b"\r\n"), "{read:?}");
+            }
+        }
+        assert!(
+            by_data > 500 && by_chunk_only > 90_000,
+            "{by_data} {by_chunk_only}"
+        );
+    }
+
+    #[test]
+    fn the_end_is_where_the_first_crlf_dot_crlf_is_and_nowhere_else() {
+        for wire in all_strings(b"\r\n.a", 8) {
+            let from_line_start = [b"\r\n", &wire[..]].concat();
+            let expected = from_line_start
+                .windows(5)
+                .position(|five| five == b"\r\n.\r\n");
+            let end = decode_in_pieces(&wire, &[]).1;
+            assert_eq!(end, expected.map(|at| at + 3), "{wire:?}");
+        }
+    }
+
     fn newline_heavy() -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec(
             prop_oneof![

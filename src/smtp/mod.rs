@@ -7,6 +7,13 @@ pub mod line;
 pub mod reply;
 pub mod sasl;
 
+/// The slowest that the content of a message may go in either direction, over the whole of it, octets a second: 64 kbit/s,
+/// once the line of an office.
+///
+/// The waits of RFC 5321 §4.5.3.2 hold for a step each: whoever makes the least progress in time could keep a connection
+/// for days with one large message.
+pub const SLOWEST: u64 = 8 * 1024;
+
 /// Decodes xtext (RFC 3461 §4): `+41` is `A`.
 ///
 /// Returns nothing where the text is not xtext.
