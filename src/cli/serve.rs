@@ -16,9 +16,14 @@ pub fn run(path: &Path) -> ExitCode {
         Err(status) => return status,
     };
     keep_private();
+    let descriptors = raise_descriptors();
     let log = Log::start(&settings.log);
     for problem in warnings {
         tracing::warn!(%problem, "configuration");
+    }
+    let wanted = wanted_descriptors(&settings);
+    if descriptors.is_some_and(|limit| limit < wanted) {
+        tracing::warn!(limit = ?descriptors, wanted, "the limit of open files is lower than all max_connections may need: raise it (LimitNOFILE), or a flood of connections keeps the queue from its files");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -71,6 +76,34 @@ async fn serve(settings: Settings, path: &Path, log: &Log) -> Result<(), String>
 /// What a library of ours makes in the data directory (the index does) is nobody else's business either (product.md 10).
 fn keep_private() {
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+}
+
+/// Uses all file descriptors that the system grants: the usual soft limit of 1024 is there for programs with `select`.
+/// Tells the limit; nothing where there is none.
+fn raise_descriptors() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match setrlimit(Resource::Nofile, most) {
+        Ok(()) => limit.maximum,
+        // As it was: what it is too low for is told with the log.
+        Err(_) => limit.current,
+    }
+}
+
+/// File descriptors that a configuration may need at the worst: a socket and a body file for each connection, and a
+/// balancer's that are not known yet; strangers; next hops; what the queue, its index, trace and the admin API have open.
+fn wanted_descriptors(settings: &Settings) -> u64 {
+    const REST: u64 = 1024;
+    let of_one = |listener: &crate::receive::ListenerSettings| {
+        let balanced = !listener.proxy_protocol_from.is_empty();
+        let most = listener.max_connections as u64;
+        most * if balanced { 3 } else { 2 } + 100
+    };
+    settings.listeners.iter().map(of_one).sum::<u64>() + REST
 }
 
 async fn signalled(signal: &mut Signal) {

@@ -15,9 +15,11 @@ use crate::trust::ExchangeOnline;
 use crate::trust::network::Networks;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -25,6 +27,10 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// Connections from addresses outside the networks, on a connector listener (product.md 3).
 const MAX_STRANGERS: usize = 50;
+
+/// One address may have this part of a submission listener's `max_connections`: half of them, so that no single one fills
+/// it, and an office behind one address, or a balancer that speaks no PROXY protocol, has room.
+const SHARE_OF_ONE_ADDRESS: usize = 2;
 
 /// What the receiving side works with.
 #[derive(Debug)]
@@ -312,12 +318,65 @@ struct Open {
     strangers: Arc<AtomicUsize>,
     /// Balancers' connections of which nobody knows yet whose they are.
     unnamed: Arc<AtomicUsize>,
+    by_address: Arc<ByAddress>,
+}
+
+/// Connections of each address that has some, on a submission listener.
+#[derive(Debug, Default)]
+struct ByAddress(Mutex<HashMap<IpAddr, usize>>);
+
+impl ByAddress {
+    fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {
+        let address = network_of(address);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = all.entry(address).or_default();
+        if *own >= most {
+            return None;
+        }
+        *own += 1;
+        Some(Place {
+            all: Arc::clone(self),
+            address,
+        })
+    }
+}
+
+/// One client has at least a /64 of IPv6.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => {
+            let [a, b, c, d, ..] = six.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        four @ IpAddr::V4(_) => four,
+    }
+}
+
+/// Counts a connection of an address while it lives.
+struct Place {
+    all: Arc<ByAddress>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut own) = all.entry(self.address) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
 }
 
 /// Counts a connection while it lives.
 struct Seat {
     taken: Arc<AtomicUsize>,
     gauge: Option<prometheus::IntGauge>,
+    /// Half of the seats were taken already.
+    in_a_crowd: bool,
+    place: Option<Place>,
 }
 
 impl Seat {
@@ -326,7 +385,8 @@ impl Seat {
         most: usize,
         gauge: Option<prometheus::IntGauge>,
     ) -> Option<Self> {
-        if taken.fetch_add(1, Ordering::Relaxed) >= most {
+        let before = taken.fetch_add(1, Ordering::Relaxed);
+        if before >= most {
             taken.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -336,6 +396,8 @@ impl Seat {
         Some(Self {
             taken: Arc::clone(taken),
             gauge,
+            in_a_crowd: before >= most.div_ceil(2),
+            place: None,
         })
     }
 }
@@ -346,6 +408,7 @@ impl Drop for Seat {
         if let Some(gauge) = &self.gauge {
             gauge.dec();
         }
+        drop(self.place.take());
     }
 }
 
@@ -448,7 +511,16 @@ impl Door {
     }
 
     async fn serve(self, stream: TcpStream, origin: Origin, seat: Seat) {
-        pump::serve(stream, origin, self.current, self.services, self.shutdown).await;
+        let crowded = seat.in_a_crowd;
+        pump::serve(
+            stream,
+            origin,
+            crowded,
+            self.current,
+            self.services,
+            self.shutdown,
+        )
+        .await;
         drop(seat);
     }
 
@@ -462,7 +534,14 @@ impl Door {
         let metrics = &self.services.metrics;
         let listener = &*current.policy.listener;
         let gauge = metrics.connections_open.with_label_values(&[listener]);
-        let seat = Seat::take(counter, most, Some(gauge))?;
+        let place = if connector {
+            None
+        } else {
+            let most = current.max_connections.div_ceil(SHARE_OF_ONE_ADDRESS);
+            Some(self.open.by_address.take(origin.address.ip(), most)?)
+        };
+        let mut seat = Seat::take(counter, most, Some(gauge))?;
+        seat.place = place;
         metrics
             .connections
             .with_label_values(&[listener, "accepted"])
@@ -530,5 +609,28 @@ fn say(stream: &TcpStream, current: &Current, reply: &Reply) {
     reply.write_to(&mut bytes);
     if let Err(error) = stream.try_write(&bytes) {
         tracing::debug!(%error, "turned away without a word");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_its_share_and_gives_it_back() {
+        let all: Arc<ByAddress> = Arc::default();
+        let take = |address: &str| all.take(address.parse().unwrap(), 2);
+        let first = take("192.0.2.1").unwrap();
+        let second = take("::ffff:192.0.2.1").unwrap();
+        assert!(take("192.0.2.1").is_none(), "the same address");
+        assert!(take("192.0.2.2").is_some(), "another");
+        drop(first);
+        let third = take("192.0.2.1").unwrap();
+        // A client has a network of IPv6, and may be each address of it.
+        let six = (take("2001:db8::1").unwrap(), take("2001:db8::2").unwrap());
+        assert!(take("2001:db8::3").is_none());
+        assert!(take("2001:db8:0:1::3").is_some());
+        drop((second, third, six));
+        assert!(all.0.lock().unwrap().is_empty(), "nothing is remembered");
     }
 }

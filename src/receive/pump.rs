@@ -31,6 +31,7 @@ enum Exit {
 pub(super) async fn serve(
     mut socket: TcpStream,
     origin: Origin,
+    crowded: bool,
     listener: Arc<arc_swap::ArcSwap<Current>>,
     services: Arc<Services>,
     shutdown: watch::Receiver<bool>,
@@ -43,6 +44,9 @@ pub(super) async fn serve(
     let mut session = Session::new(policy, conditions, origin.address, network, now);
     if !origin.proven {
         session = session.with_unproven_address();
+    }
+    if crowded {
+        session = session.in_a_crowd();
     }
     let mut pump = Pump {
         session,

@@ -233,6 +233,12 @@ fn a_command_by_drops_has_five_minutes_and_two_from_whom_nobody_knows() {
     let (end, when) = drip(&mut unknown, &mut noops.take(10_000), 0, 1000);
     starts(&end, "421 4.4.2 ");
     assert_eq!(when, UNKNOWN_MILLIS);
+    // In a crowd there is less patience.
+    let mut crowd = device(false);
+    crowd.session = crowd.session.in_a_crowd();
+    let (end, when) = drip(&mut crowd, &mut line(10_000), 0, 1000);
+    starts(&end, "421 4.4.2 ");
+    assert_eq!(when, HURRIED_MILLIS);
     // Who is known, by a login or by a sender that is his, is waited for as RFC 5321 has it.
     let mut known = device(false);
     known.tell("MAIL FROM:<erp@contoso.com>\r\nRSET\r\n");

@@ -133,6 +133,9 @@ const MESSAGE_MILLIS: u64 = 10 * 60_000;
 /// How long a submission listener serves a client that has neither logged in nor begun a message: whoever opens
 /// connections to fill the listener pays again for each every two minutes.
 const UNKNOWN_MILLIS: u64 = 2 * 60_000;
+/// The same where half of the listener's connections were taken when he came: enough to log in, and a crowd that only
+/// stands there makes room for who has mail.
+const HURRIED_MILLIS: u64 = 15_000;
 /// How long content that is arriving when the server stops may still take.
 const DRAIN_MILLIS: u64 = 15_000;
 /// How a header of the PROXY protocol begins, from a balancer that `proxy_protocol_from` does not name.
@@ -173,6 +176,8 @@ pub(crate) struct Core {
     opened: u64,
     /// MAIL was accepted once.
     known: bool,
+    /// How long a client of a submission listener may be unknown.
+    unknown_millis: u64,
     deadline: u64,
     progress: u64,
     /// When the content in hand began, and how much of it has come.
@@ -230,6 +235,7 @@ impl Session {
             idle_commands: 0,
             opened: now.ticks,
             known: false,
+            unknown_millis: UNKNOWN_MILLIS,
             deadline: 0,
             progress: 0,
             content: (0, 0),
@@ -258,6 +264,14 @@ impl Session {
     pub fn with_unproven_address(mut self) -> Self {
         self.core.address_proves = false;
         self.core.trust.network = false;
+        self
+    }
+
+    /// Half of the listener's connections are taken: who submits nothing soon makes room.
+    #[must_use]
+    pub fn in_a_crowd(mut self) -> Self {
+        self.core.unknown_millis = HURRIED_MILLIS;
+        self.core.wait_until(self.core.deadline);
         self
     }
 
@@ -617,7 +631,7 @@ impl Core {
         self.deadline = if self.is_stranger_outside_tls() {
             ticks.min(self.opened + STRANGER_MILLIS)
         } else if !self.is_connector() && !self.known && self.application.is_none() {
-            ticks.min(self.opened + UNKNOWN_MILLIS)
+            ticks.min(self.opened + self.unknown_millis)
         } else {
             ticks
         };

@@ -1,14 +1,52 @@
 //! Content on its way in: memory while small, a file of its own once large; gone when dropped.
+//!
+//! A thousand sessions may each have almost [`LARGE`] in hand, and may take their time. All drafts together have
+//! [`ALL_DRAFTS`] of memory; beyond that one gets its file as soon as it is more than [`SMALL`].
 
 use super::{SpoolError, spool_error};
 use crate::journal::large::{Bodies, Incoming, LARGE};
 use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Memory for all drafts together, beside that for small ones.
+const ALL_DRAFTS: usize = 64 * 1024 * 1024;
+/// A draft that may be in memory whatever the others have.
+const SMALL: usize = 16 * 1024;
 
 /// Bytes of a message that nothing has promised to keep yet.
 #[derive(Debug)]
 pub struct Draft {
     bodies: Bodies,
     pub(super) content: Content,
+    share: Share,
+}
+
+/// What a draft has of the memory for all.
+#[derive(Debug)]
+struct Share {
+    all: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl Share {
+    /// Takes more, unless there is none left.
+    fn grow(&mut self, octets: usize) -> bool {
+        let before = self.all.fetch_add(octets, Ordering::Relaxed);
+        self.own += octets;
+        before + octets <= ALL_DRAFTS
+    }
+
+    fn give_back(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
+        self.own = 0;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.give_back();
+    }
 }
 
 #[derive(Debug)]
@@ -20,10 +58,12 @@ pub(super) enum Content {
 }
 
 impl Draft {
-    pub(super) fn new(bodies: Bodies) -> Self {
+    /// `all` counts the octets of all drafts in memory.
+    pub(super) fn new(bodies: Bodies, all: Arc<AtomicUsize>) -> Self {
         Self {
             bodies,
             content: Content::Memory(Vec::new()),
+            share: Share { all, own: 0 },
         }
     }
 
@@ -34,6 +74,7 @@ impl Draft {
     pub async fn append(&mut self, bytes: Bytes) -> Result<(), SpoolError> {
         if let Content::Memory(kept) = &mut self.content
             && kept.len() + bytes.len() <= LARGE
+            && (self.share.grow(bytes.len()) || kept.len() + bytes.len() <= SMALL)
         {
             // Copied: `bytes` may be a corner of a large read buffer, which a queued message would keep alive.
             kept.extend_from_slice(&bytes);
@@ -61,6 +102,7 @@ impl Draft {
             .await
             .map_err(|error| SpoolError::Failing(error.to_string()))?;
         self.content = Content::File(incoming.map_err(spool_error)?);
+        self.share.give_back();
         Ok(())
     }
 
@@ -90,7 +132,9 @@ mod tests {
     #[tokio::test]
     async fn a_draft_reads_back_from_memory_and_from_its_file() {
         let folder = tempfile::tempdir().unwrap();
-        let mut draft = Draft::new(Bodies::new(folder.path().to_owned(), Arc::new(RealDisk)));
+        let bodies = Bodies::new(folder.path().to_owned(), Arc::new(RealDisk));
+        let all: Arc<AtomicUsize> = Arc::default();
+        let mut draft = Draft::new(bodies, Arc::clone(&all));
         let small: Vec<u8> = (0..LARGE).map(|number| (number % 251) as u8).collect();
         draft.append(Bytes::from(small.clone())).await.unwrap();
         assert!(matches!(draft.content, Content::Memory(_)));
@@ -101,5 +145,41 @@ mod tests {
             draft.read_back().await.unwrap(),
             [&small[..], b"more"].concat()
         );
+        assert_eq!(all.load(Ordering::Relaxed), 0, "a file takes no memory");
+    }
+
+    #[tokio::test]
+    async fn many_slow_drafts_have_a_bound_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let bodies = Bodies::new(folder.path().to_owned(), Arc::new(RealDisk));
+        let all: Arc<AtomicUsize> = Arc::default();
+        let piece = Bytes::from(vec![b'x'; SMALL]);
+        let mut drafts = Vec::new();
+        for _ in 0..100 {
+            let mut draft = Draft::new(bodies.clone(), Arc::clone(&all));
+            for _ in 0..LARGE / SMALL - 1 {
+                draft.append(piece.clone()).await.unwrap();
+            }
+            drafts.push(draft);
+        }
+        let of = |drafts: &[Draft]| {
+            let kept = drafts.iter().map(|draft| match &draft.content {
+                Content::Memory(kept) => kept.len(),
+                Content::File(_) | Content::Moving => 0,
+            });
+            kept.sum::<usize>()
+        };
+        let whole = (LARGE / SMALL - 1) * SMALL;
+        assert!((ALL_DRAFTS - whole..=ALL_DRAFTS).contains(&of(&drafts)));
+        // Small mail is in memory all the same, and the file of a large one holds what it should.
+        let mut small = Draft::new(bodies, Arc::clone(&all));
+        small.append(piece.clone()).await.unwrap();
+        assert!(matches!(small.content, Content::Memory(_)));
+        let last = drafts.last().unwrap();
+        assert!(matches!(last.content, Content::File(_)));
+        assert_eq!(last.read_back().await.unwrap(), vec![b'x'; whole]);
+        drop(drafts);
+        drop(small);
+        assert_eq!(all.load(Ordering::Relaxed), 0, "given back");
     }
 }

@@ -34,6 +34,7 @@ use replay::Replay;
 use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -72,6 +73,8 @@ struct Inner {
     journal: Journal<Ticket>,
     shared: Arc<Shared>,
     bodies: Bodies,
+    /// Octets of all drafts in memory.
+    drafts: Arc<AtomicUsize>,
     metrics: Metrics,
     keeper: keeper::Wake,
     keeping: Mutex<Option<JoinHandle<()>>>,
@@ -286,6 +289,7 @@ impl Spool {
             journal,
             shared,
             bodies,
+            drafts: Arc::default(),
             metrics: metrics.clone(),
             keeper: wake,
             keeping: Mutex::default(),
@@ -299,7 +303,7 @@ impl Spool {
     /// A new draft.
     #[must_use]
     pub fn draft(&self) -> Draft {
-        Draft::new(self.0.bodies.clone())
+        Draft::new(self.0.bodies.clone(), Arc::clone(&self.0.drafts))
     }
 
     /// Whether mail can be taken now: asked at MAIL.

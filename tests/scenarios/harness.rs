@@ -366,6 +366,10 @@ impl Process {
         Self(child)
     }
 
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.0.kill().unwrap();

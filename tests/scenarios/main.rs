@@ -38,4 +38,5 @@ mod outside;
 mod reload;
 mod secrets;
 mod seen;
+mod siege;
 mod tenant_gate;

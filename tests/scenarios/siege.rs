@@ -1,0 +1,708 @@
+//! All attacks at once, on a server of its own process, while honest mail keeps flowing: what it has of memory and file
+//! descriptors, and how long mail takes. The attacks one by one, with the bound of each: docs/hostile-peers.md.
+
+use crate::harness::{Changes, LETTER, PASSWORD, Process, Surroundings, free_port, scrape, until};
+use gatepost::lab::{ApplicationClient, Dialect, ExchangeOut, Mail, Outbound, Security};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+/// How long it lasts.
+const SIEGE: Duration = Duration::from_secs(20);
+/// `max_connections` of each of the three listeners.
+const SEATS: u64 = 200;
+/// The pool of strangers of the connector listener (product.md 3).
+const STRANGERS: u64 = 50;
+/// Connections to one relay.
+const RELAY: u64 = 10;
+/// What a connection may have at most, octets: buffers for reading, for replies and of TLS, a header section.
+const OF_A_CONNECTION: u64 = (16 + 16 + 16 + 64 + 256) * 1024;
+/// All drafts together, recent bodies that are kept in memory, password checks (19 MiB each, as many as cores), index cache.
+const OF_ALL: u64 = (64 + 32 + 32) * 1024 * 1024 + 2 * 19 * 1024 * 1024;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// What the system says of a process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Figures {
+    resident: u64,
+    peak: u64,
+    descriptors: u64,
+}
+
+fn figures(process: u32) -> Figures {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib: u64 = line
+            .unwrap()
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        kib * 1024
+    };
+    let descriptors = std::fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .count();
+    Figures {
+        resident: of("VmRSS:"),
+        peak: of("VmHWM:"),
+        descriptors: descriptors as u64,
+    }
+}
+
+/// Counts what the attackers got done, and tells them when it is over.
+#[derive(Clone, Default)]
+struct Siege {
+    over: Arc<AtomicBool>,
+    done: Arc<[AtomicU64; 12]>,
+}
+
+impl Siege {
+    fn goes_on(&self) -> bool {
+        !self.over.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, attack: Attack) {
+        self.done[attack as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Attack {
+    Stranger,
+    Churn,
+    SlowCommand,
+    SlowReader,
+    Garbage,
+    HalfHandshake,
+    Guess,
+    SlowBody,
+    SlowHeader,
+    Recipients,
+    Smuggling,
+    NextHop,
+}
+
+const ATTACKS: [Attack; 12] = [
+    Attack::Stranger,
+    Attack::Churn,
+    Attack::SlowCommand,
+    Attack::SlowReader,
+    Attack::Garbage,
+    Attack::HalfHandshake,
+    Attack::Guess,
+    Attack::SlowBody,
+    Attack::SlowHeader,
+    Attack::Recipients,
+    Attack::Smuggling,
+    Attack::NextHop,
+];
+
+async fn dial(to: SocketAddr, from: &str) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().ok()?;
+    socket.bind(SocketAddr::new(ip(from), 0)).ok()?;
+    socket.connect(to).await.ok()
+}
+
+/// A moment, as a peer's slowness; nothing is waited for.
+async fn moment(millis: u64) {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+/// Opens connections and keeps them, saying an octet now and then.
+async fn drip(siege: Siege, attack: Attack, to: SocketAddr, from: String, pause: u64) {
+    while siege.goes_on() {
+        let Some(mut stream) = dial(to, &from).await else {
+            moment(100).await;
+            continue;
+        };
+        siege.count(attack);
+        while siege.goes_on() && stream.write_all(b"x").await.is_ok() {
+            moment(pause).await;
+        }
+        moment(100).await;
+    }
+}
+
+/// Comes and goes.
+async fn churn(siege: Siege, to: SocketAddr, number: u64) {
+    let mut turn = 0;
+    while siege.goes_on() {
+        turn += 1;
+        let from = format!(
+            "127.{}.{}.{}",
+            70 + number,
+            turn / 250 % 250,
+            1 + turn % 250
+        );
+        if let Some(stream) = dial(to, &from).await {
+            siege.count(Attack::Churn);
+            drop(stream);
+        }
+        moment(10).await;
+    }
+}
+
+/// Asks much and reads nothing.
+async fn read_nothing(siege: Siege, to: SocketAddr, from: String) {
+    while siege.goes_on() {
+        let Some(mut stream) = dial(to, &from).await else {
+            moment(100).await;
+            continue;
+        };
+        siege.count(Attack::SlowReader);
+        let flood = b"EHLO x\r\n".repeat(1000);
+        while siege.goes_on() {
+            let written =
+                tokio::time::timeout(Duration::from_millis(500), stream.write_all(&flood));
+            if matches!(written.await, Ok(Err(_))) {
+                break;
+            }
+        }
+    }
+}
+
+/// No SMTP at all.
+async fn garbage(siege: Siege, to: SocketAddr, from: String) {
+    let floods: [Vec<u8>; 4] = [
+        vec![b'x'; 100_000],
+        b"\0\r\n\xff\xfe\n\r\r\n".repeat(1000),
+        b"BDAT 18446744073709551615\r\n".repeat(10),
+        [
+            &b"EHLO x\r\nSTARTTLS\r\nMAIL FROM:<ceo@contoso.com>\r\n"[..],
+            &vec![0x16; 5000],
+        ]
+        .concat(),
+    ];
+    let mut turn = 0;
+    while siege.goes_on() {
+        turn += 1;
+        let Some(mut stream) = dial(to, &from).await else {
+            moment(100).await;
+            continue;
+        };
+        siege.count(Attack::Garbage);
+        let said = stream.write_all(&floods[turn % floods.len()]).await;
+        let mut answer = [0; 512];
+        if said.is_ok() {
+            let _heard =
+                tokio::time::timeout(Duration::from_millis(300), stream.read(&mut answer)).await;
+        }
+        moment(50).await;
+    }
+}
+
+/// Begins TLS and goes no further.
+async fn half_handshake(siege: Siege, to: SocketAddr, from: String) {
+    while siege.goes_on() {
+        let Some(mut stream) = dial(to, &from).await else {
+            moment(100).await;
+            continue;
+        };
+        let said = stream.write_all(b"EHLO x\r\nSTARTTLS\r\n").await;
+        moment(300).await;
+        if said.is_err()
+            || stream
+                .write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc")
+                .await
+                .is_err()
+        {
+            continue;
+        }
+        siege.count(Attack::HalfHandshake);
+        while siege.goes_on() && stream.write_all(b"\x03").await.is_ok() {
+            moment(500).await;
+        }
+    }
+}
+
+/// Guesses passwords of the one account there is.
+async fn guess(siege: Siege, client: ApplicationClient) {
+    while siege.goes_on() {
+        if let Ok(mut connection) = client.connect().await {
+            while siege.goes_on() {
+                match client.log_in(&mut connection).await {
+                    Ok(_) => siege.count(Attack::Guess),
+                    Err(_) => break,
+                }
+            }
+        }
+        moment(100).await;
+    }
+}
+
+const STAMPS: &str = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
+    X-MS-Exchange-CrossTenant-Id: 11111111-2222-3333-4444-555555555555\r\n";
+
+/// A peer that passes every gate, and then takes its time over almost a MiB of content.
+async fn slow_content(siege: Siege, out: ExchangeOut, header: bool) {
+    let attack = if header {
+        Attack::SlowHeader
+    } else {
+        Attack::SlowBody
+    };
+    while siege.goes_on() {
+        let Ok(connection) = out.connect().await else {
+            moment(100).await;
+            continue;
+        };
+        let mut client = connection.into_client();
+        let open = async {
+            client.command("MAIL FROM:<ada@contoso.com>").await.ok()?;
+            client.command("RCPT TO:<bob@contoso.com>").await.ok()?;
+            client.command("DATA").await.ok()
+        };
+        if open.await.is_none() {
+            continue;
+        }
+        let mut content = STAMPS.as_bytes().to_vec();
+        if header {
+            content.extend(
+                format!("X-Long: {}\r\n", "y".repeat(900))
+                    .repeat(250)
+                    .bytes(),
+            );
+        } else {
+            content.extend_from_slice(b"\r\n");
+            content.resize(1_000_000, b'x');
+        }
+        if client.raw(&content).await.is_err() {
+            continue;
+        }
+        siege.count(attack);
+        while siege.goes_on() && client.raw(b"x").await.is_ok() {
+            moment(500).await;
+        }
+    }
+}
+
+/// Thousands of recipients, and refused ones without end.
+async fn recipients(siege: Siege, out: ExchangeOut) {
+    let mut flood = String::from("MAIL FROM:<ada@contoso.com>\r\n");
+    for number in 0..1500 {
+        flood.push_str(&format!("RCPT TO:<r{number}@contoso.com>\r\n"));
+    }
+    flood.push_str("RSET\r\n");
+    while siege.goes_on() {
+        let Ok(connection) = out.connect().await else {
+            moment(100).await;
+            continue;
+        };
+        let mut client = connection.into_client();
+        while siege.goes_on() && client.say(&flood).await.is_ok() {
+            siege.count(Attack::Recipients);
+            for _ in 0..1502 {
+                if client.reply().await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// A second message behind false ends of the first, one after the other.
+async fn smuggle(siege: Siege, out: ExchangeOut) {
+    let ends = [
+        "\n.\n",
+        "\r\n.\n",
+        "\n.\r\n",
+        "\r.\r",
+        "\r\n.\r",
+        "\r\n\0.\r\n\n.\n",
+    ];
+    let mut turn = 0;
+    while siege.goes_on() {
+        let Ok(connection) = out.connect().await else {
+            moment(100).await;
+            continue;
+        };
+        let mut client = connection.into_client();
+        for end in ends {
+            turn += 1;
+            let content = format!(
+                "{STAMPS}\r\nbait{end}MAIL FROM:<ada@contoso.com>\r\nRCPT TO:<bob@contoso.com>\r\nDATA\r\n\
+                 {STAMPS}X-Smuggled: {turn}\r\n\r\nsmuggled\r\n.\r\n"
+            );
+            let open = "MAIL FROM:<ada@contoso.com>\r\nRCPT TO:<bob@contoso.com>\r\nDATA\r\n";
+            if client.say(open).await.is_err() {
+                break;
+            }
+            let mut last = None;
+            for _ in 0..3 {
+                last = client.reply().await.ok();
+            }
+            if last.is_none_or(|reply| reply.code != 354)
+                || client.raw(content.as_bytes()).await.is_err()
+            {
+                break;
+            }
+            let Ok(reply) = client.reply().await else {
+                break;
+            };
+            assert_eq!(reply.code, 554, "{end:?}: {reply}");
+            siege.count(Attack::Smuggling);
+        }
+    }
+}
+
+/// A next hop that lies, stalls and talks nonsense, each connection in another way.
+async fn hostile_next_hop(siege: Siege, socket: TcpListener) {
+    let mut guests = JoinSet::new();
+    let mut turn = 0;
+    while siege.goes_on() {
+        let accepted = tokio::time::timeout(Duration::from_millis(100), socket.accept()).await;
+        let Ok(Ok((mut stream, _))) = accepted else {
+            continue;
+        };
+        turn += 1;
+        siege.count(Attack::NextHop);
+        let siege = siege.clone();
+        guests.spawn(async move {
+            let hello = b"220 x\r\n250-x\r\n250 PIPELINING\r\n";
+            let endless = b"250-more\r\n".repeat(1000);
+            let said = match turn % 8 {
+                0 => Vec::new(),
+                1 => endless,
+                2 => vec![b'2'; 100_000],
+                3 => b"\0\0\0\r\n\xff".repeat(1000),
+                4 => [&hello[..], b"250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n"].concat(),
+                5 => [&hello[..], b"250 ok\r\n250 ok\r\n"].concat(),
+                6 => [&hello[..], b"421 4.7.0 later\r\n"].concat(),
+                _ => b"220 x\r\n250-x\r\n250 STARTTLS\r\n220 go\r\n250 injected\r\n".to_vec(),
+            };
+            let _said = stream.write_all(&said).await;
+            // Half of them take what they are told, by drops; the others nothing. None ends it.
+            let mut drop_of_it = [0; 1];
+            while siege.goes_on() {
+                if turn % 2 == 0 {
+                    moment(200).await;
+                } else if !matches!(stream.read(&mut drop_of_it).await, Ok(1..)) {
+                    return;
+                }
+                moment(20).await;
+            }
+        });
+    }
+    guests.abort_all();
+}
+
+/// One honest sender: sends until the siege is over, comes again where it is turned away; what was taken, and when it was
+/// begun.
+async fn honest(
+    siege: Siege,
+    name: &'static str,
+    number: Arc<AtomicU64>,
+    send: impl AsyncFn(String) -> bool,
+) -> Vec<(String, Instant)> {
+    let mut taken = Vec::new();
+    while siege.goes_on() {
+        let id = format!("{name}-{}", number.fetch_add(1, Ordering::Relaxed));
+        let begun = Instant::now();
+        loop {
+            if send(id.clone()).await {
+                taken.push((id, begun));
+                break;
+            }
+            if begun.elapsed() > Duration::from_secs(60) {
+                panic!("{id} was not taken within a minute");
+            }
+            moment(100).await;
+        }
+        moment(50).await;
+    }
+    taken
+}
+
+fn with_id(id: &str, from: &str) -> Vec<u8> {
+    let letter = String::from_utf8(LETTER.to_vec()).unwrap();
+    let letter = letter.replace("Ada <ada@contoso.com>", from);
+    format!("X-Honest: {id}\r\n{letter}").into_bytes()
+}
+
+fn own_letter(id: &str, from: &str) -> Vec<u8> {
+    format!("From: {from}\r\nTo: bob@contoso.com\r\nX-Honest: {id}\r\nSubject: x\r\n\r\nbody\r\n")
+        .into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn honest_mail_keeps_flowing_under_all_attacks_at_once_and_memory_and_descriptors_are_bounded()
+ {
+    let around = Surroundings::new().await;
+    let ports = [free_port(), free_port(), free_port()];
+    let admin = free_port();
+    let next_hop = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut changes = Changes::replace(
+        "service = ",
+        &format!("max_connections = {SEATS}\nservice = "),
+    );
+    changes.replace.push((
+        "[[route]]\nrecipients = \"any\"",
+        "[[route]]\nrecipients = [\"hostile.example\"]\nvia = \"relay:hostile\"\n[[route]]\nrecipients = \"any\"".to_owned(),
+    ));
+    changes.replace.push((
+        "address = \"127.0.0.1:0\"",
+        format!("address = \"127.0.0.1:{admin}\""),
+    ));
+    changes.append = format!(
+        "[[relay]]\nname = \"hostile\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"opportunistic\"\n\
+         [delivery.mx]\nretry = [\"1s\"]\nexpire = \"1h\"\n",
+        next_hop.local_addr().unwrap().port()
+    );
+    let config = around.configuration(ports, &changes);
+    let server = Process::start(&config);
+    let [exchange, apps, printers] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let roots = around.authority.roots().unwrap();
+    let application = |to| ApplicationClient::new(to, crate::harness::HOSTNAME, &roots).unwrap();
+    let erp = application(apps).login("erp", PASSWORD, Dialect::Plain);
+    let scanner = application(printers)
+        .security(Security::Clear)
+        .from_address(ip("127.0.7.7"));
+    let out = around.exchange_out(exchange);
+    let number = Arc::new(AtomicU64::new(0));
+    let own = |id: &str| {
+        Mail::new(
+            "erp@contoso.com",
+            "bob@contoso.com",
+            own_letter(id, "erp@contoso.com"),
+        )
+    };
+    // The owner has logged in before, as it does each day.
+    let first = erp.send(&own("before")).await.unwrap();
+    assert!(first.accepted(), "{first:?}");
+    around.exchange.received().await.unwrap();
+    let base = figures(server.id());
+
+    let siege = Siege::default();
+    let mut attackers = JoinSet::new();
+    for one in 0..60 {
+        let from = format!("127.0.61.{}", 1 + one);
+        attackers.spawn(drip(siege.clone(), Attack::Stranger, exchange, from, 1000));
+    }
+    for one in 0..90 {
+        let from = format!("127.0.62.{}", 1 + one % 3);
+        attackers.spawn(drip(siege.clone(), Attack::SlowCommand, apps, from, 200));
+    }
+    for one in 0..3 {
+        for to in [exchange, apps, printers] {
+            attackers.spawn(churn(siege.clone(), to, one));
+        }
+    }
+    for one in 0..30 {
+        for to in [apps, printers] {
+            let from = format!("127.0.63.{}", 1 + one % 5);
+            attackers.spawn(read_nothing(siege.clone(), to, from));
+        }
+    }
+    for one in 0..12 {
+        let to = [exchange, apps, printers][one % 3];
+        let from = format!("127.0.40.{}", 100 + one);
+        attackers.spawn(garbage(siege.clone(), to, from));
+    }
+    for one in 0..20 {
+        let from = format!("127.0.64.{}", 1 + one % 5);
+        attackers.spawn(half_handshake(siege.clone(), apps, from));
+    }
+    for one in 0..8 {
+        let from = ip(&format!("127.0.65.{}", 1 + one));
+        let guesser = application(apps)
+            .login("erp", "wrong", Dialect::Plain)
+            .from_address(from);
+        attackers.spawn(guess(siege.clone(), guesser));
+    }
+    for one in 0..60 {
+        let from = ip(&format!("127.0.40.{}", 1 + one));
+        let out = around.exchange_out(exchange).from_address(from);
+        attackers.spawn(slow_content(siege.clone(), out, one % 3 == 0));
+    }
+    for one in 0..2 {
+        let from = ip(&format!("127.0.40.{}", 80 + one));
+        let out = around.exchange_out(exchange).from_address(from);
+        attackers.spawn(recipients(siege.clone(), out.clone()));
+        attackers.spawn(smuggle(siege.clone(), out));
+    }
+    attackers.spawn(hostile_next_hop(siege.clone(), next_hop));
+
+    // Mail for the hostile next hop, enough for every connection that may be made to it.
+    let mail = Mail::new(
+        "erp@contoso.com",
+        "x@hostile.example",
+        own_letter("hostile", "erp@contoso.com"),
+    );
+    let bait = honest(siege.clone(), "bait", Arc::default(), {
+        let erp = erp.clone();
+        async move |_| erp.send(&mail).await.is_ok_and(|answer| answer.accepted())
+    });
+    let from_exchange = honest(siege.clone(), "exchange", Arc::clone(&number), {
+        let organization = around.contoso.clone();
+        async move |id| {
+            let mail = Mail::new(
+                "ada@contoso.com",
+                "bob@contoso.com",
+                with_id(&id, "Ada <ada@contoso.com>"),
+            );
+            let outbound =
+                Outbound::stamped(&organization, mail, "0d6f9b1c-0000-4000-8000-000000000001")
+                    .unwrap();
+            out.send(&outbound)
+                .await
+                .is_ok_and(|answer| answer.accepted())
+        }
+    });
+    let from_erp = honest(siege.clone(), "erp", Arc::clone(&number), {
+        let erp = erp.clone();
+        async move |id| {
+            erp.send(&own(&id))
+                .await
+                .is_ok_and(|answer| answer.accepted())
+        }
+    });
+    let from_scanner = honest(siege.clone(), "scanner", Arc::clone(&number), {
+        async move |id| {
+            let content = own_letter(&id, "scanner@contoso.com");
+            let mail = Mail::new("scanner@contoso.com", "bob@contoso.com", content);
+            scanner
+                .send(&mail)
+                .await
+                .is_ok_and(|answer| answer.accepted())
+        }
+    });
+    // When each honest message arrived: noted by whoever watches the simulated Exchange.
+    let mut watched = around.exchange.watch();
+    let arrivals = tokio::spawn(async move {
+        let mut seen = std::collections::HashMap::new();
+        while let Ok(received) = watched.recv().await {
+            assert!(
+                received.header("X-Smuggled").is_none(),
+                "a smuggled message came through"
+            );
+            if let Some(id) = received.header("X-Honest") {
+                if id == "end" {
+                    break;
+                }
+                seen.entry(id).or_insert_with(Instant::now);
+            }
+        }
+        seen
+    });
+    let process = server.id();
+    let watching = siege.clone();
+    let sampler = tokio::spawn(async move {
+        let mut most = Figures::default();
+        while watching.goes_on() {
+            let now = figures(process);
+            most.resident = most.resident.max(now.resident);
+            most.peak = now.peak;
+            most.descriptors = most.descriptors.max(now.descriptors);
+            moment(50).await;
+        }
+        most
+    });
+    let ending = siege.clone();
+    let end = async move {
+        // The length of the siege, not a wait for something to happen.
+        tokio::time::sleep(SIEGE).await;
+        ending.over.store(true, Ordering::Relaxed);
+    };
+    let (from_exchange, from_erp, from_scanner, bait, ()) =
+        tokio::join!(from_exchange, from_erp, from_scanner, bait, end);
+    let most = sampler.await.unwrap();
+    let left = tokio::time::timeout(Duration::from_secs(30), async {
+        while let Some(ended) = attackers.join_next().await {
+            ended.expect("an attacker found what it looked for");
+        }
+    });
+    left.await.expect("an attacker hangs");
+
+    // The end: everything that was taken has arrived by the time the last one does.
+    let sent: Vec<(String, Instant)> = [from_exchange, from_erp, from_scanner].concat();
+    let total = sent.len();
+    until("the queue to Exchange is empty", async || {
+        let text = scrape(SocketAddr::from(([127, 0, 0, 1], admin))).await;
+        let waiting = text.lines().any(|line| {
+            line.starts_with("gatepost_queue_messages{")
+                && line.contains("via=\"exchange\"")
+                && !line.ends_with(" 0")
+        });
+        (!waiting).then_some(())
+    })
+    .await;
+    let last = erp.send(&own("end")).await.unwrap();
+    assert!(last.accepted(), "{last:?}");
+    let seen = tokio::time::timeout(Duration::from_secs(20), arrivals)
+        .await
+        .unwrap()
+        .unwrap();
+    let mut latencies: Vec<Duration> = Vec::new();
+    for (id, begun) in &sent {
+        let arrived = seen
+            .get(id)
+            .unwrap_or_else(|| panic!("{id} was answered 250 and did not arrive"));
+        latencies.push(arrived.duration_since(*begun));
+    }
+    latencies.sort();
+    let (median, worst) = (latencies[total / 2], *latencies.last().unwrap());
+
+    let connections = 3 * SEATS + STRANGERS + RELAY;
+    let descriptors = base.descriptors + connections + connections;
+    let memory = connections * OF_A_CONNECTION + OF_ALL;
+    let growth = most.peak.saturating_sub(base.resident);
+    let mib = |octets: u64| octets / (1024 * 1024);
+    println!("siege of {} s:", SIEGE.as_secs());
+    for attack in ATTACKS {
+        println!(
+            "  {attack:?}: {}",
+            siege.done[attack as usize].load(Ordering::Relaxed)
+        );
+    }
+    println!(
+        "  honest: {total} taken and arrived, {} more for the hostile next hop; median {median:?}, worst {worst:?}",
+        bait.len()
+    );
+    println!(
+        "  descriptors: {} before, {} at most, bound {descriptors}",
+        base.descriptors, most.descriptors
+    );
+    println!(
+        "  resident: {} MiB before, {} MiB at most (peak {}), bound of growth {} MiB",
+        mib(base.resident),
+        mib(most.resident),
+        mib(most.peak),
+        mib(memory)
+    );
+    assert!(most.descriptors <= descriptors, "{most:?}");
+    assert!(growth <= memory, "{most:?}");
+    assert!(worst < Duration::from_secs(45), "{worst:?}");
+    for (name, least) in [("exchange-", 20), ("erp-", 5), ("scanner-", 20)] {
+        let own = sent.iter().filter(|(id, _)| id.starts_with(name)).count();
+        assert!(own >= least, "{name}: {own}");
+    }
+    for attack in ATTACKS {
+        let done = siege.done[attack as usize].load(Ordering::Relaxed);
+        assert!(done > 0, "{attack:?} never took place");
+    }
+    // It is over: connections, descriptors and body files are given back.
+    let after = until("descriptors are near where they were", async || {
+        let text = scrape(SocketAddr::from(([127, 0, 0, 1], admin))).await;
+        let open = text
+            .lines()
+            .any(|line| line.starts_with("gatepost_connections_open{") && !line.ends_with(" 0"));
+        let now = figures(server.id());
+        (!open && now.descriptors <= base.descriptors + 16).then_some(now)
+    })
+    .await;
+    println!(
+        "  after: {} descriptors, {} MiB resident",
+        after.descriptors,
+        mib(after.resident)
+    );
+    assert!(server.terminate().success(), "SIGTERM ends with status 0");
+}
