@@ -3,10 +3,13 @@
 //! Checking a password is slow by design; this room only offers the check. The shell runs it off the runtime's threads,
 //! at most as many at once as there are cores (product.md 8).
 
+mod hashing;
+
 use crate::mail::{ReversePath, Secret};
 use crate::session::ByAddress;
 use crate::smtp::sasl::Login;
 use crate::trust::Application;
+use hashing::Memory;
 use hmac::{Hmac, Mac as _};
 use ipnet::IpNet;
 use sha2::Sha256;
@@ -58,6 +61,7 @@ pub struct Accounts {
     known: Mutex<HashMap<[u8; 32], (u64, usize)>>,
     /// The key of those hashes, made at random for each load: a reload forgets.
     key: [u8; 32],
+    memory: Memory,
 }
 
 /// How long a right password is remembered.
@@ -75,6 +79,7 @@ impl Accounts {
             accounts,
             known: Mutex::default(),
             key,
+            memory: Memory::default(),
         }
     }
 
@@ -149,7 +154,7 @@ impl Accounts {
         let hash = found
             .and_then(|(_, account)| account.password_hash.as_ref())
             .map_or(NOBODY, Secret::expose_str);
-        let right = password_auth::verify_password(login.password.expose(), hash).is_ok();
+        let right = self.memory.verify(login.password.expose(), hash);
         let (index, account) = found.filter(|_| right)?;
         if !account.allows_login_from(address) {
             return None;

@@ -132,6 +132,7 @@ const HOMES: &[(&str, &[&str])] = &[
     // `config` asks the provider whether a key belongs to its certificate.
     ("rustls", &["receive", "deliver", "lab", "config"]),
     ("tokio_rustls", &["receive", "deliver", "lab"]),
+    ("argon2", &["credentials"]),
     ("password_auth", &["credentials", "cli", "config", "lab"]),
     (
         "tokio",
