@@ -132,9 +132,10 @@ impl Pump {
         match output {
             Output::Send(bytes) => {
                 self.out.extend_from_slice(&bytes);
-                // No more than this waits for a peer that asks much and reads little.
+                // No more than this waits for a peer that asks much and reads little; others have their turn first.
                 if self.out.len() >= MAX_UNSENT {
                     self.flush(stream).await?;
+                    tokio::task::yield_now().await;
                 }
             }
             Output::StartTls => {

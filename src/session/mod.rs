@@ -117,8 +117,9 @@ const MAX_ERRORS: u32 = 20;
 const MAX_REFUSALS: u32 = 2_000;
 /// Most commands that bring no mail (NOOP, RSET, EHLO and the like) between one accepted message and the next.
 const MAX_IDLE_COMMANDS: u32 = 500;
-/// Replies are held back once so many octets of them wait to be sent: EHLO has a reply thirty times its own size.
-pub(crate) const MAX_UNSENT: usize = 16 * 1024;
+/// No command is taken while so many octets of replies wait to be sent: EHLO has a reply thirty times its own size, and
+/// whoever pipelines thousands of commands shares the processor with those who do not. A hundred RCPTs fit in.
+pub(crate) const MAX_UNSENT: usize = 4 * 1024;
 /// What an address outside the networks may do before STARTTLS (product.md 3).
 const STRANGER_COMMANDS: u32 = 10;
 const STRANGER_MILLIS: u64 = 30_000;

@@ -366,8 +366,12 @@ impl Transaction {
                         core.reply(&Reply::new(250, (2, 1, 5), "Recipient OK"));
                     }
                     Err((rejection, recipient)) => {
-                        let mut account = self.account();
-                        account.recipients = recipient.into_iter().collect();
+                        // Not those that were accepted: with a thousand of them each refusal would cost as much.
+                        let account = Account {
+                            sender: Some(self.shown_sender()),
+                            recipients: recipient.into_iter().collect(),
+                            ..Account::default()
+                        };
                         core.refuse_as(self.refusal_id(core, now), rejection, account, now);
                     }
                 }
@@ -452,11 +456,15 @@ impl Transaction {
         }
     }
 
+    fn shown_sender(&self) -> String {
+        shown(self.envelope.reverse_path.to_string().as_bytes())
+    }
+
     /// For the trace of a refusal.
     pub(super) fn account(&self) -> Account {
         let recipients = &self.envelope.recipients;
         Account {
-            sender: Some(shown(self.envelope.reverse_path.to_string().as_bytes())),
+            sender: Some(self.shown_sender()),
             recipients: recipients
                 .iter()
                 .map(|recipient| shown(recipient.mailbox.as_str().as_bytes()))
