@@ -23,7 +23,7 @@ pub use transaction::{Request, Transfer};
 
 use crate::smtp::SLOWEST;
 use crate::smtp::extension::Offered;
-use crate::smtp::reply::{self, Reply};
+use crate::smtp::reply::{self, Reply, ReplyFault};
 use crate::smtp::sasl::{self, Login};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -408,6 +408,13 @@ impl Dialogue {
                     self.input.drain(..consumed);
                     self.replies += 1;
                     self.on(reply);
+                    if self.has_an_answer_too_many() {
+                        self.input.clear();
+                        self.outputs
+                            .retain(|output| !matches!(output, Output::Send(_)));
+                        self.break_off(Broken::Nonsense(ReplyFault::Unasked));
+                        return;
+                    }
                 }
                 Err(fault) => {
                     self.input.clear();
@@ -416,6 +423,16 @@ impl Dialogue {
                 }
             }
         }
+    }
+
+    /// Consent to a command that has not even been sent: before the envelope, each command waits for the reply to the one
+    /// before. Replies of one peer would be taken for answers of another, or of another moment (RFC 3207 §6). A refusal may
+    /// come at any time.
+    fn has_an_answer_too_many(&self) -> bool {
+        matches!(
+            self.state,
+            State::Hello | State::OldHello | State::StartTls | State::Login(_)
+        ) && matches!(self.input.first(), Some(b'2' | b'3'))
     }
 
     fn on(&mut self, reply: Reply) {

@@ -568,3 +568,117 @@ proptest! {
         }
     }
 }
+
+/// What a hostile next hop says, in the place of each of its replies, one after the other.
+const NONSENSE: &[&str] = &[
+    "garbage\r\n",
+    "\0\0\0\r\n",
+    "250\0 ok\r\n",
+    "\u{e4}\u{f6}\r\n",
+    "HTTP/1.1 400 Bad Request\r\n\r\n",
+    "999 ok\r\n",
+    "150 wait\r\n",
+    "250-one\r\n550 two\r\n",
+    "-1 ok\r\n",
+    "\r\n\r\n\r\n",
+    "2",
+    "250-never ends\r\n",
+    "",
+];
+
+#[test]
+fn a_next_hop_that_talks_nonsense_in_any_place_costs_a_connection_and_no_recipient_his_answer() {
+    let endless: &'static str = Box::leak("250-more\r\n".repeat(10_000).into_boxed_str());
+    let no_end: &'static str = Box::leak("x".repeat(100_000).into_boxed_str());
+    let true_replies = secure(&["250 ok\r\n250 ok\r\n250 ok\r\n", "250 2.6.0 queued\r\n"]);
+    let all: Vec<&str> = NONSENSE.iter().copied().chain([endless, no_end]).collect();
+    for place in 0..true_replies.len() {
+        for nonsense in &all {
+            for cut in [None, Some(1), Some(7)] {
+                let mut script = true_replies.clone();
+                script.truncate(place);
+                script.push(nonsense);
+                let (log, dialogue) = play(&script, 2, cut);
+                assert!(dialogue.input.len() < 2 * reply::MAX_REPLY, "{place}");
+                assert!(log.ends_with("(close)\n"), "{place} {nonsense:.20?}: {log}");
+                assert!(!log.contains("Delivered"), "{place} {nonsense:.20?}: {log}");
+                assert!(
+                    !log.contains("Failed"),
+                    "nothing bounces: {place} {nonsense:.20?}: {log}"
+                );
+                if log.contains("(ready)") {
+                    for recipient in 0..2 {
+                        let lines = log
+                            .lines()
+                            .filter(|line| line.starts_with(&format!("{recipient}: ")));
+                        assert_eq!(lines.count(), 1, "{place} {nonsense:.20?}: {log}");
+                    }
+                } else {
+                    assert_eq!(
+                        log.matches("failed: ").count(),
+                        1,
+                        "{place} {nonsense:.20?}: {log}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn consent_before_it_was_asked_for_is_none() {
+    let hello_and_go: &'static str = Box::leak(format!("{PLAIN}220 go\r\n").into_boxed_str());
+    let greeting_and_hello: &'static str = Box::leak(format!("{GREETING}{PLAIN}").into_boxed_str());
+    for script in [vec![greeting_and_hello], vec![GREETING, hello_and_go]] {
+        let (log, _) = play(&script, 1, None);
+        assert!(
+            log.contains("Deferred(Law) a reply to nothing that was asked"),
+            "{log}"
+        );
+        assert!(!log.contains("(TLS)") && !log.contains("C: STARTTLS"), "{log}");
+    }
+    // A refusal may come at any time.
+    let (log, _) = play(&["220 x\r\n421 4.3.2 going down\r\n"], 1, None);
+    assert!(log.contains("421 4.3.2 going down"), "{log}");
+    // All that could be wanted, at once: nothing was sent, and nothing counts as delivered.
+    let everything = "250 ok\r\n250 ok\r\n250 2.6.0 queued\r\n";
+    let (log, _) = play(&secure(&[everything]), 1, None);
+    assert!(!log.contains("Delivered"), "{log}");
+    let by_data = "354 go\r\n250 2.6.0 queued\r\n";
+    let script = [
+        GREETING,
+        PLAIN,
+        "220 go\r\n",
+        SPARSE,
+        "250 ok\r\n",
+        "250 ok\r\n",
+        by_data,
+    ];
+    let (log, _) = play(&script, 1, None);
+    assert!(!log.contains("Delivered"), "{log}");
+}
+
+#[test]
+fn who_accepts_recipients_and_then_refuses_or_leaves_has_said_no() {
+    for (end, outcome) in [
+        ("554 5.6.0 changed my mind\r\n", "Failed"),
+        ("451 4.3.0 later\r\n", "Deferred"),
+        ("421 4.4.2 bye\r\n", "Deferred"),
+        ("354 what\r\n", "Deferred"),
+    ] {
+        let (log, _) = play(&secure(&["250 ok\r\n250 ok\r\n250 ok\r\n", end]), 2, None);
+        for recipient in 0..2 {
+            assert!(
+                log.contains(&format!("{recipient}: {outcome}")),
+                "{end}: {log}"
+            );
+        }
+    }
+    // The connection ends with no answer: who takes that for a yes loses mail.
+    let mut script = secure(&["250 ok\r\n250 ok\r\n"]);
+    let (log, _) = play(&script, 1, None);
+    assert!(log.contains("0: Deferred(Law) connection lost"), "{log}");
+    script.pop();
+    let (log, _) = play(&script, 1, None);
+    assert!(log.contains("0: Deferred(Law) connection lost"), "{log}");
+}

@@ -105,6 +105,8 @@ pub enum ReplyFault {
     MixedCodes,
     /// Longer than [`MAX_REPLY`] octets.
     TooLong,
+    /// It came before there was anything to answer.
+    Unasked,
 }
 
 impl fmt::Display for ReplyFault {
@@ -113,6 +115,7 @@ impl fmt::Display for ReplyFault {
             Self::Malformed => "malformed reply",
             Self::MixedCodes => "reply lines with different codes",
             Self::TooLong => "reply too long",
+            Self::Unasked => "a reply to nothing that was asked",
         })
     }
 }

@@ -352,14 +352,28 @@ impl Process {
         Self::with_log(config, std::fs::File::create(log).unwrap().into())
     }
 
-    fn with_log(config: &Path, log: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_gatepost"))
-            .args(["serve", "--config"])
+    /// Under this soft limit of open files.
+    pub fn with_few_descriptors(config: &Path, limit: u64) -> Self {
+        let mut shell = Command::new("sh");
+        shell
+            .args([
+                "-c",
+                "ulimit -Sn \"$2\" && exec \"$0\" serve --config \"$1\"",
+            ])
+            .arg(env!("CARGO_BIN_EXE_gatepost"))
             .arg(config)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .arg(limit.to_string());
+        Self::spawn(shell, Stdio::null())
+    }
+
+    fn with_log(config: &Path, log: Stdio) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gatepost"));
+        command.args(["serve", "--config"]).arg(config);
+        Self::spawn(command, log)
+    }
+
+    fn spawn(mut command: Command, log: Stdio) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines.next().expect("a line on standard output").unwrap();
         assert_eq!(first, "gatepost ready");
