@@ -635,7 +635,10 @@ fn consent_before_it_was_asked_for_is_none() {
             log.contains("Deferred(Law) a reply to nothing that was asked"),
             "{log}"
         );
-        assert!(!log.contains("(TLS)") && !log.contains("C: STARTTLS"), "{log}");
+        assert!(
+            !log.contains("(TLS)") && !log.contains("C: STARTTLS"),
+            "{log}"
+        );
     }
     // A refusal may come at any time.
     let (log, _) = play(&["220 x\r\n421 4.3.2 going down\r\n"], 1, None);

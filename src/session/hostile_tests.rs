@@ -442,3 +442,29 @@ fn clear_octets_behind_starttls_are_gone_however_they_are_cut() {
         starts(&played.tell("RCPT TO:<bob@contoso.com>\r\n"), "503 5.5.1 ");
     }
 }
+
+#[test]
+fn a_chunk_is_as_long_as_it_was_said_to_be() {
+    let content = "From: erp@contoso.com\r\n\r\nbody";
+    // Longer: the rest is no content.
+    let mut played = device(false);
+    open(&mut played, "erp@contoso.com");
+    let said = content.len() - 4;
+    let replies = played.tell(&format!("BDAT {said} LAST\r\n{content}\r\n"));
+    starts(&replies, "[store exchange]");
+    assert!(
+        replies.ends_with("Command not recognised 0000000000001\r\n"),
+        "{replies}"
+    );
+    // Shorter: what follows is content, whatever it looks like.
+    let mut played = device(false);
+    open(&mut played, "erp@contoso.com");
+    let said = content.len() + 6;
+    let replies = played.tell(&format!("BDAT {said} LAST\r\n{content}QUIT\r\nNOOP\r\n"));
+    starts(&replies, "[store exchange]");
+    assert!(
+        replies.ends_with("250 2.0.0 OK\r\n") || replies.contains("\r\n250 2.0.0 "),
+        "{replies}"
+    );
+    assert!(!replies.contains("221 "), "{replies}");
+}

@@ -131,8 +131,8 @@ const CONTENT_MILLIS: u64 = 3 * 60_000;
 const CONTENT_BLOCK: u64 = 4096;
 /// What the content of a message may take in all, beside the time that it needs at [`SLOWEST`].
 const MESSAGE_MILLIS: u64 = 10 * 60_000;
-/// How long a submission listener serves a client that has neither logged in nor begun a message: whoever opens
-/// connections to fill the listener pays again for each every two minutes.
+/// How long a client is served that has neither logged in nor begun a message, and is not at an address of Exchange Online:
+/// whoever opens connections to fill the listener pays again for each every two minutes.
 const UNKNOWN_MILLIS: u64 = 2 * 60_000;
 /// The same where half of the listener's connections were taken when he came: enough to log in, and a crowd that only
 /// stands there makes room for who has mail.
@@ -177,7 +177,7 @@ pub(crate) struct Core {
     opened: u64,
     /// MAIL was accepted once.
     known: bool,
-    /// How long a client of a submission listener may be unknown.
+    /// How long a client may be unknown.
     unknown_millis: u64,
     deadline: u64,
     progress: u64,
@@ -613,6 +613,11 @@ impl Core {
         self.is_connector() && !self.trust.network && self.tls.is_none()
     }
 
+    /// Whether who comes from this address is waited for as RFC 5321 has it, whatever he brings: only Exchange is.
+    fn is_expected(&self) -> bool {
+        self.is_connector() && self.trust.network
+    }
+
     /// Nothing has been said yet, in clear text: where a PROXY header would stand.
     fn awaits_first_command(&self) -> bool {
         self.commands == 0 && self.tls.is_none()
@@ -631,7 +636,7 @@ impl Core {
     pub(crate) fn wait_until(&mut self, ticks: u64) {
         self.deadline = if self.is_stranger_outside_tls() {
             ticks.min(self.opened + STRANGER_MILLIS)
-        } else if !self.is_connector() && !self.known && self.application.is_none() {
+        } else if !self.is_expected() && !self.known && self.application.is_none() {
             ticks.min(self.opened + self.unknown_millis)
         } else {
             ticks

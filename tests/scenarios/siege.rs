@@ -1,8 +1,10 @@
 //! All attacks at once, on a server of its own process, while honest mail keeps flowing: what it has of memory and file
 //! descriptors, and how long mail takes. The attacks one by one, with the bound of each: docs/hostile-peers.md.
 
-use crate::harness::{Changes, LETTER, PASSWORD, Process, Surroundings, free_port, scrape, until};
-use gatepost::lab::{ApplicationClient, Dialect, ExchangeOut, Mail, Outbound, Security};
+use crate::harness::{
+    Changes, LETTER, PASSWORD, Process, Surroundings, World, free_port, scrape, until,
+};
+use gatepost::lab::{ApplicationClient, Client, Dialect, ExchangeOut, Mail, Outbound, Security};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -722,4 +724,40 @@ async fn honest_mail_keeps_flowing_under_all_attacks_at_once_and_memory_and_desc
         mib(after.resident)
     );
     assert!(server.terminate().success(), "SIGTERM ends with status 0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_does_not_fill_a_submission_listener() {
+    let changes = Changes::replace("name = \"apps\"", "name = \"apps\"\nmax_connections = 4");
+    let world = World::with(changes).await;
+    let greeted = async |from: &str| {
+        let mut client = Client::connect(world.listener("apps"), Some(ip(from)))
+            .await
+            .unwrap();
+        let reply = client.reply().await.unwrap();
+        (client, reply.code)
+    };
+    let (first, code) = greeted("127.0.66.1").await;
+    assert_eq!(code, 220);
+    let (_second, code) = greeted("127.0.66.1").await;
+    assert_eq!(code, 220);
+    let (_, code) = greeted("127.0.66.1").await;
+    assert_eq!(code, 421, "half of four");
+    let answer = world
+        .erp()
+        .send(&Mail::new(
+            "erp@contoso.com",
+            "bob@contoso.com",
+            own_letter("1", "erp@contoso.com"),
+        ))
+        .await
+        .unwrap();
+    assert!(answer.accepted(), "another address: {answer:?}");
+    first.quit().await;
+    until("the place is given back", async || {
+        let (client, code) = greeted("127.0.66.1").await;
+        (code == 220).then_some(client)
+    })
+    .await;
+    world.host.stop().await;
 }
