@@ -584,6 +584,72 @@ fn the_development_configuration_lacks_nothing_but_its_certificates() {
     }
 }
 
+/// The names that README's cmdlets give to Exchange, and the set-up that it tells to start from, are two halves of one.
+#[tokio::test]
+async fn the_set_up_to_start_from_is_well_and_the_readme_connects_it() {
+    let around = Surroundings::new().await;
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = std::fs::read_to_string(root.join("deploy/gatepost.toml")).unwrap();
+    let folder = around.folder.path().join("etc");
+    for name in ["certs", "secrets"] {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+    }
+    let leaf = Leaf::named("smarthost.contoso.com");
+    let issued = around.authority.issue(&leaf).unwrap();
+    harness::write_identity(&folder.join("certs"), "smarthost", &issued);
+    for (name, value) in [
+        ("gate", "0123456789abcdef0123456789abcdef\n"),
+        ("loop", "fedcba9876543210fedcba9876543210\n"),
+        (
+            "erp",
+            "$argon2id$v=19$m=19456,t=2,p=1$Nq7uJYlX/baVo2WnMx0kSA$10Hj9mxdmu4V27hvzejlt96CxeoRRCcEe2v4xtddtBo\n",
+        ),
+    ] {
+        std::fs::write(folder.join("secrets").join(name), value).unwrap();
+    }
+    let file = folder.join("gatepost.toml");
+    std::fs::write(&file, source).unwrap();
+    let loaded = config::load(&file).unwrap();
+    let keys: Vec<_> = loaded
+        .problems
+        .iter()
+        .map(|problem| problem.key.as_str())
+        .collect();
+    // The authority of the test is no public one; that of a device in clear text is what it says.
+    assert_eq!(
+        keys,
+        ["certificate.smarthost.chain", "listener.printers.tls"],
+        "{:?}",
+        loaded.problems
+    );
+    let settings = loaded.settings.unwrap();
+    assert_eq!(settings.listeners.len(), 3);
+    let readme = include_str!("../README.md");
+    let example = include_str!("../deploy/gatepost.toml");
+    for (cmdlet, key) in [
+        (
+            "TlsSenderCertificateName = 'smarthost.contoso.com'",
+            "\"smarthost.contoso.com\"]",
+        ),
+        (
+            "TlsDomain = 'smarthost.contoso.com'",
+            "hostname = \"smarthost.contoso.com\"",
+        ),
+        (
+            "SetHeaderName = 'X-Contoso-Gate'",
+            "secret_header = { name = \"X-Contoso-Gate\"",
+        ),
+        (
+            "ExceptIfHeaderContainsMessageHeader = 'X-Gatepost-Processed'",
+            "loop_header = { name = \"X-Gatepost-Processed\"",
+        ),
+        ("RemoveHeader = 'X-Gatepost-Processed'", "loop_header"),
+    ] {
+        assert!(readme.contains(cmdlet), "{cmdlet}");
+        assert!(example.contains(key), "{key}");
+    }
+}
+
 /// The text of each problem at a key after a change.
 fn texts_at(around: &Surroundings, change: &Changes, key: &str) -> Vec<String> {
     let loaded = config::load(&around.configuration([0; 3], change)).unwrap();
@@ -1021,4 +1087,35 @@ fn the_page_of_the_configuration_names_every_key_and_no_other() {
         let word = named.rsplit('.').next().unwrap();
         assert!(keys.contains(word), "{named} is no key");
     }
+}
+
+/// The status of a command whose reader has gone before it writes, as `head` goes.
+fn status_unread(arguments: &[&str], input: &[u8]) -> Option<i32> {
+    use std::io::Write as _;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_gatepost"))
+        .args(arguments)
+        .stdin(std::process::Stdio::piped())
+        .stdout(writer)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that reads nothing may have ended.
+    drop(stdin.write_all(input));
+    drop(stdin);
+    child.wait().unwrap().code()
+}
+
+#[tokio::test]
+async fn a_reader_that_has_gone_changes_no_status() {
+    let around = Surroundings::new().await;
+    let good = around.configuration([0; 3], &Changes::default());
+    let good = good.to_str().unwrap();
+    assert_eq!(status_unread(&["completions", "bash"], b""), Some(0));
+    assert_eq!(status_unread(&["hash-password"], b"secret\n"), Some(0));
+    assert_eq!(status_unread(&["check", "--config", good], b""), Some(0));
+    let missing = ["check", "--json", "--config", "/nowhere.toml"];
+    assert_eq!(status_unread(&missing, b""), Some(2));
 }
