@@ -1088,34 +1088,3 @@ fn the_page_of_the_configuration_names_every_key_and_no_other() {
         assert!(keys.contains(word), "{named} is no key");
     }
 }
-
-/// The status of a command whose reader has gone before it writes, as `head` goes.
-fn status_unread(arguments: &[&str], input: &[u8]) -> Option<i32> {
-    use std::io::Write as _;
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_gatepost"))
-        .args(arguments)
-        .stdin(std::process::Stdio::piped())
-        .stdout(writer)
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // A command that reads nothing may have ended.
-    drop(stdin.write_all(input));
-    drop(stdin);
-    child.wait().unwrap().code()
-}
-
-#[tokio::test]
-async fn a_reader_that_has_gone_changes_no_status() {
-    let around = Surroundings::new().await;
-    let good = around.configuration([0; 3], &Changes::default());
-    let good = good.to_str().unwrap();
-    assert_eq!(status_unread(&["completions", "bash"], b""), Some(0));
-    assert_eq!(status_unread(&["hash-password"], b"secret\n"), Some(0));
-    assert_eq!(status_unread(&["check", "--config", good], b""), Some(0));
-    let missing = ["check", "--json", "--config", "/nowhere.toml"];
-    assert_eq!(status_unread(&missing, b""), Some(2));
-}
