@@ -1,6 +1,7 @@
 //! Builds the rooms from the checked configuration, starts them, reloads, drains. Sees everything, decides nothing.
 
 use crate::admin::{Admin, Bound};
+use crate::clock::Clock;
 use crate::config::Settings;
 use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher};
@@ -10,7 +11,7 @@ use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
 use crate::metrics::Metrics;
 use crate::receive::{
-    Clock, ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services,
+    ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services,
 };
 use crate::session::Policy;
 use crate::spool::Spool;
@@ -44,6 +45,7 @@ pub struct Server {
     verifier: Arc<Verifier>,
     accounts: Arc<ArcSwap<Accounts>>,
     settings: Arc<ArcSwap<Settings>>,
+    clock: Clock,
     ready: Arc<AtomicBool>,
     shutdown: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -55,6 +57,14 @@ impl Server {
     /// # Errors
     /// A sentence that names what could not be started.
     pub async fn start(settings: Settings) -> Result<Self, String> {
+        Self::start_at(settings, Clock::start()).await
+    }
+
+    /// [`Self::start`] with a clock that somebody else may set.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_at(settings: Settings, clock: Clock) -> Result<Self, String> {
         let metrics = Metrics::new().map_err(|error| format!("metrics: {error}"))?;
         let directory = settings.data_directory.clone();
         make_private_directory(&directory)?;
@@ -76,7 +86,6 @@ impl Server {
             settings.accounts.clone(),
             random,
         )));
-        let clock = Clock::start();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let deliver = deliver_settings(&settings)?;
         let verifier = Arc::new(Verifier::new(Arc::clone(&deliver.resolver), cores)?);
@@ -88,6 +97,7 @@ impl Server {
             Arc::clone(&ids),
             tracer.clone(),
             metrics.clone(),
+            clock.clone(),
         );
         let services = Arc::new(Services {
             desk: Arc::new(Desk::new(
@@ -99,9 +109,9 @@ impl Server {
             spool: spool.clone(),
             tracer: tracer.clone(),
             metrics: metrics.clone(),
-            passwords: Passwords::new(Arc::clone(&accounts), cores, clock),
+            passwords: Passwords::new(Arc::clone(&accounts), cores, clock.clone()),
             verifier: Arc::clone(&verifier),
-            clock,
+            clock: clock.clone(),
             warned: AtomicU64::new(0),
         });
         let (shutdown, down) = watch::channel(false);
@@ -120,7 +130,8 @@ impl Server {
         let ready = Arc::new(AtomicBool::new(true));
         let hosts = settings.admin.hosts.clone();
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let refresh = refresher(&spool, &metrics, &settings, clock);
+        let refresh = refresher(&spool, &metrics, &settings, clock.clone());
+        let now = clock.clone();
         let api = Admin {
             hosts,
             token,
@@ -129,7 +140,7 @@ impl Server {
             metrics: metrics.clone(),
             refresh: Box::new(refresh.clone()),
             unready: unready(&spool, &ready),
-            now: Box::new(move || clock.now().unix_millis),
+            now: Box::new(move || now.unix_millis()),
         };
         let tasks = vec![
             tokio::spawn(admin.serve(Arc::new(api), down.clone())),
@@ -145,6 +156,7 @@ impl Server {
             verifier,
             accounts,
             settings,
+            clock,
             ready,
             shutdown,
             tasks,
@@ -190,6 +202,13 @@ impl Server {
         &self.metrics
     }
 
+    /// Sets the server's clock forward, as an hour or a lapsed certificate in a rehearsal wants it; who waits for a time
+    /// looks again at once.
+    pub fn set_clock_forward(&self, by: Duration) {
+        self.clock.set_forward(by);
+        self.dispatcher.look_again();
+    }
+
     /// Works by new settings without dropping a session. Listeners keep their addresses: a listener that was added,
     /// removed or moved needs a restart, and says so.
     ///
@@ -233,6 +252,18 @@ impl Server {
             || settings.admin.address != current.admin.address
         {
             return Err("data_directory or admin.address changed: that needs a restart".to_owned());
+        }
+        let now = self.clock.unix_millis() / 1000;
+        for identity in &settings.identities {
+            let mut others = current.identities.iter();
+            let name = &identity.name;
+            if !identity.is_valid_at(now)
+                && others.any(|other| other.name == *name && other.is_valid_at(now))
+            {
+                return Err(format!(
+                    "certificate {name}: the one in force is valid today, the new one is not"
+                ));
+            }
         }
         let random = random_octets()?;
         let exchange_online = Arc::new(settings.exchange_online.clone());

@@ -10,7 +10,7 @@ use crate::trust::Application;
 use hmac::{Hmac, Mac as _};
 use ipnet::IpNet;
 use sha2::Sha256;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -99,6 +99,16 @@ impl Accounts {
             Some(application) => ByAddress::Application(Arc::clone(application)),
             None => ByAddress::SenderNotAllowed(Arc::clone(first)),
         }
+    }
+
+    /// The application of this name, if it can log in.
+    #[must_use]
+    pub fn with_login(&self, name: &str) -> Option<Arc<Application>> {
+        let account = self
+            .accounts
+            .iter()
+            .find(|account| account.username.is_some() && *account.application.name == *name);
+        account.map(|account| Arc::clone(&account.application))
     }
 
     /// Whether the login was right within the last ten minutes: the quick answer that costs no hash. Without an address
@@ -218,10 +228,34 @@ struct Failures {
     at_home: HashMap<(String, IpAddr), u64>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    began: u64,
-    failures: u32,
+/// When the last failures were, as many as it takes to be braked.
+#[derive(Clone, Debug, Default)]
+struct Window(VecDeque<u64>);
+
+impl Window {
+    fn count(&mut self, most: usize, ticks: u64) {
+        self.0.push_back(ticks);
+        if self.0.len() > most {
+            self.0.pop_front();
+        }
+    }
+
+    /// As many as `most` lie within the last minute.
+    fn is_full(&self, most: usize, ticks: u64) -> bool {
+        self.0.len() >= most
+            && self
+                .0
+                .front()
+                .is_some_and(|&oldest| is_fresh(oldest, ticks))
+    }
+
+    fn latest(&self) -> u64 {
+        self.0.back().copied().unwrap_or_default()
+    }
+}
+
+fn is_fresh(failure: u64, ticks: u64) -> bool {
+    ticks < failure.saturating_add(WINDOW_MILLIS)
 }
 
 /// What the brake says before a login is judged.
@@ -236,9 +270,9 @@ pub enum Pace {
 }
 
 /// Failures from one address within [`WINDOW_MILLIS`] after which it is stopped.
-const ADDRESS_FAILURES: u32 = 5;
+const ADDRESS_FAILURES: usize = 5;
 /// Failures for one name after which strangers to it are slowed down.
-const NAME_FAILURES: u32 = 20;
+const NAME_FAILURES: usize = 20;
 const WINDOW_MILLIS: u64 = 60_000;
 const AT_HOME_MILLIS: u64 = 24 * 3_600_000;
 const MAX_TRACKED: usize = 20_000;
@@ -250,9 +284,7 @@ impl Brake {
         let key = block(address);
         let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let over = |window: Option<&Window>, most| {
-            window.is_some_and(|window| {
-                ticks < window.began + WINDOW_MILLIS && window.failures >= most
-            })
+            window.is_some_and(|window| window.is_full(most, ticks))
         };
         if over(failures.by_address.get(&key), ADDRESS_FAILURES) {
             return Pace::Stop;
@@ -261,7 +293,7 @@ impl Brake {
             .at_home
             .get(&(name.to_owned(), key))
             .is_some_and(|until| ticks < *until);
-        if !at_home && over(failures.by_name.get(name), NAME_FAILURES) {
+        if !at_home && over(failures.by_name.get(&name_key(name)), NAME_FAILURES) {
             return Pace::Slow;
         }
         Pace::Free
@@ -271,11 +303,10 @@ impl Brake {
     pub fn failed(&self, address: IpAddr, name: &str, ticks: u64) {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         failures.make_room(ticks);
-        count(failures.by_address.entry(block(address)), ticks);
-        count(
-            failures.by_name.entry(name.chars().take(128).collect()),
-            ticks,
-        );
+        let by_address = failures.by_address.entry(block(address)).or_default();
+        by_address.count(ADDRESS_FAILURES, ticks);
+        let by_name = failures.by_name.entry(name_key(name)).or_default();
+        by_name.count(NAME_FAILURES, ticks);
     }
 
     /// A login was right.
@@ -291,14 +322,14 @@ impl Brake {
 impl Failures {
     /// Forgets what no longer matters; where an attacker fills the tables, the oldest goes.
     fn make_room(&mut self, ticks: u64) {
-        let fresh = |window: &Window| ticks < window.began + WINDOW_MILLIS;
+        let fresh = |window: &Window| is_fresh(window.latest(), ticks);
         if self.by_address.len() >= MAX_TRACKED {
             self.by_address.retain(|_, window| fresh(window));
-            drop_oldest(&mut self.by_address, |window| window.began);
+            drop_oldest(&mut self.by_address, Window::latest);
         }
         if self.by_name.len() >= MAX_TRACKED {
             self.by_name.retain(|_, window| fresh(window));
-            drop_oldest(&mut self.by_name, |window| window.began);
+            drop_oldest(&mut self.by_name, Window::latest);
         }
         if self.at_home.len() >= MAX_TRACKED {
             self.at_home.retain(|_, until| ticks < *until);
@@ -321,18 +352,9 @@ fn drop_oldest<K: Clone + Eq + std::hash::Hash, V>(
     }
 }
 
-fn count<K>(entry: std::collections::hash_map::Entry<'_, K, Window>, ticks: u64) {
-    let window = entry.or_insert(Window {
-        began: ticks,
-        failures: 0,
-    });
-    if ticks >= window.began + WINDOW_MILLIS {
-        *window = Window {
-            began: ticks,
-            failures: 0,
-        };
-    }
-    window.failures += 1;
+/// Long enough for any name; a guesser may send longer ones.
+fn name_key(name: &str) -> String {
+    name.chars().take(128).collect()
 }
 
 /// An IPv6 peer has a /64 to itself.
@@ -485,6 +507,12 @@ mod tests {
         assert_eq!(by(HERE, "c@contoso.com"), "not this sender");
         assert_eq!(by(HERE, ""), "not this sender");
         assert_eq!(by(THERE, "a@contoso.com"), "unknown");
+        assert!(accounts.with_login("c").is_some());
+        assert!(
+            accounts.with_login("a").is_none(),
+            "its address is its login"
+        );
+        assert!(accounts.with_login("d").is_none());
     }
 
     #[test]
@@ -528,6 +556,22 @@ mod tests {
             Pace::Slow
         );
         assert_eq!(brake.pace(HERE, "erp", 3), Pace::Free, "the owner at home");
+    }
+
+    #[test]
+    fn a_minute_is_any_minute_and_not_one_that_began_with_a_failure() {
+        let brake = Brake::default();
+        brake.failed(THERE, "erp", 0);
+        for late in 59_000..59_003 {
+            brake.failed(THERE, "erp", late);
+        }
+        assert_eq!(brake.pace(THERE, "erp", 60_500), Pace::Free);
+        brake.failed(THERE, "erp", 60_500);
+        assert_eq!(brake.pace(THERE, "erp", 60_501), Pace::Free, "four");
+        brake.failed(THERE, "erp", 60_501);
+        assert_eq!(brake.pace(THERE, "erp", 60_502), Pace::Stop);
+        assert_eq!(brake.pace(THERE, "erp", 118_999), Pace::Stop);
+        assert_eq!(brake.pace(THERE, "erp", 119_000), Pace::Free);
     }
 
     #[test]

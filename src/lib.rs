@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod spool;
 // shells: the only place with sockets, timers and the clock
 pub mod admin;
+pub mod clock;
 pub mod deliver;
 pub mod dns;
 pub mod lab;

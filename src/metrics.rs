@@ -70,7 +70,7 @@ impl Metrics {
             queue_messages: families.gauges("queue_messages", "Messages not yet settled, one per message and via", &["via", "tenant", "state"])?,
             queue_oldest: families.float_gauges("queue_oldest_seconds", "Age of the oldest message not yet settled", &["via", "tenant"])?,
             queue_parked: families.gauges("queue_parked", "1 while the tenant's queue is parked because of a connector fault", &["via", "tenant"])?,
-            bounces: families.counters("bounces_total", "Recipients given up: told to the sender in a report (failure), or to nobody (untold)", &["tenant", "class"])?,
+            bounces: families.counters("bounces_total", "Recipients that a report named, by what it said (failure, delay, relayed), or given up and told to nobody (untold)", &["tenant", "class"])?,
             certificate_expiry: families.float_gauges("certificate_expiry_seconds", "Seconds until the certificate expires", &["name"])?,
             endpoints_age: families.register(Gauge::new("endpoints_age_seconds", "Age of the Microsoft 365 endpoint data in use")?)?,
             endpoints_rejected: families.register(IntCounter::new("endpoints_rejected_total", "Endpoint data that was implausible and not taken")?)?,

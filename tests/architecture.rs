@@ -51,11 +51,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("message_trace", &["index", "mail", "metrics", "trust"]),
     ("credentials", &["mail", "session", "smtp", "trust"]),
     // shells: `receive` and `deliver` never see each other; they meet in the spool
+    ("clock", &["session"]),
     ("dns", &["mail"]),
     ("mailauth", &["dns", "trust"]),
     (
         "receive",
         &[
+            "clock",
             "credentials",
             "mail",
             "mailauth",
@@ -70,6 +72,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "deliver",
         &[
+            "clock",
             "dialogue",
             "dns",
             "dsn",
@@ -136,6 +139,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "app",
             "admin",
             "cli",
+            "clock",
             "deliver",
             "dns",
             "lab",

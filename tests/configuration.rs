@@ -983,3 +983,42 @@ proptest::proptest! {
 fn toml_string(text: &str) -> String {
     serde_json::to_string(text).unwrap()
 }
+
+/// The keys of a file, the last word of each.
+fn keys_of(value: &toml::Value, keys: &mut std::collections::BTreeSet<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let inner = matches!(value, toml::Value::Table(_));
+                let tables = matches!(value, toml::Value::Array(all) if all.iter().any(toml::Value::is_table));
+                let by_label = key == "source_addresses";
+                if !(inner || tables) || by_label || key.ends_with("_header") {
+                    keys.insert(key.clone());
+                }
+                if !by_label {
+                    keys_of(value, keys);
+                }
+            }
+        }
+        toml::Value::Array(all) => all.iter().for_each(|value| keys_of(value, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_page_of_the_configuration_names_every_key_and_no_other() {
+    let mut keys = std::collections::BTreeSet::from(["url".to_owned()]);
+    keys_of(&toml::from_str(EVERY_KEY).unwrap(), &mut keys);
+    let page = include_str!("../docs/configuration.md");
+    for key in &keys {
+        assert!(
+            page.contains(&format!("`{key}`")) || page.contains(&format!(".{key}`")),
+            "{key} is not explained"
+        );
+    }
+    for line in page.lines().filter(|line| line.starts_with("| `")) {
+        let named = line.split('`').nth(1).unwrap();
+        let word = named.rsplit('.').next().unwrap();
+        assert!(keys.contains(word), "{named} is no key");
+    }
+}

@@ -32,8 +32,8 @@ use gatepost::session::{
 };
 use gatepost::smtp::reply::{self, Reply};
 use gatepost::spool::Spool;
-use gatepost::trust::DkimFacts;
 use gatepost::trust::certificate::{ClientCertificate, WhyAbsent};
+use gatepost::trust::{Application, DkimFacts};
 use harness::{HOSTNAME, World};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -136,6 +136,9 @@ impl Conditions for Desk {
     }
     fn by_address(&self, address: IpAddr, sender: &ReversePath) -> ByAddress {
         self.1.by_address(address, sender)
+    }
+    fn renewed(&self, application: &Arc<Application>) -> Option<Arc<Application>> {
+        self.1.with_login(&application.name)
     }
     fn within_rate(&self, _: &str, _: Now) -> bool {
         true

@@ -1,6 +1,6 @@
 //! `gatepost check`: proves the configuration, every problem at once.
 
-use crate::config::{self, Severity};
+use crate::config;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
     let errors = loaded
         .problems
         .iter()
-        .filter(|problem| problem.severity == Severity::Error)
+        .filter(|problem| problem.severity.is_bad())
         .count();
     if json {
         let rows: Vec<serde_json::Value> = loaded
@@ -35,7 +35,7 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
                     "file": problem.file.display().to_string(),
                     "line": problem.line,
                     "key": problem.key,
-                    "severity": if problem.severity == Severity::Error { "error" } else { "warning" },
+                    "severity": if problem.severity.is_bad() { "error" } else { "warning" },
                     "text": problem.text,
                 })
             })

@@ -6,6 +6,7 @@
 
 mod cast;
 mod folder;
+mod lapse;
 mod missing;
 mod rehearsal;
 mod stage;
@@ -33,6 +34,15 @@ pub struct LabOptions {
     pub once: bool,
     /// `--config FILE`: rehearse this configuration.
     pub config: Option<PathBuf>,
+    /// `--fault NAME`: then bring this about.
+    pub fault: Option<Fault>,
+}
+
+/// What can be brought about after the samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fault {
+    /// The certificate that a tenant's inbound connector knows us by runs out, and is renewed.
+    Certificate,
 }
 
 /// Why there is no story: wrong use or unreadable configuration (2), or the smart host or the lab did not come up (1).
@@ -121,16 +131,20 @@ async fn lab(options: &LabOptions, dress: Dress) -> Result<bool, Stopped> {
     let broken = |error: std::io::Error| Stopped::Broken(error.to_string());
     let mut stop = Stop::listen().map_err(broken)?;
     let folder = Folder::make().map_err(broken)?;
-    let prepared = match &options.config {
+    let mut prepared = match &options.config {
         None => stage::prepare(&folder)?,
         Some(path) => rehearsal::prepare(path, &folder)?,
     };
     for remark in &prepared.remarks {
         say(remark);
     }
+    let tenant = match options.fault {
+        Some(Fault::Certificate) => Some(lapse::prepare(&mut prepared)?),
+        None => None,
+    };
     let up = Box::pin(Up::start(prepared)).await?;
     let played = tokio::select! {
-        story = up.play(dress, say) => Some(story),
+        story = up.play(tenant.as_deref(), dress, say) => Some(story),
         () = stop.wanted() => None,
     };
     let Some(story) = played else {
@@ -151,6 +165,7 @@ struct Up {
     server: Server,
     settings: Settings,
     scene: Scene,
+    authority: Authority,
     own_authority: bool,
 }
 
@@ -194,15 +209,26 @@ impl Up {
             server,
             settings: prepared.settings,
             scene,
+            authority: prepared.authority,
             own_authority: prepared.own_authority,
         })
     }
 
-    /// Plays all samples and tells the story as it happens.
-    async fn play(&self, dress: Dress, mut tell: impl FnMut(&str)) -> Vec<Told> {
+    /// Plays all samples, then the lapse of this tenant's certificate, and tells the story as it happens.
+    async fn play(
+        &self,
+        lapsing: Option<&str>,
+        dress: Dress,
+        mut tell: impl FnMut(&str),
+    ) -> Vec<Told> {
         tell(&story::head(dress));
         let rows = samples::rows(&self.scene.cast);
-        let story = play::play(&self.scene, &rows, |told| tell(&story::row(told, dress))).await;
+        let mut story = play::play(&self.scene, &rows, |told| tell(&story::row(told, dress))).await;
+        if let Some(tenant) = lapsing {
+            let number = story.len() + 1;
+            let tell = |told: &Told| tell(&story::row(told, dress));
+            story.extend(lapse::play(self, tenant, number, tell).await);
+        }
         for fault in play::afterwards(&story) {
             tell(&fault);
         }

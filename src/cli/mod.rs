@@ -44,6 +44,9 @@ enum Command {
         /// End after the samples; status 1 if one did not go as it must.
         #[arg(long)]
         once: bool,
+        /// After the samples, bring this about and show what happens.
+        #[arg(long, value_enum)]
+        fault: Option<lab::Fault>,
     },
     /// Prove the configuration: every problem at once, each with its key and line.
     Check,
@@ -96,7 +99,7 @@ pub fn run() -> ExitCode {
     let config = arguments.config.as_path();
     match arguments.command {
         Command::Serve => serve::run(config),
-        Command::Lab { once } => {
+        Command::Lab { once, fault } => {
             // Without --config, the lab brings a configuration of its own.
             let given = std::env::args_os().any(|word| {
                 word.to_str()
@@ -104,6 +107,7 @@ pub fn run() -> ExitCode {
             });
             lab::run(&lab::LabOptions {
                 once,
+                fault,
                 config: given.then(|| arguments.config.clone()),
             })
         }
@@ -168,7 +172,7 @@ fn load(path: &Path) -> Result<Settings, ExitCode> {
     match config::load(path) {
         Ok(loaded) => {
             // Warnings are for `check` and the server's log; here only what stops the command.
-            let errors = |problem: &&config::Problem| problem.severity == config::Severity::Error;
+            let errors = |problem: &&config::Problem| problem.severity.is_bad();
             for problem in loaded.problems.iter().filter(errors) {
                 eprintln!("{problem}");
             }

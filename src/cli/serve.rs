@@ -86,7 +86,9 @@ async fn reload(server: &Server, path: &Path) {
             for problem in &loaded.problems {
                 match problem.severity {
                     Severity::Warning => tracing::warn!(%problem, "configuration"),
-                    Severity::Error => tracing::error!(%problem, "configuration"),
+                    Severity::Error | Severity::Lapsed => {
+                        tracing::error!(%problem, "configuration");
+                    }
                 }
             }
             let errors = loaded

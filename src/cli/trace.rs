@@ -222,13 +222,19 @@ fn describe(event: &Event) -> String {
             address,
             took,
             reused,
+            uncertified,
             ..
         } => {
             let address = address
                 .as_deref()
                 .map_or_else(String::new, |address| format!(" [{address}]"));
             let reused = if *reused { ", connection reused" } else { "" };
-            format!("tried by {via} at {host}{address}, {took} ms{reused}")
+            let bare = if *uncertified {
+                ", without our certificate"
+            } else {
+                ""
+            };
+            format!("tried by {via} at {host}{address}, {took} ms{reused}{bare}")
         }
         Event::Report {
             class,
@@ -373,6 +379,7 @@ mod tests {
                 address: None,
                 tls: None,
                 reused: false,
+                uncertified: false,
                 took: 3,
                 results,
             },

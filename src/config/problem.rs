@@ -27,14 +27,25 @@ pub struct Problem {
 pub enum Severity {
     /// The configuration is refused.
     Error,
+    /// Right but for its hour: `check` fails, and yet the server starts. Whoever restarts it while a certificate has lapsed
+    /// must not lose the applications' mail as well; what the certificate proves is held meanwhile.
+    Lapsed,
     /// It works, and something about it deserves a look.
     Warning,
+}
+
+impl Severity {
+    /// Whether `check` fails for it.
+    #[must_use]
+    pub fn is_bad(self) -> bool {
+        self != Self::Warning
+    }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = match self.severity {
-            Severity::Error => "",
+            Severity::Error | Severity::Lapsed => "",
             Severity::Warning => "warning: ",
         };
         write!(

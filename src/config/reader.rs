@@ -88,6 +88,10 @@ impl<'a> Reader<'a> {
         self.note(spot, Severity::Error, text.into());
     }
 
+    pub(super) fn lapsed(&mut self, spot: &Spot, text: impl Into<String>) {
+        self.note(spot, Severity::Lapsed, text.into());
+    }
+
     pub(super) fn warn(&mut self, spot: &Spot, text: impl Into<String>) {
         self.note(spot, Severity::Warning, text.into());
     }

@@ -1,27 +1,17 @@
-//! Who hears of mail that is given up? Writes the report and has it stored before the failure is recorded.
+//! Who hears of mail that is given up, or that went on to a host which reports nothing?
 //!
-//! The order is the promise: the report is durable before the journal says "failed", so that a crash between the two
-//! repeats the attempt and at worst the report, but loses neither (product.md 9). Where the store cannot take the report,
-//! the recipients stay open and are tried again.
+//! The order is the promise: a report is durable before the journal says "failed" or "delivered", so that a crash between the
+//! two repeats the attempt and at worst the report, but loses neither (product.md 9). Where the store cannot take a failure
+//! report, the recipients stay open and are tried again. Where it cannot take a report of what was handed on, they are
+//! delivered all the same: the mail is there, and a second copy would be worse than a missing notice.
 
+use super::own::{Reader, count, send, status_of};
 use super::settings::DeliverSettings;
 use super::store::{Store, Work};
 use super::worker::Shared;
-use crate::dsn::{self, Fate, Kind, Report, Returned};
-use crate::header::{self, Progress, ReceivedFacts, Splitter};
-use crate::mail::{Envelope, Mailbox, Notify, QueueId, Recipient, Ret, ReversePath};
-use crate::message_trace::{Event, LegSummary, TraceEvent};
-use crate::route::{From, Path, Via};
-use crate::smtp::data::Scanner;
-use crate::smtp::reply::{self, Enhanced};
-use crate::spool::{Leg, Message, SpoolError};
-use crate::trust::{self, Evidence, Tenant};
-use std::sync::Arc;
-
-/// With `RET=FULL`, a message up to this size is returned whole; of a larger one the header (RFC 3461 §4.3 leaves it to us).
-const MOST_RETURNED: u64 = 1 << 20;
-/// Octets of a message that are read for its header section, which is never longer than 256 KiB.
-const HEADER_ROOM: usize = 512 * 1024;
+use crate::dsn::{self, Fate, Kind, Source};
+use crate::mail::Recipient;
+use crate::spool::SpoolError;
 
 /// A recipient that is given up.
 #[derive(Debug)]
@@ -36,6 +26,15 @@ pub(super) struct Failure {
     pub(super) said: bool,
 }
 
+/// A recipient that the next hop took.
+#[derive(Debug)]
+pub(super) struct HandedOn {
+    /// Position in the envelope.
+    pub(super) at: usize,
+    /// Its reply, escaped and cut.
+    pub(super) reply: String,
+}
+
 /// Tells the sender of `work` of these failures, if there is anyone to tell.
 ///
 /// # Errors
@@ -44,17 +43,11 @@ pub(super) async fn tell<S: Store>(
     shared: &Shared<S>,
     settings: &DeliverSettings,
     work: &S::Work,
-    via: &Via,
     host: &str,
     failures: &[Failure],
 ) -> Result<(), SpoolError> {
     let message = work.message();
-    let tenant = &message.tenant;
     let (envelope, kind) = (&message.envelope, Kind::Failed);
-    let count = |class: &str, count: usize| {
-        let family = shared.metrics.bounces.with_label_values(&[tenant, class]);
-        family.inc_by(count as u64);
-    };
     let fates: Vec<Fate<'_>> = failures
         .iter()
         .filter_map(|failure| {
@@ -62,61 +55,23 @@ pub(super) async fn tell<S: Store>(
             dsn::is_wanted(kind, recipient.notify).then(|| fate(recipient, failure, host))
         })
         .collect();
-    let reader = dsn::addressee(kind, envelope, message.bounces_to.as_ref());
-    let (Some(to), Some(tenant)) = (reader, settings.tenants.named(tenant)) else {
-        count("untold", failures.len());
-        let why = match reader {
+    let to = dsn::addressee(kind, envelope, message.bounces_to.as_ref());
+    let (Some(to), Some(tenant)) = (to, settings.tenants.named(&message.tenant)) else {
+        count(shared, &message.tenant, "untold", failures.len());
+        let why = match to {
             None => "its sender is null",
             Some(_) => "its tenant is not configured any more",
         };
-        tracing::warn!(tenant = &**tenant, id = %message.id, why, "given up, and nobody is told");
+        tracing::warn!(tenant = &*message.tenant, id = %message.id, why, "given up, and nobody is told");
         return Ok(());
     };
-    count("untold", failures.len() - fates.len());
-    if fates.is_empty() {
-        return Ok(());
+    if !fates.is_empty() {
+        let reader = Reader { tenant, to };
+        send(shared, settings, kind, work, reader, &fates).await?;
     }
-    let returned = shown_of(shared, settings, work).await;
-    let now = (shared.clock)();
-    let report = Report {
-        kind,
-        hostname: settings.hostname.as_str(),
-        from: &postmaster(settings, tenant),
-        to,
-        id: shared.ids.next(now),
-        original: message.id,
-        message_id: message.message_id.as_deref(),
-        envid: envelope.envid.as_deref(),
-        arrived: message.arrived / 1000,
-        now: now / 1000,
-        boundary: &boundary()?,
-        fates: &fates,
-        returned,
-    };
-    let octets = report.write();
-    let own = own_mail(settings, tenant, &report, &octets, via, now)?;
-    let events = [
-        TraceEvent {
-            at: now,
-            id: message.id.to_string(),
-            event: Event::Report {
-                class: kind.label().to_owned(),
-                report: report.id.to_string(),
-                to: to.to_string(),
-                recipients: addresses(&fates),
-            },
-        },
-        received(&own, report.id, now),
-    ];
-    shared.store.accept(own, octets.into()).await?;
-    count(kind.label(), fates.len());
-    events.into_iter().for_each(|event| shared.trace(event));
+    let untold = failures.len() - fates.len();
+    count(shared, &message.tenant, "untold", untold);
     Ok(())
-}
-
-fn addresses(fates: &[Fate<'_>]) -> Vec<String> {
-    let addresses = fates.iter().map(|fate| fate.recipient.mailbox.to_string());
-    addresses.collect()
 }
 
 fn fate<'a>(recipient: &'a Recipient, failure: &'a Failure, host: &'a str) -> Fate<'a> {
@@ -124,207 +79,51 @@ fn fate<'a>(recipient: &'a Recipient, failure: &'a Failure, host: &'a str) -> Fa
         recipient,
         status: status_of(&failure.reply).unwrap_or((5, 0, 0)),
         reply: &failure.reply,
-        // A reason of our own is nobody else's word.
-        remote: failure.said.then_some(host),
+        source: if failure.said {
+            Source::NextHop(Some(host))
+        } else {
+            Source::Ours
+        },
         expired: failure.expired,
         retry_until: None,
     }
 }
 
-/// The code of a reply or reason as it is shown, where it has one.
-fn status_of(shown: &str) -> Option<Enhanced> {
-    let line = format!("{shown}\r\n");
-    let (reply, _) = reply::parse(line.as_bytes()).ok()??;
-    let class = u8::try_from(reply.class()).ok()?;
-    Some(reply.enhanced.unwrap_or((class, 0, 0)))
-}
-
-/// Who writes: postmaster of the tenant's first domain, so that Exchange knows the sender as one of its own.
-fn postmaster(settings: &DeliverSettings, tenant: &Tenant) -> Mailbox {
-    let domain = tenant.accepted_domains.iter().next();
-    let domain = domain.map_or(&settings.hostname, |pattern| pattern.domain());
-    Mailbox::postmaster(domain)
-}
-
-/// What may be shown of the original: never protected, loop or secret fields (product.md 7).
-async fn shown_of<S: Store>(
+/// Tells the sender of `work` which recipients `host` took without promising to report on them, where NOTIFY=SUCCESS asks
+/// for it (RFC 3461 §5.2.2). What cannot be kept is counted and let go.
+pub(super) async fn tell_relayed<S: Store>(
     shared: &Shared<S>,
     settings: &DeliverSettings,
     work: &S::Work,
-) -> Returned {
+    host: &str,
+    handed_on: &[HandedOn],
+) {
     let message = work.message();
-    let rendition = &work.leg().rendition;
-    let top = rendition.prepend.len();
-    let whole = message.envelope.ret == Some(Ret::Full)
-        && rendition.size(message.facts.size) <= MOST_RETURNED
-        && !message.facts.needs_bdat();
-    let mut octets = Vec::new();
-    loop {
-        match shared.store.read(work, octets.len() as u64).await {
-            Ok(piece) if piece.is_empty() => break,
-            Ok(piece) => octets.extend_from_slice(&piece),
-            Err(error) => {
-                tracing::warn!(id = %message.id, %error, "the report shows nothing of it");
-                return Returned::Nothing;
-            }
-        }
-        if !whole && octets.len() >= top + HEADER_ROOM {
-            break;
-        }
-    }
-    let (top, rest) = octets.split_at(top.min(octets.len()));
-    let mut splitter = Splitter::default();
-    let length = match splitter.push(rest) {
-        Ok(Progress::Complete { length }) => Ok(length),
-        Ok(Progress::More) => splitter.finish(),
-        Err(fault) => Err(fault),
+    let (envelope, kind) = (&message.envelope, Kind::Relayed);
+    let to = dsn::addressee(kind, envelope, message.bounces_to.as_ref());
+    let (Some(to), Some(tenant)) = (to, settings.tenants.named(&message.tenant)) else {
+        return;
     };
-    let fields = length.and_then(|length| {
-        let (section, body) = rest.split_at(length.min(rest.len()));
-        let fields = header::returned(top, section, message.from, &settings.tenants)?;
-        Ok((fields, body))
-    });
-    match fields {
-        Ok((mut fields, body)) if whole => {
-            fields.extend_from_slice(b"\r\n");
-            fields.extend_from_slice(body);
-            Returned::Whole(fields)
-        }
-        Ok((fields, _)) => Returned::Header(fields),
-        Err(fault) => {
-            tracing::warn!(id = %message.id, %fault, "the report shows nothing of it");
-            Returned::Nothing
-        }
-    }
-}
-
-/// Stands in no part: nobody who wrote the original can have guessed it.
-fn boundary() -> Result<String, SpoolError> {
-    let mut octets = [0; 16];
-    getrandom::fill(&mut octets)
-        .map_err(|error| SpoolError::Failing(format!("no random numbers: {error}")))?;
-    let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-    Ok(format!("=_{digits}"))
-}
-
-/// The report as Gatepost's own mail: from nobody, so that nothing answers it, back into Exchange by the tenant's
-/// connector, stamped internal where the reader is the tenant's (product.md 7). A tenant without connector hears of it by
-/// the way that failed.
-fn own_mail(
-    settings: &DeliverSettings,
-    tenant: &Arc<Tenant>,
-    report: &Report<'_>,
-    octets: &[u8],
-    failed: &Via,
-    now: u64,
-) -> Result<Message, SpoolError> {
-    let verdict = trust::own(tenant);
-    let connected = settings
-        .connectors
+    let fates: Vec<Fate<'_>> = handed_on
         .iter()
-        .any(|connector| connector.tenant == tenant.name);
-    let via = if connected {
-        Via::Exchange
-    } else {
-        failed.clone()
-    };
-    let path = Path {
-        stamped: via.is_internal()
-            && tenant.accepted_domains.contains(report.to.domain())
-            && verdict.stamps_internal(),
-        via,
-        recipients: vec![0],
-    };
-    let mut splitter = Splitter::default();
-    let unreadable = |fault| SpoolError::Failing(format!("a report of our own: {fault}"));
-    let length = match splitter.push(octets).map_err(unreadable)? {
-        Progress::Complete { length } => length,
-        Progress::More => octets.len(),
-    };
-    let section = octets.get(..length).unwrap_or_default();
-    let examined = header::examine(section).map_err(unreadable)?;
-    let hostname = settings.hostname.as_str();
-    let received = ReceivedFacts {
-        by: hostname,
-        helo: hostname,
-        from_address: None,
-        application: None,
-        with: "local",
-        tls: None,
-        id: report.id,
-        unix_seconds: report.now,
-    };
-    let rendition = header::rendition(&examined, &verdict, &settings.tenants, &path, &received);
-    let mut scanner = Scanner::default();
-    scanner.push(octets);
-    let xoorg = path.stamped.then(|| verdict.stamp_org().cloned()).flatten();
-    Ok(Message {
-        id: report.id,
-        arrived: now,
-        tenant: Arc::clone(&tenant.name),
-        from: From::Submission,
-        application: None,
-        stream: None,
-        bounces_to: None,
-        envelope: Envelope {
-            reverse_path: ReversePath::Null,
-            recipients: vec![Recipient {
-                mailbox: report.to.clone(),
-                // RFC 3461 §6.2: nobody reports on a report.
-                notify: Some(Notify::Never),
-                orcpt: None,
-            }],
-            body: None,
-            smtputf8: report.needs_smtputf8(),
-            ret: None,
-            envid: None,
-            xoorg: None,
-        },
-        facts: scanner.facts(),
-        legs: vec![Leg {
-            via: path.via,
-            rendition,
-            xoorg,
-            recipients: path.recipients,
-        }],
-        message_id: examined.message_id(),
-        network_message_id: None,
-    })
-}
-
-/// The report's own story begins like any other's.
-fn received(own: &Message, id: QueueId, now: u64) -> TraceEvent {
-    let addresses: Vec<String> = own
-        .envelope
-        .recipients
-        .iter()
-        .map(|recipient| recipient.mailbox.to_string())
+        .filter_map(|one| {
+            let recipient = envelope.recipients.get(one.at)?;
+            dsn::is_wanted(kind, recipient.notify).then(|| Fate {
+                recipient,
+                status: status_of(&one.reply).unwrap_or((2, 0, 0)),
+                reply: &one.reply,
+                source: Source::NextHop(Some(host)),
+                expired: false,
+                retry_until: None,
+            })
+        })
         .collect();
-    let legs = own.legs.iter().map(|leg| LegSummary {
-        via: leg.via.to_string(),
-        stamped: leg.xoorg.is_some(),
-        recipients: addresses.clone(),
-    });
-    TraceEvent {
-        at: now,
-        id: id.to_string(),
-        event: Event::Received {
-            listener: String::new(),
-            peer: String::new(),
-            application: None,
-            tenant: own.tenant.to_string(),
-            sender: String::new(),
-            message_id: own.message_id.clone(),
-            network_message_id: None,
-            size: own.facts.size,
-            transfer: String::new(),
-            tls: None,
-            verdict: "own".to_owned(),
-            reason: None,
-            evidence: Evidence::default(),
-            removed: Vec::new(),
-            legs: legs.collect(),
-            recipients: addresses,
-        },
+    if fates.is_empty() {
+        return;
+    }
+    let reader = Reader { tenant, to };
+    if let Err(error) = send(shared, settings, kind, work, reader, &fates).await {
+        count(shared, &message.tenant, "untold", fates.len());
+        tracing::warn!(id = %message.id, %error, "handed on, and the report of it cannot be kept");
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Client {
     /// Why no name of our certificate fits the tenant.
     foreign: Option<Answer>,
     encryption: Encryption,
+    /// No certificate of ours, and sessions of its own: a resumed one would bring the certificate back.
+    uncertified: Encryption,
 }
 
 impl Client {
@@ -38,10 +40,12 @@ impl Client {
         trust: &ServerTrust,
     ) -> Result<Self, String> {
         let server_name = server_name(&connector.host)?;
+        let identity = Some(&*connector.identity);
         Ok(Self {
             connector: Arc::clone(connector),
             foreign: foreign(connector, accepted_domains),
-            encryption: Encryption::exchange(server_name, trust, &connector.identity)?,
+            encryption: Encryption::exchange(server_name.clone(), trust, identity)?,
+            uncertified: Encryption::exchange(server_name, trust, None)?,
         })
     }
 
@@ -53,6 +57,11 @@ impl Client {
     /// TLS with the tenant's certificate.
     pub(super) fn encryption(&self) -> &Encryption {
         &self.encryption
+    }
+
+    /// TLS to the same host, as anyone: its certificate is verified, and none is shown.
+    pub(super) fn uncertified(&self) -> &Encryption {
+        &self.uncertified
     }
 
     /// Why the loaded certificate must not be shown now: mail sent with it would be refused or attributed to nobody.

@@ -1,22 +1,28 @@
 //! Which queue gets a connection now? Looks at the spool whenever it changes and whenever a time is reached.
 
 use super::lane::{Holds, Lane};
+use super::notice;
 use super::report::{self, Attempt};
 use super::settings::DeliverSettings;
 use super::store::{Store, Work};
+use super::uncertified::Uncertified;
 use super::worker::{Clock, Setup, Shared, Trace, Way, Worker};
-use crate::dialogue::Answer;
+use crate::clock;
+use crate::dialogue::outcome::shown_reach;
+use crate::dialogue::{Answer, Reach};
 use crate::mail::QueueIds;
 use crate::message_trace::Tracer;
 use crate::metrics::Metrics;
 use crate::route::Via;
 use crate::schedule::fairness::{Demand, allot};
+use crate::schedule::hold::REMEMBERED;
 use crate::spool::Destination;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 /// Connections of all queues together.
@@ -36,6 +42,7 @@ const LOOK: Duration = Duration::from_secs(30);
 pub struct Dispatcher {
     holds: Holds,
     reload: Box<dyn Fn(DeliverSettings) + Send + Sync>,
+    look: Box<dyn Fn() + Send + Sync>,
     stopping: watch::Sender<bool>,
     scheduler: tokio::task::JoinHandle<()>,
     hard_stop: watch::Sender<bool>,
@@ -56,9 +63,11 @@ impl Dispatcher {
         ids: Arc<QueueIds>,
         tracer: Tracer,
         metrics: Metrics,
+        clock: clock::Clock,
     ) -> Self {
         let trace = Arc::new(move |event| tracer.record(event));
-        Self::start_with(store, settings, ids, trace, metrics, Arc::new(now))
+        let now = Arc::new(move || clock.unix_millis());
+        Self::start_with(store, settings, ids, trace, metrics, now)
     }
 
     /// The same with trace and clock of a test.
@@ -80,6 +89,7 @@ impl Dispatcher {
             metrics,
             setup: Mutex::new(Arc::new(Setup::new(settings, 0))),
             look: tokio::sync::Notify::new(),
+            no_notice_before: AtomicU64::new(0),
             stopping: stopping.clone(),
         });
         let holds = Holds::default();
@@ -89,10 +99,14 @@ impl Dispatcher {
             most_lanes: LANES,
             holds: holds.clone(),
             workers: JoinSet::new(),
+            notices: None,
+            uncertified: HashMap::new(),
             turn: 0,
             generation: 0,
         };
         let scheduler = tokio::spawn(scheduler.run(hard_stop.subscribe()));
+        let looked = Arc::clone(&shared);
+        let look = move || looked.look.notify_one();
         let reload = move |settings| {
             let mut setup = super::lane::lock(&shared.setup);
             *setup = Arc::new(Setup::new(settings, setup.generation + 1));
@@ -102,6 +116,7 @@ impl Dispatcher {
         Self {
             holds,
             reload: Box::new(reload),
+            look: Box::new(look),
             stopping,
             scheduler,
             hard_stop,
@@ -111,6 +126,11 @@ impl Dispatcher {
     /// New settings: connections in use finish their message, parked queues are probed at once.
     pub fn reload(&self, settings: DeliverSettings) {
         (self.reload)(settings);
+    }
+
+    /// The clock was set: what was waited for may be due.
+    pub fn look_again(&self) {
+        (self.look)();
     }
 
     /// Which tenants' connectors are held.
@@ -135,14 +155,6 @@ impl Dispatcher {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is a shell: its clock")]
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
-}
-
 struct Scheduler<S: Store> {
     shared: Arc<Shared<S>>,
     lanes: HashMap<Destination, Arc<Lane>>,
@@ -150,6 +162,10 @@ struct Scheduler<S: Store> {
     most_lanes: usize,
     holds: Holds,
     workers: JoinSet<()>,
+    /// Those who tell senders that their mail waits, while they do.
+    notices: Option<AbortHandle>,
+    /// Connections of parked queues for mail of our own.
+    uncertified: HashMap<Destination, AbortHandle>,
     turn: usize,
     generation: u64,
 }
@@ -158,6 +174,7 @@ impl<S: Store> Scheduler<S> {
     async fn run(mut self, mut hard_stop: watch::Receiver<bool>) {
         let mut stopping = self.shared.stopping.subscribe();
         let shared = Arc::clone(&self.shared);
+        self.take_up();
         while !*stopping.borrow_and_update() {
             let (pause, queues) = self.look();
             tokio::select! {
@@ -183,6 +200,20 @@ impl<S: Store> Scheduler<S> {
             tokio::select! {
                 _ = hard_stop.changed() => self.workers.abort_all(),
                 Some(ended) = self.workers.join_next() => self.reap(ended),
+            }
+        }
+    }
+
+    /// What was held before a restart is tried at once: whoever restarts has perhaps mended it. Where not, the queue is
+    /// parked with the first of these attempts, and the hold counts from where it began.
+    fn take_up(&mut self) {
+        let now = (self.shared.clock)();
+        let of_the_tenant = |reply: &str| shown_reach(reply) == Some(Reach::Tenant);
+        for before in self.shared.store.held(of_the_tenant, REMEMBERED) {
+            let lane = self.lane(&before.destination, now);
+            lane.hold(|hold| hold.take_up(before.since, &before.reply, &before.ids));
+            for id in before.ids {
+                self.shared.store.release(id, now);
             }
         }
     }
@@ -256,7 +287,61 @@ impl<S: Store> Scheduler<S> {
         let open = open.map(|lane| lane.connections()).sum();
         let free = MOST_CONNECTIONS.saturating_sub(self.workers.len());
         self.open(&strangers, for_strangers(free, open));
-        (self.pause(&setup, now), looked_at)
+        self.take_past_holds(&setup, now);
+        let notice = self.tell_of_delays(&setup, now);
+        let pause = self.pause(&setup, now);
+        let notice = notice.map(|at| Duration::from_millis(at.saturating_sub(now)));
+        (pause.min(notice.unwrap_or(LOOK)), looked_at)
+    }
+
+    /// Mail of our own that a parked queue would carry, each queue over a connection of its own.
+    fn take_past_holds(&mut self, setup: &Arc<Setup>, now: u64) {
+        self.uncertified.retain(|_, task| !task.is_finished());
+        for (destination, lane) in &self.lanes {
+            if !lane.is_parked()
+                || now < lane.uncertified_from()
+                || self.workers.len() >= MOST_CONNECTIONS
+                || self.uncertified.contains_key(destination)
+                || !self.shared.store.has_uncertified(destination)
+            {
+                continue;
+            }
+            let Some(Ok(Way::Exchange(client))) = setup.way(destination) else {
+                continue;
+            };
+            let worker = Uncertified {
+                shared: Arc::clone(&self.shared),
+                setup: Arc::clone(setup),
+                client: Arc::clone(client),
+                lane: Arc::clone(lane),
+            };
+            let task = self.workers.spawn(worker.run());
+            self.uncertified.insert(destination.clone(), task);
+        }
+    }
+
+    /// Sees to it that senders are told of mail that has waited long, some at a time; when there is more to tell, unless
+    /// the end of the present task shows it.
+    fn tell_of_delays(&mut self, setup: &Arc<Setup>, now: u64) -> Option<u64> {
+        if self
+            .notices
+            .as_ref()
+            .is_some_and(|task| !task.is_finished())
+        {
+            return None;
+        }
+        let due = self.shared.store.next_late(setup.patience())?;
+        let due = due.max(self.shared.no_notice_before.load(Ordering::Relaxed));
+        if due > now {
+            return Some(due);
+        }
+        let telling = notice::tell_some(
+            Arc::clone(&self.shared),
+            Arc::clone(setup),
+            self.holds.clone(),
+        );
+        self.notices = Some(self.workers.spawn(telling));
+        None
     }
 
     /// Opens up to `free` connections, fairly.
@@ -275,7 +360,8 @@ impl<S: Store> Scheduler<S> {
             let law = setup.law(&lane.destination.via);
             lane.hold(|hold| hold.next_look(law, now))
         });
-        let looks = looks.filter(|at| *at > now);
+        let rests = self.lanes.values().map(|lane| lane.uncertified_from());
+        let looks = looks.chain(rests).filter(|at| *at > now);
         let wake = self.shared.store.next_wake();
         let wake = wake.map(|at| {
             if at > now {

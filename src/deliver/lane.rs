@@ -6,6 +6,7 @@ use crate::schedule::fairness::Demand;
 use crate::schedule::hold::{Admission, Hold};
 use crate::spool::Destination;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -23,6 +24,11 @@ impl Holds {
         let (since, reason) = held.get(tenant)?;
         let old = u128::from(now_millis.saturating_sub(*since)) > age.as_millis();
         old.then(|| reason.clone())
+    }
+
+    /// The fault that has parked the tenant's queue.
+    pub(super) fn fault(&self, tenant: &str) -> Option<String> {
+        lock(&self.0).get(tenant).map(|(_, reason)| reason.clone())
     }
 
     fn set(&self, tenant: &TenantName, fault: Option<(u64, &str)>) {
@@ -77,6 +83,8 @@ pub(super) struct Lane {
     hold: Mutex<Hold>,
     counts: Mutex<Counts>,
     holds: Holds,
+    /// Our own mail is not tried without certificate before.
+    uncertified_from: AtomicU64,
 }
 
 impl Lane {
@@ -87,7 +95,23 @@ impl Lane {
             hold: Mutex::default(),
             counts: Mutex::default(),
             holds,
+            uncertified_from: AtomicU64::new(0),
         }
+    }
+
+    /// Whether the queue is parked.
+    pub(super) fn is_parked(&self) -> bool {
+        lock(&self.hold).is_parked()
+    }
+
+    /// When our own mail may be tried without certificate.
+    pub(super) fn uncertified_from(&self) -> u64 {
+        self.uncertified_from.load(Ordering::Relaxed)
+    }
+
+    /// Not before this moment.
+    pub(super) fn rest_uncertified(&self, until: u64) {
+        self.uncertified_from.store(until, Ordering::Relaxed);
     }
 
     /// Asks or tells the hold; the receiving side learns of it.

@@ -102,6 +102,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
         self.opened.elapsed()
     }
 
+    /// Whether the peer reports delivery where it is asked to (RFC 3461).
+    pub(super) fn offers_dsn(&self) -> bool {
+        self.dialogue.offered().dsn
+    }
+
     /// Whether another transaction may follow.
     pub(super) fn is_usable(&self) -> bool {
         self.dialogue.is_ready()

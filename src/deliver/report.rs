@@ -2,7 +2,7 @@
 //!
 //! Here the answers about recipients meet the law and the hold of the queue, and become dispositions.
 
-use super::bounce::{self, Failure};
+use super::bounce::{self, Failure, HandedOn};
 use super::lane::Lane;
 use super::store::{Store, Work};
 use super::worker::{Setup, Shared};
@@ -14,7 +14,7 @@ use crate::route::Via;
 use crate::schedule::Law;
 use crate::schedule::hold::{Change, Fault, Kept, recipient_fault};
 use crate::schedule::retry::{Next, next_attempt};
-use crate::spool::Disposition;
+use crate::spool::{Disposition, Message};
 
 /// The least wait after a reply whose limit moves by the hour.
 const HOUR: u64 = 3_600_000;
@@ -36,6 +36,8 @@ pub(super) struct Attempt {
     pub(super) took: u64,
     /// It was the probe of a parked queue.
     pub(super) probe: bool,
+    /// Recipients that were taken by a host which offers no DSN.
+    pub(super) relayed: Vec<usize>,
 }
 
 /// Who answers on this way.
@@ -82,7 +84,7 @@ pub(super) async fn settle<S: Store>(
         report.alarm(&judged.reply);
     }
     let mut decided = Vec::with_capacity(judged.len());
-    let mut failures = Vec::new();
+    let (mut failures, mut handed_on) = (Vec::new(), Vec::new());
     for ((at, judged), (_, answer)) in judged.into_iter().zip(answers) {
         let disposition = report.dispose(judged.outcome, judged.reply.clone());
         if matches!(disposition, Disposition::Failed { .. }) {
@@ -96,14 +98,22 @@ pub(super) async fn settle<S: Store>(
                 said: matches!(answer, Answer::Refused { .. }),
             });
         }
+        if disposition == Disposition::Delivered && attempt.relayed.contains(&at) {
+            handed_on.push(HandedOn {
+                at,
+                reply: judged.reply.clone(),
+            });
+        }
         decided.push((at, disposition, judged.reply));
     }
     let told = if failures.is_empty() {
         Ok(())
     } else {
-        let (via, host) = (&lane.destination.via, attempt.host.as_str());
-        bounce::tell(shared, &setup.settings, &work, via, host, &failures).await
+        bounce::tell(shared, &setup.settings, &work, &attempt.host, &failures).await
     };
+    if !handed_on.is_empty() {
+        bounce::tell_relayed(shared, &setup.settings, &work, &attempt.host, &handed_on).await;
+    }
     if let Err(error) = &told {
         let id = work.message().id;
         tracing::error!(%id, %error, "a failure cannot be reported yet: its recipients stay open");
@@ -130,6 +140,7 @@ pub(super) async fn settle<S: Store>(
             address: attempt.address,
             tls: attempt.tls,
             reused: attempt.reused,
+            uncertified: false,
             took: attempt.took,
             results: lines,
         },
@@ -137,6 +148,77 @@ pub(super) async fn settle<S: Store>(
     shared.store.settle(work, results, true);
     for change in changes {
         queue_changed(shared, lane, Some(id), change, now);
+    }
+}
+
+/// Settles mail of our own that went without certificate while its queue is parked: taken, or it waits with the queue. It
+/// has one recipient. Nothing is concluded about the queue.
+pub(super) fn settle_uncertified<S: Store>(
+    shared: &Shared<S>,
+    lane: &Lane,
+    work: S::Work,
+    attempt: Attempt,
+    answers: &[(usize, Answer)],
+) {
+    let now = (shared.clock)();
+    let taken = |(_, answer): &(usize, Answer)| matches!(answer, Answer::Taken(_));
+    let delivered = !answers.is_empty() && answers.iter().all(taken);
+    let outcome = if delivered { "delivered" } else { "held" };
+    let told = |(at, answer): &(usize, Answer)| {
+        let message = work.message();
+        tell_result(shared, lane, message, *at, outcome, None, answer.summary())
+    };
+    let lines = answers.iter().map(told).collect();
+    shared.trace(TraceEvent {
+        at: now,
+        id: work.message().id.to_string(),
+        event: Event::Attempt {
+            tenant: lane.destination.tenant.to_string(),
+            via: lane.destination.via.to_string(),
+            host: attempt.host,
+            address: attempt.address,
+            tls: attempt.tls,
+            reused: attempt.reused,
+            uncertified: true,
+            took: attempt.took,
+            results: lines,
+        },
+    });
+    if delivered {
+        let results = answers.iter().map(|(at, _)| (*at, Disposition::Delivered));
+        shared.store.settle(work, results.collect(), true);
+    } else {
+        shared.store.keep_uncertified(work);
+    }
+}
+
+/// One recipient's result, counted.
+fn tell_result<S: Store>(
+    shared: &Shared<S>,
+    lane: &Lane,
+    message: &Message,
+    at: usize,
+    outcome: &str,
+    next_try: Option<u64>,
+    reply: String,
+) -> RecipientResult {
+    let recipient = message.envelope.recipients.get(at);
+    let destination = &lane.destination;
+    let stream = message.stream.as_deref().unwrap_or_default();
+    let (via, tenant) = (destination.via.kind(), &*destination.tenant);
+    let metrics = &shared.metrics;
+    let labels = [via, tenant, stream, outcome];
+    metrics.deliveries.with_label_values(&labels).inc();
+    if outcome == "delivered" {
+        let duration = (shared.clock)().saturating_sub(message.arrived) as f64 / 1000.0;
+        let histogram = metrics.delivery_duration.with_label_values(&[via, tenant]);
+        histogram.observe(duration);
+    }
+    RecipientResult {
+        recipient: recipient.map_or_else(String::new, |one| one.mailbox.to_string()),
+        outcome: outcome.to_owned(),
+        reply,
+        next_try,
     }
 }
 
@@ -274,30 +356,21 @@ impl<S: Store> Report<'_, S> {
 
     fn line(&self, at: usize, disposition: &Disposition, reply: String) -> RecipientResult {
         let message = self.work.message();
-        let recipient = message.envelope.recipients.get(at);
         let (outcome, next_try) = match disposition {
             Disposition::Delivered => ("delivered", None),
             Disposition::Failed { .. } => ("failed", None),
             Disposition::Deferred { next_try, .. } => ("deferred", Some(*next_try)),
             Disposition::Held { next_try, .. } => ("held", Some(*next_try)),
         };
-        let destination = &self.lane.destination;
-        let stream = message.stream.as_deref().unwrap_or_default();
-        let (via, tenant) = (destination.via.kind(), &*destination.tenant);
-        let metrics = &self.shared.metrics;
-        let labels = [via, tenant, stream, outcome];
-        metrics.deliveries.with_label_values(&labels).inc();
-        if outcome == "delivered" {
-            let duration = self.now.saturating_sub(message.arrived) as f64 / 1000.0;
-            let histogram = metrics.delivery_duration.with_label_values(&[via, tenant]);
-            histogram.observe(duration);
-        }
-        RecipientResult {
-            recipient: recipient.map_or_else(String::new, |one| one.mailbox.to_string()),
-            outcome: outcome.to_owned(),
-            reply,
+        tell_result(
+            self.shared,
+            self.lane,
+            message,
+            at,
+            outcome,
             next_try,
-        }
+            reply,
+        )
     }
 }
 

@@ -1,7 +1,10 @@
 //! What delivery needs of the spool, so that its tests run against memory.
 
 use crate::mail::QueueId;
-use crate::spool::{Destination, Disposition, Due, Leg, Message, QueueAction, Spool, SpoolError};
+use crate::spool::{
+    Destination, Disposition, Due, HeldBefore, Late, Leg, Message, Patience, QueueAction, Spool,
+    SpoolError,
+};
 use bytes::Bytes;
 use std::future::Future;
 
@@ -52,8 +55,31 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), SpoolError>> + Send;
     /// Records results.
     fn settle(&self, work: Self::Work, results: Vec<(usize, Disposition)>, counts: bool);
+    /// What was held before a restart for replies that `meant` picks, up to `most` messages of each queue.
+    fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore>;
     /// Makes a held message due now, unless an operator holds it.
     fn release(&self, id: QueueId, now: u64);
+
+    /// When the next message may have waited so long that its sender should hear of it.
+    fn next_late(&self, patience: Patience) -> Option<u64>;
+    /// At most so many messages that have waited so long, each handed out once.
+    fn late(
+        &self,
+        patience: Patience,
+        now: u64,
+        most: usize,
+    ) -> impl Future<Output = Vec<Late<Self::Work>>> + Send;
+    /// Records that the sender was told of those who wait.
+    fn told(&self, late: &Late<Self::Work>);
+    /// The sender could not be told: to be handed out again.
+    fn put_back(&self, late: &Late<Self::Work>);
+
+    /// Takes the oldest mail of our own of a queue that has not been tried without certificate, in the form for that.
+    fn next_uncertified(&self, destination: &Destination, now: u64) -> Option<Self::Work>;
+    /// Whether there may be one.
+    fn has_uncertified(&self, destination: &Destination) -> bool;
+    /// Mail of our own was not taken without certificate: it waits with its queue, and is not tried so again.
+    fn keep_uncertified(&self, work: Self::Work);
 }
 
 impl Work for Due {
@@ -123,8 +149,46 @@ impl Store for Spool {
         Self::settle(self, work, results, counts);
     }
 
+    fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore> {
+        Self::held(self, meant, most)
+    }
+
     fn release(&self, id: QueueId, now: u64) {
         let found = self.act(Some(id), None, QueueAction::Retry, now);
         tracing::debug!(%id, found, "released");
+    }
+
+    fn next_late(&self, patience: Patience) -> Option<u64> {
+        Self::next_late(self, patience)
+    }
+
+    async fn late(&self, patience: Patience, now: u64, most: usize) -> Vec<Late<Due>> {
+        let spool = self.clone();
+        let read = move || Self::late(&spool, patience, now, most);
+        let late = tokio::task::spawn_blocking(read).await;
+        late.unwrap_or_else(|error| {
+            tracing::error!(%error, "mail that waits could not be looked at");
+            Vec::new()
+        })
+    }
+
+    fn told(&self, late: &Late<Due>) {
+        Self::told(self, late);
+    }
+
+    fn put_back(&self, late: &Late<Due>) {
+        Self::put_back(self, late);
+    }
+
+    fn next_uncertified(&self, destination: &Destination, now: u64) -> Option<Due> {
+        Self::next_uncertified(self, destination, now)
+    }
+
+    fn has_uncertified(&self, destination: &Destination) -> bool {
+        Self::has_uncertified(self, destination)
+    }
+
+    fn keep_uncertified(&self, work: Due) {
+        Self::keep_uncertified(self, work);
     }
 }

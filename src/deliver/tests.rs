@@ -1,4 +1,5 @@
 mod fake;
+mod waiting;
 
 use super::dial::Client;
 use super::pump::Connection;
@@ -946,6 +947,7 @@ async fn the_real_spool_is_emptied_and_the_trace_tells_it() {
         Arc::new(QueueIds::starting_at(7)),
         tracer,
         metrics.clone(),
+        crate::clock::Clock::start(),
     );
     for id in 1..=20 {
         let mut draft = spool.draft();
@@ -1141,6 +1143,8 @@ async fn the_sender_of_refused_mail_is_told_by_mail_of_our_own() {
     let bounces = &stage.metrics.bounces;
     let failures = bounces.with_label_values(&["contoso", "failure"]);
     assert_eq!(failures.get(), 1);
+    let before = stage.fake.recorded_before();
+    assert_eq!(before, [0], "durable before the failure is recorded");
 }
 
 #[tokio::test]

@@ -43,14 +43,14 @@ enum Proof {
 }
 
 impl Encryption {
-    /// Towards Exchange, with a tenant's certificate.
+    /// Towards Exchange, with a tenant's certificate, or as anyone.
     ///
     /// # Errors
     /// The certificate does not fit its key; for people.
     pub(super) fn exchange(
         server_name: ServerName<'static>,
         trust: &ServerTrust,
-        identity: &Identity,
+        identity: Option<&Identity>,
     ) -> Result<Self, String> {
         let names: Arc<[String]> = trust
             .names
@@ -61,9 +61,13 @@ impl Encryption {
             roots: Arc::clone(&trust.roots),
             names: Arc::clone(&names),
         };
-        let mut config = judging(wanted)?
-            .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-            .map_err(|error| format!("certificate {}: {error}", identity.name))?;
+        let config = judging(wanted)?;
+        let mut config = match identity {
+            Some(identity) => config
+                .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+                .map_err(|error| format!("certificate {}: {error}", identity.name))?,
+            None => config.with_no_client_auth(),
+        };
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         Ok(Self {
             config: Arc::new(config),

@@ -14,9 +14,11 @@ use crate::message_trace::TraceEvent;
 use crate::metrics::Metrics;
 use crate::route::Via;
 use crate::schedule::Law;
-use crate::spool::Destination;
+use crate::schedule::retry::millis;
+use crate::spool::{Destination, Patience};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -24,7 +26,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// Exchange drops a connection at about 20 minutes; it is ended before (product.md 6).
-const LONGEST_CONNECTION: Duration = Duration::from_secs(15 * 60);
+pub(super) const LONGEST_CONNECTION: Duration = Duration::from_secs(15 * 60);
 /// How long a connection without work stays open for more.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -108,6 +110,15 @@ impl Setup {
         }
     }
 
+    /// How long mail waits before its sender hears of it.
+    pub(super) fn patience(&self) -> Patience {
+        let of = |law: &Law| law.delay_notice.map(millis);
+        Patience {
+            exchange: of(&self.settings.exchange_law),
+            outside: of(&self.settings.mx_law),
+        }
+    }
+
     /// Where mail of a stream leaves from; empty where the system may choose.
     fn sources(&self, via: &Via, stream: Option<&str>) -> &[IpAddr] {
         let streams = &self.settings.source_addresses;
@@ -130,6 +141,8 @@ pub(super) struct Shared<S> {
     pub(super) setup: Mutex<Arc<Setup>>,
     /// Calls the scheduler to look again.
     pub(super) look: Notify,
+    /// No notice of delay is tried before: the store did not take the last one.
+    pub(super) no_notice_before: AtomicU64,
     pub(super) stopping: watch::Sender<bool>,
 }
 
@@ -264,6 +277,7 @@ impl<S: Store> Worker<S> {
                 break;
             };
             attempt.reused = open.connection.messages() > 0;
+            let reports = open.connection.offers_dsn();
             let got = open
                 .connection
                 .transact(&self.shared.store, &work, &pending)
@@ -281,6 +295,9 @@ impl<S: Store> Worker<S> {
                 // The rest of many recipients: at once, as long as each transaction takes some of them.
                 let again = Outcome::Deferred(Pace::AtOnce);
                 let refused = matches!(answer, Answer::Refused { .. });
+                if matches!(answer, Answer::Taken(_)) && !reports {
+                    attempt.relayed.push(at);
+                }
                 if met_closed || (progress && refused && answer.judge(next_hop).outcome == again) {
                     pending.push(at);
                 } else {

@@ -87,6 +87,15 @@ pub fn is_wanted(kind: Kind, notify: Option<Notify>) -> bool {
     }
 }
 
+/// Whose word a reply is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// A reason of our own.
+    Ours,
+    /// The next hop said so: this host, where it is known.
+    NextHop(Option<&'a str>),
+}
+
 /// One recipient of the original and what became of it.
 #[derive(Clone, Debug)]
 pub struct Fate<'a> {
@@ -96,8 +105,8 @@ pub struct Fate<'a> {
     pub status: Enhanced,
     /// The reply or reason, escaped and cut.
     pub reply: &'a str,
-    /// The host that said so; absent where it is our own reason.
-    pub remote: Option<&'a str>,
+    /// Who said so.
+    pub source: Source<'a>,
     /// Its time is over (RFC 3463: 4.4.7).
     pub expired: bool,
     /// Until when it is tried, for a delay: seconds since 1970.

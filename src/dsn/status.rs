@@ -1,6 +1,6 @@
 //! The part for machines: one group of fields on the message, one on each recipient (RFC 3464 §2.2, §2.3).
 
-use super::{Fate, Kind, Report, address, clean};
+use super::{Fate, Kind, Report, Source, address, clean};
 use crate::header::rfc5322_date;
 use crate::smtp::reply::Enhanced;
 use std::net::IpAddr;
@@ -30,14 +30,20 @@ fn recipient(report: &Report<'_>, fate: &Fate<'_>, utf8: bool, out: &mut Vec<Str
     let (class, subject, detail) = status(report.kind, fate);
     out.push(format!("Status: {class}.{subject}.{detail}"));
     let reply = clean(fate.reply);
-    match fate.remote {
-        Some(host) => {
-            out.push(format!("Remote-MTA: dns; {}", host_name(host)));
+    match fate.source {
+        Source::NextHop(host) => {
+            out.extend(host.map(|host| format!("Remote-MTA: dns; {}", host_name(host))));
             out.push(format!("Diagnostic-Code: smtp; {reply}"));
         }
-        None => out.push(format!("Diagnostic-Code: X-Gatepost; {reply}")),
+        Source::Ours => out.push(format!("Diagnostic-Code: X-Gatepost; {reply}")),
     }
-    out.push(format!("Last-Attempt-Date: {}", rfc5322_date(report.now)));
+    match report.kind {
+        Kind::Failed | Kind::Relayed => {
+            out.push(format!("Last-Attempt-Date: {}", rfc5322_date(report.now)));
+        }
+        // No attempt brought it about, and when the last one was is not known: then nothing is said (RFC 3464 §2.3.7).
+        Kind::Delayed => {}
+    }
     let until = fate.retry_until;
     out.extend(until.map(|until| format!("Will-Retry-Until: {}", rfc5322_date(until))));
 }

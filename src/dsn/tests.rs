@@ -18,7 +18,7 @@ fn fate<'a>(recipient: &'a Recipient, status: Enhanced, reply: &'a str) -> Fate<
         recipient,
         status,
         reply,
-        remote: Some("contoso-com.mail.protection.outlook.com"),
+        source: Source::NextHop(Some("contoso-com.mail.protection.outlook.com")),
         expired: false,
         retry_until: None,
     }
@@ -55,7 +55,7 @@ fn a_failure_report_as_it_is_read() {
     let carol = recipient("carol@contoso.com", None);
     let expired = Fate {
         expired: true,
-        remote: None,
+        source: Source::Ours,
         ..fate(
             &carol,
             (4, 4, 1),
@@ -206,7 +206,6 @@ fn a_delay_notice_as_it_is_read() {
     Status: 4.7.133
     Remote-MTA: dns; contoso-com.mail.protection.outlook.com
     Diagnostic-Code: smtp; 550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup
-    Last-Attempt-Date: Wed, 25 Nov 2026 08:15:33 +0000
     Will-Retry-Until: Thu, 26 Nov 2026 08:15:33 +0000
 
     --=_boundary--

@@ -1,7 +1,7 @@
 //! The part for people: what failed, what was said, what to do.
 
 use super::status::{host_name, status};
-use super::{Fate, Kind, Report, Returned, clean};
+use super::{Fate, Kind, Report, Returned, Source, clean};
 use crate::header::rfc5322_date;
 use crate::smtp::reply::Enhanced;
 
@@ -46,7 +46,11 @@ fn opening(report: &Report<'_>) -> [&'static str; 2] {
 
 fn recipient(kind: Kind, fate: &Fate<'_>, lines: &mut Vec<String>) {
     lines.push(fate.recipient.mailbox.to_string());
-    let host = fate.remote.map(host_name);
+    let host = match fate.source {
+        Source::NextHop(Some(host)) => Some(host_name(host)),
+        Source::NextHop(None) => Some("The next mail server".to_owned()),
+        Source::Ours => None,
+    };
     lines.push(match (kind, host) {
         (Kind::Relayed, Some(host)) => format!("  {host} took it:"),
         (Kind::Failed, Some(host)) if fate.expired => {
@@ -57,6 +61,7 @@ fn recipient(kind: Kind, fate: &Fate<'_>, lines: &mut Vec<String>) {
         }
         (Kind::Failed, Some(host)) => format!("  {host} refused it:"),
         (Kind::Delayed, Some(host)) => format!("  {host} did not take it:"),
+        (Kind::Delayed, None) => "  It could not be handed on yet:".to_owned(),
         (_, None) => "  It could not be handed on:".to_owned(),
     });
     lines.push(format!("  {}", clean(fate.reply)));

@@ -10,9 +10,15 @@ use rcgen::{
 };
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
+use std::time::Duration;
 
 /// The name that Exchange Online shows in both directions (subject CN, and SAN).
 pub const EXCHANGE_NAME: &str = "mail.protection.outlook.com";
+
+const START_OF_2020: u64 = 1_577_836_800;
+const START_OF_2021: u64 = 1_609_459_200;
+const START_OF_2024: u64 = 1_704_067_200;
+const START_OF_2044: u64 = 2_335_219_200;
 
 /// A certification authority that lives as long as the lab: a root and one intermediate.
 pub struct Authority {
@@ -32,7 +38,8 @@ pub struct Leaf {
     common_name: String,
     alternative_names: Vec<String>,
     usages: Vec<ExtendedKeyUsagePurpose>,
-    expired: bool,
+    /// Seconds since 1970.
+    valid: (u64, u64),
 }
 
 impl Leaf {
@@ -46,7 +53,7 @@ impl Leaf {
                 ExtendedKeyUsagePurpose::ServerAuth,
                 ExtendedKeyUsagePurpose::ClientAuth,
             ],
-            expired: false,
+            valid: (START_OF_2024, START_OF_2044),
         }
     }
 
@@ -73,7 +80,14 @@ impl Leaf {
     /// Ran out in 2021.
     #[must_use]
     pub fn expired(mut self) -> Self {
-        self.expired = true;
+        self.valid = (START_OF_2020, START_OF_2021);
+        self
+    }
+
+    /// Runs out at this moment (seconds since 1970).
+    #[must_use]
+    pub fn until(mut self, unix_seconds: u64) -> Self {
+        self.valid.1 = unix_seconds;
         self
     }
 }
@@ -149,13 +163,9 @@ impl Authority {
         let mut params =
             CertificateParams::new(leaf.alternative_names.clone()).map_err(certificate)?;
         params.distinguished_name = common_name(&leaf.common_name);
-        let (from, until) = if leaf.expired {
-            (2020, 2021)
-        } else {
-            (2024, 2044)
-        };
-        params.not_before = date_time_ymd(from, 1, 1);
-        params.not_after = date_time_ymd(until, 1, 1);
+        let at = |unix_seconds| date_time_ymd(1970, 1, 1) + Duration::from_secs(unix_seconds);
+        params.not_before = at(leaf.valid.0);
+        params.not_after = at(leaf.valid.1);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages.clone_from(&leaf.usages);
         params.use_authority_key_identifier_extension = true;

@@ -170,28 +170,68 @@ fn look_back(scene: &Scene, rows: &[Row], story: &mut [Told]) {
 async fn play_row(scene: &Scene, row: &Row, told: &mut Vec<ActTold>) {
     let mut shared: Option<OutboundConnection> = None;
     for act in &row.acts {
-        let mut act_told = ActTold {
-            token: act.token.clone(),
-            ..ActTold::default()
-        };
-        let mut dialogue = Dialogue::default();
-        match send(scene, act, &mut shared, &mut dialogue).await {
-            Ok(answer) => {
-                act_told.answer = answer.words();
-                judge(scene, act, &answer, &mut act_told).await;
-            }
-            Err(fault) => {
-                act_told.answer = fault.clone();
-                act_told.faults.push(fault);
-            }
-        }
-        if !act_told.faults.is_empty() {
-            act_told.dialogue = dialogue.lines();
-        }
-        told.push(act_told);
+        let begun = begin_on(scene, act, &mut shared).await;
+        told.push(begun.conclude(scene, act).await);
     }
     if let Some(connection) = shared {
         connection.quit().await;
+    }
+}
+
+/// An act that was sent and answered, and not yet judged: what must arrive may have to wait for something.
+pub struct Begun {
+    answer: Result<Answer, String>,
+    dialogue: Dialogue,
+}
+
+/// Sends an act on a connection of its own.
+pub async fn begin(scene: &Scene, act: &Act) -> Begun {
+    let mut shared = None;
+    let begun = begin_on(scene, act, &mut shared).await;
+    if let Some(connection) = shared {
+        connection.quit().await;
+    }
+    begun
+}
+
+async fn begin_on(scene: &Scene, act: &Act, shared: &mut Option<OutboundConnection>) -> Begun {
+    let mut dialogue = Dialogue::default();
+    let answer = send(scene, act, shared, &mut dialogue).await;
+    Begun { answer, dialogue }
+}
+
+impl Begun {
+    /// The queue id of a message that was taken.
+    #[must_use]
+    pub fn queue_id(&self) -> Option<&str> {
+        match &self.answer {
+            Ok(Answer::Transaction(answers)) if answers.accepted() => {
+                answers.deciding().lines.last()?.rsplit(' ').next()
+            }
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Judges the answer, waits for what must arrive, and judges that.
+    pub async fn conclude(self, scene: &Scene, act: &Act) -> ActTold {
+        let mut told = ActTold {
+            token: act.token.clone(),
+            ..ActTold::default()
+        };
+        match self.answer {
+            Ok(answer) => {
+                told.answer = answer.words();
+                judge(scene, act, &answer, &mut told).await;
+            }
+            Err(fault) => {
+                told.answer.clone_from(&fault);
+                told.faults.push(fault);
+            }
+        }
+        if !told.faults.is_empty() {
+            told.dialogue = self.dialogue.lines();
+        }
+        told
     }
 }
 

@@ -119,6 +119,9 @@ pub enum Event {
         tls: Option<TlsFacts>,
         /// Whether the connection had carried a message before.
         reused: bool,
+        /// Mail of our own went to the tenant's host without certificate, its queue being parked.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        uncertified: bool,
         /// Milliseconds.
         took: u64,
         /// What became of each recipient tried.
@@ -126,7 +129,7 @@ pub enum Event {
     },
     /// The sender is told what became of recipients.
     Report {
-        /// `failure`.
+        /// `failure`, `delay` or `relayed`.
         class: String,
         /// Queue id of the report.
         report: String,

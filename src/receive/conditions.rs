@@ -1,10 +1,11 @@
 //! The answers to what a session asks while it runs.
 
-use super::Clock;
+use crate::clock::Clock;
 use crate::credentials::{Accounts, Rate, Rates};
 use crate::mail::{QueueId, QueueIds, ReversePath};
 use crate::session::{ByAddress, Conditions, Now};
 use crate::spool::Spool;
+use crate::trust::Application;
 use arc_swap::ArcSwap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -76,6 +77,10 @@ impl Conditions for Desk {
 
     fn by_address(&self, address: IpAddr, sender: &ReversePath) -> ByAddress {
         self.accounts.load().by_address(address, sender)
+    }
+
+    fn renewed(&self, application: &Arc<Application>) -> Option<Arc<Application>> {
+        self.accounts.load().with_login(&application.name)
     }
 
     fn within_rate(&self, application: &str, now: Now) -> bool {

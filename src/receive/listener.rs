@@ -3,7 +3,8 @@
 use super::bind;
 use super::proxy::{self, Proxied, ProxyFault};
 use super::pump::{self, shut_down};
-use super::{Clock, Desk, ListenerSettings, Passwords, server_config};
+use super::{Desk, ListenerSettings, Passwords, server_config};
+use crate::clock::Clock;
 use crate::mailauth::Verifier;
 use crate::message_trace::{Event, TraceEvent, Tracer};
 use crate::metrics::Metrics;

@@ -1,6 +1,6 @@
 //! Password checks off the runtime's threads: as many at once as cores, a queue of 64, then 454 (product.md 8).
 
-use super::Clock;
+use crate::clock::Clock;
 use crate::credentials::{Accounts, Brake, Pace};
 use crate::session::Credentials;
 use crate::smtp::sasl::Login;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Checks that may wait for their turn.
+/// Checks that may wait for their turn, beside those that have it.
 const MAX_WAITING: usize = 64;
 /// How long a stranger to a name under attack waits.
 const SLOW: Duration = Duration::from_secs(2);
@@ -20,9 +20,10 @@ const SLOW: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Passwords {
     accounts: Arc<ArcSwap<Accounts>>,
-    brake: Brake,
+    brake: Arc<Brake>,
     turns: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    present: AtomicUsize,
+    most: usize,
     clock: Clock,
 }
 
@@ -30,11 +31,13 @@ impl Passwords {
     /// Checks against `accounts`, which a reload may exchange; `cores` checks at once.
     #[must_use]
     pub fn new(accounts: Arc<ArcSwap<Accounts>>, cores: usize, clock: Clock) -> Self {
+        let cores = cores.max(1);
         Self {
             accounts,
-            brake: Brake::default(),
-            turns: Arc::new(Semaphore::new(cores.max(1))),
-            waiting: AtomicUsize::new(0),
+            brake: Arc::default(),
+            turns: Arc::new(Semaphore::new(cores)),
+            present: AtomicUsize::new(0),
+            most: cores + MAX_WAITING,
             clock,
         }
     }
@@ -53,26 +56,30 @@ impl Passwords {
         if let Some(application) = accounts.remembered(&login, own, ticks) {
             return Credentials::Accepted(application);
         }
-        let Some(_place) = Place::take(&self.waiting) else {
+        let Some(_place) = Place::take(&self.present, self.most) else {
             return Credentials::Busy;
         };
         let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else {
             return Credentials::Busy;
         };
-        let username = login.username.clone();
+        // Those who waited side by side have failed meanwhile, perhaps.
+        if self.brake.pace(address, &login.username, ticks) == Pace::Stop {
+            return Credentials::Throttled;
+        }
+        let brake = Arc::clone(&self.brake);
         let checked = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            accounts.check(&login, own, ticks)
+            let application = accounts.check(&login, own, ticks);
+            // Before the turn is given on, and even where nobody waits for the answer any more.
+            match application {
+                Some(_) => brake.succeeded(address, &login.username, ticks),
+                None => brake.failed(address, &login.username, ticks),
+            }
+            drop(turn);
+            application
         });
         match checked.await {
-            Ok(Some(application)) => {
-                self.brake.succeeded(address, &username, ticks);
-                Credentials::Accepted(application)
-            }
-            Ok(None) => {
-                self.brake.failed(address, &username, ticks);
-                Credentials::Rejected
-            }
+            Ok(Some(application)) => Credentials::Accepted(application),
+            Ok(None) => Credentials::Rejected,
             Err(_) => Credentials::Busy,
         }
     }
@@ -82,11 +89,11 @@ impl Passwords {
 struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
-        if waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
-            Some(Self(waiting))
+    fn take(present: &'a AtomicUsize, most: usize) -> Option<Self> {
+        if present.fetch_add(1, Ordering::Relaxed) < most {
+            Some(Self(present))
         } else {
-            waiting.fetch_sub(1, Ordering::Relaxed);
+            present.fetch_sub(1, Ordering::Relaxed);
             None
         }
     }
@@ -95,5 +102,116 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Account;
+    use crate::mail::Secret;
+    use crate::trust::fixtures::{application, contoso};
+
+    /// A hash that is quick to check, of a password that nobody knows.
+    const QUICK: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$X5t2N1YQFq0Yq0F1tq1bJtPZkU8qHnH6cF2zq9G8l3Y";
+
+    fn accounts(hash: &str) -> Accounts {
+        let account = Account {
+            application: application(&Arc::new(contoso()), &["erp@contoso.com"], false),
+            username: Some("erp".to_owned()),
+            password_hash: Some(Secret::new(hash)),
+            networks: Vec::new(),
+            rate: None,
+        };
+        Accounts::new(vec![Arc::new(account)], [7; 32])
+    }
+
+    fn passwords(hash: &str) -> Arc<Passwords> {
+        let accounts = Arc::new(ArcSwap::from_pointee(accounts(hash)));
+        Arc::new(Passwords::new(accounts, 1, Clock::start()))
+    }
+
+    /// A login from 10.0.0.`host`.
+    fn try_login(
+        passwords: &Arc<Passwords>,
+        host: u8,
+        password: &str,
+    ) -> tokio::task::JoinHandle<Credentials> {
+        let passwords = Arc::clone(passwords);
+        let login = Login {
+            username: "erp".to_owned(),
+            password: Secret::new(password),
+        };
+        tokio::spawn(async move { passwords.check(login, [10, 0, 0, host].into(), true).await })
+    }
+
+    #[tokio::test]
+    async fn sixty_four_wait_and_the_next_is_told_so() {
+        let passwords = passwords(QUICK);
+        let turn = Arc::clone(&passwords.turns).acquire_owned().await.unwrap();
+        let _checked = Place::take(&passwords.present, passwords.most);
+        let waiting: Vec<_> = (0..64)
+            .map(|host| try_login(&passwords, host, "wrong"))
+            .collect();
+        while passwords.present.load(Ordering::Relaxed) < 65 {
+            tokio::task::yield_now().await;
+        }
+        let next = try_login(&passwords, 100, "wrong").await.unwrap();
+        assert!(matches!(next, Credentials::Busy), "{next:?}");
+        drop(turn);
+        for waits in waiting {
+            let answer = waits.await.unwrap();
+            assert!(matches!(answer, Credentials::Rejected), "{answer:?}");
+        }
+        assert_eq!(passwords.present.load(Ordering::Relaxed), 1, "given back");
+    }
+
+    #[tokio::test]
+    async fn guesses_side_by_side_are_no_more_than_one_after_the_other() {
+        let passwords = passwords(QUICK);
+        let guesses: Vec<_> = (0..20).map(|_| try_login(&passwords, 1, "wrong")).collect();
+        let (mut rejected, mut throttled) = (0, 0);
+        for guess in guesses {
+            match guess.await.unwrap() {
+                Credentials::Rejected => rejected += 1,
+                Credentials::Throttled => throttled += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((rejected, throttled), (5, 15));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_to_a_name_under_attack_waits_and_its_owner_does_not() {
+        let passwords = passwords(QUICK);
+        let now = passwords.clock.now().ticks;
+        passwords.brake.succeeded([10, 0, 0, 1].into(), "erp", now);
+        for guesser in 0..20 {
+            passwords
+                .brake
+                .failed([192, 0, 2, guesser].into(), "erp", now);
+        }
+        let begun = tokio::time::Instant::now();
+        let owner = try_login(&passwords, 1, "typo").await.unwrap();
+        assert!(matches!(owner, Credentials::Rejected), "{owner:?}");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let stranger = try_login(&passwords, 2, "guess").await.unwrap();
+        assert!(matches!(stranger, Credentials::Rejected), "{stranger:?}");
+        assert!(begun.elapsed() >= Duration::from_secs(2));
+    }
+
+    #[tokio::test]
+    async fn a_reload_forgets_what_was_right() {
+        let hash = password_auth::generate_hash("right");
+        let passwords = passwords(&hash);
+        let first = try_login(&passwords, 1, "right").await.unwrap();
+        assert!(matches!(first, Credentials::Accepted(_)), "{first:?}");
+        let turn = Arc::clone(&passwords.turns).acquire_owned().await.unwrap();
+        let again = try_login(&passwords, 2, "right").await.unwrap();
+        assert!(matches!(again, Credentials::Accepted(_)), "without a check");
+        drop(turn);
+        passwords.accounts.store(Arc::new(accounts(QUICK)));
+        let changed = try_login(&passwords, 1, "right").await.unwrap();
+        assert!(matches!(changed, Credentials::Rejected), "{changed:?}");
     }
 }

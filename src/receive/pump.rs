@@ -98,7 +98,7 @@ impl Pump {
             if self.session.is_between_transactions() {
                 self.session.renew(&self.listener.load().policy);
             }
-            let clock = self.services.clock;
+            let clock = self.services.clock.clone();
             let deadline = clock.at(self.session.deadline().unwrap_or(u64::MAX / 4096));
             tokio::select! {
                 read = timeout_at(deadline, stream.read(&mut buffer)) => match read {

@@ -23,7 +23,7 @@ pub const LONGEST_PAUSE: u64 = 3_600_000;
 pub const RECIPIENT_HOLD: u64 = 3_600_000;
 /// How many held messages are remembered for the release: those under way when the queue was parked, and its probes. More
 /// than that are tried at their own times.
-const REMEMBERED: usize = 500;
+pub const REMEMBERED: usize = 500;
 /// After so long without news a pause says nothing about the next hop any more.
 const STALE: u64 = 4 * LONGEST_PAUSE;
 
@@ -272,6 +272,17 @@ impl Hold {
         (Kept::Held { next_try, since }, change)
     }
 
+    /// Takes up what was held before a restart: the messages that met the fault, the first of them `since` then. They are
+    /// not parked on that word, for the fault may be gone; whoever meets it again finds the queue where it was.
+    pub fn take_up(&mut self, since: u64, reason: &str, held: &[QueueId]) {
+        if let State::Flowing { faults, ramp: None } = &mut self.state {
+            faults.extend(held.iter().take(FAULTS_TO_PARK));
+            self.held.extend(held.iter().take(REMEMBERED));
+            self.since = Some(since);
+            reason.clone_into(&mut self.reason);
+        }
+    }
+
     /// The probe of a parked queue ended without a success: with the fault again, or with something else.
     pub fn probe_failed(&mut self, law: &Law, now: u64) -> Option<Change> {
         let State::Parked { probes, next_probe } = &mut self.state else {
@@ -399,6 +410,30 @@ mod tests {
             hold_on_connector_fault: Duration::from_secs(24 * 3600),
             delay_notice: None,
         }
+    }
+
+    #[test]
+    fn after_a_restart_the_same_fault_finds_the_queue_where_it_was() {
+        let ids = [1, 2, 3].map(QueueId::from_u64);
+        let mut hold = Hold::default();
+        hold.take_up(HOUR, "550 5.7.64 x", &ids);
+        assert_eq!(
+            hold.admission(2 * HOUR),
+            Admission::Go,
+            "the fault may be gone"
+        );
+        let again = Fault {
+            held_since: Some(HOUR),
+            ..fault(1)
+        };
+        let (_, change) = hold.fault(&law(), 2 * HOUR, &again);
+        assert_eq!(change, Some(Change::Parked));
+        assert_eq!(hold.parked().map(|(since, _)| since), Some(HOUR));
+        // And where it is gone, nothing stays.
+        let mut hold = Hold::default();
+        hold.take_up(HOUR, "550 5.7.64 x", &ids);
+        assert_eq!(hold.delivered(2 * HOUR), None);
+        assert!(hold.may_be_forgotten(2 * HOUR));
     }
 
     fn fault(id: u64) -> Fault<'static> {

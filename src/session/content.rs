@@ -382,7 +382,7 @@ impl Framing {
 impl Core {
     pub(super) fn wait_for_content(&mut self, now: Now) {
         self.progress = 0;
-        self.deadline = now.ticks + CONTENT_MILLIS;
+        self.wait_until(now.ticks + CONTENT_MILLIS);
     }
 }
 
@@ -461,7 +461,8 @@ fn let_in(
     if examined.is_over_hop_limit() {
         return Err(Rejection::TooManyHops);
     }
-    if verdict.is_from_trusted_connector()
+    // Whatever Exchange hands over, proven or reported, it can keep itself; an application cannot.
+    if verdict.from() == crate::route::From::Connector
         && let Some(fault) = core.conditions.connector_fault(&verdict.tenant().name, now)
     {
         return Err(Rejection::ConnectorHeld { fault });

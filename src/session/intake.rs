@@ -104,9 +104,8 @@ impl<T> Intake<T> {
         let facts = self.scanner.facts_so_far();
         let fault = match &self.stage {
             Stage::Discard(_) => return Keep::Nothing,
-            Stage::Header { .. } => {
-                (self.arrived > self.limit).then_some(Rejection::MessageTooLarge)
-            }
+            // Its own limit bounds it; the gate's faults come first, however the bytes are cut.
+            Stage::Header { .. } => None,
             Stage::Body { limit, .. } if self.arrived > *limit => Some(if *limit < self.limit {
                 Rejection::ValidationTooLarge
             } else {

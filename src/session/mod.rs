@@ -7,7 +7,13 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod content;
+#[cfg(test)]
+mod fixtures;
 mod intake;
+#[cfg(test)]
+mod judgement_tests;
+#[cfg(test)]
+mod limit_tests;
 pub mod rejection;
 mod settings;
 mod state;
@@ -306,6 +312,7 @@ impl Session {
         self.core.trust.certificate = certificate;
         // RFC 3207 §4.2: what was learnt in clear text is forgotten.
         self.core.greeted = None;
+        self.core.application = None;
         self.core.wait_for_command(now);
         if self.core.policy.tls == TlsMode::Implicit {
             self.core.greet();
@@ -399,7 +406,10 @@ impl Session {
             return;
         }
         match Command::parse(line) {
-            Ok(Command::StartTls) if self.core.offers_starttls() => {
+            // Within a transaction it is out of place: what was taken in clear text would go on under TLS.
+            Ok(Command::StartTls)
+                if self.core.offers_starttls() && self.is_between_transactions() =>
+            {
                 // RFC 3207 §4.2: clear bytes behind STARTTLS are dropped: what a middleman put there must not be
                 // taken for the client's words under TLS.
                 self.input.clear();
@@ -409,7 +419,13 @@ impl Session {
                 self.state = State::Securing;
             }
             Ok(command) => self.step(|state, core| state.command(core, command, now)),
-            Err(fault) => self.core.refuse(fault.into(), now),
+            Err(fault) => {
+                self.core.refuse(fault.into(), now);
+                // The octets of a chunk follow, nobody knows how many: they must not be taken for commands.
+                if Command::is_chunk(line) {
+                    self.core.refuse(Rejection::TooManyErrors, now);
+                }
+            }
         }
     }
 }
@@ -505,10 +521,16 @@ impl Core {
 
     fn wait_for_command(&mut self, now: Now) {
         self.progress = 0;
-        self.deadline = now.ticks + COMMAND_MILLIS;
-        if self.is_stranger_outside_tls() {
-            self.deadline = self.deadline.min(self.opened + STRANGER_MILLIS);
-        }
+        self.wait_until(now.ticks + COMMAND_MILLIS);
+    }
+
+    /// A stranger outside TLS has his time in all, whatever he says.
+    pub(crate) fn wait_until(&mut self, ticks: u64) {
+        self.deadline = if self.is_stranger_outside_tls() {
+            ticks.min(self.opened + STRANGER_MILLIS)
+        } else {
+            ticks
+        };
     }
 
     fn note_progress(&mut self, octets: usize, state: &State, now: Now) {
@@ -518,7 +540,7 @@ impl Core {
         self.progress += octets as u64;
         if self.progress >= CONTENT_BLOCK {
             self.progress = 0;
-            self.deadline = now.ticks + CONTENT_MILLIS;
+            self.wait_until(now.ticks + CONTENT_MILLIS);
         }
     }
 

@@ -115,6 +115,8 @@ pub trait Conditions: Send + Sync {
     fn connector_fault(&self, tenant: &str, now: Now) -> Option<String>;
     /// The application that an address is, for this sender.
     fn by_address(&self, address: IpAddr, sender: &ReversePath) -> ByAddress;
+    /// An application that has logged in, as it is configured now; nothing where it is no more.
+    fn renewed(&self, application: &Arc<Application>) -> Option<Arc<Application>>;
     /// Takes one message off the application's rate; false where it is used up.
     fn within_rate(&self, application: &str, now: Now) -> bool;
     /// Takes one off the 20 connector validation mails an hour of a tenant.

@@ -593,6 +593,10 @@ impl Core {
             Rejection::BadSequence {
                 expected: "TLS is active already",
             }
+        } else if self.offers_starttls() {
+            Rejection::BadSequence {
+                expected: "a transaction is open",
+            }
         } else {
             Rejection::StartTlsNotAvailable
         };
@@ -666,6 +670,9 @@ impl Core {
         if self.tls.is_none() && matches!(self.policy.tls, TlsMode::StartTls) {
             return Err(refused(Rejection::StartTlsRequired));
         }
+        // A login outlives a reload; what it may do does not.
+        self.application = (self.application.as_ref())
+            .and_then(|application| self.conditions.renewed(application));
         let judged = match self.policy.service {
             Service::Connector => self.judge_connector(&mail, now),
             Service::Submission => self.judge_application(&mail.reverse_path),

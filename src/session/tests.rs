@@ -33,6 +33,9 @@ impl Conditions for Desk {
             ByAddress::Unknown
         }
     }
+    fn renewed(&self, application: &Arc<Application>) -> Option<Arc<Application>> {
+        Some(Arc::clone(application))
+    }
     fn within_rate(&self, _: &str, _: Now) -> bool {
         true
     }
@@ -96,6 +99,18 @@ fn said(session: &mut Session, now: Now) -> String {
 fn tell(session: &mut Session, now: Now, text: &str) -> String {
     session.handle(now, Input::Bytes(text.as_bytes()));
     said(session, now)
+}
+
+/// The handshake succeeds, without a client certificate.
+fn secure(session: &mut Session, now: Now) {
+    let facts = TlsFacts {
+        version: "TLS1.3".to_owned(),
+        cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+        peer_name: None,
+        resumed: false,
+    };
+    let absent = ClientCertificate::Absent(WhyAbsent::NotPresented);
+    session.handle(now, Input::Secured(facts, absent));
 }
 
 const MAIL: &str = "EHLO x\r\nMAIL FROM:<scanner@contoso.com>\r\nRCPT TO:<bob@contoso.com>\r\n";
@@ -167,6 +182,11 @@ fn a_stranger_has_thirty_seconds_and_ten_commands_before_starttls() {
     assert_eq!(replies.matches("250 2.0.0").count(), 10, "{replies}");
     assert!(replies.contains("421 4.7.0 ") && replies.ends_with("closed"));
 
+    let mut chunk = session(Service::Connector, false);
+    let octets = format!("BDAT 100000\r\n{}", "x".repeat(9000));
+    assert!(tell(&mut chunk, at(1), &octets).starts_with("220 "));
+    assert_eq!(chunk.deadline(), Some(30_000), "not put off by octets");
+
     let mut known = session(Service::Connector, true);
     said(&mut known, at(0));
     let replies = tell(&mut known, at(1), &"NOOP\r\n".repeat(12));
@@ -178,14 +198,7 @@ fn a_stranger_has_thirty_seconds_and_ten_commands_before_starttls() {
 fn a_stranger_inside_tls_has_the_patience_of_anyone() {
     let mut session = session(Service::Connector, false);
     tell(&mut session, at(0), "EHLO x\r\nSTARTTLS\r\n");
-    let facts = TlsFacts {
-        version: "TLS1.3".to_owned(),
-        cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
-        peer_name: None,
-        resumed: false,
-    };
-    let absent = ClientCertificate::Absent(WhyAbsent::NotPresented);
-    session.handle(at(10), Input::Secured(facts, absent));
+    secure(&mut session, at(10));
     assert_eq!(session.deadline(), Some(10 + COMMAND_MILLIS));
     let replies = tell(&mut session, at(11), &"NOOP\r\n".repeat(12));
     assert_eq!(replies.matches("250 2.0.0").count(), 12, "{replies}");
@@ -243,4 +256,63 @@ fn a_balancers_own_address_is_no_application_and_passes_no_network_gate() {
     said(&mut balancer, at(0));
     let replies = tell(&mut balancer, at(1), &"NOOP\r\n".repeat(12));
     assert!(replies.contains("421 4.7.0"), "a stranger: {replies}");
+}
+
+#[test]
+fn starttls_within_a_transaction_is_out_of_place() {
+    let chunk = "BDAT 29\r\nFrom: scanner@contoso.com\r\n\r\n";
+    for clear in ["", chunk] {
+        let mut session = session(Service::Submission, false);
+        let replies = tell(&mut session, at(0), &format!("{MAIL}{clear}STARTTLS\r\n"));
+        let last = replies.lines().last().unwrap();
+        assert!(last.starts_with("503 5.5.1 "), "{replies}");
+        let replies = tell(&mut session, at(0), "RSET\r\nSTARTTLS\r\n");
+        assert!(replies.contains("220 2.0.0 "), "{replies}");
+    }
+}
+
+#[test]
+fn what_was_said_in_clear_text_is_forgotten_under_tls() {
+    let mut session = session(Service::Submission, false);
+    let login = "AUTH PLAIN AGVycABwdw==\r\n";
+    tell(&mut session, at(0), &format!("EHLO x\r\n{login}"));
+    let ByAddress::Application(application) =
+        Desk.by_address([127, 0, 0, 1].into(), &crate::mail::ReversePath::Null)
+    else {
+        panic!("no application");
+    };
+    session.handle(
+        at(1),
+        Input::Credentials(Credentials::Accepted(application)),
+    );
+    assert!(said(&mut session, at(1)).starts_with("235 "));
+    assert!(tell(&mut session, at(1), login).starts_with("503 "), "once");
+    tell(&mut session, at(2), "STARTTLS\r\n");
+    secure(&mut session, at(3));
+    let mail = tell(&mut session, at(3), "MAIL FROM:<scanner@contoso.com>\r\n");
+    assert!(mail.starts_with("503 5.5.1 "), "EHLO anew: {mail}");
+    tell(&mut session, at(3), &format!("EHLO x\r\n{login}"));
+    session.handle(at(4), Input::Credentials(Credentials::Rejected));
+    assert!(
+        said(&mut session, at(4)).starts_with("535 "),
+        "and AUTH anew"
+    );
+}
+
+#[test]
+fn octets_behind_a_chunk_of_unknown_size_are_no_commands() {
+    for bad in [
+        "BDAT",
+        "bdat x LAST",
+        "BDAT 99999999999999999999",
+        "BDAT 4 LAST LAST",
+        "BDAT -1",
+    ] {
+        let mut session = session(Service::Submission, false);
+        tell(&mut session, at(0), MAIL);
+        let replies = tell(&mut session, at(1), &format!("{bad}\r\nNOOP\r\n"));
+        assert!(replies.starts_with("501 5.5.4 "), "{bad}: {replies}");
+        assert!(replies.ends_with("closed"), "{bad}: {replies}");
+        assert!(!replies.contains("250 "), "{bad}: {replies}");
+    }
 }

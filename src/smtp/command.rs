@@ -144,6 +144,15 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Whether a line, sound or not, announces octets that follow it.
+    #[must_use]
+    pub fn is_chunk(line: &[u8]) -> bool {
+        let verb = line.split(|octet| matches!(octet, b' ' | b'\t')).next();
+        verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"))
+    }
+}
+
 /// Devices put anything here; it only must be one printable word.
 fn greeting_name(argument: &str) -> Result<String, CommandFault> {
     let printable = argument

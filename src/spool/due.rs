@@ -3,6 +3,7 @@
 use super::message::{Destination, Leg, Message, SpoolError};
 use super::queue::Lease;
 use super::{Inner, Spool, spool_error};
+use crate::header::without_stamp;
 use crate::journal::JournalError;
 use crate::journal::large::BodyFile;
 use bytes::Bytes;
@@ -129,6 +130,16 @@ impl Due {
     #[must_use]
     pub fn last_reply(&self) -> Option<&str> {
         self.lease.last_reply.as_deref()
+    }
+
+    /// The form that goes to the tenant's host without certificate: no internal stamp, which Exchange takes from nobody who
+    /// has not shown one.
+    pub(super) fn without_stamp(mut self) -> Self {
+        for leg in &mut Arc::make_mut(&mut self.message).legs {
+            leg.rendition.prepend = without_stamp(&leg.rendition.prepend);
+            leg.xoorg = None;
+        }
+        self
     }
 
     /// Ends the lease without giving it back.

@@ -70,6 +70,16 @@ pub struct Message {
     pub network_message_id: Option<String>,
 }
 
+impl Message {
+    /// Whether Gatepost wrote it: a report. From nobody, and by no application.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.from == From::Submission
+            && self.application.is_none()
+            && self.envelope.reverse_path.mailbox().is_none()
+    }
+}
+
 /// What the spool could not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpoolError {
@@ -128,6 +138,19 @@ pub enum Disposition {
         /// The reply or reason, escaped and cut.
         reply: String,
     },
+}
+
+/// What of a queue is held since its recipients were tried, for who takes the queue up again after a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBefore {
+    /// The queue.
+    pub destination: Destination,
+    /// When the first hold began (milliseconds since 1970).
+    pub since: u64,
+    /// The reply that the oldest message was held for.
+    pub reply: String,
+    /// The messages, the oldest first; bounded.
+    pub ids: Vec<QueueId>,
 }
 
 /// A line of `queue list`.

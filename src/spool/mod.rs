@@ -6,6 +6,7 @@
 mod draft;
 mod due;
 mod keeper;
+mod late;
 mod list;
 mod message;
 mod queue;
@@ -15,7 +16,10 @@ mod replay;
 
 pub use draft::Draft;
 pub use due::Due;
-pub use message::{Destination, Disposition, Leg, Listed, Message, QueueAction, SpoolError};
+pub use late::{Late, Patience, Waiting};
+pub use message::{
+    Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError,
+};
 
 use crate::journal::disk::{Disk, RealDisk};
 use crate::journal::large::{Bodies, BodyFile};
@@ -188,6 +192,7 @@ impl Memory {
             location,
             arrived: message.arrived,
             large: accepting.large,
+            own: message.is_own(),
             legs: legs.into(),
         };
         self.queue.insert(id, entry, message.arrived);
@@ -238,7 +243,11 @@ impl Spool {
         Self::open_on(directory, Arc::new(RealDisk), journal::SEGMENT, metrics)
     }
 
-    fn open_on(
+    /// [`Self::open`] on another disk, with segments of another size (octets).
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(
         directory: &Path,
         disk: Arc<dyn Disk>,
         segment: u64,
@@ -402,6 +411,39 @@ impl Spool {
     #[must_use]
     pub fn has_open(&self, destination: &Destination) -> bool {
         self.0.shared.memory().queue.oldest(destination).is_some()
+    }
+
+    /// What is held for replies of which `meant` says that they count, by queue; up to `most` ids of each.
+    #[must_use]
+    pub fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore> {
+        self.0.shared.memory().queue.held(meant, most)
+    }
+
+    /// Takes the oldest mail of our own of a queue that has not been tried without certificate, in the form for that.
+    #[must_use]
+    pub fn next_uncertified(&self, destination: &Destination, now_millis: u64) -> Option<Due> {
+        let due = self.lease(destination, now_millis, |queue| {
+            queue.lease_uncertified(destination)
+        });
+        due.map(Due::without_stamp)
+    }
+
+    /// Whether there may be one.
+    #[must_use]
+    pub fn has_uncertified(&self, destination: &Destination) -> bool {
+        let mut memory = self.0.shared.memory();
+        memory.queue.has_uncertified(destination)
+    }
+
+    /// Records that mail of our own was not taken without certificate: never again so. Else nothing has happened to it.
+    pub fn keep_uncertified(&self, mut due: Due) {
+        let (id, leg) = due.release();
+        let mut memory = self.0.shared.memory();
+        memory.queue.keep_uncertified(id, leg);
+        memory.drop_fresh(id);
+        self.write_state(&memory, id);
+        drop(memory);
+        self.0.shared.changed.notify_one();
     }
 
     fn lease(

@@ -3,9 +3,10 @@
 //! Small for what only waits (under 300 octets a message, measured by `benches/queue.rs`): a map entry, its legs and a place in a
 //! list or heap. Everything else is read back from the journal when it is leased.
 
-use super::message::{Destination, Disposition};
+use super::late::Sweeps;
+use super::message::{Destination, Disposition, HeldBefore};
 use crate::journal::Location;
-use crate::mail::{Domain, TenantName};
+use crate::mail::{Domain, QueueId, TenantName};
 use crate::route::Via;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -39,6 +40,12 @@ pub(super) struct Tried {
     pub(super) reply: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) operator_hold: bool,
+    /// The sender was told that it waits: once for ever.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) told: bool,
+    /// Mail of our own that has been to the tenant's host without certificate: once for ever.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) uncertified: bool,
 }
 
 impl Tried {
@@ -50,7 +57,13 @@ impl Tried {
             held_since: 0,
             reply: None,
             operator_hold: false,
+            told: false,
+            uncertified: false,
         }
+    }
+
+    fn may_go_uncertified(&self) -> bool {
+        !self.operator_hold && !self.uncertified
     }
 
     fn is_due(&self, now: u64) -> bool {
@@ -81,6 +94,8 @@ pub(super) struct Entry {
     pub(super) location: Location,
     pub(super) arrived: u64,
     pub(super) large: bool,
+    /// Mail of our own.
+    pub(super) own: bool,
     pub(super) legs: Box<[LegState]>,
 }
 
@@ -147,8 +162,16 @@ impl LegState {
         }
     }
 
+    /// Whether there is an open recipient whose sender was not told that it waits.
+    pub(super) fn has_untold(&self) -> bool {
+        match &self.open {
+            Open::Fresh(positions) => !positions.is_empty(),
+            Open::Tried(tried) => tried.iter().any(|tried| !tried.told),
+        }
+    }
+
     /// Changes the open recipients.
-    fn change<R>(&mut self, change: impl FnOnce(&mut Vec<Tried>) -> R) -> R {
+    pub(super) fn change<R>(&mut self, change: impl FnOnce(&mut Vec<Tried>) -> R) -> R {
         let mut open = match &mut self.open {
             Open::Tried(tried) => std::mem::take(tried),
             Open::Fresh(_) => self.open(),
@@ -197,6 +220,11 @@ pub(super) struct Queue {
     /// What is due later. An entry whose leg was put off or settled since is stale and dropped when its time comes.
     waiting: BinaryHeap<Reverse<(u64, u64, u16)>>,
     replies: HashSet<Arc<str>>,
+    /// Legs of our own mail by queue that may go without certificate, should their queue be parked. One that is gone, or on
+    /// its way, is stale and dropped when it is met.
+    own: BTreeMap<Arc<Destination>, BTreeSet<(u64, u16)>>,
+    /// How far the queue was searched for mail that has waited long.
+    pub(super) sweeps: Sweeps,
 }
 
 /// What is leased: recipients that share their past, so that one judgement fits all of them.
@@ -274,6 +302,7 @@ impl Queue {
 
     pub(super) fn insert(&mut self, id: u64, entry: Entry, now: u64) {
         let legs = entry.legs.len();
+        self.sweeps.note(id);
         self.entries.insert(id, entry);
         for leg in 0..legs {
             self.schedule(id, number(leg), now);
@@ -327,6 +356,13 @@ impl Queue {
         if state.active {
             return;
         }
+        if self.may_go_uncertified(id, leg) {
+            let destination = Arc::clone(&state.destination);
+            self.own.entry(destination).or_default().insert((id, leg));
+        }
+        let Some(state) = self.leg(id, leg) else {
+            return;
+        };
         match state.next_try() {
             Some(next) if next <= now => {
                 let destination = Arc::clone(&state.destination);
@@ -399,6 +435,59 @@ impl Queue {
         self.take(id, leg, |tried| !tried.operator_hold)
     }
 
+    /// Takes the oldest mail of our own of a queue that has not been on its way without certificate.
+    pub(super) fn lease_uncertified(&mut self, destination: &Destination) -> Option<Lease> {
+        loop {
+            let (id, leg) = self.own.get_mut(destination)?.pop_first()?;
+            if !self.may_go_uncertified(id, leg) {
+                continue;
+            }
+            if let Some(ready) = self.destinations.get_mut(destination) {
+                ready.remove(&(id, leg));
+            }
+            if let Some(lease) = self.take(id, leg, Tried::may_go_uncertified) {
+                return Some(lease);
+            }
+        }
+    }
+
+    /// Whether there would be one.
+    pub(super) fn has_uncertified(&mut self, destination: &Destination) -> bool {
+        let Some(own) = self.own.get(destination) else {
+            return false;
+        };
+        if own.is_empty() {
+            self.own.remove(destination);
+            return false;
+        }
+        true
+    }
+
+    fn may_go_uncertified(&self, id: u64, leg: u16) -> bool {
+        let Some(entry) = self.entries.get(&id).filter(|entry| entry.own) else {
+            return false;
+        };
+        let leg = entry.legs.get(usize::from(leg));
+        leg.is_some_and(|leg| {
+            let open = || leg.open().iter().any(Tried::may_go_uncertified);
+            leg.destination.via.is_internal() && !leg.active && open()
+        })
+    }
+
+    /// Ends the lease of mail of our own that was not taken without certificate: it waits with its queue, as if nothing had
+    /// been tried.
+    pub(super) fn keep_uncertified(&mut self, id: u64, leg: u16) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let Some(state) = entry.legs.get_mut(usize::from(leg)) else {
+            return;
+        };
+        state.active = false;
+        state.change(|open| open.iter_mut().for_each(|tried| tried.uncertified = true));
+        self.schedule(id, leg, 0);
+    }
+
     /// The oldest leg of a queue that is neither on its way nor held by an operator.
     pub(super) fn oldest(&self, destination: &Destination) -> Option<(u64, u16)> {
         let (destination, _) = self.destinations.get_key_value(destination)?;
@@ -410,6 +499,44 @@ impl Queue {
             })?;
             Some((*id, u16::try_from(leg).ok()?))
         })
+    }
+
+    /// See [`super::Spool::held`].
+    pub(super) fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore> {
+        let mut found: BTreeMap<&Destination, HeldBefore> = BTreeMap::new();
+        // An outage gives many messages the same reply, and the same one in memory.
+        let mut judged: HashMap<*const str, bool> = HashMap::new();
+        for (id, entry) in &self.entries {
+            for leg in &entry.legs {
+                let Open::Tried(tried) = &leg.open else {
+                    continue;
+                };
+                let held = tried.iter().find_map(|tried| {
+                    let reply = tried.reply.as_ref().filter(|_| tried.held_since > 0)?;
+                    let meant = judged
+                        .entry(Arc::as_ptr(reply))
+                        .or_insert_with(|| meant(reply));
+                    meant.then_some((tried.held_since, reply))
+                });
+                let Some((since, reply)) = held else {
+                    continue;
+                };
+                let queue = found
+                    .entry(&*leg.destination)
+                    .or_insert_with(|| HeldBefore {
+                        destination: Destination::clone(&leg.destination),
+                        since,
+                        reply: reply.to_string(),
+                        ids: Vec::new(),
+                    });
+                queue.since = queue.since.min(since);
+                let id = QueueId::from_u64(*id);
+                if queue.ids.len() < most && queue.ids.last() != Some(&id) {
+                    queue.ids.push(id);
+                }
+            }
+        }
+        found.into_values().collect()
     }
 
     fn leg(&self, id: u64, leg: u16) -> Option<&LegState> {
@@ -432,6 +559,11 @@ impl Queue {
         };
         let recipients = open.iter().filter(alike).take(TRANSACTION);
         state.active = true;
+        if entry.own
+            && let Some(own) = self.own.get_mut(&*state.destination)
+        {
+            own.remove(&(id, leg));
+        }
         Some(Lease {
             id,
             leg,

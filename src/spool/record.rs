@@ -192,6 +192,12 @@ pub(super) struct Brief<'a> {
     pub(super) arrived: u64,
     #[serde(borrow)]
     pub(super) tenant: Cow<'a, str>,
+    #[serde(borrow, default)]
+    from: Cow<'a, str>,
+    #[serde(default)]
+    application: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    sender: Cow<'a, str>,
     #[serde(borrow)]
     recipients: Vec<BriefRecipient<'a>>,
     #[serde(borrow)]
@@ -219,6 +225,11 @@ struct BriefLeg<'a> {
 pub(super) type BriefWay = (Via, Box<[u32]>);
 
 impl Brief<'_> {
+    /// As [`Message::is_own`] says of the whole.
+    pub(super) fn is_own(&self) -> bool {
+        self.from == "submission" && self.application.is_none() && self.sender.is_empty()
+    }
+
     pub(super) fn is_large(&self) -> bool {
         self.file.is_some()
     }
@@ -499,6 +510,35 @@ mod tests {
             brief.legs(),
             Ok(vec![(Via::Relay("upstream".into()), [0].into())])
         );
+    }
+
+    #[test]
+    fn what_was_left_to_do_before_anyone_was_told_of_delays_still_reads() {
+        let old = r#"{"v":1,"id":7,"legs":[[{"position":0,"attempts":2,"next_try":5}]]}"#;
+        let state: StateRow = decode(old.as_bytes()).unwrap();
+        let [tried] = state.legs[0].as_slice() else {
+            panic!("{state:?}");
+        };
+        assert!(!tried.told && !tried.uncertified);
+        assert_eq!(
+            serde_json::to_string(&state).unwrap(),
+            old,
+            "and is written as it was"
+        );
+    }
+
+    #[test]
+    fn a_report_of_ours_is_known_at_the_start() {
+        let mut report = message(7);
+        report.from = From::Submission;
+        report.envelope.reverse_path = crate::mail::ReversePath::Null;
+        for application in [Some("erp".into()), None] {
+            report.application = application;
+            let json = serde_json::to_vec(&Row::of(&report, None)).unwrap();
+            let brief: Brief = decode(&json).unwrap();
+            assert_eq!(brief.is_own(), report.is_own());
+        }
+        assert!(report.is_own() && !message(7).is_own());
     }
 
     #[test]

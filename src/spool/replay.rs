@@ -61,6 +61,7 @@ impl Replay {
             location: found.location,
             arrived,
             large,
+            own: brief.is_own(),
             legs: legs.into(),
         };
         self.queue.entries.insert(id, entry);

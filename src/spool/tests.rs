@@ -1,5 +1,7 @@
 //! The spool against a real journal in a folder of its own.
 
+mod waiting;
+
 use super::*;
 use crate::header::Rendition;
 use crate::mail::{Envelope, Recipient};

@@ -15,12 +15,12 @@ async fn refusing(recipient: &str, changes: Changes) -> World {
     world
 }
 
-fn body(report: &Received) -> String {
+pub fn body(report: &Received) -> String {
     String::from_utf8(report.content.clone()).unwrap()
 }
 
 /// The report arrived as the tenant's own internal mail, from nobody.
-fn assert_own(report: &Received, reader: &str) {
+pub fn assert_own(report: &Received, reader: &str) {
     assert_eq!(report.sender, "", "nothing answers a report");
     assert_eq!(report.addresses(), [reader]);
     assert_eq!(report.tenant(), "contoso");
@@ -98,7 +98,7 @@ async fn an_application_hears_of_a_refused_recipient_and_the_trace_leads_from_on
     world.host.stop().await;
 }
 
-const LETTER_OF_ERP: &[u8] =
+pub const LETTER_OF_ERP: &[u8] =
     b"From: erp@contoso.com\r\nTo: bob@contoso.com\r\nBcc: secret-bcc@contoso.com\r\n\
     Subject: invoice\r\nX-OriginatorOrg: forged.example\r\n\r\nPlease pay.\r\n";
 

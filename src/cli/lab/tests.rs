@@ -6,7 +6,7 @@ use std::path::Path;
 /// Plays a prepared stage; the names of the rows that failed.
 async fn failures(prepared: Prepared) -> Vec<&'static str> {
     let up = Up::start(prepared).await.unwrap();
-    let story = up.play(Dress::Plain, |_| ()).await;
+    let story = up.play(None, Dress::Plain, |_| ()).await;
     up.server.stop().await;
     assert!(story.len() > 20, "only {} rows", story.len());
     let failed = story.iter().filter(|told| !told.well());
@@ -49,6 +49,53 @@ async fn a_connector_without_the_flag_is_a_failed_lab() {
     ] {
         assert!(!failed.contains(&row), "{row} failed");
     }
+}
+
+/// Plays the lapse alone; what is wrong with each row.
+async fn lapse(prepared: Prepared, tenant: &str) -> Vec<(&'static str, bool)> {
+    let up = Up::start(prepared).await.unwrap();
+    let story = lapse::play(&up, tenant, 1, |_| ()).await;
+    up.server.stop().await;
+    story.iter().map(|told| (told.name, told.well())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lapsed_certificate_is_told_from_the_first_failure_to_the_release() {
+    let folder = Folder::make().unwrap();
+    let mut prepared = stage::prepare(&folder).unwrap();
+    let tenant = lapse::prepare(&mut prepared).unwrap();
+    assert_eq!(tenant, "contoso");
+    let rows = lapse(prepared, &tenant).await;
+    assert_eq!(rows.len(), 5);
+    assert!(rows.iter().all(|(_, well)| *well), "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_sends_on_as_if_nothing_had_lapsed_fails_the_row() {
+    let folder = Folder::make().unwrap();
+    // The certificate stays good, so nothing is held: as with a host that does not look.
+    let prepared = stage::prepare(&folder).unwrap();
+    let rows = lapse(prepared, "contoso").await;
+    let failed: Vec<_> = rows.iter().filter(|(_, well)| !well).collect();
+    let failed: Vec<_> = failed.iter().map(|(name, _)| *name).collect();
+    assert_eq!(
+        failed[..2],
+        [
+            "the certificate lapses",
+            "Exchange, a quarter of an hour later"
+        ]
+    );
+}
+
+#[test]
+fn a_hold_that_is_over_too_soon_shows_no_lapse() {
+    let folder = Folder::make().unwrap();
+    let mut prepared = stage::prepare(&folder).unwrap();
+    prepared.settings.exchange_law.hold_on_connector_fault = std::time::Duration::from_secs(600);
+    assert!(matches!(
+        lapse::prepare(&mut prepared),
+        Err(Stopped::Unusable(why)) if why.contains("hold_on_connector_fault")
+    ));
 }
 
 /// An administrator's own configuration, whose certificates and secrets are on another machine.

@@ -69,10 +69,10 @@ fn judge_chain(reader: &mut Reader<'_>, chain: &At<identity::Chain>) {
     let chain = &chain.value;
     if now >= chain.not_after {
         let days = (now - chain.not_after) / DAY;
-        reader.error(spot, format!("the certificate has expired, {days} days ago: Exchange Online and applications refuse it"));
+        reader.lapsed(spot, format!("the certificate has expired, {days} days ago: Exchange Online and applications refuse it"));
     } else if now < chain.not_before {
         let days = (chain.not_before - now).div_ceil(DAY);
-        reader.error(
+        reader.lapsed(
             spot,
             format!("the certificate is not valid yet, but in {days} days"),
         );

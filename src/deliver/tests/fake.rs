@@ -5,7 +5,9 @@ use crate::header::Rendition;
 use crate::mail::{Envelope, QueueId, Recipient, TenantName};
 use crate::route::{From, Via};
 use crate::smtp::data::Scanner;
-use crate::spool::{Destination, Disposition, Leg, Message, SpoolError};
+use crate::spool::{
+    Destination, Disposition, HeldBefore, Late, Leg, Message, Patience, SpoolError, Waiting,
+};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,6 +23,10 @@ struct Item {
     held_since: Option<u64>,
     last_reply: Option<String>,
     leased: bool,
+    /// Handed out as late, or told of.
+    looked_at: bool,
+    told: bool,
+    uncertified: bool,
 }
 
 #[derive(Debug, Default)]
@@ -31,7 +37,10 @@ struct Inner {
     settled: Notify,
     leased: Notify,
     full: AtomicBool,
+    put_back: AtomicBool,
     accepted: Mutex<Vec<(Message, Bytes)>>,
+    /// How much was recorded when each of those was taken.
+    recorded: Mutex<Vec<usize>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -123,6 +132,9 @@ impl Fake {
             held_since: None,
             last_reply: None,
             leased: false,
+            looked_at: false,
+            told: false,
+            uncertified: false,
             message: Arc::new(message),
         });
         self.0.changed.notify_one();
@@ -141,6 +153,42 @@ impl Fake {
             (message.clone(), String::from_utf8(left).unwrap())
         });
         accepted.collect()
+    }
+
+    /// Waits until this holds of a message: told that it waits, tried without certificate.
+    pub(in crate::deliver) async fn until(&self, id: u64, holds: impl Fn(bool, bool) -> bool) {
+        let known = || {
+            self.0.items.lock().unwrap().iter().any(|item| {
+                item.message.id == QueueId::from_u64(id) && holds(item.told, item.uncertified)
+            })
+        };
+        self.wait(known).await;
+    }
+
+    /// Waits until a notice could not be kept.
+    pub(in crate::deliver) async fn put_back_once(&self) {
+        self.wait(|| self.0.put_back.load(Ordering::SeqCst)).await;
+    }
+
+    async fn wait(&self, known: impl Fn() -> bool) {
+        let look = async {
+            loop {
+                let settled = self.0.settled.notified();
+                tokio::pin!(settled);
+                settled.as_mut().enable();
+                if known() {
+                    return;
+                }
+                settled.await;
+            }
+        };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(20), look).await;
+        waited.expect("never");
+    }
+
+    /// How many results stood in the log when each mail of our own was taken.
+    pub(in crate::deliver) fn recorded_before(&self) -> Vec<usize> {
+        self.0.recorded.lock().unwrap().clone()
     }
 
     /// Everything becomes due so much later.
@@ -205,6 +253,20 @@ fn destination(item: &Item) -> Destination {
     }
 }
 
+fn due(item: &Item, patience: Patience) -> Option<u64> {
+    let internal = item.message.legs[0].via.is_internal();
+    let wait = if internal {
+        patience.exchange
+    } else {
+        patience.outside
+    };
+    Some(item.message.arrived + wait?)
+}
+
+fn may_go_uncertified(item: &Item, wanted: &Destination) -> bool {
+    item.message.is_own() && !item.leased && !item.uncertified && destination(item) == *wanted
+}
+
 impl Store for Fake {
     type Work = FakeWork;
 
@@ -220,6 +282,8 @@ impl Store for Fake {
         if self.0.full.load(Ordering::SeqCst) {
             return Err(SpoolError::Full);
         }
+        let recorded = self.0.log.lock().unwrap().len();
+        self.0.recorded.lock().unwrap().push(recorded);
         self.0.accepted.lock().unwrap().push((message, content));
         Ok(())
     }
@@ -314,6 +378,82 @@ impl Store for Fake {
                 .into_iter()
                 .map(|(at, disposition)| (id, at, disposition)),
         );
+        self.0.settled.notify_waiters();
+        self.0.changed.notify_one();
+    }
+
+    fn held(&self, _: impl Fn(&str) -> bool, _: usize) -> Vec<HeldBefore> {
+        Vec::new()
+    }
+
+    fn next_late(&self, patience: Patience) -> Option<u64> {
+        let items = self.0.items.lock().unwrap();
+        let late = items
+            .iter()
+            .filter(|item| !item.leased && !item.looked_at && !item.told);
+        late.filter_map(|item| due(item, patience)).min()
+    }
+
+    async fn late(&self, patience: Patience, now: u64, most: usize) -> Vec<Late<FakeWork>> {
+        let mut items = self.0.items.lock().unwrap();
+        let late = items
+            .iter_mut()
+            .filter(|item| !item.leased && !item.looked_at && !item.told)
+            .filter(|item| due(item, patience).is_some_and(|due| due <= now));
+        let views = late.take(most).map(|item| {
+            item.looked_at = true;
+            let waiting = item.pending.iter().map(|at| Waiting {
+                at: *at,
+                via: item.message.legs[0].via.clone(),
+                reply: item.last_reply.as_deref().map(Into::into),
+                operator_hold: false,
+            });
+            let waiting = waiting.collect();
+            let view = FakeWork {
+                fake: self.clone(),
+                message: Arc::clone(&item.message),
+                pending: item.pending.clone(),
+                attempts: 0,
+                held_since: None,
+                last_reply: None,
+                settled: true,
+            };
+            Late::new(view, waiting)
+        });
+        views.collect()
+    }
+
+    fn told(&self, late: &Late<FakeWork>) {
+        for item in self.0.items.lock().unwrap().iter_mut() {
+            item.told |= item.message.id == late.work().message.id;
+        }
+        self.0.settled.notify_waiters();
+    }
+
+    fn put_back(&self, late: &Late<FakeWork>) {
+        for item in self.0.items.lock().unwrap().iter_mut() {
+            item.looked_at &= item.message.id != late.work().message.id;
+        }
+        self.0.put_back.store(true, Ordering::SeqCst);
+        self.0.settled.notify_waiters();
+    }
+
+    fn next_uncertified(&self, wanted: &Destination, _now: u64) -> Option<FakeWork> {
+        self.take(|item| may_go_uncertified(item, wanted))
+    }
+
+    fn has_uncertified(&self, wanted: &Destination) -> bool {
+        let items = self.0.items.lock().unwrap();
+        items.iter().any(|item| may_go_uncertified(item, wanted))
+    }
+
+    fn keep_uncertified(&self, mut work: FakeWork) {
+        work.settled = true;
+        for item in self.0.items.lock().unwrap().iter_mut() {
+            if item.message.id == work.message.id {
+                (item.leased, item.uncertified) = (false, true);
+            }
+        }
         self.0.settled.notify_waiters();
         self.0.changed.notify_one();
     }

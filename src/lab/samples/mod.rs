@@ -4,8 +4,11 @@
 //! to get in. Rows are made for a [`Cast`], so that an administrator's own tenants can play them.
 
 mod hostile;
+mod lapse;
 mod messages;
 mod welcome;
+
+pub use lapse::{Lapse, lapse};
 
 use super::client::Mail;
 use super::scene::{Actor, Cast, Login, Shown};

@@ -96,7 +96,7 @@ fn to_outside(cast: &Cast, rows: &mut Vec<Row>) {
     });
 }
 
-fn application_act(
+pub(super) fn application_act(
     cast: &Cast,
     actor: &Actor,
     login: Login,

@@ -1,0 +1,332 @@
+//! Whose sender should hear that mail still waits?
+//!
+//! A message falls due by its age alone, whether it was tried or stands in a parked queue. Ids sort by arrival, so one mark
+//! for each kind of way moves through the queue, and what it has passed is not looked at again: nothing is kept for a
+//! message that only waits. That the sender was told is a result like any other, and on disk within a second; the mark
+//! begins anew with each start.
+
+use super::due::{Body, Due, Holding};
+use super::message::Destination;
+use super::queue::{Entry, Lease, LegState, Queue, Tried};
+use super::{Memory, Spool};
+use crate::mail::QueueId;
+use crate::route::Via;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+/// Messages that are looked at under one lock.
+const LOOKED_AT: usize = 10_000;
+
+/// How long mail waits before its sender hears of it, by the kind of its way; milliseconds from arrival, nothing for never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// By the tenant's connector.
+    pub exchange: Option<u64>,
+    /// By mail exchangers and relays.
+    pub outside: Option<u64>,
+}
+
+impl Patience {
+    fn of(self, internal: bool) -> Option<u64> {
+        if internal {
+            self.exchange
+        } else {
+            self.outside
+        }
+    }
+
+    fn is_over(self, internal: bool, arrived: u64, now: u64) -> bool {
+        self.of(internal)
+            .is_some_and(|wait| arrived.saturating_add(wait) <= now)
+    }
+}
+
+/// A message that has waited long, for reading: it is not leased, and may be on its way while its sender is told.
+#[derive(Debug)]
+pub struct Late<W> {
+    work: W,
+    waiting: Vec<Waiting>,
+}
+
+impl<W> Late<W> {
+    /// One of a store's messages.
+    pub fn new(work: W, waiting: Vec<Waiting>) -> Self {
+        Self { work, waiting }
+    }
+
+    /// The message, in the form of the first of its ways.
+    #[must_use]
+    pub fn work(&self) -> &W {
+        &self.work
+    }
+
+    /// Those of its recipients that wait and whose sender was not told.
+    #[must_use]
+    pub fn waiting(&self) -> &[Waiting] {
+        &self.waiting
+    }
+}
+
+/// A recipient that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Position in the envelope.
+    pub at: usize,
+    /// The way it waits for.
+    pub via: Via,
+    /// The reply that was last recorded.
+    pub reply: Option<Arc<str>>,
+    /// An operator holds it.
+    pub operator_hold: bool,
+}
+
+/// The marks.
+#[derive(Debug, Default)]
+pub(super) struct Sweeps {
+    exchange: Sweep,
+    outside: Sweep,
+}
+
+#[derive(Debug, Default)]
+struct Sweep {
+    /// The first id that was not looked at.
+    next: u64,
+    /// Before it, and to be looked at again.
+    again: BTreeSet<u64>,
+}
+
+impl Sweeps {
+    /// A message was queued: perhaps behind a mark, since an id is given when a transaction begins.
+    pub(super) fn note(&mut self, id: u64) {
+        for sweep in [&mut self.exchange, &mut self.outside] {
+            if id < sweep.next {
+                sweep.again.insert(id);
+            }
+        }
+    }
+
+    fn of(&self, internal: bool) -> &Sweep {
+        if internal {
+            &self.exchange
+        } else {
+            &self.outside
+        }
+    }
+
+    fn of_mut(&mut self, internal: bool) -> &mut Sweep {
+        if internal {
+            &mut self.exchange
+        } else {
+            &mut self.outside
+        }
+    }
+}
+
+/// What was found of one message.
+#[derive(Debug)]
+pub(super) struct Found {
+    id: u64,
+    destination: Arc<Destination>,
+    row: usize,
+    waiting: Vec<Waiting>,
+}
+
+enum Look {
+    /// Nobody is to be told anything.
+    Nothing,
+    /// It is on its way: better known a little later.
+    OnItsWay,
+    Found(Found),
+}
+
+impl Queue {
+    /// When a message may fall due that was not looked at.
+    pub(super) fn next_late(&self, patience: Patience) -> Option<u64> {
+        let due = [true, false].into_iter().filter_map(|internal| {
+            let wait = patience.of(internal)?;
+            let sweep = self.sweeps.of(internal);
+            let of_kind = |leg: &&LegState| leg.destination.via.is_internal() == internal;
+            let again = sweep.again.iter().filter_map(|id| self.entries.get(id));
+            let again = again
+                .filter(|entry| !entry.legs.iter().filter(of_kind).any(|leg| leg.active))
+                .map(|entry| entry.arrived);
+            let next = self.entries.range(sweep.next..).next();
+            let first = again.chain(next.map(|(_, entry)| entry.arrived)).min()?;
+            Some(first.saturating_add(wait))
+        });
+        due.min()
+    }
+
+    /// At most so many messages that have waited long; the marks move on.
+    pub(super) fn take_late(&mut self, patience: Patience, now: u64, most: usize) -> Vec<Found> {
+        let mut found: Vec<Found> = Vec::new();
+        for internal in [true, false] {
+            let Some(wait) = patience.of(internal) else {
+                continue;
+            };
+            let Sweep {
+                mut next,
+                mut again,
+            } = std::mem::take(self.sweeps.of_mut(internal));
+            let is_over = |entry: &Entry| entry.arrived.saturating_add(wait) <= now;
+            let new = self.entries.range(next..);
+            let new = new.take_while(|(_, entry)| is_over(entry));
+            let ids: Vec<u64> = again.iter().take(LOOKED_AT).copied().collect();
+            let ids = ids
+                .into_iter()
+                .chain(new.take(LOOKED_AT).map(|(id, _)| *id));
+            for id in ids {
+                if found.len() >= most {
+                    break;
+                }
+                next = next.max(id.saturating_add(1));
+                again.remove(&id);
+                let Some(entry) = self.entries.get(&id) else {
+                    continue;
+                };
+                if !is_over(entry) {
+                    again.insert(id);
+                    continue;
+                }
+                match look(id, entry, internal, patience, now) {
+                    Look::Nothing => {}
+                    Look::OnItsWay => {
+                        again.insert(id);
+                    }
+                    Look::Found(_) if found.iter().any(|other| other.id == id) => {}
+                    Look::Found(one) => found.push(one),
+                }
+            }
+            *self.sweeps.of_mut(internal) = Sweep { next, again };
+        }
+        found
+    }
+}
+
+/// Those who fall due together are found together, also where they leave by different kinds of ways.
+fn look(id: u64, entry: &Entry, internal: bool, patience: Patience, now: u64) -> Look {
+    let of_kind = |leg: &&LegState| leg.destination.via.is_internal() == internal;
+    let untold = || entry.legs.iter().filter(|leg| leg.has_untold());
+    // Reports are from nobody.
+    if entry.own || untold().filter(of_kind).count() == 0 {
+        return Look::Nothing;
+    }
+    if untold().filter(of_kind).any(|leg| leg.active) {
+        return Look::OnItsWay;
+    }
+    let mut first = None;
+    let mut waiting = Vec::new();
+    for leg in untold().filter(|leg| !leg.active) {
+        let via = &leg.destination.via;
+        if !patience.is_over(via.is_internal(), entry.arrived, now) {
+            continue;
+        }
+        first = first.or(Some(leg));
+        let open = leg.open().into_iter().filter(|tried| !tried.told);
+        waiting.extend(open.map(|tried| Waiting {
+            at: tried.position as usize,
+            via: via.clone(),
+            reply: tried.reply,
+            operator_hold: tried.operator_hold,
+        }));
+    }
+    first.map_or(Look::Nothing, |leg| {
+        Look::Found(Found {
+            id,
+            destination: Arc::clone(&leg.destination),
+            row: usize::from(leg.row),
+            waiting,
+        })
+    })
+}
+
+impl Spool {
+    /// When the next message may have waited so long that its sender should hear of it (milliseconds since 1970).
+    #[must_use]
+    pub fn next_late(&self, patience: Patience) -> Option<u64> {
+        self.0.shared.memory().queue.next_late(patience)
+    }
+
+    /// At most so many messages that have waited so long, each handed out once, until [`Self::put_back`]. Whether anyone is
+    /// to be told is for the caller to see. Reads from the disk.
+    #[must_use]
+    pub fn late(&self, patience: Patience, now_millis: u64, most: usize) -> Vec<Late<Due>> {
+        let mut memory = self.0.shared.memory();
+        let found = memory.queue.take_late(patience, now_millis, most);
+        drop(memory);
+        let late = found.into_iter().filter_map(|found| self.view(found));
+        late.collect()
+    }
+
+    fn view(&self, found: Found) -> Option<Late<Due>> {
+        let at_hand = {
+            let memory = self.0.shared.memory();
+            let fresh = memory.fresh.get(&found.id);
+            fresh.map(|fresh| (Arc::clone(&fresh.message), Body::Memory(fresh.body.clone())))
+        };
+        let (message, body) = match at_hand {
+            Some(at_hand) => at_hand,
+            None => match self.read_back(found.id) {
+                Ok((message, Some(file))) => {
+                    let path = self.0.bodies.path(found.id);
+                    (Arc::new(message), Body::File(path, file))
+                }
+                Ok((message, None)) => (Arc::new(message), Body::Journal),
+                Err(error) => {
+                    // Delivered meanwhile, or damaged: then whoever tries it says so.
+                    let id = QueueId::from_u64(found.id);
+                    tracing::debug!(%id, %error, "not read back for a notice");
+                    return None;
+                }
+            },
+        };
+        let lease = Lease {
+            id: found.id,
+            leg: 0,
+            row: found.row,
+            recipients: found.waiting.iter().map(|waiting| waiting.at).collect(),
+            attempts: 0,
+            held_since: None,
+            last_reply: None,
+            more: true,
+        };
+        // Nothing was leased, and nothing is given back.
+        let holding = Holding {
+            spool: self.clone(),
+            id: found.id,
+            leg: 0,
+            settled: true,
+        };
+        let destination = Destination::clone(&found.destination);
+        let due = Due::new(message, destination, lease, body, holding);
+        Some(Late::new(due, found.waiting))
+    }
+
+    /// Records that the sender was told of these recipients. Written within a second, as other results.
+    pub fn told(&self, late: &Late<Due>) {
+        let id = late.work.message().id.as_u64();
+        let named: HashSet<usize> = late.waiting.iter().map(|waiting| waiting.at).collect();
+        let mut memory = self.0.shared.memory();
+        let Memory { queue, .. } = &mut *memory;
+        let Some(entry) = queue.entries.get_mut(&id) else {
+            return;
+        };
+        let is_named = |tried: &Tried| named.contains(&(tried.position as usize));
+        for leg in &mut entry.legs {
+            // What nobody was told of stays as small as it is.
+            if leg.open().iter().any(is_named) {
+                leg.change(|open| {
+                    open.iter_mut()
+                        .for_each(|tried| tried.told |= is_named(tried));
+                });
+            }
+        }
+        self.write_state(&memory, id);
+    }
+
+    /// The sender could not be told: to be handed out again.
+    pub fn put_back(&self, late: &Late<Due>) {
+        let id = late.work.message().id.as_u64();
+        self.0.shared.memory().queue.sweeps.note(id);
+    }
+}
