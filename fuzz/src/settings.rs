@@ -20,6 +20,14 @@ pub fn config(octets: &[u8]) {
     }
     let path = Path::new("/nonexistent/gatepost.toml");
     let lines = text.matches('\n').count() + 1;
+    // Keys that hold no secret are quoted as they are read; where only those of secrets name it, it is never shown.
+    let of_secrets = ["value =", "token =", "password =", "password_hash ="];
+    let mut naming = text.lines().filter(|line| line.contains("${"));
+    let is_secret = naming.all(|line| {
+        of_secrets
+            .iter()
+            .any(|key| line.trim_start().starts_with(key))
+    });
     let fit = |shown: String, line: Option<usize>| {
         assert!(
             line.is_none_or(|line| (1..=lines).contains(&line)),
@@ -27,7 +35,7 @@ pub fn config(octets: &[u8]) {
         );
         assert!(!shown.contains(|c: char| c.is_control()), "{shown:?}");
         assert!(
-            text.contains(ENVIRONMENT) || !shown.contains(ENVIRONMENT),
+            !is_secret || text.contains(ENVIRONMENT) || !shown.contains(ENVIRONMENT),
             "{shown}"
         );
     };

@@ -102,8 +102,10 @@ pub fn journal(octets: &[u8]) {
     match what % 6 {
         1 => {}
         2 => {
+            // What is cut off counts as written where it is zeros, like those behind the end.
+            let zeros = |end: usize| segment[point.min(end)..end].iter().all(|octet| *octet == 0);
+            survive = written.iter().filter(|record| zeros(record.end)).count();
             segment.truncate(point);
-            survive = written.iter().filter(|record| record.end <= point).count();
         }
         3 if !segment.is_empty() => segment[point.min(whole - 1)] ^= 0x20,
         4 => {
