@@ -122,7 +122,7 @@ pub fn journal(octets: &[u8]) {
     }
     // A segment is allocated in full: behind its end are zeros.
     if what % 6 != 5 {
-        segment.resize(segment.len() + 100, 0);
+        segment.resize(whole + 200, 0);
     }
     let segments: Vec<(u32, &[u8])> = if next.is_empty() {
         vec![(1, &segment)]
