@@ -1,6 +1,6 @@
 //! Builds the rooms from the checked configuration, starts them, reloads, drains. Sees everything, decides nothing.
 
-use crate::admin::{Admin, Bound};
+use crate::admin::{Access, Admin, Bound};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::credentials::Accounts;
@@ -9,12 +9,13 @@ use crate::dns::{Dns, Resolve};
 use crate::mail::{QueueIds, Secret};
 use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
-use crate::metrics::Metrics;
+use crate::metrics::{Foreseen, Metrics};
 use crate::receive::{
     ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services,
 };
+use crate::route::Via;
 use crate::session::Policy;
-use crate::spool::Spool;
+use crate::spool::{Spool, SpoolError};
 use crate::trust::endpoints::Published;
 use arc_swap::ArcSwap;
 use std::io::Write as _;
@@ -45,9 +46,12 @@ pub struct Server {
     verifier: Arc<Verifier>,
     accounts: Arc<ArcSwap<Accounts>>,
     settings: Arc<ArcSwap<Settings>>,
+    access: Arc<ArcSwap<Access>>,
     clock: Clock,
     ready: Arc<AtomicBool>,
     shutdown: watch::Sender<bool>,
+    /// Nothing is in hand any more: nobody has to look in either.
+    over: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -80,12 +84,14 @@ impl Server {
         };
         let tracer = Tracer::open(&directory.join("trace"), settings.trace_keep, &metrics)
             .map_err(|error| at("trace", &error))?;
-        let token = admin_token(&settings, &directory)?;
+        metrics.foresee(&foreseen(&settings));
+        let access = Arc::new(ArcSwap::from_pointee(access(&settings)?));
         let random = random_octets()?;
         let accounts = Arc::new(ArcSwap::from_pointee(Accounts::new(
             settings.accounts.clone(),
             random,
         )));
+        tracer.today(clock.unix_millis());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let deliver = deliver_settings(&settings)?;
         let verifier = Arc::new(Verifier::new(Arc::clone(&deliver.resolver), cores)?);
@@ -128,13 +134,11 @@ impl Server {
             listening.push(listener.start(Arc::clone(&services), down.clone())?);
         }
         let ready = Arc::new(AtomicBool::new(true));
-        let hosts = settings.admin.hosts.clone();
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let refresh = refresher(&spool, &metrics, &settings, clock.clone());
+        let refresh = refresher(&spool, &tracer, &metrics, &settings, clock.clone());
         let now = clock.clone();
         let api = Admin {
-            hosts,
-            token,
+            access: Arc::clone(&access),
             spool: spool.clone(),
             tracer: tracer.clone(),
             metrics: metrics.clone(),
@@ -142,8 +146,9 @@ impl Server {
             unready: unready(&spool, &ready),
             now: Box::new(move || now.unix_millis()),
         };
+        let (over, end) = watch::channel(false);
         let tasks = vec![
-            tokio::spawn(admin.serve(Arc::new(api), down.clone())),
+            tokio::spawn(admin.serve(Arc::new(api), end)),
             tokio::spawn(keep_fresh(refresh, down)),
         ];
         Ok(Self {
@@ -156,9 +161,11 @@ impl Server {
             verifier,
             accounts,
             settings,
+            access,
             clock,
             ready,
             shutdown,
+            over,
             tasks,
         })
     }
@@ -268,6 +275,7 @@ impl Server {
         let random = random_octets()?;
         let exchange_online = Arc::new(settings.exchange_online.clone());
         let deliver = deliver_settings(&settings)?;
+        let access = access(&settings)?;
         // Everything that can fail comes first, so that a bad configuration changes nothing.
         for listener in &settings.listeners {
             if let Some(identity) = &listener.identity {
@@ -292,6 +300,11 @@ impl Server {
             .store(Arc::new(Accounts::new(settings.accounts.clone(), random)));
         self.verifier.reload(Arc::clone(&deliver.resolver));
         self.dispatcher.reload(deliver);
+        self.access.store(Arc::new(access));
+        self.tracer.keep(settings.trace_keep);
+        // A certificate that is not configured any more expires unseen.
+        self.metrics.certificate_expiry.reset();
+        self.metrics.foresee(&foreseen(&settings));
         self.settings.store(Arc::new(settings));
         Ok(())
     }
@@ -308,17 +321,63 @@ impl Server {
             }
         };
         tokio::join!(sessions, self.dispatcher.stop(DRAIN));
-        self.spool.close().await;
-        self.tracer.flush().await;
-        for task in self.tasks {
-            if tokio::time::timeout(Duration::from_secs(2), task)
-                .await
-                .is_err()
-            {
+        self.over.send_replace(true);
+        for mut task in self.tasks {
+            let ended = tokio::time::timeout(Duration::from_secs(2), &mut task).await;
+            if ended.is_err() {
                 tracing::debug!("a background task was still busy at the end");
+                task.abort();
             }
         }
+        self.spool.close().await;
+        self.tracer.flush().await;
     }
+}
+
+/// The names that series will have.
+fn foreseen(settings: &Settings) -> Foreseen {
+    let tenants = || {
+        settings
+            .tenants
+            .iter()
+            .map(|tenant| tenant.name.to_string())
+    };
+    let is_connector =
+        |listener: &&ListenerSettings| listener.service == crate::session::Service::Connector;
+    let listeners = settings.listeners.iter();
+    let mut foreseen = Foreseen {
+        listeners: listeners.clone().map(|own| own.name.to_string()).collect(),
+        connectors: listeners
+            .filter(is_connector)
+            .map(|own| own.name.to_string())
+            .collect(),
+        tenants: tenants().collect(),
+        streams: tenants().map(|tenant| (tenant, String::new())).collect(),
+        ways: Vec::new(),
+    };
+    // Reports go by the tenant's connector, whatever the routes say.
+    let connectors = settings.inbound_connectors.iter();
+    let own = connectors.map(|own| (Via::Exchange.to_string(), own.tenant.to_string()));
+    foreseen.ways.extend(own);
+    for route in settings.routes.iter() {
+        let served = tenants().filter(|name| {
+            route
+                .tenant
+                .as_deref()
+                .is_none_or(|own| own == name.as_str())
+        });
+        let ways = served.map(|name| (route.via.to_string(), name));
+        foreseen.ways.extend(ways);
+    }
+    foreseen.ways.sort();
+    foreseen.ways.dedup();
+    let applications = settings.accounts.iter().map(|account| &account.application);
+    let streams = applications.filter_map(|application| {
+        let stream = application.stream.as_ref()?.to_string();
+        Some((application.tenant.name.to_string(), stream))
+    });
+    foreseen.streams.extend(streams);
+    foreseen
 }
 
 fn policy(settings: &Settings, listener: &ListenerSettings) -> Policy {
@@ -369,21 +428,27 @@ fn unready(
     ready: &Arc<AtomicBool>,
 ) -> Box<dyn Fn() -> Option<String> + Send + Sync> {
     let (spool, ready) = (spool.clone(), Arc::clone(ready));
-    Box::new(move || {
-        if !ready.load(Ordering::Relaxed) {
-            return Some("shutting down".to_owned());
-        }
-        (!spool.healthy()).then(|| "the store fails".to_owned())
-    })
+    Box::new(move || why_unready(ready.load(Ordering::Relaxed), spool.ready()))
+}
+
+/// Why new mail should go elsewhere. A queue that is parked, or a next hop that is away, is no reason: mail is kept.
+fn why_unready(up: bool, store: Result<(), SpoolError>) -> Option<String> {
+    match (up, store) {
+        (false, _) => Some("shutting down".to_owned()),
+        (true, Err(fault)) => Some(format!("the store takes no mail: {fault}")),
+        (true, Ok(())) => None,
+    }
 }
 
 fn refresher(
     spool: &Spool,
+    tracer: &Tracer,
     metrics: &Metrics,
     settings: &Arc<ArcSwap<Settings>>,
     clock: Clock,
 ) -> impl Fn() + Clone + Send + Sync + use<> {
-    let (spool, metrics, settings) = (spool.clone(), metrics.clone(), Arc::clone(settings));
+    let (spool, tracer, metrics) = (spool.clone(), tracer.clone(), metrics.clone());
+    let settings = Arc::clone(settings);
     #[expect(
         clippy::cast_precision_loss,
         reason = "seconds since 1970 fit a double"
@@ -393,6 +458,7 @@ fn refresher(
         let seconds = now.unix_seconds() as f64;
         let settings = settings.load();
         spool.refresh_metrics(now.unix_millis);
+        tracer.today(now.unix_millis);
         for identity in &settings.identities {
             let left = identity.not_after as f64 - seconds;
             metrics
@@ -435,13 +501,20 @@ fn make_private_directory(directory: &Path) -> Result<(), String> {
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
+fn access(settings: &Settings) -> Result<Access, String> {
+    Ok(Access {
+        hosts: settings.admin.hosts.clone(),
+        token: admin_token(settings)?,
+    })
+}
+
 /// The configured token, or the one in `admin.token`, made at random where the file is missing.
-fn admin_token(settings: &Settings, directory: &Path) -> Result<Secret, String> {
+fn admin_token(settings: &Settings) -> Result<Secret, String> {
     use std::os::unix::fs::OpenOptionsExt as _;
     if let Some(token) = &settings.admin.token {
         return Ok(token.clone());
     }
-    let path = directory.join("admin.token");
+    let path = settings.data_directory.join("admin.token");
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     match std::fs::read_to_string(&path) {
         Ok(token) if !token.trim().is_empty() => return Ok(Secret::new(token.trim())),
@@ -467,4 +540,20 @@ fn random_octets() -> Result<[u8; 32], String> {
     let mut octets = [0; 32];
     getrandom::fill(&mut octets).map_err(|error| format!("no random numbers: {error}"))?;
     Ok(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_takes_no_mail_or_a_stop_makes_unready() {
+        assert_eq!(why_unready(true, Ok(())), None);
+        let stopping = why_unready(false, Err(SpoolError::Full)).unwrap();
+        assert_eq!(stopping, "shutting down");
+        for fault in [SpoolError::Full, SpoolError::Failing("EIO".to_owned())] {
+            let why = why_unready(true, Err(fault)).unwrap();
+            assert!(why.starts_with("the store takes no mail: "), "{why}");
+        }
+    }
 }

@@ -25,7 +25,11 @@ pub enum ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(why) => write!(f, "the server cannot be reached: {why}"),
+            Self::Unreachable(why) => write!(f, "no running server answers at {why}"),
+            Self::Refused(401, why) => write!(
+                f,
+                "the server does not take the token ({why}): is it of another configuration?"
+            ),
             Self::Refused(status, why) => write!(f, "the server refused ({status}): {why}"),
         }
     }
@@ -77,7 +81,7 @@ impl Client {
                 .iter()
                 .map(|(name, value)| (*name, value.as_str())),
         );
-        Self::read(request.call())
+        self.read(request.call())
     }
 
     /// POST of a JSON body.
@@ -93,7 +97,7 @@ impl Client {
             .agent
             .post(format!("{}{path}", self.base))
             .header("Authorization", self.bearer());
-        Self::read(request.send_json(body))
+        self.read(request.send_json(body))
     }
 
     fn bearer(&self) -> String {
@@ -101,9 +105,12 @@ impl Client {
     }
 
     fn read<T: DeserializeOwned>(
+        &self,
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<T, ClientError> {
-        let mut response = response.map_err(|error| ClientError::Unreachable(error.to_string()))?;
+        let unreachable =
+            |error: ureq::Error| ClientError::Unreachable(format!("{}: {error}", self.base));
+        let mut response = response.map_err(unreachable)?;
         let status = response.status().as_u16();
         let body = response.body_mut();
         if status == 200 {
@@ -111,7 +118,7 @@ impl Client {
                 .with_config()
                 .limit(256 * 1024 * 1024)
                 .read_json()
-                .map_err(|error| ClientError::Unreachable(error.to_string()));
+                .map_err(unreachable);
         }
         let text = body.read_to_string().unwrap_or_default();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();

@@ -4,16 +4,20 @@
 //! administrator's browser must not reach the API under a name of its own (DNS rebinding).
 
 mod client;
+mod door;
+mod queue;
 
 pub use client::{Client, ClientError};
+pub use queue::{ActAnswer, ActRequest, MAX_PAGE, PageRequest};
 
-use crate::mail::{QueueId, Secret};
+use crate::mail::Secret;
 use crate::message_trace::{Query, TraceEvent, Tracer};
 use crate::metrics::Metrics;
-use crate::spool::{QueueAction, Spool};
+use crate::spool::Spool;
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query as UrlQuery, Request, State};
+use axum::extract::{Query as UrlQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -24,12 +28,19 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// What the API works with.
-pub struct Admin {
+/// Who may call the API.
+#[derive(Debug)]
+pub struct Access {
     /// Names besides the address and localhost.
     pub hosts: Vec<String>,
     /// The token.
     pub token: Secret,
+}
+
+/// What the API works with.
+pub struct Admin {
+    /// Who may call; another after a reload.
+    pub access: Arc<ArcSwap<Access>>,
     /// The queue.
     pub spool: Spool,
     /// The story of messages.
@@ -47,7 +58,7 @@ pub struct Admin {
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin")
-            .field("hosts", &self.hosts)
+            .field("access", &self.access)
             .finish_non_exhaustive()
     }
 }
@@ -77,19 +88,17 @@ impl Bound {
         self.address
     }
 
-    /// Serves until the server shuts down.
+    /// Serves until it is told to end: last of all, for while the server drains, operators look.
     pub async fn serve(self, admin: Arc<Admin>, mut shutdown: watch::Receiver<bool>) {
         let router = router(admin, self.address);
+        let door = door::Door::new(self.socket);
         let end = async move {
             let closed = shutdown.wait_for(|down| *down).await.is_err();
             if closed {
                 std::future::pending::<()>().await;
             }
         };
-        if let Err(error) = axum::serve(self.socket, router)
-            .with_graceful_shutdown(end)
-            .await
-        {
+        if let Err(error) = axum::serve(door, router).with_graceful_shutdown(end).await {
             tracing::error!(%error, "admin API ended");
         }
     }
@@ -107,9 +116,10 @@ fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
         address,
     };
     let api = Router::new()
-        .route("/queue", get(queue_list))
-        .route("/queue/{what}", get(queue_show).post(queue_act))
+        .route("/queue", get(queue::list))
+        .route("/queue/{what}", get(queue::show).post(queue::act))
         .route("/trace", get(trace))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))
         .layer(middleware::from_fn_with_state(guard, admit))
         .with_state(Arc::clone(&admin));
     Router::new()
@@ -122,7 +132,8 @@ fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
 
 /// Host, then token.
 async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    if !guard.host_is_ours(request.headers()) {
+    let access = guard.admin.access.load_full();
+    if !guard.host_is_ours(request.headers(), &access.hosts) {
         return problem(
             StatusCode::MISDIRECTED_REQUEST,
             "this Host is not one of the API's names (admin.hosts)",
@@ -132,7 +143,7 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-        .is_some_and(|token| guard.admin.token.matches(token));
+        .is_some_and(|token| access.token.matches(token));
     if !token {
         let mut refusal = problem(StatusCode::UNAUTHORIZED, "a bearer token is needed");
         refusal.headers_mut().insert(
@@ -145,7 +156,7 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resp
 }
 
 impl Guard {
-    fn host_is_ours(&self, headers: &HeaderMap) -> bool {
+    fn host_is_ours(&self, headers: &HeaderMap, own: &[String]) -> bool {
         let mut hosts = headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
             return false;
@@ -163,9 +174,7 @@ impl Guard {
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         bare.parse() == Ok(self.address.ip())
             || name.eq_ignore_ascii_case("localhost")
-            || self
-                .admin
-                .hosts
+            || own
                 .iter()
                 .any(|own| own.eq_ignore_ascii_case(name) || own.eq_ignore_ascii_case(host))
     }
@@ -199,71 +208,6 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         )
             .into_response(),
     }
-}
-
-/// Most rows of one answer.
-const MAX_ROWS: usize = 10_000;
-
-async fn queue_list(State(admin): State<Arc<Admin>>) -> Response {
-    axum::Json(admin.spool.scan(MAX_ROWS, (admin.now)())).into_response()
-}
-
-async fn queue_show(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Response {
-    let found: Vec<_> = admin
-        .spool
-        .scan(usize::MAX, (admin.now)())
-        .into_iter()
-        .filter(|row| row.id.eq_ignore_ascii_case(&id))
-        .collect();
-    if found.is_empty() {
-        return problem(StatusCode::NOT_FOUND, "no such message is queued");
-    }
-    axum::Json(found).into_response()
-}
-
-/// What an operator wants done, and to which messages: one id, or all of a tenant.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ActRequest {
-    /// Queue id.
-    #[serde(default)]
-    pub id: Option<String>,
-    /// Tenant name.
-    #[serde(default)]
-    pub tenant: Option<String>,
-}
-
-/// How many messages did it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct ActAnswer {
-    /// Messages.
-    pub messages: usize,
-}
-
-async fn queue_act(
-    State(admin): State<Arc<Admin>>,
-    Path(action): Path<String>,
-    axum::Json(request): axum::Json<ActRequest>,
-) -> Response {
-    let action = match action.as_str() {
-        "retry" => QueueAction::Retry,
-        "hold" => QueueAction::Hold,
-        "release" => QueueAction::Release,
-        "delete" => QueueAction::Delete,
-        _ => return problem(StatusCode::NOT_FOUND, "no such action"),
-    };
-    let id = match request.id.as_deref().map(str::parse::<QueueId>) {
-        Some(Err(_)) => return problem(StatusCode::BAD_REQUEST, "not a queue id"),
-        Some(Ok(id)) => Some(id),
-        None => None,
-    };
-    if id.is_none() && request.tenant.is_none() {
-        return problem(StatusCode::BAD_REQUEST, "an id or a tenant is needed");
-    }
-    let messages = admin
-        .spool
-        .act(id, request.tenant.as_deref(), action, (admin.now)());
-    axum::Json(ActAnswer { messages }).into_response()
 }
 
 /// What `gatepost trace` asks.

@@ -5,6 +5,7 @@ pub mod check;
 pub mod explain_trust;
 pub mod hash_password;
 pub mod lab;
+mod log;
 pub mod queue;
 pub mod serve;
 pub mod trace;
@@ -151,32 +152,74 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Loads the configuration for a command that needs it; its errors end the command with status 2.
-fn with_settings(path: &Path, command: impl FnOnce(&Settings) -> Result<bool, String>) -> ExitCode {
-    let settings = match load(path) {
-        Ok(settings) => settings,
-        Err(status) => return status,
-    };
-    match command(&settings) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(problem) => {
-            eprintln!("gatepost: {problem}");
-            ExitCode::from(2)
+/// Why a command ends without an answer.
+#[derive(Debug)]
+pub enum Trouble {
+    /// It was asked wrongly, or a file that it needs cannot be read: status 2.
+    Use(String),
+    /// The running server does not answer, or says no: status 1.
+    Server(String),
+    /// Who read the answer has gone.
+    NobodyReads,
+}
+
+impl Trouble {
+    fn of_output(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::NobodyReads,
+            _ => Self::Server(format!("standard output: {error}")),
         }
     }
 }
 
+impl From<String> for Trouble {
+    fn from(problem: String) -> Self {
+        Self::Use(problem)
+    }
+}
+
+impl From<crate::admin::ClientError> for Trouble {
+    fn from(error: crate::admin::ClientError) -> Self {
+        Self::Server(error.to_string())
+    }
+}
+
+/// Loads the configuration for a command that needs it; its errors end the command with status 2.
+fn with_settings<T: Into<Trouble>>(
+    path: &Path,
+    command: impl FnOnce(&Settings) -> Result<bool, T>,
+) -> ExitCode {
+    let settings = match load(path) {
+        Ok(settings) => settings,
+        Err(status) => return status,
+    };
+    let (status, problem) = match command(&settings).map_err(Into::into) {
+        Ok(true) | Err(Trouble::NobodyReads) => return ExitCode::SUCCESS,
+        Ok(false) => return ExitCode::from(1),
+        Err(Trouble::Use(problem)) => (2, problem),
+        Err(Trouble::Server(problem)) => (1, problem),
+    };
+    eprintln!("gatepost: {problem}");
+    ExitCode::from(status)
+}
+
 /// Loads the configuration or prints why it cannot be.
 fn load(path: &Path) -> Result<Settings, ExitCode> {
+    load_with_warnings(path).map(|(settings, _)| settings)
+}
+
+/// [`load`], and what is no error: for `check` and the server's log.
+fn load_with_warnings(path: &Path) -> Result<(Settings, Vec<config::Problem>), ExitCode> {
     match config::load(path) {
         Ok(loaded) => {
-            // Warnings are for `check` and the server's log; here only what stops the command.
-            let errors = |problem: &&config::Problem| problem.severity.is_bad();
-            for problem in loaded.problems.iter().filter(errors) {
+            let is_error = |problem: &config::Problem| problem.severity == config::Severity::Error;
+            let (errors, warnings): (Vec<_>, Vec<_>) =
+                loaded.problems.into_iter().partition(is_error);
+            for problem in errors {
                 eprintln!("{problem}");
             }
-            loaded.settings.ok_or_else(|| ExitCode::from(2))
+            let settings = loaded.settings.ok_or_else(|| ExitCode::from(2))?;
+            Ok((settings, warnings))
         }
         Err(unreadable) => {
             eprintln!("{unreadable}");
@@ -186,13 +229,17 @@ fn load(path: &Path) -> Result<Settings, ExitCode> {
 }
 
 /// The admin API of the running server, by the same configuration.
-fn client(settings: &Settings) -> Result<crate::admin::Client, String> {
+fn client(settings: &Settings) -> Result<crate::admin::Client, Trouble> {
     let token = match &settings.admin.token {
         Some(token) => token.clone(),
         None => {
             let path = settings.data_directory.join("admin.token");
-            let text = std::fs::read_to_string(&path)
-                .map_err(|error| format!("{}: {error}", path.display()))?;
+            let text = std::fs::read_to_string(&path).map_err(|error| {
+                let path = path.display();
+                Trouble::Server(format!(
+                    "{path}: {error}: a server that runs writes the token there; has it run with this configuration, and may you read its data?"
+                ))
+            })?;
             crate::mail::Secret::new(text.trim())
         }
     };

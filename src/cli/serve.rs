@@ -1,7 +1,8 @@
 //! `gatepost serve`: the smart host.
 
+use super::log::Log;
 use crate::app::Server;
-use crate::config::{LogSettings, Settings, Severity};
+use crate::config::{Settings, Severity};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,33 +11,36 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Runs until SIGTERM or SIGINT.
 #[must_use]
 pub fn run(path: &Path) -> ExitCode {
-    let settings = match super::load(path) {
-        Ok(settings) => settings,
+    let (settings, warnings) = match super::load_with_warnings(path) {
+        Ok(loaded) => loaded,
         Err(status) => return status,
     };
-    start_log(&settings.log);
+    let log = Log::start(&settings.log);
+    for problem in warnings {
+        tracing::warn!(%problem, "configuration");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("gatepost: runtime: {error}");
-            return ExitCode::from(2);
+            tracing::error!(%error, "cannot start: runtime");
+            return ExitCode::from(1);
         }
     };
-    let ended = runtime.block_on(serve(settings, path));
+    let ended = runtime.block_on(serve(settings, path, &log));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            eprintln!("gatepost: {problem}");
+            tracing::error!(%problem, "cannot start");
             ExitCode::from(1)
         }
     }
 }
 
-async fn serve(settings: Settings, path: &Path) -> Result<(), String> {
+async fn serve(settings: Settings, path: &Path, log: &Log) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
     let (mut terminate, mut interrupt, mut hangup) = (
         listen(SignalKind::terminate())?,
@@ -54,7 +58,7 @@ async fn serve(settings: Settings, path: &Path) -> Result<(), String> {
         tokio::select! {
             () = signalled(&mut terminate) => break,
             () = signalled(&mut interrupt) => break,
-            () = signalled(&mut hangup) => reload(&server, path).await,
+            () = signalled(&mut hangup) => reload(&server, path, log).await,
         }
     }
     tracing::info!("stopping");
@@ -77,7 +81,7 @@ fn say_ready() {
     }
 }
 
-async fn reload(server: &Server, path: &Path) {
+async fn reload(server: &Server, path: &Path, log: &Log) {
     let (owned, endpoints) = (path.to_owned(), server.endpoints_in_force());
     let loaded =
         tokio::task::spawn_blocking(move || crate::config::reload(&owned, &endpoints)).await;
@@ -104,7 +108,10 @@ async fn reload(server: &Server, path: &Path) {
         Err(error) => Err(error.to_string()),
     };
     let result = match result {
-        Ok(settings) => server.reload(settings),
+        Ok(settings) => {
+            let words = settings.log.clone();
+            server.reload(settings).map(|()| log.reload(&words))
+        }
         Err(problem) => {
             server.reload_refused();
             Err(problem)
@@ -113,22 +120,5 @@ async fn reload(server: &Server, path: &Path) {
     match result {
         Ok(()) => tracing::info!("reloaded"),
         Err(problem) => tracing::error!(%problem, "not reloaded, the old configuration stays"),
-    }
-}
-
-/// The log goes to standard error, whatever its format.
-fn start_log(settings: &LogSettings) {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(settings.level)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(false);
-    let started = if settings.json {
-        builder.json().flatten_event(true).try_init()
-    } else {
-        builder.try_init()
-    };
-    if let Err(error) = started {
-        eprintln!("gatepost: log: {error}");
     }
 }

@@ -1,11 +1,13 @@
 //! `gatepost trace`: the story of messages, from the running server.
 
+use super::Trouble;
 use crate::admin::TraceRequest;
 use crate::config::Settings;
-use crate::message_trace::{Event, RecipientResult, TraceEvent};
+use crate::message_trace::{Event, TraceEvent};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// What to look for.
 #[derive(Debug, Args)]
@@ -24,7 +26,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// A time that is none, or the server cannot be reached.
-pub fn run(settings: &Settings, arguments: &Arguments, json: bool) -> Result<bool, String> {
+pub fn run(settings: &Settings, arguments: &Arguments, json: bool) -> Result<bool, Trouble> {
     let now = super::unix_millis();
     let moment = |text: &Option<String>| text.as_deref().map(|text| moment(text, now)).transpose();
     let request = TraceRequest {
@@ -33,26 +35,23 @@ pub fn run(settings: &Settings, arguments: &Arguments, json: bool) -> Result<boo
         until: moment(&arguments.until)?,
     };
     if request.text.is_none() && request.since.is_none() && request.until.is_none() {
-        return Err(
+        return Err(Trouble::Use(
             "trace what? A queue id, Message-ID, network message id or address, or --since"
                 .to_owned(),
-        );
+        ));
     }
     let mut parameters = Vec::new();
     parameters.extend(request.text.map(|text| ("text", text)));
     parameters.extend(request.since.map(|at| ("since", at.to_string())));
     parameters.extend(request.until.map(|at| ("until", at.to_string())));
-    let events: Vec<TraceEvent> = super::client(settings)?
-        .get("/trace", &parameters)
-        .map_err(|error| error.to_string())?;
-    if json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&events).map_err(|error| error.to_string())?
-        );
+    let events: Vec<TraceEvent> = super::client(settings)?.get("/trace", &parameters)?;
+    let text = if json {
+        serde_json::to_string_pretty(&events).map_err(|error| error.to_string())? + "\n"
     } else {
-        print!("{}", stories(&events));
-    }
+        stories(&events)
+    };
+    let written = std::io::stdout().lock().write_all(text.as_bytes());
+    written.map_err(Trouble::of_output)?;
     Ok(!events.is_empty())
 }
 
@@ -103,44 +102,48 @@ pub fn stories(events: &[TraceEvent]) -> String {
     out
 }
 
-/// How the message stands, by each recipient's last result.
+/// How the message stands, by each recipient's last result and what an operator did since.
 fn status(story: &[TraceEvent]) -> String {
-    let mut stands: BTreeMap<&str, &RecipientResult> = BTreeMap::new();
-    let mut received: &[String] = &[];
+    let mut stands: BTreeMap<&str, &str> = BTreeMap::new();
+    let (mut received, mut refused) = (false, false);
     for event in story {
         match &event.event {
-            Event::Attempt { results, .. } => stands.extend(
-                results
-                    .iter()
-                    .map(|result| (result.recipient.as_str(), result)),
-            ),
-            Event::Received { recipients, .. } => received = recipients,
-            Event::Refused { .. } if stands.is_empty() && received.is_empty() => {}
-            Event::Refused { .. }
-            | Event::HandshakeFailed { .. }
-            | Event::Report { .. }
-            | Event::Queue { .. }
-            | Event::Operator { .. } => {}
+            Event::Received { recipients, .. } => {
+                received = true;
+                for recipient in recipients {
+                    stands.entry(recipient).or_insert("queued");
+                }
+            }
+            Event::Attempt { results, .. } => {
+                for result in results {
+                    let word = match result.outcome.as_str() {
+                        "deferred" => "queued",
+                        other => other,
+                    };
+                    stands.insert(&result.recipient, word);
+                }
+            }
+            Event::Operator { action } => {
+                let word = match action.as_str() {
+                    "hold" => "held",
+                    "release" => "queued",
+                    "delete" => "deleted",
+                    _ => continue,
+                };
+                let open = stands.values_mut();
+                open.filter(|stands| matches!(**stands, "queued" | "held"))
+                    .for_each(|stands| *stands = word);
+            }
+            Event::Refused { .. } => refused = true,
+            Event::HandshakeFailed { .. } | Event::Report { .. } | Event::Queue { .. } => {}
         }
     }
-    if received.is_empty() && stands.is_empty() {
-        let refused = story
-            .iter()
-            .any(|event| matches!(event.event, Event::Refused { .. }));
-        return if refused {
-            "refused".to_owned()
-        } else {
-            "see below".to_owned()
-        };
+    if !received && stands.is_empty() {
+        let word = if refused { "refused" } else { "see below" };
+        return word.to_owned();
     }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for recipient in received {
-        let word = stands.get(recipient.as_str()).map_or("queued", |result| {
-            match result.outcome.as_str() {
-                "deferred" => "queued",
-                other => other,
-            }
-        });
+    for word in stands.into_values() {
         *counts.entry(word).or_default() += 1;
     }
     let words: Vec<String> = counts
@@ -352,6 +355,7 @@ mod erased {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message_trace::RecipientResult;
 
     #[test]
     fn times_are_read_in_three_forms() {
@@ -401,5 +405,22 @@ mod tests {
         let text = stories(&events);
         assert!(text.starts_with("A  delivered, failed, queued\n"), "{text}");
         assert!(text.contains("b@x failed: 550 5.1.10 no"), "{text}");
+        let operator = |at, action: &str| TraceEvent {
+            at,
+            id: "A".to_owned(),
+            event: Event::Operator {
+                action: action.to_owned(),
+            },
+        };
+        let mut events = events;
+        for (at, action, stands) in [
+            (3, "hold", "A  delivered, failed, held\n"),
+            (4, "retry", "A  delivered, failed, held\n"),
+            (5, "release", "A  delivered, failed, queued\n"),
+            (6, "delete", "A  deleted, delivered, failed\n"),
+        ] {
+            events.push(operator(at, action));
+            assert!(stories(&events).starts_with(stands), "{}", stories(&events));
+        }
     }
 }

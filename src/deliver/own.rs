@@ -8,7 +8,7 @@ use super::store::{Store, Work};
 use super::worker::Shared;
 use crate::dsn::{Fate, Kind, Report, Returned};
 use crate::header::{self, Progress, ReceivedFacts, Splitter};
-use crate::mail::{Envelope, Mailbox, Notify, QueueId, Recipient, Ret, ReversePath};
+use crate::mail::{Envelope, Mailbox, Notify, QueueId, Recipient, Ret, ReversePath, shown};
 use crate::message_trace::{Event, LegSummary, TraceEvent};
 use crate::route::{From, Path, Via};
 use crate::smtp::data::Scanner;
@@ -70,7 +70,8 @@ pub(super) async fn send<S: Store>(
         &work.leg().via,
         now,
     )?;
-    let recipients = fates.iter().map(|fate| fate.recipient.mailbox.to_string());
+    let addresses = fates.iter().map(|fate| &fate.recipient.mailbox);
+    let recipients = addresses.map(|address| shown(address.as_str().as_bytes()));
     let events = [
         TraceEvent {
             at: now,
@@ -78,7 +79,7 @@ pub(super) async fn send<S: Store>(
             event: Event::Report {
                 class: kind.label().to_owned(),
                 report: report.id.to_string(),
-                to: reader.to.to_string(),
+                to: shown(reader.to.as_str().as_bytes()),
                 recipients: recipients.collect(),
             },
         },
@@ -266,7 +267,7 @@ fn received(own: &Message, id: QueueId, now: u64) -> TraceEvent {
         .envelope
         .recipients
         .iter()
-        .map(|recipient| recipient.mailbox.to_string())
+        .map(|recipient| shown(recipient.mailbox.as_str().as_bytes()))
         .collect();
     let legs = own.legs.iter().map(|leg| LegSummary {
         via: leg.via.to_string(),

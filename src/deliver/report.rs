@@ -8,7 +8,7 @@ use super::store::{Store, Work};
 use super::worker::{Setup, Shared};
 use crate::dialogue::outcome::shown_reach;
 use crate::dialogue::{Answer, NextHop, Outcome, Pace, Reach};
-use crate::mail::QueueId;
+use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, RecipientResult, TlsFacts, TraceEvent};
 use crate::route::Via;
 use crate::schedule::Law;
@@ -205,17 +205,18 @@ fn tell_result<S: Store>(
     let recipient = message.envelope.recipients.get(at);
     let destination = &lane.destination;
     let stream = message.stream.as_deref().unwrap_or_default();
-    let (via, tenant) = (destination.via.kind(), &*destination.tenant);
+    let (via, tenant) = (destination.via.to_string(), &*destination.tenant);
     let metrics = &shared.metrics;
-    let labels = [via, tenant, stream, outcome];
+    let labels = [via.as_str(), tenant, stream, outcome];
     metrics.deliveries.with_label_values(&labels).inc();
     if outcome == "delivered" {
         let duration = (shared.clock)().saturating_sub(message.arrived) as f64 / 1000.0;
-        let histogram = metrics.delivery_duration.with_label_values(&[via, tenant]);
+        let way = [via.as_str(), tenant];
+        let histogram = metrics.delivery_duration.with_label_values(&way);
         histogram.observe(duration);
     }
     RecipientResult {
-        recipient: recipient.map_or_else(String::new, |one| one.mailbox.to_string()),
+        recipient: recipient.map_or_else(String::new, |one| shown(one.mailbox.as_str().as_bytes())),
         outcome: outcome.to_owned(),
         reply,
         next_try,
@@ -389,7 +390,7 @@ pub(super) fn queue_changed<S: Store>(
     let parked = shared
         .metrics
         .queue_parked
-        .with_label_values(&[destination.via.kind(), tenant]);
+        .with_label_values(&[destination.via.to_string().as_str(), tenant]);
     parked.set(i64::from(fault.is_some()));
     let fault = fault.unwrap_or_default();
     let (state, reason) = match change {

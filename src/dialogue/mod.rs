@@ -500,7 +500,11 @@ impl Dialogue {
                 self.state = State::Login(asked);
             }
             _ => {
-                let why = format!("the next hop refuses it: {}", reply.summary());
+                let told = match &self.manners.login {
+                    Some(login) => without(login, reply),
+                    None => reply,
+                };
+                let why = format!("the next hop refuses it: {}", told.summary());
                 self.fail(Answer::NoLogin(why));
             }
         }
@@ -718,6 +722,24 @@ impl Addressing {
 
 fn refused(phase: Phase, reply: Reply) -> Answer {
     Answer::Refused { phase, reply }
+}
+
+/// The reply, with what we have said of the login taken out: there are servers that repeat a command they refuse, and what
+/// they say is shown in trace and log.
+fn without(login: &Login, mut reply: Reply) -> Reply {
+    let said = [
+        sasl::plain_message(login),
+        sasl::encode(login.password.expose()),
+        login.password.expose_str().to_owned(),
+    ];
+    for line in &mut reply.lines {
+        for secret in said.iter().filter(|secret| !secret.is_empty()) {
+            if line.contains(secret.as_str()) {
+                *line = line.replace(secret.as_str(), "***").into();
+            }
+        }
+    }
+    reply
 }
 
 #[cfg(test)]

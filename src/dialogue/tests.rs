@@ -509,6 +509,34 @@ fn both_mechanisms_are_spoken_and_a_refused_login_is_no_failure_of_the_mail() {
     }
 }
 
+#[test]
+fn a_server_that_repeats_what_it_refuses_does_not_make_us_tell_the_password() {
+    for (mechanism, echo) in [
+        (
+            "PLAIN",
+            "500 5.5.1 Command unrecognized: \"AUTH PLAIN AGdhdGVwb3N0AGh1bnRlcjI=\"\r\n",
+        ),
+        ("PLAIN", "535-5.7.8 no\r\n535 5.7.8 hunter2 is wrong\r\n"),
+        ("LOGIN", "500 5.5.1 what is aHVudGVyMg==?\r\n"),
+    ] {
+        let hello: &'static str = match mechanism {
+            "PLAIN" => "250-r\r\n250 AUTH PLAIN\r\n",
+            _ => "250-r\r\n250 AUTH LOGIN\r\n",
+        };
+        let mut script = vec![GREETING, PLAIN, "220 go\r\n", hello];
+        if mechanism == "LOGIN" {
+            script.extend(["334 VXNlcm5hbWU6\r\n", "334 UGFzc3dvcmQ6\r\n"]);
+        }
+        script.push(echo);
+        let log = to_stranger(relay(Tls::Required), &script);
+        let told = log.lines().find(|line| line.contains("login: ")).unwrap();
+        assert!(told.contains("***"), "{told}");
+        for secret in ["hunter2", "aHVudGVyMg", "AGdhdGVwb3N0AGh1bnRlcjI"] {
+            assert!(!told.contains(secret), "{told}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn splitting_input_at_any_byte_changes_nothing(cut in any::<usize>(), which in 0usize..6) {

@@ -290,6 +290,8 @@ mod tests {
             "ada@contoso.com,,b@contoso.com",
             "ada@contoso.com; b@contoso.com",
             "=?utf-8?Q?ada=40contoso.com?=",
+            "=?utf-8?Q?ceo?=ada@contoso.com",
+            "=?utf-8?B?PGFAYi5jPg==?=ada@contoso.com",
             "=?utf-8?Q?ceo=40fabrikam.com?= <ada@contoso.com>",
             "=?utf-8?Q?=3Cceo=40fabrikam.com=3E=2C?= <ada@contoso.com>",
             "=?utf-8?B?PGNlb0BmYWJyaWthbS5jb20+?= <ada@contoso.com>",

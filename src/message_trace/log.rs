@@ -13,11 +13,17 @@ pub(super) enum Order {
     Write(Box<TraceEvent>),
     /// Answer once everything before is in the files and in the index.
     Flush(tokio::sync::oneshot::Sender<()>),
+    /// It is this day: what is too old goes.
+    Today(u32),
+    /// From now on files are kept for as long.
+    Keep(Duration),
 }
 
 const DAY_MILLIS: u64 = 86_400_000;
 /// Rows that are gathered for one index batch.
 const BATCH: usize = 512;
+/// Rows of the index that are looked at in one step when old ones are removed: what waits meanwhile waits for milliseconds.
+const STEP: usize = 20_000;
 /// How long a written event may stay in memory.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -28,6 +34,10 @@ pub(super) struct Writer {
     lost: prometheus::IntCounter,
     open: Option<Day>,
     keys: Vec<(String, Position)>,
+    /// The oldest day that was kept when last looked.
+    oldest: Option<u32>,
+    /// Where the removal of old index rows goes on; nothing while there is none under way.
+    sweep: Option<Vec<u8>>,
 }
 
 /// The file that is appended to.
@@ -44,14 +54,15 @@ impl Writer {
         index: Option<Index>,
         lost: prometheus::IntCounter,
     ) -> Self {
-        let keep_days = u32::try_from(keep.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
         Self {
             directory,
-            keep_days,
+            keep_days: in_days(keep),
             index,
             lost,
             open: None,
             keys: Vec::new(),
+            oldest: None,
+            sweep: None,
         }
     }
 
@@ -67,6 +78,11 @@ impl Writer {
                     if done.send(()).is_err() {
                         tracing::debug!("nobody waits for the flush any more");
                     }
+                }
+                Ok(Order::Today(day)) => self.retain(day),
+                Ok(Order::Keep(keep)) => {
+                    self.keep_days = in_days(keep);
+                    self.oldest = None;
                 }
                 Err(RecvTimeoutError::Timeout) => self.flush(),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -141,20 +157,26 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes the files of days that are too old.
-    fn retain(&self, today: u32) {
+    /// Deletes the files of days that are too old, and step by step what the index knows of them.
+    fn retain(&mut self, today: u32) {
         let oldest = today.saturating_sub(self.keep_days);
-        for (number, path) in days(&self.directory).unwrap_or_default() {
-            if number < oldest
-                && let Err(error) = std::fs::remove_file(&path)
-            {
-                tracing::warn!(%error, file = %path.display(), "an old trace file stays");
+        if self.oldest != Some(oldest) {
+            self.oldest = Some(oldest);
+            self.sweep = Some(Vec::new());
+            for (number, path) in days(&self.directory).unwrap_or_default() {
+                if number < oldest
+                    && let Err(error) = std::fs::remove_file(&path)
+                {
+                    tracing::warn!(%error, file = %path.display(), "an old trace file stays");
+                    self.oldest = None;
+                }
             }
         }
-        if let Some(index) = &self.index
-            && let Err(error) = index.forget_before(oldest, 100_000)
-        {
-            tracing::warn!(%error, "old index rows stay");
+        if let (Some(index), Some(after)) = (&self.index, self.sweep.take()) {
+            match index.forget_before(oldest, &after, STEP) {
+                Ok(next) => self.sweep = next,
+                Err(error) => tracing::warn!(%error, "old index rows stay"),
+            }
         }
     }
 
@@ -267,6 +289,10 @@ pub(super) fn bare_message_id(text: &str) -> &str {
     text.strip_prefix('<')
         .and_then(|inner| inner.strip_suffix('>'))
         .unwrap_or(text)
+}
+
+fn in_days(keep: Duration) -> u32 {
+    u32::try_from(keep.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX)
 }
 
 /// Days since 1970.

@@ -31,7 +31,7 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Opens the trace in `directory`; files older than `keep` are deleted. An index that another process holds, or that
+    /// Opens the trace in `directory`; files older than `keep` are deleted with each [`Self::today`]. An index that another process holds, or that
     /// cannot be opened, is done without: look-ups then read the files.
     ///
     /// # Errors
@@ -72,6 +72,30 @@ impl Tracer {
         match self.orders.try_send(Order::Write(Box::new(event))) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.inc(),
+        }
+    }
+
+    /// Notes an event, waiting where too many wait already: for work in bulk, on threads that may.
+    pub fn record_patiently(&self, event: TraceEvent) {
+        if self.orders.send(Order::Write(Box::new(event))).is_err() {
+            self.lost.inc();
+        }
+    }
+
+    /// Tells the time (milliseconds since 1970), at the start and now and then: events that are older than is kept go, also
+    /// where nothing new comes.
+    pub fn today(&self, unix_millis: u64) {
+        self.order(Order::Today(log::day_of(unix_millis)));
+    }
+
+    /// Keeps events for as long from now on.
+    pub fn keep(&self, keep: Duration) {
+        self.order(Order::Keep(keep));
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.try_send(order).is_err() {
+            tracing::debug!("the trace writer has too much to do: it is told again");
         }
     }
 
@@ -195,42 +219,63 @@ mod tests {
         assert_eq!(ids(&open(), "ada@contoso.com").await, story, "rebuilt");
     }
 
-    #[tokio::test]
-    async fn retention_deletes_files_and_files_are_private() {
+    /// Names of the daily files, which nobody else may read.
+    fn files(folder: &Path) -> Vec<String> {
         use std::os::unix::fs::PermissionsExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        let tracer = Tracer::open(
-            folder.path(),
-            Duration::from_secs(3 * 86_400),
-            &Metrics::new().unwrap(),
-        )
-        .unwrap();
-        for day in 1..=10 {
-            tracer.record(operator(day * DAY, "A"));
-        }
-        tracer.flush().await;
-        let mut names: Vec<String> = std::fs::read_dir(folder.path())
+        let mut names: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap())
             .filter(|entry| entry.path().is_file())
             .map(|entry| {
-                assert_eq!(
-                    entry.metadata().unwrap().permissions().mode() & 0o777,
-                    0o600
-                );
+                let mode = entry.metadata().unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o600);
                 entry.file_name().into_string().unwrap()
             })
             .collect();
         names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn retention_deletes_files_at_the_start_and_as_days_go_by_also_without_mail() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || {
+            let keep = Duration::from_secs(3 * 86_400);
+            Tracer::open(folder.path(), keep, &Metrics::new().unwrap()).unwrap()
+        };
+        let tracer = open();
+        for day in 1..=10 {
+            tracer.record(operator(day * DAY, "A"));
+        }
+        tracer.flush().await;
+        let days = |range: std::ops::RangeInclusive<u32>| -> Vec<String> {
+            range
+                .map(|day| format!("1970-01-{:02}.jsonl", day + 1))
+                .collect()
+        };
+        assert_eq!(files(folder.path()), days(7..=10), "with a new day's event");
+        tracer.today(11 * DAY + 5);
+        tracer.flush().await;
+        assert_eq!(files(folder.path()), days(8..=10), "without one");
         assert_eq!(
-            names,
-            [
-                "1970-01-08.jsonl",
-                "1970-01-09.jsonl",
-                "1970-01-10.jsonl",
-                "1970-01-11.jsonl"
-            ]
+            ids(&tracer, "A").await.len(),
+            3,
+            "what is gone is not found"
         );
+        tracer.keep(Duration::from_secs(2 * 86_400));
+        tracer.today(11 * DAY + 6);
+        tracer.flush().await;
+        assert_eq!(
+            files(folder.path()),
+            days(9..=10),
+            "a shorter time after a reload"
+        );
+        drop(tracer);
+        let tracer = open();
+        tracer.today(13 * DAY);
+        tracer.flush().await;
+        assert_eq!(files(folder.path()), days(10..=10), "at the start");
+        assert_eq!(ids(&tracer, "A").await, [("A".to_owned(), 10)]);
     }
 
     #[tokio::test]

@@ -152,10 +152,6 @@ mod tests {
     #[derive(Debug)]
     struct TakesAny(Arc<CryptoProvider>);
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a test's client, to which the server's certificate is nothing"
-    )]
     impl ServerCertVerifier for TakesAny {
         #[expect(
             clippy::disallowed_methods,

@@ -219,3 +219,27 @@ fn hops_count_for_applications_and_their_loop_headers_do_not() {
         "[store exchange]",
     );
 }
+
+#[test]
+fn validation_mail_has_64_kib_whatever_proves_it() {
+    let own = "O365ConnectorValidation@contoso.com";
+    let signed = format!(
+        "From: {ADA}\r\nX-OriginatorOrg: contoso.com\r\n\
+         DKIM-Signature: v=1; a=rsa-sha256; d=contoso.com; s=s; h=from; bh=abc=; b=def=\r\n\r\n"
+    );
+    for header in [stamped(""), signed] {
+        for (size, code) in [(65_536, "[store exchange]"), (65_537, "552 5.3.4 ")] {
+            for sender in [own, ADA] {
+                let header = header.replacen(ADA, sender, 1);
+                let content = header.clone() + &"x".repeat(size - header.len() - 2);
+                // DATA brings a last CRLF.
+                let code = if sender == own {
+                    code
+                } else {
+                    "[store exchange]"
+                };
+                starts(&exchange().send(sender, BOB, &content), code);
+            }
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::Spool;
 use super::message::{Destination, Listed, Message};
-use super::queue::{LegState, State};
+use super::queue::{Entry, LegState, State};
 use crate::mail::{QueueId, TenantName, shown};
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -21,32 +21,59 @@ const EMPTY: Tally = Tally {
 };
 
 impl Spool {
-    /// What is queued, oldest first, at most `limit`. Reads from the disk: not for a runtime thread where there is much.
+    /// What is queued, oldest first, at most `limit` rows. Reads from the disk: not for a runtime thread.
     #[must_use]
     pub fn scan(&self, limit: usize, now_millis: u64) -> Vec<Listed> {
+        let mut listed = self.page(None, limit, now_millis);
+        listed.truncate(limit);
+        listed
+    }
+
+    /// What is queued behind the message `after`, oldest first: every row of at most `messages` messages. So a queue of
+    /// any length is walked through in pieces that are bounded; what arrives meanwhile stands at the end. Reads from the
+    /// disk: not for a runtime thread.
+    #[must_use]
+    pub fn page(&self, after: Option<QueueId>, messages: usize, now_millis: u64) -> Vec<Listed> {
         let mut listed = Vec::new();
-        let mut after = Bound::Unbounded;
-        while listed.len() < limit {
+        let mut after = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_u64()));
+        for _ in 0..messages {
             let found = {
                 let memory = self.0.shared.memory();
                 let mut rest = memory.queue.entries.range((after, Bound::Unbounded));
-                rest.next().map(|(id, entry)| {
-                    let legs = entry.legs.iter().filter(|leg| !leg.is_settled());
-                    let legs = legs.map(|leg| Listing::of(leg, now_millis));
-                    (*id, entry.arrived, legs.collect::<Vec<_>>())
-                })
+                rest.next()
+                    .map(|(id, entry)| (*id, Listings::of(entry, now_millis)))
             };
-            let Some((id, arrived, listings)) = found else {
+            let Some((id, listings)) = found else {
                 break;
             };
             after = Bound::Excluded(id);
-            let message = self.read_back(id).ok().map(|(message, _)| message);
-            let rows = listings
-                .into_iter()
-                .map(|listing| listing.row(id, arrived, message.as_ref()));
-            listed.extend(rows.take(limit - listed.len()));
+            listed.extend(self.rows(id, listings));
         }
         listed
+    }
+
+    /// One message, if it is queued. Reads from the disk: not for a runtime thread.
+    #[must_use]
+    pub fn find(&self, id: QueueId, now_millis: u64) -> Vec<Listed> {
+        let id = id.as_u64();
+        let listings = {
+            let memory = self.0.shared.memory();
+            let entry = memory.queue.entries.get(&id);
+            entry.map(|entry| Listings::of(entry, now_millis))
+        };
+        listings.map_or_else(Vec::new, |listings| self.rows(id, listings))
+    }
+
+    fn rows(&self, id: u64, listings: Listings) -> Vec<Listed> {
+        let message = self.read_back(id).ok().map(|(message, _)| message);
+        if message.is_none() && !self.0.shared.memory().queue.entries.contains_key(&id) {
+            // Settled between the two looks.
+            return Vec::new();
+        }
+        let arrived = listings.arrived;
+        let rows = listings.legs.into_iter();
+        rows.map(|listing| listing.row(id, arrived, message.as_ref()))
+            .collect()
     }
 
     /// Brings the queue's gauges up to date.
@@ -138,13 +165,29 @@ fn ways(legs: &[LegState], now: u64) -> Vec<(&Arc<Destination>, State)> {
     ways
 }
 
+/// What a list shows of a message, before it is read back.
+struct Listings {
+    arrived: u64,
+    legs: Vec<Listing>,
+}
+
+impl Listings {
+    fn of(entry: &Entry, now: u64) -> Self {
+        let legs = entry.legs.iter().filter(|leg| !leg.is_settled());
+        Self {
+            arrived: entry.arrived,
+            legs: legs.map(|leg| Listing::of(leg, now)).collect(),
+        }
+    }
+}
+
 /// What a list shows of a leg, before the message is read back.
 struct Listing {
     state: State,
     tenant: TenantName,
     via: String,
     positions: Vec<u32>,
-    next_try: u64,
+    next_try: Option<u64>,
     attempts: u32,
     last_reply: Option<String>,
 }
@@ -156,7 +199,7 @@ impl Listing {
             state: leg.state(now),
             tenant: Arc::clone(&leg.destination.tenant),
             via: leg.destination.via.to_string(),
-            next_try: leg.next_try().unwrap_or(u64::MAX),
+            next_try: leg.next_try(),
             attempts: open.iter().map(|tried| tried.attempts).max().unwrap_or(0),
             last_reply: open
                 .iter()

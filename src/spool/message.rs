@@ -168,8 +168,8 @@ pub struct Listed {
     pub sender: String,
     /// Not yet settled.
     pub recipients: Vec<String>,
-    /// Milliseconds since 1970.
-    pub next_try: u64,
+    /// Milliseconds since 1970; `null` while an operator holds all of it.
+    pub next_try: Option<u64>,
     /// Milliseconds since 1970.
     pub arrived: u64,
     /// Attempts so far.

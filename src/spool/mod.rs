@@ -33,6 +33,7 @@ use queue::{Entry, Lease, LegState, Queue};
 use record::{Row, StateRow, decode};
 use replay::Replay;
 use std::collections::{HashMap, HashSet};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -45,6 +46,9 @@ const FRESH: usize = 32 * 1024 * 1024;
 /// How long a session waits for the disk. What it stands for may still be written: then the client, told 451, brings the
 /// message once more (at least once, product.md 9), and nobody hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Messages that an operator's order is carried out on before mail has its turn again.
+const PORTION: usize = 1024;
 
 /// Proof that a message is on disk.
 #[derive(Debug)]
@@ -598,54 +602,74 @@ impl Spool {
         action: QueueAction,
         now_millis: u64,
     ) -> usize {
-        let mut memory = self.0.shared.memory();
-        let meant = |entry: &Entry| {
-            tenant.is_none_or(|name| {
-                entry
-                    .legs
-                    .iter()
-                    .any(|leg| *leg.destination.tenant == *name)
-            })
-        };
-        let entries = &memory.queue.entries;
-        let ids: Vec<u64> = match id.map(QueueId::as_u64) {
-            Some(id) => entries
-                .get(&id)
-                .filter(|entry| meant(entry))
-                .map(|_| id)
-                .into_iter()
-                .collect(),
-            None => entries
-                .iter()
-                .filter(|(_, entry)| meant(entry))
-                .map(|(id, _)| *id)
-                .collect(),
-        };
-        for id in &ids {
-            match action {
-                QueueAction::Retry => memory.queue.change(*id, now_millis, |tried| {
-                    if !tried.operator_hold {
-                        tried.next_try = now_millis;
-                    }
-                }),
-                QueueAction::Hold => memory
-                    .queue
-                    .change(*id, now_millis, |tried| tried.operator_hold = true),
-                QueueAction::Release => memory.queue.change(*id, now_millis, |tried| {
-                    tried.operator_hold = false;
-                    tried.held_since = 0;
-                    tried.next_try = now_millis;
-                }),
-                QueueAction::Delete => {
-                    self.forget(&mut memory, *id);
-                    continue;
-                }
+        self.act_on_each(id, tenant, action, now_millis, |_| {})
+    }
+
+    /// [`Self::act`], and tells of each message that did. A long queue is taken in portions, so that mail goes on meanwhile;
+    /// what arrives meanwhile is not meant. `done` is called with no lock held, and may wait.
+    pub fn act_on_each(
+        &self,
+        id: Option<QueueId>,
+        tenant: Option<&str>,
+        action: QueueAction,
+        now_millis: u64,
+        mut done: impl FnMut(QueueId),
+    ) -> usize {
+        let (mut from, last) = match id.map(QueueId::as_u64) {
+            Some(id) => (Bound::Included(id), id),
+            None => {
+                let memory = self.0.shared.memory();
+                let newest = memory.queue.entries.last_key_value();
+                (Bound::Unbounded, newest.map_or(0, |(id, _)| *id))
             }
-            self.write_state(&memory, *id);
+        };
+        let mut count = 0;
+        loop {
+            let mut memory = self.0.shared.memory();
+            let rest = memory.queue.entries.range((from, Bound::Included(last)));
+            let portion: Vec<(u64, bool)> = rest
+                .take(PORTION)
+                .map(|(id, entry)| (*id, tenant.is_none_or(|name| entry.is_of(name))))
+                .collect();
+            let Some((end, _)) = portion.last().copied() else {
+                break;
+            };
+            from = Bound::Excluded(end);
+            let ids: Vec<u64> = portion
+                .into_iter()
+                .filter_map(|(id, meant)| meant.then_some(id))
+                .collect();
+            for id in &ids {
+                self.act_on(&mut memory, *id, action, now_millis);
+            }
+            drop(memory);
+            self.0.shared.changed.notify_one();
+            count += ids.len();
+            ids.into_iter().map(QueueId::from_u64).for_each(&mut done);
+            if end == last {
+                break;
+            }
         }
-        drop(memory);
-        self.0.shared.changed.notify_one();
-        ids.len()
+        count
+    }
+
+    fn act_on(&self, memory: &mut Memory, id: u64, action: QueueAction, now: u64) {
+        let queue = &mut memory.queue;
+        match action {
+            QueueAction::Retry => queue.change(id, now, |tried| {
+                if !tried.operator_hold {
+                    tried.next_try = now;
+                }
+            }),
+            QueueAction::Hold => queue.change(id, now, |tried| tried.operator_hold = true),
+            QueueAction::Release => queue.change(id, now, |tried| {
+                tried.operator_hold = false;
+                tried.held_since = 0;
+                tried.next_try = now;
+            }),
+            QueueAction::Delete => return self.forget(memory, id),
+        }
+        self.write_state(memory, id);
     }
 
     /// Writes and syncs what is pending; nothing is accepted afterwards.

@@ -99,6 +99,15 @@ pub(super) struct Entry {
     pub(super) legs: Box<[LegState]>,
 }
 
+impl Entry {
+    /// Whether it is a message of this tenant.
+    pub(super) fn is_of(&self, tenant: &str) -> bool {
+        self.legs
+            .iter()
+            .any(|leg| *leg.destination.tenant == *tenant)
+    }
+}
+
 /// What a leg is doing, for metrics and lists. Of several, the smaller one speaks for the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {

@@ -207,6 +207,64 @@ async fn more_than_a_hundred_recipients_go_in_several_transactions() {
 }
 
 #[tokio::test]
+async fn the_queue_is_walked_in_pages_and_one_message_is_found_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    for id in 1..=7 {
+        keep(&spool, id, 1, b"body of a message").await;
+    }
+    let (mut after, mut pages) = (None, Vec::new());
+    loop {
+        let page = spool.page(after, 3, NOW);
+        let Some(last) = page.last() else { break };
+        after = Some(last.id.parse().unwrap());
+        let ids = page.iter().map(|row| row.id.parse::<QueueId>().unwrap());
+        pages.push(ids.map(QueueId::as_u64).collect::<Vec<_>>());
+    }
+    assert_eq!(pages, [vec![1, 2, 3], vec![4, 5, 6], vec![7]]);
+    let found = spool.find(QueueId::from_u64(5), NOW);
+    assert_eq!((found.len(), &found[0]), (1, &spool.page(None, 9, NOW)[4]));
+    assert!(spool.find(QueueId::from_u64(8), NOW).is_empty());
+    spool.close().await;
+}
+
+#[tokio::test]
+async fn an_order_for_a_long_queue_reaches_each_message_of_the_tenant_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let many = PORTION as u64 + 10;
+    let keeping = (1..=many).map(|id| keep(&spool, id, 1, b"body of a message"));
+    all_at_once(keeping).await;
+    let mut told = Vec::new();
+    let hold = |told: &mut Vec<u64>, tenant: &str| {
+        spool.act_on_each(None, Some(tenant), QueueAction::Hold, NOW, |id| {
+            // No lock is held: whoever is told may look.
+            assert_eq!(spool.find(id, NOW)[0].state, "held");
+            told.push(id.as_u64());
+        })
+    };
+    assert_eq!(hold(&mut told, "fabrikam"), 0);
+    assert_eq!(hold(&mut told, "contoso"), usize::try_from(many).unwrap());
+    assert_eq!(told, (1..=many).collect::<Vec<_>>());
+    assert!(spool.next_due(&exchange(), NOW).is_none());
+    spool.close().await;
+}
+
+/// All at once, so that they share what syncs there are.
+async fn all_at_once<F: std::future::Future<Output = ()>>(all: impl Iterator<Item = F>) {
+    let mut all: Vec<_> = all.map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        all.retain_mut(|one| one.as_mut().poll(context).is_pending());
+        if all.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_operator_holds_releases_retries_and_deletes() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());

@@ -316,6 +316,24 @@ impl World {
         self.host.tracer().find(query).await.unwrap()
     }
 
+    /// The configuration of this very server for commands, which must know where its admin API is.
+    pub fn command_line(&self) -> PathBuf {
+        let text = std::fs::read_to_string(self.around.folder.path().join("gatepost.toml"));
+        let address = format!("[admin]\naddress = \"{}\"", self.host.admin_address());
+        let text = text
+            .unwrap()
+            .replace("[admin]\naddress = \"127.0.0.1:0\"", &address);
+        let path = self.around.folder.path().join("commands.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The token that the server has written.
+    pub fn token(&self) -> String {
+        let path = self.around.folder.path().join("data/admin.token");
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+
     pub fn metrics(&self) -> String {
         String::from_utf8(self.host.metrics().text().unwrap()).unwrap()
     }
@@ -381,13 +399,94 @@ impl Drop for Process {
 
 /// What `/metrics` says at the admin address.
 pub async fn scrape(admin: SocketAddr) -> String {
+    get(admin, "/metrics", &[]).await.1
+}
+
+/// GET with these headers (and Host, where there is none among them): status and body.
+pub async fn get(admin: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    http(admin, "GET", path, headers, "").await.unwrap()
+}
+
+/// A request on a connection of its own, without any client's help.
+pub async fn http(
+    admin: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(admin).await.unwrap();
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    text
+    let mut stream = tokio::net::TcpStream::connect(admin).await?;
+    let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        request += &format!("Host: {admin}\r\n");
+    }
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    if !body.is_empty() {
+        request += &format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+    }
+    stream
+        .write_all(format!("{request}\r\n{body}").as_bytes())
+        .await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.ok_or(std::io::ErrorKind::InvalidData)?;
+    let chunked = head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked");
+    Ok((
+        status,
+        if chunked {
+            unchunked(body)
+        } else {
+            body.to_owned()
+        },
+    ))
+}
+
+fn unchunked(mut rest: &str) -> String {
+    let mut out = String::new();
+    while let Some((length, tail)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        out += &tail[..length];
+        rest = tail[length..].trim_start_matches("\r\n");
+    }
+    out
+}
+
+/// A command's end.
+#[derive(Debug)]
+pub struct Said {
+    pub status: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Runs `gatepost` with this configuration.
+pub async fn gatepost(config: &Path, arguments: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatepost"));
+    command.args(arguments).arg("--config").arg(config);
+    let run = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = run.await.unwrap();
+    Said {
+        status: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
 }
 
 /// A port that nobody has.

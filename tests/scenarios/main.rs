@@ -20,6 +20,7 @@
     reason = "tests read the clock to bound their waits"
 )]
 
+mod admin;
 mod bounces;
 mod crash;
 mod exact;
@@ -28,8 +29,11 @@ mod harness;
 mod journeys;
 mod lapse;
 mod listeners;
+mod logs;
 mod notices;
 mod operations;
 mod outside;
 mod reload;
+mod secrets;
+mod seen;
 mod tenant_gate;

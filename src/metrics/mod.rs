@@ -2,10 +2,19 @@
 //!
 //! Label sets are bounded: names from the configuration and fixed words, never an address or a free domain.
 
+mod foreseen;
+
+pub use foreseen::Foreseen;
+
+use prometheus::core::{Collector, Desc};
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use std::sync::Arc;
+
+/// What every name begins with.
+const PREFIX: &str = "gatepost";
 
 /// Handles of all families; each is a cheap reference to the same value.
 #[derive(Clone, Debug)]
@@ -15,6 +24,7 @@ use prometheus::{
 )]
 pub struct Metrics {
     registry: Registry,
+    families: Arc<[Family]>,
     pub connections: IntCounterVec,
     pub connections_open: IntGaugeVec,
     pub tls_handshakes: IntCounterVec,
@@ -41,21 +51,36 @@ pub struct Metrics {
     pub build_info: IntGaugeVec,
 }
 
+/// What a family is called and what its series are told apart by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// With the prefix.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// In their order.
+    pub labels: Vec<String>,
+}
+
 impl Metrics {
     /// All families, in a registry of their own.
     ///
     /// # Errors
     /// Two families share a name, which a test rules out.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new_custom(Some("gatepost".to_owned()), None)?;
-        let families = Families(&registry);
+        let registry = Registry::new_custom(Some(PREFIX.to_owned()), None)?;
+        let mut families = Families {
+            registry: &registry,
+            list: Vec::new(),
+        };
         let fast = vec![
             0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0,
         ];
         let slow = vec![
             0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0,
         ];
-        let metrics = Self {
+        let mut metrics = Self {
+            families: Arc::default(),
             connections: families.counters("connections_total", "Connections accepted or turned away", &["listener", "result"])?,
             connections_open: families.gauges("connections_open", "Connections open now", &["listener"])?,
             tls_handshakes: families.counters("tls_handshakes_total", "TLS handshakes on listeners: full, resumed, or failed_ and why (version, suite, alert, certificate, not_tls, protocol, closed, timeout)", &["listener", "result"])?,
@@ -72,21 +97,28 @@ impl Metrics {
             queue_parked: families.gauges("queue_parked", "1 while the tenant's queue is parked because of a connector fault", &["via", "tenant"])?,
             bounces: families.counters("bounces_total", "Recipients that a report named, by what it said (failure, delay, relayed), or given up and told to nobody (untold)", &["tenant", "class"])?,
             certificate_expiry: families.float_gauges("certificate_expiry_seconds", "Seconds until the certificate expires", &["name"])?,
-            endpoints_age: families.register(Gauge::new("endpoints_age_seconds", "Age of the Microsoft 365 endpoint data in use")?)?,
-            endpoints_rejected: families.register(IntCounter::new("endpoints_rejected_total", "Endpoint data that was implausible and not taken")?)?,
-            store_sync_duration: families.register(Histogram::with_opts(HistogramOpts::new("store_sync_duration_seconds", "Duration of fdatasync of the journal").buckets(fast))?)?,
+            endpoints_age: families.register("gauge", Gauge::new("endpoints_age_seconds", "Age of the Microsoft 365 endpoint data in use")?)?,
+            endpoints_rejected: families.register("counter", IntCounter::new("endpoints_rejected_total", "Endpoint data that was implausible and not taken")?)?,
+            store_sync_duration: families.register("histogram", Histogram::with_opts(HistogramOpts::new("store_sync_duration_seconds", "Duration of fdatasync of the journal").buckets(fast))?)?,
             store_failures: families.counters("store_failures_total", "Failures of the store", &["operation"])?,
-            store_bytes: families.register(IntGauge::new("store_bytes", "Bytes that journal segments and bodies take on disk")?)?,
-            trace_lost: families.register(IntCounter::new("trace_lost_total", "Trace events that could not be written")?)?,
+            store_bytes: families.register("gauge", IntGauge::new("store_bytes", "Bytes that journal segments and bodies take on disk")?)?,
+            trace_lost: families.register("counter", IntCounter::new("trace_lost_total", "Trace events that could not be written")?)?,
             reloads: families.counters("reloads_total", "Reloads of the configuration", &["result"])?,
             build_info: families.gauges("build_info", "1, labelled with the version", &["version"])?,
             registry: registry.clone(),
         };
+        metrics.families = families.list.into();
         metrics
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         Ok(metrics)
+    }
+
+    /// Every family there is, also those that have no series yet.
+    #[must_use]
+    pub fn families(&self) -> &[Family] {
+        &self.families
     }
 
     /// The exposition in Prometheus' text format.
@@ -100,76 +132,70 @@ impl Metrics {
     }
 }
 
-struct Families<'a>(&'a Registry);
+struct Families<'a> {
+    registry: &'a Registry,
+    list: Vec<Family>,
+}
 
 impl Families<'_> {
-    fn register<C: prometheus::core::Collector + Clone + 'static>(
-        &self,
+    fn register<C: Collector + Clone + 'static>(
+        &mut self,
+        kind: &'static str,
         family: C,
     ) -> Result<C, prometheus::Error> {
-        self.0.register(Box::new(family.clone()))?;
+        self.registry.register(Box::new(family.clone()))?;
+        let told = |desc: &Desc| Family {
+            name: format!("{PREFIX}_{}", desc.fq_name),
+            kind,
+            labels: desc.variable_labels.clone(),
+        };
+        self.list.extend(family.desc().into_iter().map(told));
         Ok(family)
     }
 
     fn counters(
-        &self,
+        &mut self,
         name: &str,
         help: &str,
         labels: &[&str],
     ) -> Result<IntCounterVec, prometheus::Error> {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+        self.register(
+            "counter",
+            IntCounterVec::new(Opts::new(name, help), labels)?,
+        )
     }
 
     fn gauges(
-        &self,
+        &mut self,
         name: &str,
         help: &str,
         labels: &[&str],
     ) -> Result<IntGaugeVec, prometheus::Error> {
-        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+        self.register("gauge", IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn float_gauges(
-        &self,
+        &mut self,
         name: &str,
         help: &str,
         labels: &[&str],
     ) -> Result<GaugeVec, prometheus::Error> {
-        self.register(GaugeVec::new(Opts::new(name, help), labels)?)
+        self.register("gauge", GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn histograms(
-        &self,
+        &mut self,
         name: &str,
         help: &str,
         buckets: Vec<f64>,
         labels: &[&str],
     ) -> Result<HistogramVec, prometheus::Error> {
-        self.register(HistogramVec::new(
-            HistogramOpts::new(name, help).buckets(buckets),
-            labels,
-        )?)
+        self.register(
+            "histogram",
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?,
+        )
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_family_has_a_name_of_its_own() {
-        let metrics = Metrics::new().unwrap();
-        metrics
-            .connections
-            .with_label_values(&["exchange", "accepted"])
-            .inc();
-        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
-        assert!(
-            text.contains(
-                "gatepost_connections_total{listener=\"exchange\",result=\"accepted\"} 1"
-            ),
-            "{text}"
-        );
-        assert!(text.contains("gatepost_build_info{"));
-    }
-}
+mod tests;
