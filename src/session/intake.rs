@@ -283,7 +283,7 @@ mod tests {
             ("12345678\rx", SMALL, Some(small)),
         ] {
             let bytes = body(text);
-            let expected = expected.map_or(Ok(bytes.clone()), Err);
+            let expected = expected.map_or_else(|| Ok(bytes.clone()), Err);
             for piece in [1, 2, 7, 25, usize::MAX] {
                 assert_eq!(take(&bytes, limit, piece), expected, "{text} by {piece}");
             }
