@@ -190,10 +190,10 @@ const STORE_1: &str = r#"1M88VFZ000001 contoso exchange ready <ada@contoso.com> 
 
 /// As `queue list` shows it, with times of the day.
 fn listing(spool: &Spool) -> String {
-    let clock = |millis: u64| {
-        if millis == u64::MAX {
+    let clock = |millis: Option<u64>| {
+        let Some(millis) = millis else {
             return "never".to_owned();
-        }
+        };
         let seconds = (millis - ARRIVED) / 1000 + 8 * 3600;
         format!(
             "{:02}:{:02}:{:02}",
