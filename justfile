@@ -12,7 +12,7 @@ scenarios:
 
 # One fuzz target (needs cargo-fuzz; see fuzz/README.md).
 fuzz NAME SECONDS="180":
-    cargo fuzz run -s none {{NAME}} -- -dict=fuzz/dictionaries/{{NAME}}.dict -max_len=8192 -timeout=10 -max_total_time={{SECONDS}}
+    mkdir -p fuzz/found/{{NAME}} && cargo fuzz run -s none {{NAME}} fuzz/found/{{NAME}} fuzz/corpus/{{NAME}} -- -dict=fuzz/dictionaries/{{NAME}}.dict -max_len=8192 -timeout=10 -max_total_time={{SECONDS}}
 
 # The development configuration.
 dev:
