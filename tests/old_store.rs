@@ -11,13 +11,16 @@
     reason = "test code"
 )]
 
+#[path = "support/mail.rs"]
+mod mail;
+
 use bytes::Bytes;
 use gatepost::header::Rendition;
-use gatepost::mail::{BodyType, Envelope, Notify, QueueId, Recipient, Ret};
+use gatepost::mail::{BodyType, Notify, QueueId, Ret};
 use gatepost::metrics::Metrics;
 use gatepost::route::{From, Via};
-use gatepost::smtp::data::Scanner;
 use gatepost::spool::{Destination, Disposition, Due, Leg, Message, QueueAction, Spool};
+use mail::recipient as to;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -37,14 +40,6 @@ fn id(number: u64) -> QueueId {
     QueueId::from_u64((ARRIVED << 20) | number)
 }
 
-fn to(address: &str) -> Recipient {
-    Recipient {
-        mailbox: address.parse().unwrap(),
-        notify: None,
-        orcpt: None,
-    }
-}
-
 fn leg(via: Via, recipients: &[usize]) -> Leg {
     Leg {
         via,
@@ -59,30 +54,11 @@ fn leg(via: Via, recipients: &[usize]) -> Leg {
 
 /// Mail from Exchange to one recipient at the tenant's connector.
 fn plain(number: u64) -> Message {
-    let mut scanner = Scanner::default();
-    scanner.push(&body(number));
-    Message {
-        id: id(number),
-        arrived: ARRIVED + number * 1000,
-        tenant: "contoso".into(),
-        from: From::Connector,
-        application: None,
-        stream: None,
-        bounces_to: None,
-        envelope: Envelope {
-            reverse_path: "ada@contoso.com".parse().unwrap(),
-            recipients: vec![to("bob@contoso.com")],
-            body: None,
-            smtputf8: false,
-            ret: None,
-            envid: None,
-            xoorg: None,
-        },
-        facts: scanner.facts(),
-        legs: vec![leg(Via::Exchange, &[0])],
-        message_id: None,
-        network_message_id: None,
-    }
+    let arrived = ARRIVED + number * 1000;
+    let mut message = mail::message(id(number).as_u64(), arrived, 1, &body(number));
+    message.envelope.recipients = vec![to("bob@contoso.com")];
+    message.legs = vec![leg(Via::Exchange, &[0])];
+    message
 }
 
 /// The arrival bytes; number 7 is so large that it has a file of its own.
