@@ -8,6 +8,7 @@ use crate::outside::result;
 use crate::tenant_gate::{REFUSED, SIGNERS, accepted, from_ada, letter, refused, send, sign};
 use gatepost::lab::certificates::{Authority, Leaf};
 use gatepost::lab::{Client, ExchangeOut, Mail, Outbound};
+use gatepost::message_trace::Event;
 
 /// Contoso's table with these keys, and a name server that knows its DKIM key.
 async fn tenant(keys: &str) -> World {
@@ -230,6 +231,26 @@ async fn an_application_is_nobody_but_its_senders_and_null_only_where_they_say_s
         let answer = world.erp().send(&mail).await.unwrap();
         assert_eq!(answer.deciding().class(), 5, "{answer:?}");
     }
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_is_told_by_its_name_and_not_by_its_address() {
+    let name = "[[application]]\nname = \"erp\"";
+    let other = name.replace("erp", "book-keeping");
+    let world = World::with(Changes::replace(name, &other)).await;
+    let answer = world.erp().send(&from_erp(ERP)).await.unwrap();
+    assert!(answer.accepted(), "{answer:?}");
+    let received = world.around.exchange.received().await.unwrap();
+    let field = received.header("Received").unwrap();
+    assert!(field.contains("book-keeping"), "{field}");
+    assert!(!field.contains("127.0.0.1"), "{field}");
+    let events = world.trace(&last_word(answer.deciding())).await;
+    let told = events.iter().find_map(|event| match &event.event {
+        Event::Received { application, .. } => application.as_deref(),
+        _ => None,
+    });
+    assert_eq!(told, Some("book-keeping"));
     world.host.stop().await;
 }
 
