@@ -338,6 +338,12 @@ const TABLE: &[(&str, &str, &str, Severity)] = &[
     ),
     (
         "[admin]",
+        "[store]\nurl = \"postgres://db.contoso.com/gatepost\"\n[admin]",
+        "store.url",
+        Severity::Warning,
+    ),
+    (
+        "[admin]",
         "[dns]\nservers = \"nearest\"\n[admin]",
         "dns.servers",
         Severity::Error,
@@ -1087,4 +1093,69 @@ fn the_page_of_the_configuration_names_every_key_and_no_other() {
         let word = named.rsplit('.').next().unwrap();
         assert!(keys.contains(word), "{named} is no key");
     }
+}
+
+/// The keys of a file with the way to each, tables of one kind as one.
+fn places_of(value: &toml::Value, at: &str, places: &mut std::collections::BTreeSet<String>) {
+    match value {
+        toml::Value::Table(table) if !at.ends_with(".source_addresses") => {
+            for (key, value) in table {
+                let place = [at, key].join(".");
+                places_of(value, place.trim_start_matches('.'), places);
+            }
+        }
+        toml::Value::Array(all) if all.iter().any(toml::Value::is_table) => {
+            all.iter().for_each(|value| places_of(value, at, places));
+        }
+        _ => {
+            places.insert(at.to_owned());
+        }
+    }
+}
+
+fn sources(folder: &std::path::Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_key_has_a_test_that_fails_without_its_meaning() {
+    // What only an engine that is not built would read is not in the file.
+    let mut places = std::collections::BTreeSet::from(["store.url".to_owned()]);
+    places_of(&toml::from_str(EVERY_KEY).unwrap(), "", &mut places);
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    sources(&root.join("src"), &mut code);
+    sources(&root.join("tests"), &mut code);
+    let page = include_str!("keys.md");
+    let (keys, rules) = page.split_once("Rules beside the keys").unwrap();
+    let rows = |part: &'static str| {
+        let rows = part.lines().filter(|line| line.starts_with("| "));
+        rows.filter(|line| !line.starts_with("| ---")).skip(1)
+    };
+    let named = |row: &str| {
+        let last = row.trim_end_matches(" |").rsplit("| ").next().unwrap();
+        let tests: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "no test: {row}");
+        for test in tests {
+            assert!(
+                code.contains(&format!("fn {test}(")),
+                "{test} is no test: {row}"
+            );
+        }
+    };
+    for row in rows(keys) {
+        let key = row.split('`').nth(1).unwrap();
+        assert!(places.remove(key), "{key} is no key, or stands twice");
+        named(row);
+    }
+    assert!(places.is_empty(), "without a row: {places:?}");
+    assert!(rows(rules).count() > 0);
+    rows(rules).for_each(named);
 }
