@@ -10,9 +10,9 @@ lab:
 scenarios:
     cargo test --test scenarios
 
-# One fuzz target (needs cargo-fuzz and a nightly compiler).
-fuzz NAME:
-    cargo fuzz run {{NAME}}
+# One fuzz target (needs cargo-fuzz; see fuzz/README.md).
+fuzz NAME SECONDS="180":
+    mkdir -p fuzz/found/{{NAME}} && cargo fuzz run -s none {{NAME}} fuzz/found/{{NAME}} fuzz/corpus/{{NAME}} -- -dict=fuzz/dictionaries/{{NAME}}.dict -max_len=8192 -timeout=10 -max_total_time={{SECONDS}}
 
 # The development configuration.
 dev:

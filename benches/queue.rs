@@ -5,6 +5,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::expect_used,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
@@ -12,13 +13,13 @@
     reason = "a benchmark measures, and stops at the first thing that goes wrong"
 )]
 
+#[path = "../tests/support/mail.rs"]
+mod mail;
+
 use bytes::Bytes;
 use gatepost::header::Rendition;
-use gatepost::mail::{Envelope, QueueId, Recipient};
 use gatepost::metrics::Metrics;
-use gatepost::route::{From, Via};
-use gatepost::smtp::data::Scanner;
-use gatepost::spool::{Destination, Disposition, Leg, Message, Spool};
+use gatepost::spool::{Disposition, Message, Spool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -101,11 +102,7 @@ async fn keep_all(spool: &Spool, count: u64) {
 }
 
 async fn hand_out(spool: &Spool) -> u64 {
-    let queue = Destination {
-        via: Via::Exchange,
-        tenant: "contoso".into(),
-        domain: None,
-    };
+    let queue = mail::exchange();
     let mut got = 0;
     while let Some(due) = spool.next_due(&queue, ARRIVED + 1) {
         let read = spool.read(&due, 0).await.unwrap();
@@ -117,42 +114,15 @@ async fn hand_out(spool: &Spool) -> u64 {
 }
 
 fn message(id: u64, body: &[u8]) -> Message {
-    let mut scanner = Scanner::default();
-    scanner.push(body);
-    Message {
-        id: QueueId::from_u64(id),
-        arrived: ARRIVED,
-        tenant: "contoso".into(),
-        from: From::Connector,
-        application: None,
-        stream: None,
-        bounces_to: None,
-        envelope: Envelope {
-            reverse_path: "ada.lovelace@contoso.com".parse().unwrap(),
-            recipients: vec![Recipient {
-                mailbox: format!("recipient{id}@contoso.com").parse().unwrap(),
-                notify: None,
-                orcpt: None,
-            }],
-            body: None,
-            smtputf8: false,
-            ret: None,
-            envid: None,
-            xoorg: None,
-        },
-        facts: scanner.facts(),
-        legs: vec![Leg {
-            via: Via::Exchange,
-            rendition: Rendition {
-                prepend: vec![b'R'; 200],
-                omit: std::iter::once(0..100).collect(),
-            },
-            xoorg: None,
-            recipients: vec![0],
-        }],
-        message_id: Some(format!("<{id}.0123456789@contoso.com>")),
-        network_message_id: None,
-    }
+    let mut message = mail::message(id, ARRIVED, 1, body);
+    message.envelope.reverse_path = "ada.lovelace@contoso.com".parse().unwrap();
+    message.envelope.recipients = vec![mail::recipient(&format!("recipient{id}@contoso.com"))];
+    message.legs[0].rendition = Rendition {
+        prepend: vec![b'R'; 200],
+        omit: std::iter::once(0..100).collect(),
+    };
+    message.message_id = Some(format!("<{id}.0123456789@contoso.com>"));
+    message
 }
 
 /// Octets of resident memory of this process.

@@ -338,6 +338,12 @@ const TABLE: &[(&str, &str, &str, Severity)] = &[
     ),
     (
         "[admin]",
+        "[store]\nurl = \"postgres://db.contoso.com/gatepost\"\n[admin]",
+        "store.url",
+        Severity::Warning,
+    ),
+    (
+        "[admin]",
         "[dns]\nservers = \"nearest\"\n[admin]",
         "dns.servers",
         Severity::Error,
@@ -581,6 +587,72 @@ fn the_development_configuration_lacks_nothing_but_its_certificates() {
         let missing =
             problem.key.starts_with("certificate.") || problem.key.starts_with("exchange_online.");
         assert!(missing, "{problem}");
+    }
+}
+
+/// The names that README's cmdlets give to Exchange, and the set-up that it tells to start from, are two halves of one.
+#[tokio::test]
+async fn the_set_up_to_start_from_is_well_and_the_readme_connects_it() {
+    let around = Surroundings::new().await;
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = std::fs::read_to_string(root.join("deploy/gatepost.toml")).unwrap();
+    let folder = around.folder.path().join("etc");
+    for name in ["certs", "secrets"] {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+    }
+    let leaf = Leaf::named("smarthost.contoso.com");
+    let issued = around.authority.issue(&leaf).unwrap();
+    harness::write_identity(&folder.join("certs"), "smarthost", &issued);
+    for (name, value) in [
+        ("gate", "0123456789abcdef0123456789abcdef\n"),
+        ("loop", "fedcba9876543210fedcba9876543210\n"),
+        (
+            "erp",
+            "$argon2id$v=19$m=19456,t=2,p=1$Nq7uJYlX/baVo2WnMx0kSA$10Hj9mxdmu4V27hvzejlt96CxeoRRCcEe2v4xtddtBo\n",
+        ),
+    ] {
+        std::fs::write(folder.join("secrets").join(name), value).unwrap();
+    }
+    let file = folder.join("gatepost.toml");
+    std::fs::write(&file, source).unwrap();
+    let loaded = config::load(&file).unwrap();
+    let keys: Vec<_> = loaded
+        .problems
+        .iter()
+        .map(|problem| problem.key.as_str())
+        .collect();
+    // The authority of the test is no public one; that of a device in clear text is what it says.
+    assert_eq!(
+        keys,
+        ["certificate.smarthost.chain", "listener.printers.tls"],
+        "{:?}",
+        loaded.problems
+    );
+    let settings = loaded.settings.unwrap();
+    assert_eq!(settings.listeners.len(), 3);
+    let readme = include_str!("../README.md");
+    let example = include_str!("../deploy/gatepost.toml");
+    for (cmdlet, key) in [
+        (
+            "TlsSenderCertificateName = 'smarthost.contoso.com'",
+            "\"smarthost.contoso.com\"]",
+        ),
+        (
+            "TlsDomain = 'smarthost.contoso.com'",
+            "hostname = \"smarthost.contoso.com\"",
+        ),
+        (
+            "SetHeaderName = 'X-Contoso-Gate'",
+            "secret_header = { name = \"X-Contoso-Gate\"",
+        ),
+        (
+            "ExceptIfHeaderContainsMessageHeader = 'X-Gatepost-Processed'",
+            "loop_header = { name = \"X-Gatepost-Processed\"",
+        ),
+        ("RemoveHeader = 'X-Gatepost-Processed'", "loop_header"),
+    ] {
+        assert!(readme.contains(cmdlet), "{cmdlet}");
+        assert!(example.contains(key), "{key}");
     }
 }
 
@@ -1021,4 +1093,69 @@ fn the_page_of_the_configuration_names_every_key_and_no_other() {
         let word = named.rsplit('.').next().unwrap();
         assert!(keys.contains(word), "{named} is no key");
     }
+}
+
+/// The keys of a file with the way to each, tables of one kind as one.
+fn places_of(value: &toml::Value, at: &str, places: &mut std::collections::BTreeSet<String>) {
+    match value {
+        toml::Value::Table(table) if !at.ends_with(".source_addresses") => {
+            for (key, value) in table {
+                let place = [at, key].join(".");
+                places_of(value, place.trim_start_matches('.'), places);
+            }
+        }
+        toml::Value::Array(all) if all.iter().any(toml::Value::is_table) => {
+            all.iter().for_each(|value| places_of(value, at, places));
+        }
+        _ => {
+            places.insert(at.to_owned());
+        }
+    }
+}
+
+fn sources(folder: &std::path::Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_key_has_a_test_that_fails_without_its_meaning() {
+    // What only an engine that is not built would read is not in the file.
+    let mut places = std::collections::BTreeSet::from(["store.url".to_owned()]);
+    places_of(&toml::from_str(EVERY_KEY).unwrap(), "", &mut places);
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    sources(&root.join("src"), &mut code);
+    sources(&root.join("tests"), &mut code);
+    let page = include_str!("keys.md");
+    let (keys, rules) = page.split_once("Rules beside the keys").unwrap();
+    let rows = |part: &'static str| {
+        let rows = part.lines().filter(|line| line.starts_with("| "));
+        rows.filter(|line| !line.starts_with("| ---")).skip(1)
+    };
+    let named = |row: &str| {
+        let last = row.trim_end_matches(" |").rsplit("| ").next().unwrap();
+        let tests: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "no test: {row}");
+        for test in tests {
+            assert!(
+                code.contains(&format!("fn {test}(")),
+                "{test} is no test: {row}"
+            );
+        }
+    };
+    for row in rows(keys) {
+        let key = row.split('`').nth(1).unwrap();
+        assert!(places.remove(key), "{key} is no key, or stands twice");
+        named(row);
+    }
+    assert!(places.is_empty(), "without a row: {places:?}");
+    assert!(rows(rules).count() > 0);
+    rows(rules).for_each(named);
 }

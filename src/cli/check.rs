@@ -14,11 +14,9 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
             if json {
                 let row = serde_json::json!([{ "file": path.display().to_string(), "severity": "error",
                     "text": unreadable.to_string() }]);
-                println!("{row}");
-            } else {
-                println!("{unreadable}");
+                return super::print(format!("{row}\n").as_bytes(), ExitCode::from(2));
             }
-            return ExitCode::from(2);
+            return super::print(format!("{unreadable}\n").as_bytes(), ExitCode::from(2));
         }
     };
     let errors = loaded
@@ -26,35 +24,28 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
         .iter()
         .filter(|problem| problem.severity.is_bad())
         .count();
-    if json {
-        let rows: Vec<serde_json::Value> = loaded
+    let text = if json {
+        let row = |problem: &config::Problem| {
+            serde_json::json!({
+                "file": problem.file.display().to_string(),
+                "line": problem.line,
+                "key": problem.key,
+                "severity": if problem.severity.is_bad() { "error" } else { "warning" },
+                "text": problem.text,
+            })
+        };
+        let rows: Vec<serde_json::Value> = loaded.problems.iter().map(row).collect();
+        format!("{}\n", serde_json::Value::from(rows))
+    } else {
+        let lines: String = loaded
             .problems
             .iter()
-            .map(|problem| {
-                serde_json::json!({
-                    "file": problem.file.display().to_string(),
-                    "line": problem.line,
-                    "key": problem.key,
-                    "severity": if problem.severity.is_bad() { "error" } else { "warning" },
-                    "text": problem.text,
-                })
-            })
+            .map(|problem| format!("{problem}\n"))
             .collect();
-        println!("{}", serde_json::Value::from(rows));
-    } else {
-        for problem in &loaded.problems {
-            println!("{problem}");
-        }
         let warnings = loaded.problems.len() - errors;
         let verdict = if errors == 0 { "ok" } else { "refused" };
-        println!(
-            "{}: {verdict}, {errors} error(s), {warnings} warning(s)",
-            path.display()
-        );
-    }
-    if errors == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
-    }
+        let path = path.display();
+        format!("{lines}{path}: {verdict}, {errors} error(s), {warnings} warning(s)\n")
+    };
+    super::print(text.as_bytes(), ExitCode::from(u8::from(errors > 0)))
 }

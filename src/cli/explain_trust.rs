@@ -53,6 +53,21 @@ pub fn run(
     json: bool,
     now: u64,
 ) -> Result<bool, String> {
+    let (accepted, text) = answer(settings, question, json, now)?;
+    print!("{text}");
+    Ok(accepted)
+}
+
+/// What [`run`] prints, and whether the mail would be accepted as proven.
+///
+/// # Errors
+/// A file that cannot be read, or an argument that is none.
+pub fn answer(
+    settings: &Settings,
+    question: &Question<'_>,
+    json: bool,
+    now: u64,
+) -> Result<(bool, String), String> {
     let check = |pending: &Pending| {
         if !question.dns {
             let signatures = pending.signatures();
@@ -71,13 +86,12 @@ pub fn run(
         now,
         &check,
     )?;
-    if json {
-        let text = serde_json::to_string_pretty(&answer).map_err(|error| error.to_string())?;
-        println!("{text}");
+    let text = if json {
+        serde_json::to_string_pretty(&answer).map_err(|error| error.to_string())? + "\n"
     } else {
-        print!("{answer}");
-    }
-    Ok(answer.accepted)
+        answer.to_string()
+    };
+    Ok((answer.accepted, text))
 }
 
 /// The answer, as it is printed with `--json`.

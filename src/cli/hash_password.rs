@@ -22,8 +22,8 @@ pub fn run() -> ExitCode {
         eprintln!("gatepost: the password is empty or longer than {MAX_PASSWORD} octets");
         return ExitCode::from(2);
     }
-    println!("{}", password_auth::generate_hash(password));
-    ExitCode::SUCCESS
+    let hash = password_auth::generate_hash(password);
+    super::print(format!("{hash}\n").as_bytes(), ExitCode::SUCCESS)
 }
 
 fn password(input: &[u8]) -> &[u8] {

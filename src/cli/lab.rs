@@ -5,6 +5,7 @@
 //! server, play the samples, tell the story, and without `--once` stay up for mail sent by hand ([`standby`]).
 
 mod cast;
+mod facts;
 mod folder;
 mod lapse;
 mod missing;
@@ -32,6 +33,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub struct LabOptions {
     /// `--once`: end after the samples.
     pub once: bool,
+    /// `--json`: the rows as one JSON array, once all are played; what is for people goes to standard error.
+    pub json: bool,
     /// `--config FILE`: rehearse this configuration.
     pub config: Option<PathBuf>,
     /// `--fault NAME`: then bring this about.
@@ -126,6 +129,11 @@ fn say(text: &str) {
     drop(writeln!(std::io::stdout(), "{text}"));
 }
 
+/// The same beside a JSON answer, which has standard output to itself.
+fn whisper(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
 /// True where every sample went as it must.
 async fn lab(options: &LabOptions, dress: Dress) -> Result<bool, Stopped> {
     let broken = |error: std::io::Error| Stopped::Broken(error.to_string());
@@ -135,8 +143,9 @@ async fn lab(options: &LabOptions, dress: Dress) -> Result<bool, Stopped> {
         None => stage::prepare(&folder)?,
         Some(path) => rehearsal::prepare(path, &folder)?,
     };
+    let tell = if options.json { whisper } else { say };
     for remark in &prepared.remarks {
-        say(remark);
+        tell(remark);
     }
     let tenant = match options.fault {
         Some(Fault::Certificate) => Some(lapse::prepare(&mut prepared)?),
@@ -144,17 +153,20 @@ async fn lab(options: &LabOptions, dress: Dress) -> Result<bool, Stopped> {
     };
     let up = Box::pin(Up::start(prepared)).await?;
     let played = tokio::select! {
-        story = up.play(tenant.as_deref(), dress, say) => Some(story),
+        story = up.play(tenant.as_deref(), dress, tell) => Some(story),
         () = stop.wanted() => None,
     };
     let Some(story) = played else {
         up.server.stop().await;
         return Err(Stopped::Broken("interrupted".to_owned()));
     };
+    if options.json {
+        say(&facts::array(&story).to_string());
+    }
     if !options.once {
         let invitation = standby::invitation(&folder, &up);
-        say(&invitation.map_err(broken)?);
-        standby::watch(dress, &up, &mut stop).await;
+        tell(&invitation.map_err(broken)?);
+        standby::watch(dress, &up, &mut stop, tell).await;
     }
     up.server.stop().await;
     Ok(story.iter().all(Told::well))

@@ -12,6 +12,7 @@ pub mod trace;
 
 use crate::config::{self, Settings};
 use clap::{CommandFactory as _, Parser, Subcommand};
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -109,6 +110,7 @@ pub fn run() -> ExitCode {
             lab::run(&lab::LabOptions {
                 once,
                 fault,
+                json: arguments.json,
                 config: given.then(|| arguments.config.clone()),
             })
         }
@@ -141,13 +143,9 @@ pub fn run() -> ExitCode {
             trace::run(settings, &query, arguments.json)
         }),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Arguments::command(),
-                "gatepost",
-                &mut std::io::stdout(),
-            );
-            ExitCode::SUCCESS
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "gatepost", &mut script);
+            print(&script, ExitCode::SUCCESS)
         }
     }
 }
@@ -181,6 +179,19 @@ impl From<String> for Trouble {
 impl From<crate::admin::ClientError> for Trouble {
     fn from(error: crate::admin::ClientError) -> Self {
         Self::Server(error.to_string())
+    }
+}
+
+/// Prints an answer that is whole, and passes on its status: also where its reader has gone, as `head` goes.
+fn print(text: &[u8], status: ExitCode) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let printed = out.write_all(text).and_then(|()| out.flush());
+    match printed.map_err(Trouble::of_output) {
+        Ok(()) | Err(Trouble::NobodyReads) => status,
+        Err(Trouble::Use(problem) | Trouble::Server(problem)) => {
+            eprintln!("gatepost: {problem}");
+            ExitCode::from(1)
+        }
     }
 }
 
@@ -246,10 +257,108 @@ fn client(settings: &Settings) -> Result<crate::admin::Client, Trouble> {
     Ok(crate::admin::Client::new(settings.admin.address, token))
 }
 
+fn clock(unix_millis: u64) -> String {
+    use time::format_description::well_known::Rfc3339;
+    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_millis) * 1_000_000);
+    at.ok()
+        .and_then(|at| at.format(&Rfc3339).ok())
+        .unwrap_or_else(|| unix_millis.to_string())
+}
+
 #[expect(clippy::disallowed_methods, reason = "commands are shells")]
 fn unix_millis() -> u64 {
     let since_1970 = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGES: [(&str, &str); 6] = [
+        ("README.md", include_str!("../../README.md")),
+        (
+            "docs/configuration.md",
+            include_str!("../../docs/configuration.md"),
+        ),
+        (
+            "docs/looking-after.md",
+            include_str!("../../docs/looking-after.md"),
+        ),
+        ("docs/metrics.md", include_str!("../../docs/metrics.md")),
+        ("deploy/README.md", include_str!("../../deploy/README.md")),
+        ("certs/README.md", include_str!("../../certs/README.md")),
+    ];
+
+    /// The words of each `gatepost ...` that can be pasted (an indented line, `true`), and of each that is named in a sentence.
+    fn commands(page: &str) -> Vec<(bool, Vec<String>)> {
+        let mut lines = Vec::new();
+        for line in page.lines() {
+            match line.strip_prefix("    ") {
+                Some(code) => {
+                    let code = code.split(" # ").next().unwrap_or(code);
+                    lines.extend(code.split(" | ").map(|command| (true, command)));
+                }
+                None => lines.extend(
+                    line.split('`')
+                        .skip(1)
+                        .step_by(2)
+                        .map(|named| (false, named)),
+                ),
+            }
+        }
+        let mut found = Vec::new();
+        for (whole, line) in lines {
+            let line = line.replace("sudo -u gatepost ", "");
+            let line = line.replace("cargo run --release -- ", "gatepost ");
+            if line.starts_with("gatepost ") && line != "gatepost ready" {
+                let words = line.split_whitespace();
+                let words = words.take_while(|word| !word.starts_with(['>', '|']));
+                found.push((whole, words.map(str::to_owned).collect()));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_command_on_the_pages_is_understood() {
+        let mut count = 0;
+        for (name, page) in PAGES {
+            for (whole, words) in commands(page) {
+                count += 1;
+                use clap::error::ErrorKind::{
+                    DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument,
+                };
+                if let Err(error) = Arguments::try_parse_from(&words) {
+                    // `gatepost queue` and `gatepost explain trust` in a sentence name what exists.
+                    let named = matches!(
+                        error.kind(),
+                        DisplayHelpOnMissingArgumentOrSubcommand | MissingRequiredArgument
+                    );
+                    assert!(named && !whole, "{name}: {}: {error}", words.join(" "));
+                }
+            }
+        }
+        assert!(count > 20, "only {count} commands found");
+    }
+
+    #[test]
+    fn every_link_on_the_pages_leads_somewhere() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut count = 0;
+        for (name, page) in PAGES {
+            let folder = root.join(name);
+            let folder = folder.parent().unwrap();
+            for target in page.split("](").skip(1) {
+                let target = target.split(')').next().unwrap();
+                if !target.starts_with("http") {
+                    count += 1;
+                    assert!(folder.join(target).exists(), "{name}: {target}");
+                }
+            }
+        }
+        assert!(count >= 5, "only {count} links found");
+    }
 }

@@ -203,6 +203,9 @@ fn line(row: &Listed) -> String {
     );
     if let Some(reply) = &row.last_reply {
         text += &format!("    after {} attempt(s): {reply}\n", row.attempts);
+        if let Some(at) = row.next_try {
+            text += &format!("    next try {}\n", super::clock(at));
+        }
     }
     text
 }
@@ -252,6 +255,26 @@ mod tests {
                 .map(|rows| rows[0].id.parse::<usize>().unwrap());
             assert!(ids.eq(0..messages), "each once, in order");
         }
+    }
+
+    #[test]
+    fn what_was_tried_says_why_it_waits_and_until_when() {
+        let tried = Listed {
+            next_try: Some(1_795_617_725_098),
+            attempts: 2,
+            last_reply: Some("451 4.3.2 later".to_owned()),
+            ..row(1, "exchange")
+        };
+        insta::assert_snapshot!(line(&tried), @r"
+        0000000000001  ready     contoso  exchange  <> -> bob@contoso.com
+            after 2 attempt(s): 451 4.3.2 later
+            next try 2026-11-25T14:42:05.098Z
+        ");
+        let kept = Listed {
+            next_try: None,
+            ..tried
+        };
+        assert!(!line(&kept).contains("next try"), "an operator holds it");
     }
 
     #[test]

@@ -89,7 +89,11 @@ pub fn stories(events: &[TraceEvent]) -> String {
         let mut line = |text: String| out.write_str(&format!("{text}\n")).is_ok();
         line(format!("{id}  {}", status(story)));
         for event in story {
-            line(format!("  {}  {}", clock(event.at), describe(&event.event)));
+            line(format!(
+                "  {}  {}",
+                super::clock(event.at),
+                describe(&event.event)
+            ));
             for detail in details(&event.event) {
                 line(format!("      {detail}"));
             }
@@ -154,14 +158,6 @@ fn status(story: &[TraceEvent]) -> String {
         })
         .collect();
     words.join(", ")
-}
-
-fn clock(unix_millis: u64) -> String {
-    use time::format_description::well_known::Rfc3339;
-    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_millis) * 1_000_000);
-    at.ok()
-        .and_then(|at| at.format(&Rfc3339).ok())
-        .unwrap_or_else(|| unix_millis.to_string())
 }
 
 fn describe(event: &Event) -> String {

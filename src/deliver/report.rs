@@ -130,21 +130,14 @@ pub(super) async fn settle<S: Store>(
     }
     let changes = std::mem::take(&mut report.changes);
     let id = work.message().id;
-    shared.trace(TraceEvent {
-        at: now,
-        id: id.to_string(),
-        event: Event::Attempt {
-            tenant: lane.destination.tenant.to_string(),
-            via: lane.destination.via.to_string(),
-            host: shown(attempt.host.as_bytes()),
-            address: attempt.address,
-            tls: attempt.tls,
-            reused: attempt.reused,
-            uncertified: false,
-            took: attempt.took,
-            results: lines,
-        },
-    });
+    shared.trace(attempted(
+        lane,
+        work.message().id,
+        now,
+        attempt,
+        false,
+        lines,
+    ));
     shared.store.settle(work, results, true);
     for change in changes {
         queue_changed(shared, lane, Some(id), change, now);
@@ -164,14 +157,39 @@ pub(super) fn settle_uncertified<S: Store>(
     let taken = |(_, answer): &(usize, Answer)| matches!(answer, Answer::Taken(_));
     let delivered = !answers.is_empty() && answers.iter().all(taken);
     let outcome = if delivered { "delivered" } else { "held" };
-    let told = |(at, answer): &(usize, Answer)| {
+    let line = |(at, answer): &(usize, Answer)| {
         let message = work.message();
         tell_result(shared, lane, message, *at, outcome, None, answer.summary())
     };
-    let lines = answers.iter().map(told).collect();
-    shared.trace(TraceEvent {
+    let lines = answers.iter().map(line).collect();
+    shared.trace(attempted(
+        lane,
+        work.message().id,
+        now,
+        attempt,
+        true,
+        lines,
+    ));
+    if delivered {
+        let results = answers.iter().map(|(at, _)| (*at, Disposition::Delivered));
+        shared.store.settle(work, results.collect(), true);
+    } else {
+        shared.store.keep_uncertified(work);
+    }
+}
+
+/// An attempt as the trace tells it.
+fn attempted(
+    lane: &Lane,
+    id: QueueId,
+    now: u64,
+    attempt: Attempt,
+    uncertified: bool,
+    results: Vec<RecipientResult>,
+) -> TraceEvent {
+    TraceEvent {
         at: now,
-        id: work.message().id.to_string(),
+        id: id.to_string(),
         event: Event::Attempt {
             tenant: lane.destination.tenant.to_string(),
             via: lane.destination.via.to_string(),
@@ -179,16 +197,10 @@ pub(super) fn settle_uncertified<S: Store>(
             address: attempt.address,
             tls: attempt.tls,
             reused: attempt.reused,
-            uncertified: true,
+            uncertified,
             took: attempt.took,
-            results: lines,
+            results,
         },
-    });
-    if delivered {
-        let results = answers.iter().map(|(at, _)| (*at, Disposition::Delivered));
-        shared.store.settle(work, results.collect(), true);
-    } else {
-        shared.store.keep_uncertified(work);
     }
 }
 

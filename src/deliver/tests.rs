@@ -285,6 +285,35 @@ async fn a_connection_ends_after_its_number_of_messages() {
     assert_eq!(stage.exchange.connections(), 3);
 }
 
+/// Exchange drops a connection at about 20 minutes (product.md 6): busy or not, it carries nothing after 15.
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_after_a_quarter_of_an_hour() {
+    let change = |mut settings: DeliverSettings| {
+        let mut own = (*settings.connectors[0]).clone();
+        own.max_connections = 1;
+        settings.connectors[0] = Arc::new(own);
+        settings
+    };
+    let stage = Stage::with(|options| options, change, |leaf| leaf).await;
+    // Eight minutes each, so that the connection is never without work.
+    let slow = Action::Stall(Duration::from_secs(8 * 60));
+    stage
+        .exchange
+        .script(Step::new(Phase::EndOfData, slow).times(2));
+    (1..=4).for_each(|id| stage.simple(id));
+    let patience = Duration::from_secs(3600);
+    for _ in 0..4 {
+        stage
+            .exchange
+            .received_within(patience, |_| true)
+            .await
+            .unwrap();
+    }
+    stage.delivered(4).await;
+    assert_eq!(stage.reused(), [false, true, false, true]);
+    assert_eq!(stage.exchange.connections(), 2);
+}
+
 #[tokio::test]
 async fn a_closed_reused_connection_is_no_attempt() {
     for action in [

@@ -242,6 +242,49 @@ fn a_421_ends_the_connection_for_all_who_wait() {
     );
 }
 
+/// RFC 5321 §3.8: who says 421 closes, wherever in the transaction; nothing more is asked of it, not even QUIT.
+#[test]
+fn a_421_to_the_content_ends_the_connection_too() {
+    let bye = "421 4.3.2 draining\r\n";
+    let asked = "C: MAIL FROM:<a@contoso.com> SIZE=5\nC: RCPT TO:<r0@contoso.com>\n";
+    let ended = "0: Deferred(Law) 421 4.3.2 draining\n(close)\n";
+    expect(
+        &secure(&["250 ok\r\n250 ok\r\n", bye]),
+        1,
+        &format!("{asked}C: BDAT 5 LAST\n(Chunk)\n{ended}"),
+    );
+    let by_data = |replies: &[&'static str]| {
+        let mut script = vec![GREETING, PLAIN, "220 go\r\n", "250-a\r\n250 SIZE 1000\r\n"];
+        script.extend(["250 ok\r\n", "250 ok\r\n"]);
+        script.extend_from_slice(replies);
+        script
+    };
+    expect(&by_data(&[bye]), 1, &format!("{asked}C: DATA\n{ended}"));
+    expect(
+        &by_data(&["354 go\r\n", bye]),
+        1,
+        &format!("{asked}C: DATA\n(Dots)\n{ended}"),
+    );
+}
+
+/// Only a 2xx has taken the message (RFC 5321 §4.2.5); anything that is no answer to the end of content delivers nothing,
+/// and what is left of such a conversation is not trusted with another message.
+#[test]
+fn a_reply_to_the_end_of_content_that_is_neither_yes_nor_no_is_no_delivery() {
+    for odd in ["354 go on", "334 VXNlcm5hbWU6", "150 wait"] {
+        let reply = format!("{odd}\r\n");
+        let mut script = secure(&["250 ok\r\n250 ok\r\n"]);
+        script.push(&reply);
+        let (log, _) = play(&script, 1, None);
+        let end = log.split_once("(Chunk)\n").unwrap().1;
+        assert!(end.starts_with("0: Deferred(Law) "), "{odd}: {log}");
+        assert!(
+            end.ends_with("\n(close)\n") && !end.contains("QUIT"),
+            "{odd}: {log}"
+        );
+    }
+}
+
 #[test]
 fn a_lost_connection_defers_who_was_not_answered() {
     expect(

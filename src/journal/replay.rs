@@ -55,7 +55,8 @@ pub(super) fn replay(
     let names = segments(directory)?;
     let mut ends = HashMap::new();
     for name in &names {
-        if let Some((number, end)) = follows(&open(directory, *name)?, *name)? {
+        let follows = follows(&open(directory, *name)?, *name);
+        if let Some((number, end)) = follows.map_err(|error| within(directory, *name, error))? {
             ends.insert(number, end);
         }
     }
@@ -67,7 +68,8 @@ pub(super) fn replay(
     for name in names {
         let file = open(directory, name)?;
         let limit = ends.get(&name.number).copied();
-        let scanned = scan(&file, name, limit, limit.is_none(), each)?;
+        let scanned = scan(&file, name, limit, limit.is_none(), each)
+            .map_err(|error| within(directory, name, error))?;
         for range in &scanned.damaged {
             replayed.damaged += 1;
             metrics.store_failures.with_label_values(&["replay"]).inc();
@@ -82,6 +84,19 @@ pub(super) fn replay(
         });
     }
     Ok(replayed)
+}
+
+/// Says in which file: whoever has to look at it, or to start a newer version, must not search.
+fn within(directory: &Path, name: Name, error: JournalError) -> JournalError {
+    match error {
+        JournalError::Failing(why) => {
+            JournalError::Failing(format!("{}: {why}", name.path(directory).display()))
+        }
+        other @ (JournalError::Full
+        | JournalError::Locked
+        | JournalError::Closed
+        | JournalError::Corrupt) => other,
+    }
 }
 
 fn segments(directory: &Path) -> Result<Vec<Name>, JournalError> {

@@ -376,4 +376,78 @@ mod tests {
         );
         assert!(!entry.internal);
     }
+
+    /// What stands where a field with this name came in: its new name, or nothing.
+    fn after_entry(name: &str, flag: bool) -> Option<String> {
+        let mut organization = contoso();
+        organization
+            .inbound
+            .as_mut()
+            .unwrap()
+            .cloud_services_mail_enabled = flag;
+        let content = format!("From: a@contoso.com\r\n{name}: the value\r\n\r\n");
+        let entry = enter(
+            &attributed(organization, By::Certificate),
+            content.as_bytes(),
+        );
+        let section = Section::of(&entry.content);
+        let found = section
+            .fields()
+            .iter()
+            .find(|field| section.value(field) == "the value");
+        found.map(|field| field.name.to_owned())
+    }
+
+    /// exchange-online.md 3.1, row by row.
+    #[test]
+    fn re_entry_renames_and_removes_what_the_first_pass_stamped() {
+        let both_ways = [
+            ("X-OriginatorOrg", None),
+            ("X-MS-Exchange-CrossTenant-Id", None),
+            ("x-ms-exchange-crosstenant-originalarrivaltime", None),
+            ("X-MS-Exchange-Forest-RulesExecuted", None),
+            ("X-MS-Exchange-Organization-SCL", None),
+            (
+                "X-MS-Exchange-Transport-CrossTenantHeadersStamped",
+                Some("X-MS-Exchange-Transport-CrossTenantHeadersStamped"),
+            ),
+            (
+                "X-Forefront-Antispam-Report",
+                Some("X-Forefront-Antispam-Report-Untrusted"),
+            ),
+            (
+                "X-Microsoft-Antispam",
+                Some("X-Microsoft-Antispam-Untrusted"),
+            ),
+            (
+                "X-Microsoft-Antispam-Message-Info",
+                Some("X-Microsoft-Antispam-Message-Info-Original"),
+            ),
+            (
+                "X-MS-Exchange-AntiSpam-MessageData-0",
+                Some("X-MS-Exchange-AntiSpam-MessageData-Original-0"),
+            ),
+            (
+                "X-MS-Office365-Filtering-Correlation-Id",
+                Some("X-MS-Office365-Filtering-Correlation-Id-Prvs"),
+            ),
+            (
+                "Authentication-Results",
+                Some("Authentication-Results-Original"),
+            ),
+            ("Subject", Some("Subject")),
+        ];
+        for (name, renamed) in both_ways {
+            for flag in [true, false] {
+                assert_eq!(after_entry(name, flag).as_deref(), renamed, "{name} {flag}");
+            }
+        }
+        let crossing = "X-MS-Exchange-CrossPremises-SCL";
+        assert_eq!(
+            after_entry(crossing, true).as_deref(),
+            Some("X-MS-Exchange-Organization-SCL"),
+            "promoted"
+        );
+        assert_eq!(after_entry(crossing, false), None, "not promoted, dropped");
+    }
 }

@@ -20,7 +20,8 @@ const HANDSHAKE_HEADER: usize = 4;
 const RECORD_HEADER: usize = 5;
 
 /// What the octets offer; `None` where they hold no ClientHello that can be read.
-pub(super) fn offered(octets: &[u8]) -> Option<Offered> {
+#[must_use]
+pub fn offered(octets: &[u8]) -> Option<Offered> {
     let message = match octets {
         [first, _, CLIENT_HELLO, ..] if first & 0x80 != 0 => return from_version_2(octets),
         _ => handshake_message(octets)?,

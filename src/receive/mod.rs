@@ -3,10 +3,10 @@
 mod bind;
 mod conditions;
 mod handshake;
-mod hello;
+pub mod hello;
 mod listener;
 mod passwords;
-mod proxy;
+pub mod proxy;
 mod pump;
 mod settings;
 mod tls;

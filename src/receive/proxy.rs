@@ -25,7 +25,7 @@ const LOCAL: u8 = 0x20;
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proxied {
+pub enum Proxied {
     /// The client's address.
     Client(SocketAddr),
     /// LOCAL (the balancer's own check), UNKNOWN, or a family without IP addresses: nobody that an address would prove.
@@ -34,7 +34,7 @@ pub(super) enum Proxied {
 
 /// Why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ProxyFault {
+pub enum ProxyFault {
     /// Something else came.
     Missing,
     /// It does not parse.
@@ -60,7 +60,7 @@ impl fmt::Display for ProxyFault {
 ///
 /// # Errors
 /// There is none, or it is none.
-pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Proxied, ProxyFault> {
+pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Proxied, ProxyFault> {
     match timeout(DEADLINE, header(stream)).await {
         Ok(result) => result,
         Err(_) => Err(ProxyFault::TooLate),

@@ -35,7 +35,7 @@ pub(super) enum Keep {
     Bytes(Vec<u8>),
 }
 
-/// Judges a header section: called once, with the bytes so far and the length of the section.
+/// Judges a header section: called once, with the bytes of the section and their length.
 pub(super) type Judge<'a, T> = &'a mut dyn FnMut(&mut [u8], usize) -> Result<Judged<T>, Rejection>;
 
 /// What the judge makes of a header section: what is needed later, and a limit of its own for the whole message.
@@ -59,8 +59,8 @@ impl<T> Intake<T> {
         }
     }
 
-    /// Takes content bytes (unframed). `judge` is called once, with everything up to and with the first body bytes and
-    /// the length of the header section; it may blank secrets in place.
+    /// Takes content bytes (unframed). `judge` is called once, with the header section and its length; it may blank
+    /// secrets in place.
     pub(super) fn push(&mut self, bytes: &[u8], judge: Judge<'_, T>) -> Keep {
         match &mut self.repair {
             None => self.take(bytes, judge),
@@ -72,31 +72,64 @@ impl<T> Intake<T> {
         }
     }
 
+    /// Takes bytes up to each place where a fault can stand, the end of the header section and the limit of the size, so
+    /// that the first fault by position is the one that counts, however the bytes are cut.
     fn take(&mut self, bytes: &[u8], judge: Judge<'_, T>) -> Keep {
-        self.arrived += bytes.len() as u64;
-        self.scanner.push(bytes);
+        let mut kept = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (taken, keep) = self.take_some(rest, judge);
+            match keep {
+                Keep::Bytes(bytes) if kept.is_empty() => kept = bytes,
+                Keep::Bytes(bytes) => kept.extend_from_slice(&bytes),
+                Keep::Nothing => {}
+            }
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        if kept.is_empty() || self.refusal().is_some() {
+            Keep::Nothing
+        } else {
+            Keep::Bytes(kept)
+        }
+    }
+
+    /// The next step of [`Self::take`], and how many octets it took: at least one.
+    fn take_some(&mut self, bytes: &[u8], judge: Judge<'_, T>) -> (usize, Keep) {
+        let mut taken = bytes.len();
         let (next, keep) =
             match std::mem::replace(&mut self.stage, Stage::Discard(Rejection::StoreUnavailable)) {
                 Stage::Discard(rejection) => (Stage::Discard(rejection), Keep::Nothing),
                 Stage::Header {
                     mut splitter,
                     mut buffer,
-                } => {
-                    buffer.extend_from_slice(bytes);
-                    match splitter.push(bytes) {
-                        Err(fault) => (Stage::Discard(fault.into()), Keep::Nothing),
-                        Ok(Progress::More) => (Stage::Header { splitter, buffer }, Keep::Nothing),
-                        Ok(Progress::Complete { length }) => {
-                            judged(buffer, length, self.limit, judge)
-                        }
+                } => match splitter.push(bytes) {
+                    Err(fault) => (Stage::Discard(fault.into()), Keep::Nothing),
+                    Ok(Progress::More) => {
+                        buffer.extend_from_slice(bytes);
+                        (Stage::Header { splitter, buffer }, Keep::Nothing)
                     }
-                }
+                    Ok(Progress::Complete { length }) => {
+                        taken = length.saturating_sub(buffer.len()).clamp(1, bytes.len());
+                        // The body's first bytes will follow.
+                        buffer.reserve(bytes.len());
+                        buffer.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+                        judged(buffer, length, self.limit, judge)
+                    }
+                },
                 Stage::Body { judged, limit } => {
+                    let room = usize::try_from(limit.saturating_sub(self.arrived));
+                    let room = room.unwrap_or(usize::MAX);
+                    if room > 0 {
+                        taken = taken.min(room);
+                    }
+                    let bytes = bytes.get(..taken).unwrap_or_default();
                     (Stage::Body { judged, limit }, Keep::Bytes(bytes.to_vec()))
                 }
             };
         self.stage = next;
-        self.check_body(keep)
+        self.arrived += taken as u64;
+        self.scanner.push(bytes.get(..taken).unwrap_or_default());
+        (taken, self.check_body(keep))
     }
 
     /// Limits and newlines of what has arrived so far; a fault drops everything.
@@ -201,5 +234,59 @@ fn judged<T>(
             Keep::Bytes(buffer),
         ),
         Err(rejection) => (Stage::Discard(rejection), Keep::Nothing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: u64 = 40;
+    /// What validation mail may have.
+    const SMALL: u64 = 30;
+
+    /// What is kept of these bytes, or the label of the refusal.
+    fn take(bytes: &[u8], limit: u64, piece: usize) -> Result<Vec<u8>, &'static str> {
+        let mut intake = Intake::new(true, false, LIMIT);
+        let mut kept = Vec::new();
+        let mut judge = |buffer: &mut [u8], length: usize| {
+            assert_eq!(buffer.len(), length, "the section and nothing else");
+            Ok(Judged { value: (), limit })
+        };
+        for part in bytes.chunks(piece) {
+            if let Keep::Bytes(bytes) = intake.push(part, &mut judge) {
+                kept.extend(bytes);
+            }
+        }
+        let (keep, result) = intake.finish(&mut judge);
+        if let Keep::Bytes(bytes) = keep {
+            kept.extend(bytes);
+        }
+        result.map(|_| kept).map_err(|rejection| rejection.label())
+    }
+
+    #[test]
+    fn the_first_fault_by_position_counts_however_the_bytes_are_cut() {
+        let body = |text: &str| format!("From: a@b.example\r\n\r\n{text}").into_bytes();
+        let long = "x".repeat(100);
+        let bare = Rejection::BareNewline.label();
+        let large = Rejection::MessageTooLarge.label();
+        let small = Rejection::ValidationTooLarge.label();
+        for (text, limit, expected) in [
+            ("fits", LIMIT, None),
+            ("a\nb", LIMIT, Some(bare)),
+            (&*format!("a\nb{long}"), LIMIT, Some(bare)),
+            (&*format!("{long}\n"), LIMIT, Some(large)),
+            (&*format!("a\nb{long}"), SMALL, Some(bare)),
+            (&*format!("{long}\n"), SMALL, Some(small)),
+            // The CR lies within the limit, that it is bare shows beyond.
+            ("12345678\rx", SMALL, Some(small)),
+        ] {
+            let bytes = body(text);
+            let expected = expected.map_or_else(|| Ok(bytes.clone()), Err);
+            for piece in [1, 2, 7, 25, usize::MAX] {
+                assert_eq!(take(&bytes, limit, piece), expected, "{text} by {piece}");
+            }
+        }
     }
 }

@@ -171,6 +171,16 @@ fn twenty_errors_end_a_session_and_refused_mail_is_none() {
 }
 
 #[test]
+fn a_malformed_chunk_that_is_the_twentieth_error_closes_once() {
+    let mut played = exchange();
+    let errors = "XYZZY\r\n".repeat(19);
+    let replies = played.tell(&format!("{errors}BDAT x\r\n"));
+    assert_eq!(replies.matches("421 4.7.0 ").count(), 1, "{replies}");
+    assert_eq!(replies.matches("[closed]").count(), 1, "{replies}");
+    assert!(replies.ends_with("[closed]"), "{replies}");
+}
+
+#[test]
 fn five_wrong_logins_end_a_session() {
     let mut played = device();
     for guess in 1..=5 {

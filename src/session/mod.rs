@@ -490,7 +490,7 @@ impl Session {
             Err(fault) => {
                 self.core.refuse(fault.into(), now);
                 // The octets of a chunk follow, nobody knows how many: they must not be taken for commands.
-                if Command::is_chunk(line) {
+                if Command::is_chunk(line) && !self.core.closing {
                     self.core.refuse(Rejection::TooManyErrors, now);
                 }
             }

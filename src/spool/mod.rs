@@ -11,6 +11,7 @@ mod list;
 mod message;
 mod queue;
 mod record;
+pub mod records;
 mod replay;
 
 pub use draft::Draft;

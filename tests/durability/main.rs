@@ -21,16 +21,16 @@
 )]
 
 mod disk;
+#[path = "../support/mail.rs"]
+mod mail;
 
 use bytes::Bytes;
 use disk::{Cut, PowerDisk, Weather};
-use gatepost::header::Rendition;
 use gatepost::journal::disk::RealDisk;
-use gatepost::mail::{Envelope, QueueId, Recipient};
+use gatepost::mail::QueueId;
 use gatepost::metrics::Metrics;
-use gatepost::route::{From, Via};
-use gatepost::smtp::data::Scanner;
-use gatepost::spool::{Destination, Disposition, Leg, Message, QueueAction, Spool};
+use gatepost::spool::{Disposition, Message, QueueAction, Spool};
+use mail::exchange;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,51 +94,9 @@ fn content(id: u64, length: usize) -> Bytes {
 }
 
 fn message(id: u64, recipients: usize, body: &[u8]) -> Message {
-    let mut scanner = Scanner::default();
-    scanner.push(body);
-    let recipient = |number| Recipient {
-        mailbox: format!("r{number}@contoso.com").parse().unwrap(),
-        notify: None,
-        orcpt: None,
-    };
-    Message {
-        id: QueueId::from_u64(id),
-        arrived: NOW,
-        tenant: "contoso".into(),
-        from: From::Connector,
-        application: None,
-        stream: None,
-        bounces_to: None,
-        envelope: Envelope {
-            reverse_path: "ada@contoso.com".parse().unwrap(),
-            recipients: (0..recipients).map(recipient).collect(),
-            body: None,
-            smtputf8: false,
-            ret: None,
-            envid: None,
-            xoorg: None,
-        },
-        facts: scanner.facts(),
-        legs: vec![Leg {
-            via: Via::Exchange,
-            rendition: Rendition {
-                prepend: b"Top: 1\r\n".to_vec(),
-                omit: Vec::new(),
-            },
-            xoorg: None,
-            recipients: (0..recipients).collect(),
-        }],
-        message_id: None,
-        network_message_id: None,
-    }
-}
-
-fn exchange() -> Destination {
-    Destination {
-        via: Via::Exchange,
-        tenant: "contoso".into(),
-        domain: None,
-    }
+    let mut message = mail::message(id, NOW, recipients, body);
+    message.legs[0].rendition.prepend = b"Top: 1\r\n".to_vec();
+    message
 }
 
 /// Sends message after message until the last cut.

@@ -507,13 +507,19 @@ pub async fn gatepost(config: &Path, arguments: &[&str]) -> Said {
     }
 }
 
-/// A port that nobody has.
+/// A port that nobody has, below those that the system gives away by itself (ip_local_port_range): another test's port 0
+/// or outgoing connection cannot take it before it is bound. Each process begins elsewhere.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(37);
+    loop {
+        let next = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(20_000 + next % 12_000).unwrap();
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits for something that becomes true by itself, in bounds; the pauses are short and few.

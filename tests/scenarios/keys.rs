@@ -10,15 +10,15 @@ use gatepost::lab::{
 };
 use std::net::{IpAddr, SocketAddr};
 
-const ERP: &[u8] = b"From: erp@contoso.com\r\nSubject: s\r\n\r\nbody\r\n";
+pub const ERP: &[u8] = b"From: erp@contoso.com\r\nSubject: s\r\n\r\nbody\r\n";
 const BUSY: &str = "451 4.7.0 Temporary server error. Please try again later";
 
-fn from_erp(content: impl Into<Vec<u8>>) -> Mail {
+pub fn from_erp(content: impl Into<Vec<u8>>) -> Mail {
     Mail::new("erp@contoso.com", "bob@contoso.com", content)
 }
 
 /// Further keys for the application `erp`.
-fn of_erp(keys: &str) -> Changes {
+pub fn of_erp(keys: &str) -> Changes {
     let name = "username = \"erp\"\n";
     Changes::replace(name, &format!("{name}{keys}\n"))
 }

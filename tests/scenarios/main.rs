@@ -22,6 +22,7 @@
 
 mod admin;
 mod bounces;
+mod commands;
 mod crash;
 mod exact;
 mod gates;
@@ -35,8 +36,10 @@ mod logs;
 mod notices;
 mod operations;
 mod outside;
+mod proofs;
 mod reload;
 mod secrets;
 mod seen;
 mod siege;
 mod tenant_gate;
+mod ways;

@@ -98,13 +98,13 @@ async fn taken(world: &World, mail: Mail) -> String {
     last_word(answer.deciding())
 }
 
-struct Attempted {
+pub struct Attempted {
     host: String,
     tls: Option<TlsFacts>,
     results: Vec<RecipientResult>,
 }
 
-async fn attempts(world: &World, id: &str) -> Vec<Attempted> {
+pub async fn attempts(world: &World, id: &str) -> Vec<Attempted> {
     let events = world.trace(id).await;
     let attempts = events.into_iter().filter_map(|event| match event.event {
         Event::Attempt {
@@ -116,7 +116,7 @@ async fn attempts(world: &World, id: &str) -> Vec<Attempted> {
 }
 
 /// The first result of a recipient, once there is one.
-async fn result(world: &World, id: &str, recipient: &str) -> RecipientResult {
+pub async fn result(world: &World, id: &str, recipient: &str) -> RecipientResult {
     until("a result", async || {
         let attempts = attempts(world, id).await;
         let mut results = attempts.into_iter().flat_map(|attempt| attempt.results);

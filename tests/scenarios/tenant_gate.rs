@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 const KEY: &str = include_str!("../data/dkim-test.key");
 const RECORD: &str = include_str!("../data/dkim-test.txt");
 /// What most refusals of trust are answered with.
-const REFUSED: (u16, (u8, u16, u16)) = (550, (5, 7, 1));
+pub const REFUSED: (u16, (u8, u16, u16)) = (550, (5, 7, 1));
 
 /// A name server: the test key lies at `s1._domainkey` of these domains, for `broken` nobody can say, and nothing else exists.
 async fn name_server(domains: &'static [&'static str]) -> SocketAddr {
@@ -55,7 +55,7 @@ async fn name_server(domains: &'static [&'static str]) -> SocketAddr {
 }
 
 /// The usual world, with `proofs` for contoso, further keys of its table, and a name server.
-async fn world(keys: &str, domains: &'static [&'static str]) -> World {
+pub async fn world(keys: &str, domains: &'static [&'static str]) -> World {
     let server = name_server(domains).await;
     let mut changes = Changes::replace(
         "accepted_domains = [\"contoso.com\"]\n",
@@ -65,17 +65,17 @@ async fn world(keys: &str, domains: &'static [&'static str]) -> World {
     World::with(changes).await
 }
 
-const SIGNERS: &[&str] = &["contoso.com", "fabrikam.com"];
+pub const SIGNERS: &[&str] = &["contoso.com", "fabrikam.com"];
 
 /// Two stamps of contoso, and further fields.
-fn letter(fields: &str, body: &str) -> String {
+pub fn letter(fields: &str, body: &str) -> String {
     format!(
         "From: ada@contoso.com\r\nTo: bob@contoso.com\r\nSubject: s\r\nX-OriginatorOrg: contoso.com\r\n\
          X-MS-Exchange-CrossTenant-Id: {CONTOSO}\r\n{fields}\r\n{body}\r\n"
     )
 }
 
-fn sign(message: &str, domain: &str, selector: &str, partly: bool) -> String {
+pub fn sign(message: &str, domain: &str, selector: &str, partly: bool) -> String {
     let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
     let signer = DkimSigner::from_key(RsaKey::<Sha256>::from_key_der(key).unwrap())
         .domain(domain)
@@ -86,11 +86,11 @@ fn sign(message: &str, domain: &str, selector: &str, partly: bool) -> String {
     format!("{}{message}", signature.to_header())
 }
 
-fn from_ada(content: impl Into<Vec<u8>>) -> Mail {
+pub fn from_ada(content: impl Into<Vec<u8>>) -> Mail {
     Mail::new("ada@contoso.com", "bob@contoso.com", content)
 }
 
-async fn send(world: &World, mail: Mail) -> Transaction {
+pub async fn send(world: &World, mail: Mail) -> Transaction {
     let sent = world.exchange_out().send(&Outbound::bare(mail)).await;
     sent.unwrap()
 }
@@ -111,7 +111,7 @@ async fn account(world: &World, answer: &Transaction) -> (Evidence, String) {
 }
 
 /// Refused with the content, by this code and for this reason, which trace and metrics tell.
-async fn refused(
+pub async fn refused(
     world: &World,
     mail: Mail,
     (code, enhanced): (u16, (u8, u16, u16)),
@@ -133,7 +133,7 @@ async fn refused(
     evidence
 }
 
-async fn accepted(world: &World, mail: Mail, verdict: &str) -> Evidence {
+pub async fn accepted(world: &World, mail: Mail, verdict: &str) -> Evidence {
     let answer = send(world, mail).await;
     assert!(answer.accepted(), "{answer:?}");
     let (evidence, told) = account(world, &answer).await;

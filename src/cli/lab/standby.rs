@@ -1,7 +1,7 @@
 //! What can an administrator do while the lab stays up, and what happens to what is sent?
 
 use super::folder::Folder;
-use super::{Stop, Up, say};
+use super::{Stop, Up};
 use crate::lab::Security;
 use crate::lab::scene::Actor;
 use crate::lab::story::{self, Dress};
@@ -125,7 +125,7 @@ fn word(text: &str) -> String {
 }
 
 /// Prints each message's journey as it happens: what Exchange received, and what the smart host refused.
-pub(super) async fn watch(dress: Dress, up: &Up, stop: &mut Stop) {
+pub(super) async fn watch(dress: Dress, up: &Up, stop: &mut Stop, tell: fn(&str)) {
     let mut arrivals = up.scene.exchange.watch();
     let mut looks = tokio::time::interval(Duration::from_secs(1));
     let mut refusals = Refusals::default();
@@ -135,11 +135,11 @@ pub(super) async fn watch(dress: Dress, up: &Up, stop: &mut Stop) {
         tokio::select! {
             () = stop.wanted() => return,
             message = arrivals.recv() => match message {
-                Ok(message) => say(&story::journey(&message, dress)),
-                Err(RecvError::Lagged(missed)) => say(&format!("({missed} messages not shown)")),
+                Ok(message) => tell(&story::journey(&message, dress)),
+                Err(RecvError::Lagged(missed)) => tell(&format!("({missed} messages not shown)")),
                 Err(RecvError::Closed) => return,
             },
-            _ = looks.tick() => refusals.fresh(up).await.iter().for_each(|refusal| say(refusal)),
+            _ = looks.tick() => refusals.fresh(up).await.iter().for_each(|refusal| tell(refusal)),
         }
     }
 }

@@ -1,0 +1,343 @@
+//! The header section: where it ends, what it holds, and what of it leaves by which path.
+
+use super::naive;
+use super::world::{HOSTNAME, NOW_SECONDS, world};
+use gatepost::header::{
+    self, Examined, HeaderFault, MAX_HEADER, Progress, ReceivedFacts, Splitter,
+};
+use gatepost::mail::{Envelope, QueueId};
+use gatepost::route::{Path, Via};
+use gatepost::trust::certificate::ClientCertificate;
+use gatepost::trust::{self, Class, Peer, Settlement, Verdict};
+use std::sync::OnceLock;
+
+/// The first octet cuts, the rest is a message. What is taken has one reading: ours, that of a line reader, and that of
+/// mail-parser, which reads as leniently as mail programs do.
+pub fn examine(octets: &[u8]) {
+    let Some((&seed, message)) = octets.split_first() else {
+        return;
+    };
+    let whole = split(message, 0);
+    assert_eq!(split(message, u64::from(seed) + 1), whole, "cut otherwise");
+    let section = match whole {
+        Ok(length) => {
+            assert!(length <= message.len() && length <= MAX_HEADER);
+            &message[..length]
+        }
+        Err(fault) => {
+            assert_eq!(header::examine(message).err(), Some(fault));
+            return;
+        }
+    };
+    let examined = header::examine(section).expect("what the splitter takes is sound");
+    assert_eq!(examined.bytes(), section);
+    agrees_with_a_line_reader(&examined, message);
+    agrees_with_mail_parser(&examined, message);
+    mailboxes_are_in_the_text(&examined);
+    drop((examined.message_id(), examined.network_message_id()));
+}
+
+fn split(message: &[u8], seed: u64) -> Result<usize, HeaderFault> {
+    let mut splitter = Splitter::default();
+    for piece in naive::pieces(message, seed) {
+        if let Progress::Complete { length } = splitter.push(piece)? {
+            return Ok(length);
+        }
+    }
+    splitter.finish()
+}
+
+fn agrees_with_a_line_reader(examined: &Examined, message: &[u8]) {
+    let (fields, rest) = naive::fields(message);
+    let names: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
+    let ours: Vec<String> = examined
+        .fields()
+        .map(|field| field.name().to_ascii_lowercase())
+        .collect();
+    assert_eq!(ours, names);
+    assert_eq!(examined.is_ended(), rest.starts_with(b"\r\n"));
+    let mut at = 0;
+    for (ours, theirs) in examined.fields().zip(&fields) {
+        let range = ours.range();
+        assert_eq!(range.start, at);
+        assert_eq!(
+            &message[range.start as usize..range.end as usize],
+            theirs.octets
+        );
+        assert!(!ours.text().contains(&b'\n') && !ours.text().contains(&b'\r'));
+        assert!(
+            ours.name()
+                .bytes()
+                .all(|octet| (33..127).contains(&octet) && octet != b':')
+        );
+        at = range.end;
+    }
+    let ended = if examined.is_ended() { 2 } else { 0 };
+    assert_eq!(at as usize + ended, examined.len());
+}
+
+/// A protected field that we do not see and a mail program does would be let in; one that only we see would be left out of
+/// a message in which Exchange did not say it. Names of the other fields need not agree.
+fn agrees_with_mail_parser(examined: &Examined, message: &[u8]) {
+    let mut ours: Vec<String> = examined
+        .fields()
+        .map(|field| field.name().to_ascii_lowercase())
+        .collect();
+    ours.retain(|name| naive::is_protected(name));
+    ours.sort();
+    let parsed = mail_parser::MessageParser::new().parse_headers(message);
+    let headers = parsed.iter().flat_map(|message| message.headers());
+    let mut theirs: Vec<String> = headers
+        .map(|header| {
+            header
+                .name
+                .as_str()
+                .trim_matches([' ', '\t'])
+                .to_ascii_lowercase()
+        })
+        .filter(|name| naive::is_protected(name))
+        .collect();
+    theirs.sort();
+    assert_eq!(ours, theirs);
+}
+
+/// Whom a field names stands in it, letter by letter.
+fn mailboxes_are_in_the_text(examined: &Examined) {
+    for name in ["From", "Sender", "Resent-From"] {
+        let Ok(list) = examined.mailboxes(name) else {
+            continue;
+        };
+        assert!(!list.is_empty());
+        assert_eq!(examined.count(name), 1);
+        let text = examined
+            .named(name)
+            .next()
+            .expect("it stands once")
+            .unfolded();
+        for mailbox in list {
+            assert!(
+                naive::contains(&text, mailbox.as_str().as_bytes()),
+                "{mailbox}"
+            );
+            assert_eq!(mailbox.as_str().parse().as_ref(), Ok(&mailbox));
+        }
+    }
+}
+
+/// Every verdict that there is, made by the gates.
+fn verdicts() -> &'static [Verdict] {
+    static VERDICTS: OnceLock<Vec<Verdict>> = OnceLock::new();
+    VERDICTS.get_or_init(|| {
+        let settings = &world().settings;
+        let tenants = &settings.tenants;
+        let contoso = tenants.named("contoso").expect("contoso");
+        let envelope = |sender: &str| Envelope {
+            reverse_path: sender.parse().expect("a sender"),
+            recipients: Vec::new(),
+            body: None,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            xoorg: None,
+        };
+        let peer = Peer {
+            network: true,
+            certificate: ClientCertificate::Verified {
+                name: "mail.protection.outlook.com".into(),
+            },
+        };
+        let proven = |sender: &str, message: &str| {
+            let envelope = envelope(sender);
+            let candidates = trust::candidates(tenants, &envelope.reverse_path, None, NOW_SECONDS).expect("candidates");
+            let examined = header::examine(message.as_bytes()).expect("sound");
+            match trust::settle(tenants, &candidates, &peer, &envelope, &examined, NOW_SECONDS) {
+                Settlement::Settled(verdict) => verdict,
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut verdicts = vec![
+            proven(
+                "ada@contoso.com",
+                "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\nX-contoso-Gate: contoso-secret\r\n\r\n",
+            ),
+            proven(
+                "O365ConnectorValidation@contoso.com",
+                "From: O365ConnectorValidation@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
+                 X-MS-Exchange-CrossTenant-Id: 11111111-2222-3333-4444-555555555555\r\n\r\n",
+            ),
+            trust::own(contoso),
+        ];
+        for account in &settings.accounts {
+            let application = &account.application;
+            let envelope = envelope("scanner@contoso.com");
+            let examined = header::examine(b"From: scanner@contoso.com\r\n\r\n").expect("sound");
+            match trust::application(application, &envelope, &examined) {
+                Settlement::Settled(verdict) => verdicts.push(verdict),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(verdicts[0].class(), Class::Proven { .. }));
+        assert!(matches!(verdicts[1].class(), Class::Validation));
+        verdicts
+    })
+}
+
+/// A message, by every verdict and path: exactly what must leave leaves, everything else stays byte for byte, on top
+/// stand whole fields, and no secret rests in what is kept.
+pub fn rendition(message: &[u8]) {
+    let Ok(examined) = split(message, 0).and_then(|length| header::examine(&message[..length]))
+    else {
+        return;
+    };
+    let tenants = &world().settings.tenants;
+    for verdict in verdicts() {
+        for via in [Via::Exchange, Via::Mx, Via::Relay("upstream".into())] {
+            let inside = via.is_internal();
+            let stamped = matches!(verdict.class(), Class::Application { application } if application.internal);
+            let path = Path {
+                via,
+                stamped,
+                recipients: vec![0],
+            };
+            let made = header::rendition(&examined, verdict, tenants, &path, &received());
+            let out = made.apply(message);
+            assert_eq!(out.len() as u64, made.size(message.len() as u64));
+            let (top, rest) = out.split_at(made.prepend.len());
+            let leaves = |name: &str| match (verdict.class(), inside) {
+                (Class::Proven { .. }, true) => name == "x-contoso-gate",
+                (Class::Proven { .. }, false) | (Class::Validation, _) => naive::is_internal(name),
+                (Class::Application { .. }, _) => {
+                    naive::is_protected(name) || naive::is_blind(name)
+                }
+                (Class::Reported { .. } | Class::Own, _) => naive::is_protected(name),
+            };
+            assert!(
+                rest == naive::without(message, leaves),
+                "{:?} inside {inside}",
+                verdict.class()
+            );
+            assert_top(top, &examined, verdict, inside, stamped);
+            // What was made is sound in itself, and its body begins where that of the arrival does.
+            let again = header::examine(&out).expect("a rendition has a sound header section");
+            assert_eq!(out.len() - again.len(), message.len() - examined.len());
+        }
+        assert_blanked(message, &examined, verdict);
+        assert_removed_names(&examined, verdict);
+    }
+    assert_returned(&examined);
+}
+
+fn received() -> ReceivedFacts<'static> {
+    ReceivedFacts {
+        by: HOSTNAME,
+        helo: "peer",
+        from_address: None,
+        application: Some("erp"),
+        with: "ESMTPS",
+        tls: None,
+        id: QueueId::from_u64(7),
+        unix_seconds: NOW_SECONDS,
+    }
+}
+
+fn assert_top(top: &[u8], examined: &Examined, verdict: &Verdict, inside: bool, stamped: bool) {
+    let (fields, rest) = naive::fields(top);
+    assert!(rest.is_empty() && top.ends_with(b"\r\n"));
+    let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+    let mut expected = vec!["received"];
+    if inside {
+        expected.push("x-gatepost-processed");
+        if stamped {
+            expected.extend([
+                "x-ms-exchange-crosspremises-authas",
+                "x-ms-exchange-crosspremises-authmechanism",
+                "x-ms-exchange-crosspremises-authsource",
+                "x-originatororg",
+            ]);
+        }
+    }
+    if matches!(verdict.class(), Class::Application { .. }) {
+        for name in ["date", "message-id"] {
+            if !examined.has(name) {
+                expected.push(name);
+            }
+        }
+    }
+    assert_eq!(names, expected);
+}
+
+/// In what the journal keeps, no secret value rests that leaves on every path; nothing else was touched.
+fn assert_blanked(message: &[u8], examined: &Examined, verdict: &Verdict) {
+    let tenants = &world().settings.tenants;
+    let mut kept = message[..examined.len()].to_vec();
+    header::blank_secrets(examined, verdict, tenants, &mut kept);
+    let (before, after) = (
+        naive::fields(&message[..examined.len()]),
+        naive::fields(&kept),
+    );
+    assert_eq!(before.0.len(), after.0.len());
+    for (before, after) in before.0.iter().zip(&after.0) {
+        let own = naive::is_secret(&before.name) || naive::is_loop(&before.name);
+        let blanked = match verdict.class() {
+            // A neighbour's markers go back as they came.
+            Class::Proven { .. } => before.name == "x-contoso-gate",
+            _ => own,
+        };
+        assert_eq!(before.octets.len(), after.octets.len());
+        if !blanked {
+            assert_eq!(before.octets, after.octets);
+            continue;
+        }
+        let value = after
+            .octets
+            .iter()
+            .skip_while(|octet| **octet != b':')
+            .skip(1);
+        assert!(
+            value.clone().all(|octet| b"-\r\n \t".contains(octet)),
+            "{:?}",
+            after.name
+        );
+    }
+}
+
+fn assert_removed_names(examined: &Examined, verdict: &Verdict) {
+    let names = header::removed_names(examined, verdict, &world().settings.tenants);
+    let trusted = matches!(verdict.class(), Class::Proven { .. } | Class::Validation);
+    if trusted {
+        assert!(names.is_empty());
+        return;
+    }
+    let mut expected: Vec<String> = Vec::new();
+    for field in examined
+        .fields()
+        .map(|field| field.name().to_ascii_lowercase())
+    {
+        if naive::is_protected(&field) && !expected.contains(&field) {
+            expected.push(field);
+        }
+    }
+    assert_eq!(names.len(), expected.len().min(50));
+}
+
+/// What a report may show holds nothing internal, and of an application's mail nothing protected and nobody blind.
+fn assert_returned(examined: &Examined) {
+    use gatepost::route::From;
+    for from in [From::Connector, From::Submission] {
+        let shown = header::returned(
+            b"Received: x\r\n",
+            examined.bytes(),
+            from,
+            &world().settings.tenants,
+        );
+        let shown = shown.expect("both are sound");
+        for field in naive::fields(&shown).0 {
+            let name = field.name.as_str();
+            let hidden = match from {
+                From::Connector => naive::is_internal(name),
+                From::Submission => naive::is_protected(name) || naive::is_blind(name),
+            };
+            assert!(!hidden, "{name}");
+        }
+    }
+}

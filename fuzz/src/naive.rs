@@ -1,0 +1,141 @@
+//! Oracles: the same questions answered in the plainest way, sharing nothing with the code under test.
+
+/// A field of a header section whose grammar is sound: its name in lower case, and its octets with folding and CRLF.
+pub struct Field<'a> {
+    pub name: String,
+    pub octets: &'a [u8],
+}
+
+/// The fields of a message and what follows them: the empty line and the body.
+pub fn fields(message: &[u8]) -> (Vec<Field<'_>>, &[u8]) {
+    let mut fields: Vec<(usize, usize)> = Vec::new();
+    let mut at = 0;
+    while at < message.len() {
+        let line = line_at(message, at);
+        if line == b"\r\n" {
+            break;
+        }
+        match fields.last_mut() {
+            Some((_, end)) if line.starts_with(b" ") || line.starts_with(b"\t") => {
+                *end = at + line.len();
+            }
+            _ => fields.push((at, at + line.len())),
+        }
+        at += line.len();
+    }
+    let named = fields.into_iter().map(|(start, end)| {
+        let octets = &message[start..end];
+        let colon = octets
+            .iter()
+            .position(|octet| *octet == b':')
+            .unwrap_or(octets.len());
+        let name = String::from_utf8_lossy(&octets[..colon]);
+        Field {
+            name: name.trim_end_matches([' ', '\t']).to_ascii_lowercase(),
+            octets,
+        }
+    });
+    (named.collect(), &message[at..])
+}
+
+fn line_at(message: &[u8], at: usize) -> &[u8] {
+    let rest = &message[at..];
+    let end = rest.windows(2).position(|pair| pair == b"\r\n");
+    &rest[..end.map_or(rest.len(), |end| end + 2)]
+}
+
+/// The message without the fields whose name `leaves` says leave.
+pub fn without(message: &[u8], leaves: impl Fn(&str) -> bool) -> Vec<u8> {
+    let (fields, rest) = fields(message);
+    let kept = fields.iter().filter(|field| !leaves(&field.name));
+    let mut out: Vec<u8> = kept.flat_map(|field| field.octets.to_vec()).collect();
+    out.extend_from_slice(rest);
+    out
+}
+
+/// What leaves on the way to the outside (product.md 4).
+pub fn is_internal(name: &str) -> bool {
+    let prefixes = [
+        "x-ms-exchange-organization-",
+        "x-ms-exchange-forest-",
+        "x-ms-exchange-crosspremises-",
+        "x-crosspremisesheaders",
+    ];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+        || name == "x-organizationheaderspreserved"
+        || is_secret(name)
+        || is_loop(name)
+}
+
+/// What only Exchange may say (product.md 4).
+pub fn is_protected(name: &str) -> bool {
+    let prefixes = [
+        "x-ms-exchange-",
+        "x-crosspremises",
+        "x-forefront-",
+        "x-microsoft-antispam",
+        "x-eop",
+    ];
+    let names = [
+        "x-originatororg",
+        "x-organizationheaderspreserved",
+        "x-ms-journal-report",
+        "x-ms-gcc-journal-report",
+    ];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+        || names.contains(&name)
+        || is_secret(name)
+        || is_loop(name)
+}
+
+/// What an application may write and nobody must see.
+pub fn is_blind(name: &str) -> bool {
+    ["bcc", "resent-bcc", "return-path"].contains(&name)
+}
+
+/// A secret header of one of the tenants of [`super::world`].
+pub fn is_secret(name: &str) -> bool {
+    ["x-contoso-gate", "x-fabrikam-gate"].contains(&name)
+}
+
+/// Their loop header.
+pub fn is_loop(name: &str) -> bool {
+    name == "x-gatepost-processed"
+}
+
+/// Whether `needle` stands in `hay`.
+pub fn contains(hay: &[u8], needle: &[u8]) -> bool {
+    needle.is_empty() || hay.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Cuts `octets` in pieces whose lengths follow from `seed`; 0 leaves them whole.
+pub fn pieces(octets: &[u8], seed: u64) -> Vec<&[u8]> {
+    if seed == 0 {
+        return vec![octets];
+    }
+    let mut state = seed;
+    let mut rest = octets;
+    let mut pieces = Vec::new();
+    while !rest.is_empty() {
+        state = next(state);
+        // Short ones are where the faults are.
+        let length = match state % 8 {
+            0..=3 => 1,
+            4 | 5 => 2,
+            6 => 3 + (state >> 8) as usize % 8,
+            _ => 1 + (state >> 8) as usize % 64,
+        };
+        let (piece, after) = rest.split_at(length.min(rest.len()));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}
+
+/// The next number of a row that looks random (splitmix64).
+pub fn next(state: u64) -> u64 {
+    let mut mixed = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -1,0 +1,136 @@
+//! What do the commands say to a script: exit statuses, JSON, and no panic where nobody reads? (contract, Commands)
+
+use crate::harness::{Changes, Surroundings};
+
+/// The status of a command whose reader has gone before it writes, as `head` goes.
+fn status_unread(arguments: &[&str], input: &[u8]) -> Option<i32> {
+    use std::io::Write as _;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_gatepost"))
+        .args(arguments)
+        .stdin(std::process::Stdio::piped())
+        .stdout(writer)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that reads nothing may have ended.
+    drop(stdin.write_all(input));
+    drop(stdin);
+    child.wait().unwrap().code()
+}
+
+#[tokio::test]
+async fn a_reader_that_has_gone_changes_no_status() {
+    let around = Surroundings::new().await;
+    let good = around.configuration([0; 3], &Changes::default());
+    let good = good.to_str().unwrap();
+    assert_eq!(status_unread(&["completions", "bash"], b""), Some(0));
+    assert_eq!(status_unread(&["hash-password"], b"secret\n"), Some(0));
+    assert_eq!(status_unread(&["check", "--config", good], b""), Some(0));
+    let missing = ["check", "--json", "--config", "/nowhere.toml"];
+    assert_eq!(status_unread(&missing, b""), Some(2));
+}
+
+/// Runs the program in a folder; status and standard output.
+fn run_in(
+    folder: &std::path::Path,
+    arguments: &[&str],
+    variable: Option<&str>,
+) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gatepost"));
+    command.args(arguments).current_dir(folder);
+    command
+        .env_remove("GATEPOST_CONFIG")
+        .envs(variable.map(|value| ("GATEPOST_CONFIG", value)));
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+/// The contract's exit statuses: 0 done and well, 1 bad news, 2 wrong use or unreadable configuration.
+#[tokio::test]
+async fn every_command_ends_with_the_status_of_the_contract() {
+    let around = Surroundings::new().await;
+    let good = around.configuration([0; 3], &Changes::default());
+    let folder = good.parent().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    let text = std::fs::read_to_string(&good).unwrap();
+    write("good.toml", &text);
+    write(
+        "fault.toml",
+        &text.replace("smarthost.contoso.com", "nodots"),
+    );
+    write("unknown.toml", &format!("nonsense = 1\n{text}"));
+    write("mail.eml", "From: a@contoso.com\r\n\r\n");
+    let trust = "explain trust --from 127.0.0.1 --mail-from a@contoso.com";
+    let table = [
+        ("", 2),
+        ("nonsense", 2),
+        ("check --config good.toml", 0),
+        ("check --config fault.toml", 1),
+        ("check --config unknown.toml", 2),
+        ("check --config missing.toml", 2),
+        ("check --nonsense", 2),
+        ("serve --config missing.toml", 2),
+        ("serve --config fault.toml", 2),
+        ("lab --once --config missing.toml", 2),
+        ("lab --once --fault nonsense", 2),
+        ("hash-password", 2),
+        (&format!("{trust} --message mail.eml --config good.toml"), 1),
+        (&format!("{trust} --message none.eml --config good.toml"), 2),
+        (
+            &format!("{trust} --message mail.eml --config fault.toml"),
+            2,
+        ),
+        ("explain trust", 2),
+        ("queue", 2),
+        ("queue list --config good.toml", 1),
+        ("queue list --config missing.toml", 2),
+        ("queue hold --config good.toml", 2),
+        ("queue hold X --tenant contoso --config good.toml", 2),
+        ("queue delete --tenant contoso --config good.toml", 2),
+        ("trace X --config good.toml", 1),
+        ("trace --since nonsense --config good.toml", 2),
+        ("trace X --config missing.toml", 2),
+        ("completions bash", 0),
+        ("completions nonsense", 2),
+        ("--version", 0),
+    ];
+    for (line, status) in table {
+        let arguments: Vec<_> = line.split_whitespace().collect();
+        let (ended, out) = run_in(folder, &arguments, None);
+        assert_eq!(ended, Some(status), "gatepost {line}: {out}");
+    }
+    // The variable stands for the option, and the option is stronger.
+    assert_eq!(run_in(folder, &["check"], Some("good.toml")).0, Some(0));
+    assert_eq!(run_in(folder, &["check"], Some("fault.toml")).0, Some(1));
+    let both = ["check", "--config", "good.toml"];
+    assert_eq!(run_in(folder, &both, Some("fault.toml")).0, Some(0));
+    write(
+        "gatepost.toml",
+        &text.replace("smarthost.contoso.com", "nodots"),
+    );
+    assert_eq!(run_in(folder, &["check"], None).0, Some(1), "the default");
+}
+
+#[tokio::test]
+async fn facts_are_told_as_json_where_it_is_asked_for() {
+    let around = Surroundings::new().await;
+    let good = around.configuration([0; 3], &Changes::default());
+    let folder = good.parent().unwrap();
+    std::fs::write(folder.join("mail.eml"), "From: a@contoso.com\r\n\r\n").unwrap();
+    let good = good.to_str().unwrap();
+    let json = |line: &str| -> serde_json::Value {
+        let mut arguments: Vec<_> = line.split_whitespace().collect();
+        arguments.extend(["--json", "--config", good]);
+        let (_, out) = run_in(folder, &arguments, None);
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{line}: {error}: {out}"))
+    };
+    assert!(json("check").is_array());
+    let trust = json("explain trust --message mail.eml --from 127.0.0.1 --mail-from a@contoso.com");
+    assert!(trust.is_object(), "{trust}");
+}
