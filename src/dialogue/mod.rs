@@ -402,19 +402,19 @@ impl Dialogue {
                 | State::Reset(_)
                 | State::Quitting => {}
             }
+            if self.has_an_answer_too_many() {
+                self.input.clear();
+                self.outputs
+                    .retain(|output| !matches!(output, Output::Send(_)));
+                self.break_off(Broken::Nonsense(ReplyFault::Unasked));
+                return;
+            }
             match reply::parse(&self.input) {
                 Ok(None) => return,
                 Ok(Some((reply, consumed))) => {
                     self.input.drain(..consumed);
                     self.replies += 1;
                     self.on(reply);
-                    if self.has_an_answer_too_many() {
-                        self.input.clear();
-                        self.outputs
-                            .retain(|output| !matches!(output, Output::Send(_)));
-                        self.break_off(Broken::Nonsense(ReplyFault::Unasked));
-                        return;
-                    }
                 }
                 Err(fault) => {
                     self.input.clear();
@@ -425,7 +425,7 @@ impl Dialogue {
         }
     }
 
-    /// Consent to a command that has not even been sent: before the envelope, each command waits for the reply to the one
+    /// Consent to a command that nobody has taken from us to send: before the envelope, each command waits for the reply to the one
     /// before. Replies of one peer would be taken for answers of another, or of another moment (RFC 3207 §6). A refusal may
     /// come at any time.
     fn has_an_answer_too_many(&self) -> bool {
@@ -433,6 +433,10 @@ impl Dialogue {
             self.state,
             State::Hello | State::OldHello | State::StartTls | State::Login(_)
         ) && matches!(self.input.first(), Some(b'2' | b'3'))
+            && self
+                .outputs
+                .iter()
+                .any(|output| matches!(output, Output::Send(_)))
     }
 
     fn on(&mut self, reply: Reply) {
