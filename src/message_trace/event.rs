@@ -156,6 +156,19 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether a story begins with it.
+    pub(super) fn is_first(&self) -> bool {
+        match self {
+            Self::HandshakeFailed { .. } | Self::Refused { .. } | Self::Received { .. } => true,
+            Self::Attempt { .. }
+            | Self::Report { .. }
+            | Self::Queue { .. }
+            | Self::Operator { .. } => false,
+        }
+    }
+}
+
 /// What a client offered in its ClientHello; the lists are bounded and in its order, a number stands for what has no name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offered {

@@ -175,6 +175,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_story_begins_with_its_beginning_whoever_wrote_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = Duration::from_secs(86_400 * 3650 * 10);
+        let tracer = Tracer::open(folder.path(), keep, &Metrics::new().unwrap()).unwrap();
+        tracer.record(operator(DAY, "A"));
+        tracer.record(refused(DAY, "A", "ada@contoso.com"));
+        tracer.flush().await;
+        let story = tracer.find(Query::default()).await.unwrap();
+        assert!(story[0].event.is_first(), "{story:?}");
+    }
+
+    #[tokio::test]
     async fn every_key_finds_the_whole_story_also_after_the_index_was_lost() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trace");

@@ -95,7 +95,8 @@ fn grouped(events: Vec<TraceEvent>) -> Vec<TraceEvent> {
     }
     let mut groups: Vec<Vec<TraceEvent>> = groups.into_values().collect();
     for group in &mut groups {
-        group.sort_by_key(|event| event.at);
+        // What is accepted may be on its way, and that written down, within the millisecond in which it came.
+        group.sort_by_key(|event| (event.at, !event.event.is_first()));
     }
     groups.sort_by_key(|group| group.first().map(|event| event.at));
     groups.into_iter().flatten().collect()
