@@ -94,18 +94,18 @@ class Rig:
         )
         self.authority = self.folder / "ca.pem"
 
-    def certificate(self, file: str, *names: str) -> tuple[pathlib.Path, pathlib.Path]:
+    def certificate(self, file: str, *names: str, kind: str = "ec -pkeyopt ec_paramgen_curve:P-256") -> tuple[pathlib.Path, pathlib.Path]:
         """Chain and key for these names; the first is the CN. Throw-away, so readable by every user that a peer runs as."""
         chain, key = self.folder / f"{file}.pem", self.folder / f"{file}.key"
-        kinds = ("IP" if name.replace(".", "").isdigit() else "DNS" for name in names)
-        alternative = ",".join(f"{kind}:{name}" for kind, name in zip(kinds, names))
+        types = ("IP" if name.replace(".", "").isdigit() else "DNS" for name in names)
+        alternative = ",".join(f"{type_}:{name}" for type_, name in zip(types, names))
         extensions = self.folder / f"{file}.ext"
         extensions.write_text(
             f"subjectAltName={alternative}\nextendedKeyUsage=serverAuth,clientAuth\nkeyUsage=digitalSignature\n"
             "basicConstraints=CA:FALSE\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
         )
         self._openssl(
-            *"req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout".split(), key, "-out", f"{file}.csr", "-subj", f"/CN={names[0]}"
+            *f"req -newkey {kind} -nodes -keyout".split(), key, "-out", f"{file}.csr", "-subj", f"/CN={names[0]}"
         )
         self._openssl(
             *"x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -in".split(), f"{file}.csr", "-extfile", extensions, "-out", chain

@@ -72,6 +72,39 @@ def root_needed(what: str) -> None:
         raise Missing(f"{what} needs root")
 
 
+# Arguments: the folder, how many places, the places, the command.
+NAMESPACE = """set -eu
+mount --make-rprivate /
+folder=$1 places=$2
+shift 2
+while [ "$places" -gt 0 ]; do
+    mount --bind "$folder$1" "$(readlink -f "$1")"
+    places=$((places - 1))
+    shift
+done
+exec "$@"
+"""
+
+
+def namespace(folder: pathlib.Path, users: dict[str, int], places: tuple[str, ...] = ()) -> list[str]:
+    """What to write before a command that must find these users, and folders of its own at `places`, on a machine without them.
+
+    A mount namespace: nobody else on the machine sees it, and it ends with the command.
+    """
+    root_needed("a mount namespace")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        raise Missing("no mount namespaces here, and its users and paths are compiled in")
+    for place in places:
+        (folder / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    (folder / "etc").mkdir(parents=True, exist_ok=True)
+    for name, form in (("passwd", "{0}:x:{1}:{1}::/nonexistent:/usr/sbin/nologin\n"), ("group", "{0}:x:{1}:\n")):
+        shutil.copy(f"/etc/{name}", folder / "etc" / name)
+        with (folder / "etc" / name).open("a") as entries:
+            entries.writelines(form.format(user, number) for user, number in users.items())
+    all_places = (*places, "/etc/passwd", "/etc/group")
+    return ["unshare", "--mount", "sh", "-c", NAMESPACE, "sh", str(folder), str(len(all_places)), *all_places]
+
+
 def version(command: list[str], environment: dict[str, str] | None = None) -> str:
     """The first line that names a version."""
     run = subprocess.run(
