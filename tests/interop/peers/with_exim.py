@@ -7,7 +7,7 @@ import re
 import peer
 from peer import need
 from rig import PASSWORD, free_port, wait_for_port
-from tools import UNPACKED, libraries, namespace, unpacked, version
+from tools import UNPACKED, libraries, namespace, namespace_possible, unpacked
 
 DOMAIN = "exim.example"
 USER, NUMBER = "Debian-exim", 64003
@@ -19,8 +19,9 @@ class Peer(peer.Peer):
 
     def find(self):
         self.program = unpacked("usr/sbin/exim4", *PACKAGES)
-        namespace(UNPACKED / "exim", {})
-        self.version = version(["grep", "-aoE", "-m1", r"Exim version [0-9.]+|4\.[0-9]+$", self.program])
+        namespace_possible()
+        package = next(UNPACKED.glob("packages/exim4-daemon-heavy_*.deb"))
+        self.version = f"Exim {package.name.split('_')[1]}"
 
     def plan(self, rig):
         self.inject, self.hop, self.login = free_port(), free_port(), free_port()
