@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 
 import peer
 from peer import need
-from tools import UNPACKED, Missing, either, installed, version
+from tools import UNPACKED, Missing, either, installed, unpacked, version
 
 # What a throw-away authority on loopback cannot have; each by testssl.sh's own id, with the reason.
 EXCEPTIONS = {
@@ -30,7 +31,10 @@ class Peer(peer.Peer):
         self.environment = dict(os.environ, TERM="dumb")
         if str(UNPACKED) in self.program:
             self.environment["TESTSSL_INSTALL_DIR"] = str(UNPACKED / "etc" / "testssl")
-        self.version = re.sub(r"\x1b\[\d+m", "", version([self.program, "--version"], self.environment))
+        if not any(shutil.which(name) for name in ("dig", "host", "drill", "nslookup")):
+            # It insists on one, and never calls it under --nodns none.
+            self.environment["PATH"] += f":{unpacked('usr/bin/host', 'bind9-host').parent}"
+        self.version = re.sub(r"\x1b\[[\d;]*m", "", version([self.program, "--version"], self.environment))
 
     def checks(self):
         for listener, starttls in (("exchange", True), ("apps", True), ("smtps", False)):
