@@ -15,7 +15,7 @@ mod section;
 
 pub use examined::{Examined, Field, Malformed};
 pub use internal::{internal_stamp, without_stamp};
-pub use missing::missing_fields;
+pub use missing::{message_id_on_arrival, missing_fields};
 pub use received::{ReceivedFacts, rfc5322_date};
 pub use rendition::{Rendition, blank_secrets, removed_names, rendition};
 pub use returned::returned;

@@ -599,7 +599,12 @@ impl Judgement {
             legs,
             summaries,
             removed: header::removed_names(examined, &verdict, &policy.tenants),
-            message_id: examined.message_id(),
+            message_id: header::message_id_on_arrival(
+                examined,
+                &verdict,
+                policy.hostname.as_str(),
+                transaction.id,
+            ),
             network_message_id: examined.network_message_id(),
             verdict,
         }
