@@ -18,3 +18,11 @@ fuzz NAME SECONDS="180":
 dev:
     certs/make-test-certificates
     cargo run -- serve --config deploy/dev.toml
+
+# With other people's programs.
+interop *NAMES:
+    tests/interop/run {{NAMES}}
+
+# Licences, duplicates, sources (needs cargo-deny).
+deny:
+    cargo deny --locked check bans licenses sources
