@@ -89,7 +89,7 @@ class Rig:
 
     def _authority(self) -> None:
         self._openssl(
-            *"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -keyout ca.key -out ca.pem -subj".split(),
+            *"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -keyout ca.key -out ca.pem -subj".split(),
             "/CN=Interoperation authority",
         )
         self.authority = self.folder / "ca.pem"
@@ -108,7 +108,7 @@ class Rig:
             *f"req -newkey {kind} -nodes -keyout".split(), key, "-out", f"{file}.csr", "-subj", f"/CN={names[0]}"
         )
         self._openssl(
-            *"x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -in".split(), f"{file}.csr", "-extfile", extensions, "-out", chain
+            *"x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days 365 -in".split(), f"{file}.csr", "-extfile", extensions, "-out", chain
         )
         key.chmod(0o644)
         return chain, key
