@@ -1,6 +1,7 @@
 use super::*;
 use crate::mail::{Envelope, Recipient};
 use crate::smtp::data::ContentFacts;
+use crate::smtp::sasl::Login;
 use proptest::prelude::*;
 
 const GREETING: &str = "220 AMS.mail.protection.outlook.com Microsoft ESMTP MAIL Service ready\r\n";

@@ -617,3 +617,44 @@ async fn the_oldest_is_found_due_or_not_but_never_what_is_under_way_or_held_by_a
     assert!(spool.has_open(&exchange()));
     spool.close().await;
 }
+
+#[tokio::test]
+async fn what_was_held_for_a_reply_that_counts_is_found_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let held = |since, reply: &str| Disposition::Held {
+        next_try: NOW * 2,
+        since,
+        reply: reply.to_owned(),
+    };
+    let results = [
+        held(NOW + 7, "counts"),
+        held(NOW + 5, "counts"),
+        held(NOW + 1, "does not"),
+        Disposition::Deferred {
+            next_try: NOW * 2,
+            reply: "counts".to_owned(),
+        },
+    ];
+    for (id, disposition) in (1..).zip(results) {
+        keep(&spool, id, 1, b"X: body").await;
+        let due = spool.next_due(&exchange(), NOW).unwrap();
+        assert_eq!(due.message().id.as_u64(), id);
+        spool.settle(due, vec![(0, disposition)], true);
+    }
+    keep(&spool, 5, 1, b"X: fresh").await;
+    spool.close().await;
+    drop(spool);
+    let spool = open(folder.path());
+    let counts = |reply: &str| reply == "counts";
+    let expected = |ids: &[u64]| HeldBefore {
+        destination: exchange(),
+        since: NOW + 5,
+        reply: "counts".to_owned(),
+        ids: ids.iter().copied().map(QueueId::from_u64).collect(),
+    };
+    assert_eq!(spool.held(counts, 10), [expected(&[1, 2])]);
+    assert_eq!(spool.held(counts, 1), [expected(&[1])], "bounded");
+    assert_eq!(spool.held(|_| false, 10), []);
+    spool.close().await;
+}

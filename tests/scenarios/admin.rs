@@ -156,10 +156,10 @@ async fn an_operator_orders_and_each_order_stands_in_the_story() {
     world.around.exchange.forget_script();
     let said = order(&["retry", "--tenant", "contoso"]).await;
     assert_eq!(said.out, "retry: 2 message(s)\n");
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     assert_eq!(received.recipients[0].address, "eve@contoso.com");
     order(&["release", &first]).await;
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     assert_eq!(received.recipients[0].address, "bob@contoso.com");
 
     let later = Step::reply(Phase::Rcpt, "451 4.3.2 later");

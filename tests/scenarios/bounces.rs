@@ -3,7 +3,6 @@
 use crate::harness::{Changes, LETTER, World, last_word, until};
 use gatepost::lab::{Mail, Phase, Received, Step};
 use gatepost::message_trace::Event;
-use std::sync::Arc;
 
 const UNKNOWN: &str = "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found";
 
@@ -36,10 +35,6 @@ pub fn assert_own(report: &Received, reader: &str) {
     assert_eq!(report.headers("Received").len(), 1);
 }
 
-async fn received(world: &World) -> Arc<Received> {
-    world.around.exchange.received().await.unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_hears_of_a_refused_recipient_and_the_trace_leads_from_one_to_the_other() {
     let world = refusing("gone@contoso.com", Changes::default()).await;
@@ -49,7 +44,7 @@ async fn an_application_hears_of_a_refused_recipient_and_the_trace_leads_from_on
     let answer = world.erp().send(&mail).await.unwrap();
     assert!(answer.accepted(), "{answer:?}");
     let id = last_word(answer.deciding());
-    let (one, other) = (received(&world).await, received(&world).await);
+    let (one, other) = (world.received().await, world.received().await);
     let (report, sent) = if one.sender.is_empty() {
         (one, other)
     } else {
@@ -114,7 +109,7 @@ async fn a_user_hears_of_it_and_reads_nothing_protected() {
     let outbound = world.outbound(&world.around.contoso, mail);
     let answer = world.exchange_out().send(&outbound).await.unwrap();
     assert!(answer.accepted(), "{answer:?}");
-    let report = received(&world).await;
+    let report = world.received().await;
     assert_own(&report, "ada@contoso.com");
     let text = body(&report);
     let (_, returned) = text.split_once("Content-Type: message/rfc822\r\n").unwrap();
@@ -144,7 +139,7 @@ async fn what_expires_is_reported_with_the_last_reply() {
     let mail = Mail::new("erp@contoso.com", "bob@contoso.com", LETTER_OF_ERP);
     let answer = world.erp().send(&mail).await.unwrap();
     assert!(answer.accepted(), "{answer:?}");
-    let report = received(&world).await;
+    let report = world.received().await;
     assert_own(&report, "erp@contoso.com");
     let text = body(&report);
     assert!(

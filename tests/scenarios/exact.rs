@@ -145,7 +145,7 @@ async fn thirty_megabytes_come_back_byte_for_byte() {
         .await
         .unwrap();
     assert!(answer.accepted(), "{answer:?}");
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     assert!(
         without_top(&received.content) == message,
         "the message changed"
@@ -195,7 +195,7 @@ async fn collected_exchange_mail_comes_back_byte_for_byte() {
             .await
             .unwrap();
         assert!(answer.accepted(), "{name}: {answer:?}");
-        let received = world.around.exchange.received().await.unwrap();
+        let received = world.received().await;
         assert!(received.content.ends_with(&message), "{name} changed");
     }
     world.host.stop().await;

@@ -306,6 +306,11 @@ impl World {
             .expect("the rule routes it")
     }
 
+    /// The next message that the simulated Exchange took, waited for in bounds.
+    pub async fn received(&self) -> std::sync::Arc<gatepost::lab::Received> {
+        self.around.exchange.received().await.unwrap()
+    }
+
     /// The trace of one id, waited for in bounds.
     pub async fn trace(&self, text: &str) -> Vec<gatepost::message_trace::TraceEvent> {
         self.host.tracer().flush().await;

@@ -18,7 +18,7 @@ async fn a_printer_without_tls_or_login_lands_internal() {
         .await
         .unwrap();
     assert!(answer.accepted(), "{answer:?}");
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     assert!(received.is_internal(), "{:?}", received.entry);
     assert_eq!(received.tenant(), "contoso");
     assert_eq!(
@@ -65,7 +65,7 @@ async fn an_application_logs_in_by_every_dialect() {
             .await
             .unwrap();
         assert!(answer.accepted(), "{dialect:?}: {answer:?}");
-        let received = world.around.exchange.received().await.unwrap();
+        let received = world.received().await;
         assert!(received.is_internal(), "{dialect:?}");
         assert!(
             received.content.ends_with(INVOICE),
@@ -84,7 +84,7 @@ async fn user_mail_comes_back_internal_with_every_byte_but_the_secret() {
     );
     let answer = world.exchange_out().send(&outbound).await.unwrap();
     assert!(answer.accepted(), "{answer:?}");
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     assert!(received.is_internal(), "{:?}", received.entry);
     let sent = String::from_utf8(outbound.mail.content.clone()).unwrap();
     let secret: Vec<&str> = sent
@@ -123,7 +123,7 @@ async fn dsn_parameters_and_the_null_sender_are_handed_on() {
     let outbound = world.outbound(&world.around.contoso, mail);
     let answer = world.exchange_out().send(&outbound).await.unwrap();
     assert!(answer.accepted(), "{answer:?}");
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     assert_eq!(received.sender, "");
     assert_eq!(received.parameter("RET"), Some("HDRS"));
     assert_eq!(received.parameter("ENVID"), Some("QQ+2B314159"));
@@ -167,7 +167,7 @@ async fn two_tenants_share_a_connection_in_and_none_out() {
     connection.quit().await;
     let mut by_connection = std::collections::HashMap::new();
     for _ in 0..6 {
-        let received = world.around.exchange.received().await.unwrap();
+        let received = world.received().await;
         assert!(received.is_internal());
         let tenant = by_connection
             .entry(received.connection)
@@ -190,7 +190,7 @@ async fn the_trace_tells_the_whole_story() {
         .await
         .unwrap();
     let id = last_word(answer.content.as_ref().unwrap());
-    world.around.exchange.received().await.unwrap();
+    world.received().await;
     let events = until("the attempt in the trace", async || {
         let events = world.trace(&id).await;
         events
@@ -249,7 +249,7 @@ async fn bare_newlines_of_a_device_are_repaired_only_where_the_listener_says_so(
         .await
         .unwrap();
     assert!(answer.accepted(), "{answer:?}");
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     assert!(
         received
             .content

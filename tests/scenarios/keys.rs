@@ -35,7 +35,7 @@ async fn bounces_to_is_who_hears_of_an_applications_failures() {
     let step = Step::reply(Phase::Rcpt, unknown).for_recipient("bob@contoso.com");
     world.around.exchange.script(step.always());
     assert!(world.erp().send(&from_erp(ERP)).await.unwrap().accepted());
-    let report = world.around.exchange.received().await.unwrap();
+    let report = world.received().await;
     assert_eq!(
         (report.sender.as_str(), report.addresses()),
         ("", vec!["owner@contoso.com"])
@@ -73,7 +73,7 @@ async fn auth_without_tls_lets_devices_log_in_in_clear_text_on_that_listener() {
         .security(Security::Clear)
         .login("erp", PASSWORD, Dialect::Plain);
     assert!(device.send(&from_erp(ERP)).await.unwrap().accepted());
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     assert!(received.is_internal());
     // Hidden there, offered elsewhere.
     for (listener, offered) in [("printers", false), ("apps", true)] {

@@ -1,7 +1,8 @@
 //! The journey of a lapsed certificate, from the first failure to the release: nothing bounces, nothing is lost.
 
 use crate::harness::{
-    Changes, HOSTNAME, LETTER, Surroundings, World, last_word, scrape, until, write_identity,
+    Changes, HOSTNAME, LETTER, Process, Surroundings, World, gatepost, last_word, scrape, until,
+    write_identity,
 };
 use gatepost::app::Server;
 use gatepost::lab::certificates::Leaf;
@@ -226,6 +227,9 @@ async fn a_restart_in_the_middle_of_a_lapse_forgets_nothing_and_takes_mail() {
     let world = World::within(around, lawful()).await;
     world.mail_of_erp("one").await;
     world.queue_reaches("parked", 1).await;
+    // Another key can be changed meanwhile: the one in force is no better.
+    let changed = world.around.settings(&lawful());
+    world.host.reload(changed).unwrap();
     world.host.set_clock_forward(10 * MINUTE);
     let held = "gatepost_queue_messages{state=\"held\",tenant=\"contoso\",via=\"exchange\"} 1";
     until("the message to be held", async || {
@@ -245,10 +249,25 @@ async fn a_restart_in_the_middle_of_a_lapse_forgets_nothing_and_takes_mail() {
     // What was mended while nobody ran is found at the start.
     let world = world.renewed_at_rest().await;
     for _ in 0..3 {
-        let message = world.around.exchange.received().await.unwrap();
+        let message = world.received().await;
         assert!(message.is_internal(), "{:?}", message.entry);
     }
     world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lapsed_certificate_fails_the_check_and_stops_no_start() {
+    let around = Surroundings::new().await;
+    let expired = Leaf::named("contoso.com").expired();
+    let issued = around.authority.issue(&expired).unwrap();
+    write_identity(around.folder.path(), "contoso", &issued);
+    let config = around.configuration([0; 3], &lawful());
+    let checked = gatepost(&config, &["check"]).await;
+    assert_eq!(checked.status, 1, "{checked:?}");
+    let problem = "certificate.contoso.chain: the certificate has expired";
+    assert!(checked.out.contains(problem), "{checked:?}");
+    // It says that it is ready, or this panics.
+    assert!(Process::start(&config).terminate().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -202,7 +202,7 @@ via = "exchange"
         assert_clean(&world, message);
     }
     assert_eq!(by_mx.content, by_relay.content, "one form for the outside");
-    let exchange = world.around.exchange.received().await.unwrap();
+    let exchange = world.received().await;
     assert_eq!(
         exchange.addresses(),
         ["bob@contoso.com", "other@special.example"]
@@ -681,7 +681,7 @@ async fn mail_of_a_foreign_sender_never_leaves_by_mx_or_relay() {
         .await
         .unwrap();
     assert!(inside.accepted(), "{inside:?}");
-    world.around.exchange.received().await.unwrap();
+    world.received().await;
     // And from its own sender it does.
     taken(&world, mail("r@partner.example")).await;
     assert_eq!(partner.received().await.unwrap().sender, "ada@contoso.com");

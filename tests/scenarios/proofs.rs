@@ -190,7 +190,7 @@ async fn a_loop_is_known_by_the_previous_value_too_and_the_new_one_is_written() 
         refused(&world, from_ada(field(value)), (554, (5, 4, 6)), "loop").await;
     }
     assert!(send(&world, from_ada(field("another"))).await.accepted());
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     assert_eq!(
         received.headers("X-Gatepost-Processed"),
         ["new-loop-value", "another"]
@@ -241,7 +241,7 @@ async fn an_application_is_told_by_its_name_and_not_by_its_address() {
     let world = World::with(Changes::replace(name, &other)).await;
     let answer = world.erp().send(&from_erp(ERP)).await.unwrap();
     assert!(answer.accepted(), "{answer:?}");
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     let field = received.header("Received").unwrap();
     assert!(field.contains("book-keeping"), "{field}");
     assert!(!field.contains("127.0.0.1"), "{field}");
@@ -258,7 +258,7 @@ async fn an_application_is_told_by_its_name_and_not_by_its_address() {
 async fn an_application_that_is_not_internal_is_stamped_with_nothing() {
     let world = World::with(Changes::replace("internal = true", "internal = false")).await;
     assert!(world.erp().send(&from_erp(ERP)).await.unwrap().accepted());
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     assert!(!received.is_internal(), "{:?}", received.entry);
     assert_eq!(received.parameter("XOORG"), None);
     for stamp in ["X-OriginatorOrg", "X-MS-Exchange-CrossPremises-AuthAs"] {
@@ -270,14 +270,6 @@ async fn an_application_that_is_not_internal_is_stamped_with_nothing() {
         Mail::new("ada@contoso.com", "bob@contoso.com", LETTER),
     );
     assert!(world.exchange_out().send(&user).await.unwrap().accepted());
-    assert!(
-        world
-            .around
-            .exchange
-            .received()
-            .await
-            .unwrap()
-            .is_internal()
-    );
+    assert!(world.received().await.is_internal());
     world.host.stop().await;
 }

@@ -180,7 +180,7 @@ async fn every_family_of_the_contract_moves_as_the_mail_does() {
     let bare = Outbound::bare(Mail::new("ada@contoso.com", "bob@contoso.com", LETTER));
     assert!(!world.exchange_out().send(&bare).await.unwrap().accepted());
     for _ in 0..2 {
-        world.around.exchange.received().await.unwrap();
+        world.received().await;
     }
     let scrape = reaches(
         &world,

@@ -171,7 +171,7 @@ async fn a_signature_is_the_deciding_proof_over_every_transfer() {
             dkim(&evidence),
             (EvidenceState::Matches, "contoso.com: verified")
         );
-        let received = world.around.exchange.received().await.unwrap();
+        let received = world.received().await;
         let expected = content.replacen(secret, "", 1);
         let text = String::from_utf8(received.content.clone()).unwrap();
         assert!(
@@ -201,14 +201,8 @@ async fn a_session_goes_on_behind_a_verified_message() {
         let reply = client.reply().await.unwrap();
         assert_eq!(reply.code, code, "{reply}");
     }
-    assert_eq!(
-        world.around.exchange.received().await.unwrap().sender,
-        "ada@contoso.com"
-    );
-    assert_eq!(
-        world.around.exchange.received().await.unwrap().sender,
-        "ada@contoso.com"
-    );
+    assert_eq!(world.received().await.sender, "ada@contoso.com");
+    assert_eq!(world.received().await.sender, "ada@contoso.com");
     world.host.stop().await;
 }
 
@@ -261,10 +255,7 @@ async fn a_signature_that_does_not_count_is_as_good_as_absent() {
     // DKIM never contradicts.
     let both = sign(&good, "fabrikam.com", "s1", false);
     accepted(&world, from_ada(both), "proven").await;
-    assert_eq!(
-        world.around.exchange.received().await.unwrap().sender,
-        "ada@contoso.com"
-    );
+    assert_eq!(world.received().await.sender, "ada@contoso.com");
     world.host.stop().await;
 }
 
@@ -340,7 +331,7 @@ async fn report_mode_lets_in_as_anything_else_until_its_day() {
         "From: ada@contoso.com\r\nSubject: s\r\n{PROTECTED}X-MS-Exchange-CrossTenant-Id: 99999999-2222-3333-4444-555555555555\r\n\r\nHello.\r\n"
     );
     accepted(&world, from_ada(bare.clone()), "reported").await;
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     let text = String::from_utf8(received.content.clone()).unwrap();
     assert!(
         text.ends_with("From: ada@contoso.com\r\nSubject: s\r\n\r\nHello.\r\n"),
@@ -432,7 +423,7 @@ async fn connector_validation_mail_passes_within_its_limits() {
         "validation",
     )
     .await;
-    let received = world.around.exchange.received().await.unwrap();
+    let received = world.received().await;
     for name in [
         "X-MS-Exchange-Organization-SCL",
         "X-MS-Exchange-CrossPremises-AuthAs",
@@ -491,7 +482,7 @@ async fn a_secret_is_rotated_without_a_refused_message() {
     for value in ["new", "contoso-secret"] {
         let content = letter(&format!("X-contoso-Gate: {value}\r\n"), "Hello.");
         accepted(&world, from_ada(content), "proven").await;
-        let received = world.around.exchange.received().await.unwrap();
+        let received = world.received().await;
         assert!(received.header("X-contoso-Gate").is_none());
     }
     let wrong = letter("X-contoso-Gate: contoso\r\n", "Hello.");

@@ -77,15 +77,7 @@ async fn a_connectors_host_is_asked_of_the_resolver_and_met_at_its_port() {
     let changes = Changes::replace(table, "host = \"contoso-com.mail.example\"\nport");
     let world = World::abroad(around, changes, zone, 25).await;
     let answer = world.erp().send(&from_erp(ERP)).await.unwrap();
-    assert!(
-        world
-            .around
-            .exchange
-            .received()
-            .await
-            .unwrap()
-            .is_internal()
-    );
+    assert!(world.received().await.is_internal());
     let id = last_word(answer.deciding());
     let host = until("the attempt in the trace", async || {
         let events = world.trace(&id).await;
@@ -174,7 +166,7 @@ tls = "opportunistic"
         let outbound = world.outbound(organization, mail);
         let answer = world.exchange_out().send(&outbound).await.unwrap();
         assert!(answer.accepted(), "{answer:?}");
-        let received = world.around.exchange.received().await.unwrap();
+        let received = world.received().await;
         assert_eq!(received.tenant(), name);
     }
     assert!(partner.waiting().is_empty() && relay.waiting().is_empty());
@@ -259,7 +251,7 @@ async fn each_law_tells_of_a_delay_after_its_own_time_and_0s_never_does() {
             .await;
         }
         world.host.set_clock_forward(10 * MINUTE);
-        let report = world.around.exchange.received().await.unwrap();
+        let report = world.received().await;
         assert_eq!(
             (&*report.sender, report.addresses()),
             ("", vec!["erp@contoso.com"])
@@ -271,7 +263,7 @@ async fn each_law_tells_of_a_delay_after_its_own_time_and_0s_never_does() {
         world.host.set_clock_forward(40 * HOUR);
         to(&world, late).await;
         world.host.set_clock_forward(10 * MINUTE);
-        let second = world.around.exchange.received().await.unwrap();
+        let second = world.received().await;
         let text = String::from_utf8(second.content.clone()).unwrap();
         assert!(text.contains(late) && !text.contains(never), "{text}");
         world.host.stop().await;
