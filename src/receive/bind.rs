@@ -64,9 +64,12 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
     use tokio::net::TcpStream;
 
+    /// Below the ports that the system gives away by itself, which another test could get before this one binds it.
     fn free_port() -> u16 {
-        let socket = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        socket.local_addr().unwrap().port()
+        let start = u16::try_from(std::process::id() % 8_000).unwrap();
+        let mut ports = (12_000 + start..32_000).chain(12_000..12_000 + start);
+        let free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
+        ports.find(free).unwrap()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -42,9 +43,18 @@ def need(holds: object, what: str) -> None:
         raise Fault(what)
 
 
+# Below those that the system gives away by itself (ip_local_port_range): an outgoing connection or another program's
+# port 0 cannot take one between the moment it was found free and the moment its server binds it.
+PORTS = itertools.cycle(range(12_000, 20_000))
+for _ in range(os.getpid() * 37 % 8_000):
+    next(PORTS)
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)):
+            return port
+    raise AssertionError("a cycle has no end")
 
 
 def token() -> str:
