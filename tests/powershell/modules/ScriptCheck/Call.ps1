@@ -1,8 +1,11 @@
+using namespace System.Management.Automation.Language
+
 # Every call of a command: known, with known parameters of one set, values that the parameters take.
 
 # Facts about a command: Parameters name -> fact (@{ Switch; Type; Values; Open; Sets; Mandatory }), Sets, Positional, Kind.
 function Get-CommandFact {
     param([string]$Name)
+    if ($script:Script.Facts.ContainsKey($Name)) { return $script:Script.Facts[$Name] }
     $fact = @{ Name = $Name; Kind = ''; Parameters = @{}; Sets = @('(All)'); Positional = 0; Order = @(); Changes = $false; ShouldProcess = $false }
     if ($script:Script.Functions.ContainsKey($Name)) {
         $fact.Kind = 'own'
@@ -12,7 +15,7 @@ function Get-CommandFact {
             $fact.Parameters[$key] = @{ Switch = ($parameter.StaticType -eq [switch]); Type = 'own'; Mandatory = ($parameter.Extent.Text -match 'Mandatory(\s*=\s*\$true|\s*[,)])') }
         }
         $body = $script:Script.Functions[$Name].Body
-        if ($null -ne $body.ParamBlock -and $body.ParamBlock.Attributes.Extent.Text -match 'SupportsShouldProcess') { $fact.ShouldProcess = $true }
+        if ($null -ne $body.ParamBlock) { foreach ($attribute in $body.ParamBlock.Attributes) { if ($attribute.Extent.Text -match 'SupportsShouldProcess') { $fact.ShouldProcess = $true } } }
     } elseif ($script:Table.cmdlets.Contains($Name)) {
         $fact.Kind = 'cloud'
         $cmdlet = $script:Table.cmdlets[$Name]
@@ -33,6 +36,7 @@ function Get-CommandFact {
         if ('WhatIf', 'Confirm' -contains $key -and -not ($fact.ShouldProcess -or $fact.Kind -eq 'builtin' -and $Name -match '^(New-Item|Remove-Item|Set-Content)$')) { continue }
         $fact.Parameters[$key] = @{ Switch = ('Debug', 'Verbose', 'WhatIf', 'Confirm' -contains $key); Type = 'common'; Mandatory = $false }
     }
+    $script:Script.Facts[$Name] = $fact
     $fact
 }
 
@@ -149,8 +153,7 @@ function Test-Argument {
         }
     }
     if ($Fact.Type -notmatch '\[\]$|MultiValued' -and $Argument -isnot [StringConstantExpressionAst]) {
-        $inner = $Argument
-        if ($inner -is [PipelineAst] -and $inner.PipelineElements.Count -eq 1 -and $inner.PipelineElements[0] -is [CommandExpressionAst]) { $inner = $inner.PipelineElements[0].Expression }
+        $inner = Get-Inner $Argument
         if ($inner -is [ArrayLiteralAst] -or $inner -is [ArrayExpressionAst]) { Add-Finding -Rule 'Value' -At $At -Message "$Name -$Key takes one value, not a list" }
     }
 }

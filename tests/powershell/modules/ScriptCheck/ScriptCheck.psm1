@@ -21,21 +21,21 @@ function Get-ScriptFinding {
     $text = [System.Text.Encoding]::UTF8.GetString($Bytes)
     $ast = [Parser]::ParseInput($text, [ref]$tokens, [ref]$errors)
     $script:Script = @{
-        Name = $Name; Bytes = $Bytes; Text = $text; Ast = $ast; Tokens = $tokens; Nodes = @{}; Functions = @{}; Calls = @{}
-        Findings = New-Object System.Collections.Generic.List[object]; Context = @{}; Active = @{}
+        Name = $Name; Bytes = $Bytes; Text = $text; Ast = $ast; Tokens = $tokens; Nodes = @{}; Functions = @{}; Calls = @{}; Facts = @{}
+        Findings = New-Object System.Collections.ArrayList; Context = @{}; Active = @{}; Known = @{}; Circle = $false
     }
     foreach ($problem in $errors) { Add-Finding -Rule 'Syntax' -At $problem -Message $problem.Message }
     foreach ($node in $ast.FindAll({ $true }, $true)) {
         $kind = $node.GetType().Name
-        if (-not $script:Script.Nodes.ContainsKey($kind)) { $script:Script.Nodes[$kind] = New-Object System.Collections.Generic.List[object] }
-        $script:Script.Nodes[$kind].Add($node)
+        if (-not $script:Script.Nodes.ContainsKey($kind)) { $script:Script.Nodes[$kind] = New-Object System.Collections.ArrayList }
+        [void]$script:Script.Nodes[$kind].Add($node)
         if ($kind -eq 'FunctionDefinitionAst') { $script:Script.Functions[$node.Name] = $node }
     }
     foreach ($call in (Get-Node 'CommandAst')) {
         $called = $call.GetCommandName()
         if (-not $called) { continue }
-        if (-not $script:Script.Calls.ContainsKey($called)) { $script:Script.Calls[$called] = New-Object System.Collections.Generic.List[object] }
-        $script:Script.Calls[$called].Add($call)
+        if (-not $script:Script.Calls.ContainsKey($called)) { $script:Script.Calls[$called] = New-Object System.Collections.ArrayList }
+        [void]$script:Script.Calls[$called].Add($call)
     }
     Test-Text
     if ($errors.Count -eq 0) {
@@ -56,7 +56,7 @@ function Add-Finding {
     param([string]$Rule, $At, [string]$Message)
     $line = $At
     if ($At -isnot [int]) { $line = $At.Extent.StartLineNumber }
-    $script:Script.Findings.Add([pscustomobject]@{ Script = $script:Script.Name; Rule = $Rule; Line = $line; Message = $Message })
+    [void]$script:Script.Findings.Add([pscustomobject]@{ Script = $script:Script.Name; Rule = $Rule; Line = $line; Message = $Message })
 }
 
 # The function a node stands in, or the script.

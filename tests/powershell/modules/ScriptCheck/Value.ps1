@@ -1,25 +1,27 @@
+using namespace System.Management.Automation.Language
+
 # What a value can be, as far as the text of a script says: which keys a hashtable can have, which texts a variable can hold.
 # Followed: literals, variables and what is added to them later, parameters of the script's own functions through their calls,
 # what these functions give back. What cannot be followed is Unknown, and a call built of it is a finding.
 
 # Keys: key -> expressions of its values. Texts: constant texts. Unknown: something else may come in.
-function New-Value { @{ Keys = @{}; Texts = New-Object System.Collections.Generic.List[object]; Unknown = $false; Constant = $false } }
+function New-Value { @{ Keys = @{}; Texts = New-Object System.Collections.ArrayList; Unknown = $false; Constant = $false } }
 
 function Join-Value {
     param($Into, $From)
     foreach ($key in $From.Keys.Keys) {
-        if (-not $Into.Keys.ContainsKey($key)) { $Into.Keys[$key] = New-Object System.Collections.Generic.List[object] }
-        foreach ($one in $From.Keys[$key]) { if (-not $Into.Keys[$key].Contains($one)) { $Into.Keys[$key].Add($one) } }
+        if (-not $Into.Keys.ContainsKey($key)) { $Into.Keys[$key] = New-Object System.Collections.ArrayList }
+        foreach ($one in $From.Keys[$key]) { if (-not $Into.Keys[$key].Contains($one)) { [void]$Into.Keys[$key].Add($one) } }
     }
-    foreach ($text in $From.Texts) { if (-not $Into.Texts.Contains($text)) { $Into.Texts.Add($text) } }
+    foreach ($text in $From.Texts) { if (-not $Into.Texts.Contains($text)) { [void]$Into.Texts.Add($text) } }
     if ($From.Unknown) { $Into.Unknown = $true }
     if ($From.Constant) { $Into.Constant = $true }
 }
 
 function Add-Key {
     param($Value, [string]$Key, $Expression)
-    if (-not $Value.Keys.ContainsKey($Key)) { $Value.Keys[$Key] = New-Object System.Collections.Generic.List[object] }
-    $Value.Keys[$Key].Add($Expression)
+    if (-not $Value.Keys.ContainsKey($Key)) { $Value.Keys[$Key] = New-Object System.Collections.ArrayList }
+    [void]$Value.Keys[$Key].Add($Expression)
 }
 
 function Get-Value {
@@ -27,7 +29,7 @@ function Get-Value {
     $value = New-Value
     if ($null -eq $Node) { return $value }
     switch ($Node.GetType().Name) {
-        'StringConstantExpressionAst' { $value.Texts.Add($Node.Value) }
+        'StringConstantExpressionAst' { [void]$value.Texts.Add($Node.Value) }
         'ConstantExpressionAst' { $value.Constant = $true }
         'HashtableAst' {
             foreach ($pair in $Node.KeyValuePairs) {
@@ -50,7 +52,7 @@ function Get-Value {
         'PipelineAst' { $value = Get-PipelineValue $Node ($Node.PipelineElements.Count - 1) }
         'BinaryExpressionAst' {
             if ($Node.Operator -eq 'Plus') {
-                $value = Get-Value $Node.Left
+                Join-Value -Into $value -From (Get-Value $Node.Left)
                 Join-Value -Into $value -From (Get-Value $Node.Right)
             } else { $value.Unknown = $true }
         }
@@ -90,7 +92,7 @@ function Get-OutputValue {
     param($Function)
     $value = New-Value
     $key = 'out:' + $Function.Extent.StartOffset
-    if ($script:Script.Active.ContainsKey($key)) { return $value }
+    if ($script:Script.Active.ContainsKey($key)) { $script:Script.Circle = $true; return $value }
     $script:Script.Active[$key] = $true
     $body = $Function
     if ($Function -is [FunctionDefinitionAst]) { $body = $Function.Body }
@@ -116,7 +118,7 @@ function Get-MemberValue {
     if ($names.Count -eq 0) { $names = @($table.Keys.Keys) }
     foreach ($name in $names) {
         if ($table.Keys.ContainsKey($name)) { foreach ($one in $table.Keys[$name]) { Join-Value -Into $value -From (Get-Value $one) } }
-        elseif ('Keys', 'Key', 'Name' -contains $name -and $table.Keys.Count -gt 0) { foreach ($one in $table.Keys.Keys) { $value.Texts.Add($one) } }
+        elseif ('Keys', 'Key', 'Name' -contains $name -and $table.Keys.Count -gt 0) { foreach ($one in $table.Keys.Keys) { [void]$value.Texts.Add($one) } }
         elseif ($name -eq 'Value') { foreach ($list in $table.Keys.Values) { foreach ($one in $list) { Join-Value -Into $value -From (Get-Value $one) } } }
         else { $value.Unknown = $true }
     }
@@ -136,7 +138,14 @@ function Get-VariableValue {
         return $value
     }
     $key = $name + '@' + $scope.Extent.StartOffset
-    if ($script:Script.Active.ContainsKey($key)) { return $value }
+    if ($script:Script.Active.ContainsKey($key)) { $script:Script.Circle = $true; return $value }
+    $context = ''
+    foreach ($one in $script:Script.Context.Keys) { $context = $one + $script:Script.Context[$one].Extent.StartOffset }
+    $known = $key + '@' + $context
+    if ($script:Script.Known.ContainsKey($known)) { return $script:Script.Known[$known] }
+    # What is found inside a circle is not the whole, and is not kept.
+    $outer = $script:Script.Circle
+    $script:Script.Circle = $false
     $script:Script.Active[$key] = $true
     $found = Join-Assignment -Value $value -Name $name -Scope $scope
     foreach ($parameter in (Get-OwnParameter $scope)) {
@@ -154,6 +163,9 @@ function Get-VariableValue {
     if (-not $found -and $scope -ne $script:Script.Ast) { $found = Join-Assignment -Value $value -Name $name -Scope $script:Script.Ast }
     if (-not $found) { $value.Unknown = $true }
     $script:Script.Active.Remove($key)
+    if ($script:Script.Active.Count -eq 0) { $script:Script.Circle = $false }
+    if (-not $script:Script.Circle) { $script:Script.Known[$known] = $value }
+    $script:Script.Circle = $script:Script.Circle -or $outer
     $value
 }
 
@@ -166,12 +178,12 @@ function Join-Assignment {
         $left = $node.Left
         while ($left -is [AttributedExpressionAst]) { $left = $left.Child }
         if (Test-Variable $left $Name) { $found = $true; Join-Value -Into $Value -From (Get-Value $node.Right); continue }
-        if ($left -is [IndexExpressionAst] -and (Test-Variable $left.Target $Name)) { Join-KeyAssignment -Value $Value -Key (Get-Value $left.Index) -Expression $node.Right }
-        elseif ($left -is [MemberExpressionAst] -and (Test-Variable $left.Expression $Name)) { Join-KeyAssignment -Value $Value -Key (Get-Value $left.Member) -Expression $node.Right }
+        if ($left -is [IndexExpressionAst] -and (Test-Variable $left.Target $Name)) { Join-KeyAssignment -Value $Value -Key $left.Index -Expression $node.Right }
+        elseif ($left -is [MemberExpressionAst] -and (Test-Variable $left.Expression $Name)) { Join-KeyAssignment -Value $Value -Key $left.Member -Expression $node.Right }
     }
     foreach ($node in (Get-Node 'InvokeMemberExpressionAst')) {
         if ($node.Member.Extent.Text -ne 'Add' -or -not (Test-Variable $node.Expression $Name) -or (Get-Scope $node) -ne $Scope) { continue }
-        if (@($node.Arguments).Count -eq 2) { Join-KeyAssignment -Value $Value -Key (Get-Value $node.Arguments[0]) -Expression $node.Arguments[1] }
+        if (@($node.Arguments).Count -eq 2) { Join-KeyAssignment -Value $Value -Key $node.Arguments[0] -Expression $node.Arguments[1] }
         elseif (@($node.Arguments).Count -eq 1) { Join-Value -Into $Value -From (Get-Value $node.Arguments[0]) }
     }
     foreach ($node in (Get-Node 'ForEachStatementAst')) {
@@ -180,10 +192,32 @@ function Join-Assignment {
     $found
 }
 
+# One key: the expression is its value. Several keys (the variable of a loop): each keeps its own value when the expression is
+# the same key of another table, else nothing is known of the values.
 function Join-KeyAssignment {
     param($Value, $Key, $Expression)
-    if ($Key.Unknown -or ($Key.Texts.Count -eq 0 -and -not $Key.Constant)) { $Value.Unknown = $true }
-    foreach ($text in $Key.Texts) { Add-Key -Value $Value -Key $text -Expression $Expression }
+    $names = Get-Value $Key
+    if ($names.Unknown -or ($names.Texts.Count -eq 0 -and -not $names.Constant)) { $Value.Unknown = $true }
+    if ($names.Texts.Count -eq 1) { Add-Key -Value $Value -Key $names.Texts[0] -Expression $Expression; return }
+    $inner = Get-Inner $Expression
+    $table = $null
+    if ($inner -is [IndexExpressionAst] -and $inner.Index.Extent.Text -eq $Key.Extent.Text) { $table = Get-Value $inner.Target }
+    elseif ($inner -is [MemberExpressionAst] -and $inner -isnot [InvokeMemberExpressionAst]) {
+        if ($inner.Member.Extent.Text -eq $Key.Extent.Text) { $table = Get-Value $inner.Expression }
+        elseif ($inner.Member.Extent.Text -eq 'Value' -and $Key -is [MemberExpressionAst] -and $Key.Expression.Extent.Text -eq $inner.Expression.Extent.Text) { $table = Get-Value $inner.Expression }
+    }
+    foreach ($text in $names.Texts) {
+        if ($null -ne $table -and $table.Keys.ContainsKey($text)) { foreach ($one in $table.Keys[$text]) { Add-Key -Value $Value -Key $text -Expression $one } }
+        else { Add-Key -Value $Value -Key $text -Expression $null }
+    }
+}
+
+# The expression in a statement that is nothing but an expression.
+function Get-Inner {
+    param($Node)
+    if ($Node -is [PipelineAst] -and $Node.PipelineElements.Count -eq 1) { $Node = $Node.PipelineElements[0] }
+    if ($Node -is [CommandExpressionAst]) { $Node = $Node.Expression }
+    $Node
 }
 
 function Test-Variable {

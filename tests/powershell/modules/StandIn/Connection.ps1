@@ -116,9 +116,9 @@ function Update-StandInModule {
         foreach ($name in (Get-StandInFunction).Keys) { Remove-Item -Path ('function:' + $name.Replace('-', "-$prefix")) -Confirm:$false -WhatIf:$false }
         $script:Imported.Remove($prefix)
     }
-    $functions = Get-StandInFunction
     foreach ($prefix in @($wanted.Keys)) {
         if ($script:Imported.ContainsKey($prefix)) { continue }
+        $functions = Get-StandInFunction
         foreach ($name in $functions.Keys) { Set-Item -Path ('function:global:' + $name.Replace('-', "-$prefix")) -Value $functions[$name] -Confirm:$false -WhatIf:$false }
         $script:Imported[$prefix] = $true
     }
