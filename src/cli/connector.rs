@@ -6,7 +6,7 @@ mod render;
 
 use super::{Trouble, load_with_warnings, status_of};
 use crate::config::{self, Problem, Settings, Severity};
-use crate::connector::{Door, Facts, Finding, Grade, Plan, Spare};
+use crate::connector::{Delivery, Door, Facts, Finding, Grade, Plan, Spare};
 use crate::mail::Mailbox;
 use crate::receive::Service;
 use crate::trust::Tenant;
@@ -118,8 +118,12 @@ impl Configuration {
                 })
                 .collect(),
             doors,
-            connector: connector(tenant)
-                .map(|connector| (&*connector.identity, connector.cloud_services_mail_enabled)),
+            connector: connector(tenant).map(|connector| Delivery {
+                host: &connector.host,
+                port: connector.port,
+                identity: &connector.identity,
+                cloud: connector.cloud_services_mail_enabled,
+            }),
             pilot_group: wishes.pilot_group,
             environment: wishes.environment,
             spare: wishes.spare,
@@ -136,7 +140,7 @@ impl Configuration {
     fn told(&self, facts: &Facts<'_>, findings: &[Finding]) -> (Vec<Problem>, bool) {
         let mut keys = vec![format!("tenant.{}.", facts.tenant.name)];
         let identities = facts.doors.iter().filter_map(|door| door.identity);
-        let identities = identities.chain(facts.connector.map(|(identity, _)| identity));
+        let identities = identities.chain(facts.connector.map(|delivery| delivery.identity));
         keys.extend(identities.map(|identity| format!("certificate.{}.", identity.name)));
         keys.extend(
             facts

@@ -391,7 +391,7 @@ fn judge_secret(header: &Header, is: &str) -> Judged {
         .iter()
         .any(|previous| previous.matches(is.as_bytes()))
     {
-        Judged::Note("is still a previous value, which Gatepost takes; Update-GatepostSecret.ps1 sets the present one".to_owned())
+        Judged::Note("is still a previous value, which Gatepost takes; Update-GatepostSecret.ps1 -Stage Both sets the present one".to_owned())
     } else if is.is_empty() {
         Judged::Differs("not set".to_owned())
     } else {
@@ -427,7 +427,7 @@ fn judge_words(header: &Header, value: &Value, whole: &str) -> Judged {
     };
     match (present, previous, outdated) {
         (true, 0, 0) if !header.previous.is_empty() => Judged::Note(
-            "holds the present value only: `previous` in the configuration can go".to_owned(),
+            "holds the present value only, not `previous` of the configuration: Update-GatepostSecret.ps1 -Stage Both adds it; after -Stage NewOnly it can go from there".to_owned(),
         ),
         (true, _, 0) => Judged::Fits,
         (true, _, outdated) => Judged::Differs(format!(

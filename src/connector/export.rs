@@ -79,13 +79,16 @@ impl Exported {
         self.get(name).map(text).unwrap_or_default()
     }
 
-    /// Whether a property is set: not absent, null, empty, false or zero.
+    /// Whether a property is set: not absent, null, empty, false, zero or the nil GUID.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| match value {
             Value::Null | Value::Bool(false) => false,
             Value::Bool(true) => true,
             Value::Number(number) => number.as_f64() != Some(0.0),
-            Value::String(text) => !text.is_empty() && !text.eq_ignore_ascii_case("false"),
+            Value::String(text) => {
+                let is_nil = text.bytes().all(|octet| matches!(octet, b'0' | b'-'));
+                !is_nil && !text.eq_ignore_ascii_case("false")
+            }
             Value::Array(_) | Value::Object(_) => !list(value).is_empty(),
         })
     }

@@ -6,6 +6,11 @@
 //!
 //! Exchange names connectors from its own side: its inbound connector is where we deliver.
 
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;
+
 mod desired;
 mod diff;
 mod export;
@@ -22,7 +27,7 @@ mod tenancy;
 pub use diff::{Drift, Exports, Mend, Note, Report, diff};
 pub use export::{Exported, NotAnExport};
 pub use literal::{literal, literals};
-pub use plan::{Door, ENVIRONMENTS, Facts, Finding, Grade, Header, Plan, Spare, Token};
+pub use plan::{Delivery, Door, ENVIRONMENTS, Facts, Finding, Grade, Header, Plan, Spare, Token};
 pub use render::{File, RenderError, Rendering, SUMS_FILE, read_sums, render, sum, value_file};
 pub use secrets::{Kept, SECRETS_FILE, read as read_secrets};
 pub use templates::SCRIPTS;

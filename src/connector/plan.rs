@@ -46,14 +46,27 @@ pub struct Facts<'a> {
     pub others: Vec<(&'a Tenant, Option<&'a Identity>)>,
     /// The connector listeners, in the order of the configuration.
     pub doors: Vec<Door<'a>>,
-    /// `inbound_connector`: its certificate and `cloud_services_mail_enabled`.
-    pub connector: Option<(&'a Identity, bool)>,
+    /// `[tenant.inbound_connector]`.
+    pub connector: Option<Delivery<'a>>,
     /// Who is in the pilot; without, everyone from the start.
     pub pilot_group: Option<&'a Mailbox>,
     /// One of [`ENVIRONMENTS`].
     pub environment: &'a str,
     /// Values for header fields that the configuration does not have yet; without, such a field is an error.
     pub spare: Option<&'a Spare>,
+}
+
+/// Where and as whom we deliver to the tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// `host`.
+    pub host: &'a str,
+    /// `port`.
+    pub port: u16,
+    /// `certificate`.
+    pub identity: &'a Identity,
+    /// `cloud_services_mail_enabled`.
+    pub cloud: bool,
 }
 
 /// A connector listener.
@@ -138,6 +151,8 @@ pub struct Plan {
     pub(super) tenant: TenantName,
     pub(super) tenant_id: String,
     pub(super) hostname: Domain,
+    /// Exchange's host and port, where we deliver.
+    pub(super) exchange: (String, u16),
     pub(super) tls_domain: String,
     pub(super) certificate_name: String,
     /// `*.parent`, which Exchange takes for the certificate's name as well where that lies below an accepted domain.
@@ -158,8 +173,12 @@ impl Plan {
         judge_hostname(facts, &mut findings);
         let tls_domain = tls_domain(facts, &mut findings);
         let certificate = certificate_name(facts, &mut findings);
+        let delivery = facts.connector;
         let secret = secret_header(facts, &mut findings);
         let looped = loop_header(facts, &mut findings);
+        if let Some(looped) = &looped {
+            judge_words(facts, looped, &mut findings);
+        }
         if let Some(group) = facts.pilot_group
             && !facts.tenant.accepted_domains.contains(group.domain())
         {
@@ -175,21 +194,23 @@ impl Plan {
             .0
             .iter()
             .any(|finding| finding.grade == Grade::Error);
-        let plan = match (tls_domain, certificate, secret, looped) {
+        let plan = match (tls_domain, certificate, delivery, secret, looped) {
             (
                 Some(tls_domain),
                 Some((certificate_name, alternative)),
+                Some(delivery),
                 Some(secret),
                 Some(looped),
             ) => Some(Self {
                 tenant: TenantName::clone(&facts.tenant.name),
                 tenant_id: facts.tenant.id.to_string(),
                 hostname: facts.hostname.clone(),
+                exchange: (delivery.host.to_owned(), delivery.port),
                 tls_domain,
                 certificate_name,
                 certificate_alternative: alternative,
                 accepted: facts.tenant.accepted_domains.iter().cloned().collect(),
-                cloud: facts.connector.is_none_or(|(_, cloud)| cloud),
+                cloud: delivery.cloud,
                 secret,
                 looped,
                 pilot_group: facts.pilot_group.map(ToString::to_string),
@@ -377,7 +398,7 @@ fn certificate_name(
     findings: &mut Findings,
 ) -> Option<(String, Option<String>)> {
     let tenant = facts.tenant;
-    let Some((identity, _)) = facts.connector else {
+    let Some(Delivery { identity, .. }) = facts.connector else {
         findings.error(
             format!("tenant.{}", tenant.name),
             "no [tenant.inbound_connector]: Gatepost delivers nothing to this tenant, so it needs no connectors",
@@ -503,6 +524,19 @@ fn loop_header(facts: &Facts<'_>, findings: &mut Findings) -> Option<Header> {
     })
 }
 
+/// The longest word that a condition of a transport rule takes, in characters.
+const LONGEST_WORD: usize = 128;
+
+fn judge_words(facts: &Facts<'_>, looped: &Header, findings: &mut Findings) {
+    let mut all = std::iter::once(&looped.value).chain(&looped.previous);
+    if all.any(|value| value.expose().len() > LONGEST_WORD) {
+        findings.error(
+            format!("tenant.{}.loop_header", facts.tenant.name),
+            format!("a value of more than {LONGEST_WORD} characters, which no word list of a transport rule takes"),
+        );
+    }
+}
+
 /// `wanted`, with a number where the name has another fate already.
 fn free_name<'a>(wanted: &str, taken: impl Iterator<Item = &'a str>) -> String {
     let taken: Vec<String> = taken.map(str::to_ascii_lowercase).collect();
@@ -513,4 +547,250 @@ fn free_name<'a>(wanted: &str, taken: impl Iterator<Item = &'a str>) -> String {
         number += 1;
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{identity, plan, tenant};
+    use super::*;
+
+    /// The plan and the findings of a configuration with these certificates.
+    fn made(
+        hostname: &str,
+        host: &[&str],
+        client: &[&str],
+        accepted: &[&str],
+    ) -> (Option<Plan>, Vec<String>) {
+        let (host, client) = (identity("host", host), identity("client", client));
+        let facts = Facts {
+            hostname: &hostname.parse().unwrap(),
+            tenant: &tenant(accepted),
+            others: Vec::new(),
+            doors: vec![Door {
+                name: "exchange",
+                port: 25,
+                identity: Some(&host),
+            }],
+            connector: Some(Delivery {
+                host: "contoso-com.mail.protection.outlook.com",
+                port: 25,
+                identity: &client,
+                cloud: true,
+            }),
+            pilot_group: None,
+            environment: ENVIRONMENTS[0],
+            spare: None,
+        };
+        let (plan, findings) = Plan::make(&facts);
+        (plan, findings.into_iter().map(told).collect())
+    }
+
+    fn told(finding: Finding) -> String {
+        let mark = match finding.grade {
+            Grade::Error => "error",
+            Grade::Warning => "warning",
+        };
+        format!("{mark} {}: {}", finding.key, finding.text)
+    }
+
+    const HOST: &str = "smarthost.contoso.com";
+
+    #[test]
+    fn tls_domain_is_the_name_that_covers_the_host() {
+        for (names, expected) in [
+            (&[HOST][..], HOST),
+            (&["*.contoso.com", HOST], HOST),
+            (&["mail.example.net", "*.contoso.com"], "*.contoso.com"),
+            (&["SMARTHOST.contoso.com"], HOST),
+        ] {
+            let (plan, findings) = made(HOST, names, &["contoso.com"], &["contoso.com"]);
+            assert_eq!(
+                (plan.unwrap().tls_domain.as_str(), findings.len()),
+                (expected, 0),
+                "{names:?}"
+            );
+        }
+        let (plan, findings) = made(
+            HOST,
+            &["*.example.net", "mail.example.net"],
+            &["contoso.com"],
+            &["contoso.com"],
+        );
+        assert_eq!(plan.unwrap().tls_domain, "mail.example.net");
+        assert!(
+            findings[0].starts_with(
+                "warning listener.exchange.certificate: the certificate does not cover hostname"
+            ),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn the_certificate_name_is_the_one_that_lies_best_in_the_accepted_domains() {
+        for (names, accepted, name, alternative) in [
+            (
+                &["other.example", "contoso.com"][..],
+                &["contoso.com"][..],
+                "contoso.com",
+                None,
+            ),
+            (
+                &["*.contoso.com", "mail.contoso.com", "contoso.com"],
+                &["contoso.com"],
+                "contoso.com",
+                None,
+            ),
+            (
+                &["*.contoso.com", "mail.contoso.com"],
+                &["contoso.com"],
+                "mail.contoso.com",
+                Some("*.contoso.com"),
+            ),
+            (
+                &["mail.contoso.com"],
+                &["*.contoso.com"],
+                "mail.contoso.com",
+                Some("*.contoso.com"),
+            ),
+            (
+                &["a.contoso.com", "b.contoso.com"],
+                &["contoso.com", "b.contoso.com"],
+                "b.contoso.com",
+                None,
+            ),
+            (&["*.contoso.com"], &["contoso.com"], "*.contoso.com", None),
+        ] {
+            let (plan, findings) = made(HOST, &[HOST], names, accepted);
+            let plan = plan.unwrap();
+            assert_eq!(
+                (
+                    plan.certificate_name.as_str(),
+                    plan.certificate_alternative.as_deref()
+                ),
+                (name, alternative),
+                "{names:?}"
+            );
+            assert!(findings.is_empty());
+        }
+        let (plan, findings) = made(
+            HOST,
+            &[HOST],
+            &["contoso.com.evil.example"],
+            &["contoso.com"],
+        );
+        assert!(plan.is_none());
+        assert!(findings[0].starts_with("error tenant.contoso.inbound_connector.certificate: no name of the certificate (contoso.com.evil.example) lies in"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_host_name_that_only_the_inside_knows_is_an_error() {
+        for name in [
+            "mx.contoso.local",
+            "mx.home.arpa",
+            "mx.corp",
+            "a.b.internal",
+        ] {
+            let (plan, findings) = made(name, &[name], &["contoso.com"], &["contoso.com"]);
+            assert!(plan.is_none());
+            assert!(findings[0].starts_with("error hostname: "), "{findings:?}");
+        }
+        assert!(
+            made(
+                "mx.local.example.com",
+                &["mx.local.example.com"],
+                &["contoso.com"],
+                &["contoso.com"]
+            )
+            .1
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn what_the_set_needs_and_is_not_there_is_told_by_its_key() {
+        let client = identity("client", &["contoso.com"]);
+        let host = identity("host", &[HOST]);
+        let mut own = tenant(&["contoso.com"]);
+        own.secret_header = None;
+        own.loop_header = None;
+        let group: Mailbox = "pilot@elsewhere.example".parse().unwrap();
+        let mut facts = Facts {
+            hostname: &HOST.parse().unwrap(),
+            tenant: &own,
+            others: Vec::new(),
+            doors: Vec::new(),
+            connector: None,
+            pilot_group: Some(&group),
+            environment: ENVIRONMENTS[0],
+            spare: None,
+        };
+        let keys = |facts: &Facts<'_>| -> Vec<String> {
+            let (_, findings) = Plan::make(facts);
+            findings.into_iter().map(|finding| finding.key).collect()
+        };
+        assert_eq!(
+            keys(&facts),
+            [
+                "listener",
+                "tenant.contoso",
+                "tenant.contoso.secret_header",
+                "tenant.contoso.loop_header",
+                "tenant.contoso.accepted_domains"
+            ]
+        );
+        let other_host = identity("inner", &["inner.contoso.com"]);
+        facts.doors = vec![
+            Door {
+                name: "inner",
+                port: 2525,
+                identity: Some(&other_host),
+            },
+            Door {
+                name: "exchange",
+                port: 25,
+                identity: Some(&host),
+            },
+        ];
+        let mut fabrikam = tenant(&["fabrikam.com"]);
+        fabrikam.name = "fabrikam".into();
+        fabrikam.loop_header.as_mut().unwrap().name = GATE.into();
+        facts.others = vec![(&fabrikam, Some(&client))];
+        facts.connector = Some(Delivery {
+            host: "mx.example",
+            port: 25,
+            identity: &client,
+            cloud: false,
+        });
+        facts.pilot_group = None;
+        let spare = Spare {
+            secret: Secret::new("s"),
+            looped: Secret::new("l"),
+        };
+        facts.spare = Some(&spare);
+        assert_eq!(
+            keys(&facts),
+            [
+                "listener.inner.certificate",
+                "tenant.contoso.inbound_connector.certificate",
+                "tenant.contoso.secret_header",
+                "tenant.contoso.loop_header"
+            ]
+        );
+        let plan = Plan::make(&facts).0.unwrap();
+        assert_eq!(plan.tls_domain, HOST, "the listener on port 25 counts");
+        assert_eq!(
+            (plan.secret.name.as_str(), plan.looped.name.as_str()),
+            ("X-Gatepost-Gate-2", PROCESSED)
+        );
+        assert!(!plan.cloud && plan.made().count() == 2);
+    }
+
+    #[test]
+    fn no_token_is_a_secret() {
+        let tokens = format!("{:?}", plan().tokens());
+        assert!(
+            !tokens.contains(super::super::fixtures::SECRET)
+                && !tokens.contains(super::super::fixtures::LOOPED)
+        );
+    }
 }
