@@ -299,7 +299,7 @@ fn unix_millis() -> u64 {
 mod tests {
     use super::*;
 
-    const PAGES: [(&str, &str); 6] = [
+    const PAGES: [(&str, &str); 7] = [
         ("README.md", include_str!("../../README.md")),
         (
             "docs/configuration.md",
@@ -308,6 +308,10 @@ mod tests {
         (
             "docs/looking-after.md",
             include_str!("../../docs/looking-after.md"),
+        ),
+        (
+            "docs/connectors.md",
+            include_str!("../../docs/connectors.md"),
         ),
         ("docs/metrics.md", include_str!("../../docs/metrics.md")),
         ("deploy/README.md", include_str!("../../deploy/README.md")),
@@ -333,7 +337,8 @@ mod tests {
         }
         let mut found = Vec::new();
         for (whole, line) in lines {
-            let line = line.replace("sudo -u gatepost ", "");
+            let line = line.trim_start().replace("sudo -u gatepost ", "");
+            let line = line.replace("sudo gatepost ", "gatepost ");
             let line = line.replace("cargo run --release -- ", "gatepost ");
             if line.starts_with("gatepost ") && line != "gatepost ready" {
                 let words = line.split_whitespace();

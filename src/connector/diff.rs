@@ -99,7 +99,7 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
         if let Some(own) = object(&mut report, Kind::Outbound, plan, objects, outbound)
             && let Some(own) = objects.get(own)
         {
-            tenancy::validation(&mut report, own, stage);
+            tenancy::validation(&mut report, plan, own, stage);
         }
         tenancy::hybrid(&mut report, "outbound connector", objects);
     }

@@ -12,7 +12,7 @@ pub(super) fn write(plan: &Plan) -> String {
         head(plan),
         before(plan),
         machine(),
-        install(),
+        install(plan),
         rollout(plan),
         checking(plan),
         failing(),
@@ -43,8 +43,8 @@ fn head(plan: &Plan) -> String {
     format!(
         "# Exchange's side of Gatepost: tenant {tenant}
 
-Written by `gatepost connector render`, filled in for the tenant {tenant_id}; the scripts refuse another one. Exchange names connectors
-from its own side: its inbound connector is where Gatepost delivers.
+Written by `gatepost connector render`, filled in for the tenant {tenant_id}; the scripts refuse
+another one. Exchange names connectors from its own side: its inbound connector is where Gatepost delivers.
 
 | object | what it does |
 | --- | --- |
@@ -153,19 +153,31 @@ is missing or differs.
     .to_owned()
 }
 
-fn install() -> String {
-    "## 3. Look, install, prove
+/// An address of the tenant to show in a command: `you@contoso.com`.
+pub(super) fn somebody(plan: &Plan, who: &str) -> String {
+    let domains = plan.accepted.iter().map(|own| own.domain().as_str());
+    let usual = domains
+        .clone()
+        .find(|domain| !domain.ends_with(".onmicrosoft.com") && *domain != plan.certificate_name);
+    let domain = usual
+        .or_else(|| domains.clone().next())
+        .unwrap_or("contoso.com");
+    format!("{who}@{domain}")
+}
+
+fn install(plan: &Plan) -> String {
+    let you = somebody(plan, "you");
+    format!("## 3. Look, install, prove
 
     .\\Test-GatepostPreflight.ps1
     .\\Install-GatepostConnector.ps1 -WhatIf
     .\\Install-GatepostConnector.ps1
-    .\\Confirm-GatepostConnector.ps1
+    .\\Confirm-GatepostConnector.ps1 -Recipient {you}
 
 The first changes nothing and says what stands in the way. Install makes the two connectors and the two rules, the routing rule disabled, and
 keeps what was there before as JSON. Confirm lets Exchange send its own test mail through Gatepost; `gatepost trace` shows it as taken and
 delivered. For applications and devices alone you are done here: nothing sends user mail to Gatepost.
-"
-    .to_owned()
+")
 }
 
 fn rollout(plan: &Plan) -> String {
@@ -202,13 +214,14 @@ fn checking(plan: &Plan) -> String {
     format!(
         "## 5. Check, now and then
 
-    .\\Export-GatepostState.ps1
+    .\\Export-GatepostState.ps1 -Folder .\\today
 
-Take the folder that it names to the machine of Gatepost (its rules hold the secret values), and there
+Take the folder to the machine of Gatepost, and there
 
-    gatepost connector diff --tenant {} --exports FOLDER
+    gatepost connector diff --tenant {} --exports today
 
 It names each drift, what it breaks, and the line that mends it; status 0 is none. `.\\Repair-GatepostConnector.ps1` mends what is ours.
+The export holds the secret values, as the rules do: delete it when it has done its work.
 ",
         plan.tenant
     )
@@ -259,8 +272,8 @@ so the two swap in turns. OLD and NEW are the values, each best in a file of its
 
 5. Take both `previous` out of the configuration, reload, and render once more.
 
-**A certificate is renewed.** With the same names nothing changes here. With others: render, then `.\\Repair-GatepostConnector.ps1`
-before the reload.
+**A certificate is renewed.** With the same names nothing changes here. With others: render, run `.\\Repair-GatepostConnector.ps1`, and reload at once;
+what comes between is held, not lost.
 
 **Only where asked:** `.\\Set-GatepostArcSealer.ps1` and `.\\Set-GatepostEnhancedFiltering.ps1`; their help says for whom.
 ",
@@ -275,7 +288,8 @@ fn removal() -> String {
     .\\Remove-GatepostConnector.ps1 -WhatIf
     .\\Remove-GatepostConnector.ps1
 
-Wait in between until `gatepost queue list` is empty and nothing is Pending. Objects without Gatepost's mark stay.
+Let an hour pass after the first, until `gatepost queue list` is empty. Applications and devices need the inbound connector for as long as they
+send (`-KeepInboundConnector`). Objects without Gatepost's mark stay.
 "
     .to_owned()
 }
@@ -286,11 +300,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_steps_stand_in_order_for_the_tenant() {
+        insta::assert_snapshot!(write(&plan()), @"");
+    }
+
+    #[test]
     fn the_steps_are_ascii_and_hold_no_secret() {
         let text = write(&plan());
         assert!(text.is_ascii());
         assert!(!text.contains(SECRET) && !text.contains(LOOPED));
-        let longest = text.lines().map(str::len).max().unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('|'));
+        let longest = lines.map(str::len).max().unwrap();
         assert!(longest < 160, "{longest}");
     }
 }

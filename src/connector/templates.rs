@@ -6,7 +6,24 @@ use super::literal::{literal, literals};
 use super::plan::Token;
 
 /// The scripts that this version carries, by file name.
-pub const SCRIPTS: &[(&str, &str)] = &[];
+pub const SCRIPTS: &[(&str, &str)] = &[
+    (
+        "Install-GatepostConnector.ps1",
+        include_str!("../../connector-templates/Install-GatepostConnector.ps1"),
+    ),
+    (
+        "Repair-GatepostConnector.ps1",
+        include_str!("../../connector-templates/Repair-GatepostConnector.ps1"),
+    ),
+    (
+        "Set-GatepostRollout.ps1",
+        include_str!("../../connector-templates/Set-GatepostRollout.ps1"),
+    ),
+    (
+        "Update-GatepostSecret.ps1",
+        include_str!("../../connector-templates/Update-GatepostSecret.ps1"),
+    ),
+];
 
 /// A template that asks for a value that there is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +88,30 @@ mod tests {
             fill(template, &tokens()).unwrap(),
             "[string]$T = 'it''s.example'\r\n[string[]]$S = @('a', 'b'),\r\n$A = @()\r\nif ($T -match '^@\\w+@$') { '@' + '@not a token@' + '@a' }"
         );
+    }
+
+    #[test]
+    fn every_script_of_the_folder_is_carried_and_every_token_has_a_value() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("connector-templates");
+        let names = std::fs::read_dir(folder).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name.ends_with(".ps1")).collect();
+        names.sort();
+        let mut carried: Vec<&str> = SCRIPTS.iter().map(|(name, _)| *name).collect();
+        carried.sort_unstable();
+        assert_eq!(carried, names);
+        let tokens = super::super::fixtures::plan().tokens();
+        for (name, template) in SCRIPTS {
+            let script =
+                fill(template, &tokens).unwrap_or_else(|unknown| panic!("{name}: {unknown:?}"));
+            assert!(next_token(&script).is_none(), "{name}");
+            let changed = script
+                .lines()
+                .zip(template.lines())
+                .filter(|(new, old)| new != old && !old.contains("'@"));
+            assert_eq!(changed.count(), 0, "{name}");
+            assert_eq!(script.lines().count(), template.lines().count(), "{name}");
+        }
     }
 
     #[test]

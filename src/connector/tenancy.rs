@@ -5,6 +5,7 @@ use super::export::{Exported, flag, list, text};
 use super::literal::literal;
 use super::objects::Kind;
 use super::plan::Plan;
+use super::readme::somebody;
 use super::rules::Stage;
 use crate::mail::{Domain, DomainPattern, shown};
 use crate::trust::certificate::name_covers;
@@ -89,7 +90,7 @@ fn overlaps(theirs: &str, certificate: &str, ours: &str) -> bool {
 }
 
 /// Whether Exchange's own test mail has come through the outbound connector.
-pub(super) fn validation(report: &mut Report, own: &Exported, stage: Option<Stage>) {
+pub(super) fn validation(report: &mut Report, plan: &Plan, own: &Exported, stage: Option<Stage>) {
     let Some(value) = own.get("IsValidated") else {
         return;
     };
@@ -119,7 +120,7 @@ pub(super) fn validation(report: &mut Report, own: &Exported, stage: Option<Stag
         },
         should: "True".to_owned(),
         breaks: "the rule sends mail to a connector that Exchange's own test mail has not come through: it may wait in Exchange's queue (Pending), and the admin centre warns".to_owned(),
-        mend: Mend::Line(".\\Confirm-GatepostConnector.ps1".to_owned()),
+        mend: Mend::Line(format!(".\\Confirm-GatepostConnector.ps1 -Recipient {}", literal(&somebody(plan, "you")))),
     });
 }
 

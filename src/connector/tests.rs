@@ -483,7 +483,10 @@ fn the_rollout_is_told_and_decides_whether_validation_is_missing() {
         if drifts == 1 {
             let drift = only(&report);
             assert_eq!(drift.is, "False, last tried 2026-11-25T08:15:33Z");
-            assert_eq!(line(drift), ".\\Confirm-GatepostConnector.ps1");
+            assert_eq!(
+                line(drift),
+                ".\\Confirm-GatepostConnector.ps1 -Recipient 'you@contoso.com'"
+            );
         }
     }
 }

@@ -160,3 +160,23 @@ fn told(tenant: &str, report: &Report) -> String {
     .unwrap_or_default();
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::fixtures::{Tenancy, plan};
+    use serde_json::json;
+
+    #[test]
+    fn drift_is_told_with_what_it_breaks_and_what_mends_it() {
+        let plan = plan();
+        let mut tenancy = Tenancy::of(&plan);
+        tenancy.inbound[0]["TlsSenderCertificateName"] = json!("old.contoso.com");
+        tenancy.outbound[0]["UseMXRecord"] = json!(true);
+        tenancy.rules[0]["SetHeaderValue"] = json!("a guess");
+        tenancy.rules[0]["State"] = json!("Disabled");
+        tenancy.rules.remove(1);
+        tenancy.domains.push(json!({ "DomainName": "contoso.de" }));
+        insta::assert_snapshot!(told("contoso", &diff(&plan, &tenancy.exports())), @"");
+    }
+}
