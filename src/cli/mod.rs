@@ -352,7 +352,8 @@ mod tests {
     #[test]
     fn every_command_on_the_pages_is_understood() {
         let mut count = 0;
-        for (name, page) in PAGES {
+        let steps = crate::connector::fixtures::steps();
+        for (name, page) in PAGES.into_iter().chain([("a rendered README.md", &*steps)]) {
             for (whole, words) in commands(page) {
                 count += 1;
                 use clap::error::ErrorKind::{

@@ -179,3 +179,8 @@ fn right(want: &Want) -> Value {
         }
     }
 }
+
+/// The steps of a rendered folder.
+pub(crate) fn steps() -> String {
+    super::readme::write(&plan())
+}

@@ -233,7 +233,7 @@ async fn a_tenant_without_secret_and_loop_header_is_given_both() {
     for key in ["secret_header", "loop_header"] {
         std::fs::copy(
             kit.join(format!("{key}.value")),
-            stage.path(&format!("secrets/contoso-{key}")),
+            stage.path(&format!("secrets/contoso.{key}")),
         )
         .unwrap();
     }
@@ -278,7 +278,7 @@ async fn what_makes_the_set_wrong_is_told_with_its_line_and_nothing_is_written()
         (
             "service = \"connector\"",
             "service = \"submission\"",
-            "gatepost.toml:1: listener: no [[listener]]",
+            "gatepost.toml:18: listener: no [[listener]]",
         ),
     ];
     for (from, to, told) in table {

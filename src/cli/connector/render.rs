@@ -142,7 +142,7 @@ fn told(plan: &Plan, config: &Path, folder: &Path, placed: &[Placed]) -> String 
                 out,
                 "    sudo install -g gatepost -m 640 {} {}",
                 quoted(&folder.join(value_file(key))),
-                quoted(&secrets.join(format!("{}-{key}", plan.tenant())))
+                quoted(&secrets.join(format!("{}.{key}", plan.tenant())))
             )
             .unwrap_or_default();
         }
@@ -155,7 +155,7 @@ fn told(plan: &Plan, config: &Path, folder: &Path, placed: &[Placed]) -> String 
         for (key, header) in &made {
             writeln!(
                 out,
-                "    {key} = {{ name = \"{}\", value = \"${{file:secrets/{}-{key}}}\" }}",
+                "    {key} = {{ name = \"{}\", value = \"${{file:secrets/{}.{key}}}\" }}",
                 header.name,
                 plan.tenant()
             )
