@@ -2,6 +2,7 @@
 //! error. Exit status: 0 done and well; 1 done, and the answer is bad news; 2 wrong use or unreadable configuration.
 
 pub mod check;
+pub mod connector;
 pub mod explain_trust;
 pub mod hash_password;
 pub mod lab;
@@ -57,6 +58,9 @@ enum Command {
     /// Explain a judgement.
     #[command(subcommand)]
     Explain(Explain),
+    /// Exchange's side: the scripts that make a tenant's connectors and rules, and what these have become.
+    #[command(subcommand)]
+    Connector(connector::Action),
     /// The queue of the running server.
     #[command(subcommand)]
     Queue(queue::Action),
@@ -136,6 +140,7 @@ pub fn run() -> ExitCode {
                 explain_trust::run(settings, &question, arguments.json, unix_millis() / 1000)
             })
         }
+        Command::Connector(action) => connector::run(config, &action, arguments.json),
         Command::Queue(action) => with_settings(config, |settings| {
             queue::run(settings, &action, arguments.json)
         }),
@@ -184,15 +189,27 @@ impl From<crate::admin::ClientError> for Trouble {
 
 /// Prints an answer that is whole, and passes on its status: also where its reader has gone, as `head` goes.
 fn print(text: &[u8], status: ExitCode) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    let printed = out.write_all(text).and_then(|()| out.flush());
-    match printed.map_err(Trouble::of_output) {
+    match written(text) {
         Ok(()) | Err(Trouble::NobodyReads) => status,
         Err(Trouble::Use(problem) | Trouble::Server(problem)) => {
             eprintln!("gatepost: {problem}");
             ExitCode::from(1)
         }
     }
+}
+
+/// Prints an answer for a command that ends by [`status_of`]; a reader that has gone is none of its business.
+fn say(text: &str) -> Result<(), Trouble> {
+    match written(text.as_bytes()) {
+        Err(Trouble::NobodyReads) => Ok(()),
+        other => other,
+    }
+}
+
+fn written(text: &[u8]) -> Result<(), Trouble> {
+    let mut out = std::io::stdout().lock();
+    let printed = out.write_all(text).and_then(|()| out.flush());
+    printed.map_err(Trouble::of_output)
 }
 
 /// Loads the configuration for a command that needs it; its errors end the command with status 2.
@@ -204,7 +221,12 @@ fn with_settings<T: Into<Trouble>>(
         Ok(settings) => settings,
         Err(status) => return status,
     };
-    let (status, problem) = match command(&settings).map_err(Into::into) {
+    status_of(command(&settings).map_err(Into::into))
+}
+
+/// The exit status of an answer, or of why there is none, which is told.
+fn status_of(answer: Result<bool, Trouble>) -> ExitCode {
+    let (status, problem) = match answer {
         Ok(true) | Err(Trouble::NobodyReads) => return ExitCode::SUCCESS,
         Ok(false) => return ExitCode::from(1),
         Err(Trouble::Use(problem)) => (2, problem),
@@ -277,7 +299,7 @@ fn unix_millis() -> u64 {
 mod tests {
     use super::*;
 
-    const PAGES: [(&str, &str); 6] = [
+    const PAGES: [(&str, &str); 7] = [
         ("README.md", include_str!("../../README.md")),
         (
             "docs/configuration.md",
@@ -286,6 +308,10 @@ mod tests {
         (
             "docs/looking-after.md",
             include_str!("../../docs/looking-after.md"),
+        ),
+        (
+            "docs/connectors.md",
+            include_str!("../../docs/connectors.md"),
         ),
         ("docs/metrics.md", include_str!("../../docs/metrics.md")),
         ("deploy/README.md", include_str!("../../deploy/README.md")),
@@ -311,7 +337,8 @@ mod tests {
         }
         let mut found = Vec::new();
         for (whole, line) in lines {
-            let line = line.replace("sudo -u gatepost ", "");
+            let line = line.trim_start().replace("sudo -u gatepost ", "");
+            let line = line.replace("sudo gatepost ", "gatepost ");
             let line = line.replace("cargo run --release -- ", "gatepost ");
             if line.starts_with("gatepost ") && line != "gatepost ready" {
                 let words = line.split_whitespace();
@@ -325,7 +352,8 @@ mod tests {
     #[test]
     fn every_command_on_the_pages_is_understood() {
         let mut count = 0;
-        for (name, page) in PAGES {
+        let steps = crate::connector::fixtures::steps();
+        for (name, page) in PAGES.into_iter().chain([("a rendered README.md", &*steps)]) {
             for (whole, words) in commands(page) {
                 count += 1;
                 use clap::error::ErrorKind::{

@@ -23,6 +23,7 @@
 mod admin;
 mod bounces;
 mod commands;
+mod connector;
 mod crash;
 mod exact;
 mod gates;

@@ -91,6 +91,12 @@ fn judge_chain(reader: &mut Reader<'_>, chain: &At<identity::Chain>) {
             "the certificate carries no name: neither a SAN dNSName nor a subject CN",
         );
     }
+    if chain.certificates.len() == 1 && chain.next_issuer.is_none() {
+        reader.warn(
+            spot,
+            "the certificate is self-signed: Exchange Online takes only those of a public authority (450 4.4.317, 550 5.7.64)",
+        );
+    }
     if let Some(disorder) = &chain.disorder {
         reader.error(spot, disorder.clone());
     } else if let Some((issuer, shown)) = &chain.next_issuer {
