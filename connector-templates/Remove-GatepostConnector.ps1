@@ -10,8 +10,8 @@
     the script says so: run it again later. -WaitMinutes 0 does not look.
 
     Before it: Set-GatepostRollout.ps1 -Stage Stop an hour earlier, since rules and trace lag behind by minutes. 'gatepost queue list' must
-    show no mail for the tenant, and devices and applications that send through Gatepost need the inbound connector for as long as they do:
-    -KeepInboundConnector leaves it.
+    show no mail for the tenant, and devices and applications that send through Gatepost need the inbound connector and the clean-up rule
+    for as long as they do: -KeepInboundConnector leaves both.
 
     Objects that are not Gatepost's stay, also under our names. What is absent already is told as Unchanged. Before the first change the
     state of the tenant is written to a folder, for its owner alone. Each object is asked about; -Confirm:$false asks nothing.
@@ -38,7 +38,7 @@
     How long to wait between two looks into the trace.
 
 .PARAMETER KeepInboundConnector
-    Leaves the inbound connector, for devices and applications that go on sending through Gatepost.
+    Leaves the inbound connector and the clean-up rule, for devices and applications that go on sending through Gatepost.
 
 .PARAMETER ExportFolder
     Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
@@ -531,14 +531,19 @@ try {
     }
     if ($null -ne $cleanUp['Result']) { $cleanUp['Result'] }
     if ($null -ne $cleanUp['Object']) {
-        $action = Get-GatepostHeld -Would 'WouldRemove'
-        if ($PSCmdlet.ShouldProcess("transport rule '$CleanUpRuleName' of tenant $TenantId", 'Remove')) {
-            $script:Doing = "removing the rule '$CleanUpRuleName'"
-            Save-GatepostBefore
-            Remove-TransportRule -Identity $CleanUpRuleName -Confirm:$false -ErrorAction Stop
-            $action = 'Removed'
+        if ($KeepInboundConnector) {
+            Write-GatepostResult -Type 'transport rule' -Name $CleanUpRuleName -Action 'Unchanged' -Message 'kept: it takes the loop header off mail of devices and applications'
+        } else {
+            $action = Get-GatepostHeld -Would 'WouldRemove'
+            if ($PSCmdlet.ShouldProcess("transport rule '$CleanUpRuleName' of tenant $TenantId", 'Remove')) {
+                $script:Doing = "removing the rule '$CleanUpRuleName'"
+                Save-GatepostBefore
+                Remove-TransportRule -Identity $CleanUpRuleName -Confirm:$false -ErrorAction Stop
+                $action = 'Removed'
+            }
+            Write-GatepostResult -Type 'transport rule' -Name $CleanUpRuleName -Action $action
+
         }
-        Write-GatepostResult -Type 'transport rule' -Name $CleanUpRuleName -Action $action
     }
     if ($null -ne $outbound['Result']) { $outbound['Result'] }
     if ($null -ne $outbound['Object']) {
