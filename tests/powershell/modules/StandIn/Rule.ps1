@@ -103,7 +103,7 @@ function Show-StandInRule {
 
 $script:Handlers['Get-TransportRule'] = {
     param($call)
-    $found = @($call.Tenant.Rules)
+    $found = $call.Tenant.Rules
     if ($call.Given.ContainsKey('Identity')) { $found = @(Find-StandInObject -List $found -Identity $call.Given['Identity'] -What 'rule') }
     if ($call.Given.ContainsKey('State')) { $found = @($found | Where-Object { $_['State'] -eq $call.Given['State'] }) }
     foreach ($one in $found) { Show-StandInRule -Tenant $call.Tenant -Stored $one }
