@@ -65,7 +65,7 @@ impl Dispatcher {
         metrics: Metrics,
         clock: clock::Clock,
     ) -> Self {
-        let trace = Arc::new(move |event| tracer.record(event));
+        let trace = Arc::new(move |event| tracer.record(&event));
         let now = Arc::new(move || clock.unix_millis());
         Self::start_with(store, settings, ids, trace, metrics, now)
     }
