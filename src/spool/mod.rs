@@ -13,6 +13,7 @@ mod queue;
 mod record;
 pub mod records;
 mod replay;
+mod tally;
 
 pub use draft::Draft;
 pub use due::Due;
@@ -24,7 +25,7 @@ pub use message::{
 use crate::journal::disk::{Disk, RealDisk};
 use crate::journal::large::{Bodies, BodyFile};
 use crate::journal::{self, Job, Journal, JournalError, Kind, Location, Ticketed};
-use crate::mail::{QueueId, TenantName};
+use crate::mail::QueueId;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use draft::Content;
@@ -32,7 +33,7 @@ use due::{Body, Holding};
 use queue::{Entry, Lease, LegState, Queue};
 use record::{Row, StateRow, decode};
 use replay::Replay;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -93,8 +94,6 @@ struct Memory {
     queue: Queue,
     fresh: HashMap<u64, Fresh>,
     fresh_octets: usize,
-    /// Labels of `queue_messages` that were set before, so that an empty queue reads 0.
-    labels: HashSet<(String, TenantName)>,
 }
 
 /// A message that was just accepted, still at hand.
@@ -573,7 +572,7 @@ impl Spool {
     /// A settled message: done in the journal, gone from memory. The order of journal jobs is that of the lock.
     fn forget(&self, memory: &mut Memory, id: u64) {
         memory.drop_fresh(id);
-        if let Some(entry) = memory.queue.entries.remove(&id) {
+        if let Some(entry) = memory.queue.remove(id) {
             self.0.journal.done(id, entry.large);
             if self.0.journal.release(entry.location) {
                 self.0.keeper.wake();
