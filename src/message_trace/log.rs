@@ -153,7 +153,6 @@ impl Writer {
             file: BufWriter::with_capacity(64 * 1024, file),
             length,
         });
-        self.retain(number);
         Ok(())
     }
 

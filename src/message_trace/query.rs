@@ -95,8 +95,9 @@ fn grouped(events: Vec<TraceEvent>) -> Vec<TraceEvent> {
     }
     let mut groups: Vec<Vec<TraceEvent>> = groups.into_values().collect();
     for group in &mut groups {
-        // What is accepted may be on its way, and that written down, within the millisecond in which it came.
-        group.sort_by_key(|event| (event.at, !event.event.is_first()));
+        // What is accepted may be on its way, and that written down, within the millisecond in which it came; and the clock
+        // may have been set back meanwhile.
+        group.sort_by_key(|event| (!event.event.is_first(), event.at));
     }
     groups.sort_by_key(|group| group.first().map(|event| event.at));
     groups.into_iter().flatten().collect()
@@ -115,7 +116,12 @@ fn scan(
         if !(first..=last).contains(&day) {
             continue;
         }
-        let mut reader = BufReader::new(File::open(path)?);
+        let mut reader = match File::open(path) {
+            Ok(file) => BufReader::new(file),
+            // Too old, and deleted since the folder was read.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
         while let Some(event) = next_event(&mut reader)? {
             let Some(event) = event else { continue };
             if query.in_time(&event) && fits(&event) {
