@@ -339,12 +339,7 @@ impl<S: Store> Report<'_, S> {
     }
 
     fn deferred(&self, pace: Pace, reply: String) -> Disposition {
-        match next_attempt(
-            self.law,
-            self.attempts,
-            self.work.arrived(),
-            self.now,
-        ) {
+        match next_attempt(self.law, self.attempts, self.work.arrived(), self.now) {
             Next::At(next_try) => {
                 let next_try = match pace {
                     Pace::Hourly => next_try.max(self.now.saturating_add(HOUR)),

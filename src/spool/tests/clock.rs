@@ -46,7 +46,11 @@ async fn whoever_waits_goes_on_waiting_as_long_as_he_would_have() {
         let moved = |moment: u64| (moment + start).saturating_add_signed(by);
         spool.clock_was_set(by, moved(NOW), longest);
         let second = due_at(&spool, moved(NOW));
-        assert_eq!(second, Some((2, moved(NOW))), "{by}: new mail does not wait");
+        assert_eq!(
+            second,
+            Some((2, moved(NOW))),
+            "{by}: new mail does not wait"
+        );
         let due = spool.next_due(&exchange(), moved(NOW)).unwrap();
         spool.settle(due, vec![(0, Disposition::Delivered)], true);
         assert_eq!(due_at(&spool, moved(NOW + 10 * MINUTE) - 1), None, "{by}");
