@@ -1,7 +1,7 @@
 //! Builds the rooms from the checked configuration, starts them, reloads, drains. Sees everything, decides nothing.
 
 use crate::admin::{Access, Admin, Bound};
-use crate::clock::Clock;
+use crate::clock::{Clock, Steps};
 use crate::config::Settings;
 use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher};
@@ -21,8 +21,8 @@ use arc_swap::ArcSwap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -33,6 +33,9 @@ const DRAIN: Duration = Duration::from_secs(20);
 const BACK_PRESSURE: Duration = Duration::from_secs(15 * 60);
 /// How often gauges are brought up to date between scrapes.
 const REFRESH: Duration = Duration::from_secs(10);
+
+/// How long the clock must have been left alone before its date says which days of the trace are too old.
+const DATE_SETTLED: Duration = Duration::from_secs(3600);
 
 /// A running smart host.
 #[derive(Debug)]
@@ -217,6 +220,13 @@ impl Server {
         self.dispatcher.look_again();
     }
 
+    /// As if somebody had set the machine's clock by so many milliseconds, forward or back, for a rehearsal of that: no time
+    /// has passed.
+    pub fn step_clock(&self, by: i64) {
+        self.clock.step(by);
+        self.dispatcher.look_again();
+    }
+
     /// Works by new settings without dropping a session. Listeners keep their addresses: a listener that was added,
     /// removed or moved needs a restart, and says so.
     ///
@@ -303,7 +313,6 @@ impl Server {
         self.dispatcher.reload(deliver);
         self.access.store(Arc::new(access));
         self.tracer.keep(settings.trace_keep);
-        self.tracer.today(self.clock.unix_millis());
         // A certificate that is not configured any more expires unseen.
         self.metrics.certificate_expiry.reset();
         self.metrics.foresee(&foreseen(&settings));
@@ -451,6 +460,7 @@ fn refresher(
 ) -> impl Fn() + Clone + Send + Sync + use<> {
     let (spool, tracer, metrics) = (spool.clone(), tracer.clone(), metrics.clone());
     let settings = Arc::clone(settings);
+    let steps = Arc::new(Mutex::new(Steps::of(&clock)));
     #[expect(
         clippy::cast_precision_loss,
         reason = "seconds since 1970 fit a double"
@@ -460,7 +470,12 @@ fn refresher(
         let seconds = now.unix_seconds() as f64;
         let settings = settings.load();
         spool.refresh_metrics(now.unix_millis);
-        tracer.today(now.unix_millis);
+        // A date that may be wrong deletes nothing.
+        let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if steps.is_settled(DATE_SETTLED) {
+            tracer.today(now.unix_millis);
+        }
+        drop(steps);
         for identity in &settings.identities {
             let left = identity.not_after as f64 - seconds;
             metrics

@@ -117,7 +117,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     (
         "prometheus",
-        &["metrics", "receive", "spool", "deliver", "message_trace"],
+        &[
+            "metrics",
+            "receive",
+            "spool",
+            "deliver",
+            "message_trace",
+            "cli",
+        ],
     ),
     ("mail_parser", &["header"]),
     ("mail_auth", &["mailauth"]),

@@ -426,6 +426,19 @@ impl Spool {
         self.0.shared.memory().queue.held(meant, most)
     }
 
+    /// The clock was set by so many milliseconds, and no time has passed: what waits goes on waiting for as long as it would
+    /// have. With 0, at the start: it may have been set before, so that no wait is longer than `longest` (milliseconds) of
+    /// its way, and no message younger than now.
+    pub fn clock_was_set(
+        &self,
+        by: i64,
+        now_millis: u64,
+        longest: impl Fn(&crate::route::Via) -> u64,
+    ) {
+        let mut memory = self.0.shared.memory();
+        memory.queue.clock_was_set(by, now_millis, longest);
+    }
+
     /// Takes the oldest mail of our own of a queue that has not been tried without certificate, in the form for that.
     #[must_use]
     pub fn next_uncertified(&self, destination: &Destination, now_millis: u64) -> Option<Due> {
