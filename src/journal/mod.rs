@@ -23,12 +23,12 @@ mod reclaim;
 mod replay;
 mod segment;
 
-pub use committer::{Job, Ticketed};
+pub use committer::{Committer, Job, Ticketed};
 pub use replay::Found;
 pub use segment::{Kind, Location};
 
 use crate::metrics::Metrics;
-use committer::{Committer, Shared};
+use committer::Shared;
 use disk::Disk;
 use reclaim::Accounts;
 use segment::Readers;
@@ -135,16 +135,16 @@ impl Opened {
         self.directory.join("bodies")
     }
 
-    /// Starts the committer. `answer` is called on its thread with the tickets of each batch once the batch is on disk,
-    /// or has failed.
+    /// The journal and its committer, which is still to be run ([`Journal::run`]). It calls `answer` with the tickets of
+    /// each batch once the batch is on disk, or has failed.
     ///
     /// # Errors
     /// The disk fails. A full one does not: what is queued must still be delivered.
-    pub fn start<T: Send + 'static>(
+    pub fn start<T>(
         self,
         metrics: &Metrics,
         answer: impl FnMut(Vec<Ticketed<T>>) + Send + 'static,
-    ) -> Result<Journal<T>, JournalError> {
+    ) -> Result<(Journal<T>, Committer<T>), JournalError> {
         let accounts = Arc::new(Accounts::new(
             self.directory.clone(),
             Arc::clone(&self.disk),
@@ -164,18 +164,15 @@ impl Opened {
             metrics.clone(),
             Box::new(answer),
         )?;
-        let thread = std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || committer.run())
-            .map_err(|error| JournalError::of("starting the committer", &error))?;
-        Ok(Journal {
+        let journal = Journal {
             shared,
             accounts,
             readers,
             room: Arc::new(Semaphore::new(WAITING_KIB as usize)),
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::default(),
             lock: Mutex::new(Some(self.lock)),
-        })
+        };
+        Ok((journal, committer))
     }
 }
 
@@ -194,6 +191,21 @@ impl<T> fmt::Debug for Journal<T> {
         f.debug_struct("Journal")
             .field("accounts", &self.accounts)
             .finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Journal<T> {
+    /// Runs the committer on a thread of its own, which [`Journal::stop`] ends.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn run(&self, committer: Committer<T>) -> Result<(), JournalError> {
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || committer.run())
+            .map_err(|error| JournalError::of("starting the committer", &error))?;
+        locked(&self.thread).replace(thread);
+        Ok(())
     }
 }
 

@@ -23,12 +23,13 @@ pub use message::{
 
 use crate::journal::disk::{Disk, RealDisk};
 use crate::journal::large::{Bodies, BodyFile};
-use crate::journal::{self, Job, Journal, JournalError, Kind, Location, Ticketed};
+use crate::journal::{self, Committer, Job, Journal, JournalError, Kind, Location, Ticketed};
 use crate::mail::{QueueId, TenantName};
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use draft::Content;
 use due::{Body, Holding};
+use keeper::Keeper;
 use queue::{Entry, Lease, LegState, Queue};
 use record::{Row, StateRow, decode};
 use replay::Replay;
@@ -68,6 +69,12 @@ impl Stored {
 /// The store: cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Spool(Arc<Inner>);
+
+/// What goes on behind a store, each on a thread of its own: the journal's writing, and the giving back of space.
+struct Hands {
+    committer: Committer<Ticket>,
+    keeper: Keeper,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -260,6 +267,22 @@ impl Spool {
         segment: u64,
         metrics: &Metrics,
     ) -> Result<Self, SpoolError> {
+        let (spool, Hands { committer, keeper }) =
+            Self::with_hands(directory, disk, segment, metrics)?;
+        spool.0.journal.run(committer).map_err(spool_error)?;
+        let keeping =
+            keeper::start(keeper).map_err(|error| SpoolError::Failing(error.to_string()))?;
+        journal::locked(&spool.0.keeping).replace(keeping);
+        Ok(spool)
+    }
+
+    /// The store, and what its threads do; [`Self::open_on`] gives it threads, a test does it in an order of its own.
+    fn with_hands(
+        directory: &Path,
+        disk: Arc<dyn Disk>,
+        segment: u64,
+        metrics: &Metrics,
+    ) -> Result<(Self, Hands), SpoolError> {
         let mut replay = Replay::default();
         let opened = journal::open(
             directory,
@@ -278,7 +301,7 @@ impl Spool {
         let (answering, failures) = (Arc::clone(&shared), metrics.clone());
         let wake = keeper::Wake::default();
         let copied = wake.clone();
-        let journal = opened
+        let (journal, committer) = opened
             .start(metrics, move |tickets| {
                 answering.answered(tickets, &copied, &failures);
             })
@@ -295,10 +318,8 @@ impl Spool {
             keeper: wake,
             keeping: Mutex::default(),
         });
-        let keeping =
-            keeper::start(&inner).map_err(|error| SpoolError::Failing(error.to_string()))?;
-        journal::locked(&inner.keeping).replace(keeping);
-        Ok(Self(inner))
+        let keeper = Keeper::new(&inner);
+        Ok((Self(inner), Hands { committer, keeper }))
     }
 
     /// A new draft.
