@@ -277,6 +277,19 @@ impl<T> Committer<T> {
         last
     }
 
+    /// Whether somebody waits for an answer.
+    #[cfg(test)]
+    pub(crate) fn is_asked(&self) -> bool {
+        locked(&self.shared.pending).urgent > 0
+    }
+
+    /// Whether all that was handed in is written.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        let pending = locked(&self.shared.pending);
+        pending.jobs.is_empty() && pending.done.is_empty() && pending.fault.is_none()
+    }
+
     /// Sleeps until there is something to do.
     fn wait(&self) {
         let mut pending = locked(&self.shared.pending);

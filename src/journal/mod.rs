@@ -3,7 +3,7 @@
 //! An append-only log in segments of 64 MiB. A record is a head, a description ("meta", opaque here) and optionally the
 //! bytes of a message. [`committer`] is a thread of its own: it gathers what waits, writes it once, calls `fdatasync` once
 //! and then answers all (product.md 9). [`large`] keeps bodies over 1 MiB in files of their own. [`replay`] reads record
-//! heads at start-up and skips bodies; [`reclaim`] gives space back.
+//! heads at start-up and skips bodies; [`confirm`] sees to it that what was read is on disk; [`reclaim`] gives space back.
 //!
 //! Only the spool sees this room. It says what a record means; the journal says whether it is on disk.
 //!
@@ -17,6 +17,7 @@
 //! ```
 
 mod committer;
+mod confirm;
 pub mod disk;
 pub mod large;
 mod reclaim;
@@ -98,7 +99,7 @@ pub struct Opened {
 }
 
 /// Opens `directory` (made 0700 where it is missing), takes its lock and hands every record to `each`, in the order in
-/// which they were written.
+/// which they were written. What was handed out is on disk once this returns.
 ///
 /// # Errors
 /// Locked, the disk fails, or the journal was written by a newer version.
@@ -109,10 +110,11 @@ pub fn open(
     metrics: &Metrics,
     each: &mut dyn FnMut(Found) -> Result<(), JournalError>,
 ) -> Result<Opened, JournalError> {
-    disk::make_directory(directory)?;
+    disk::make_directory(disk.as_ref(), directory)?;
     let lock = disk::lock(&directory.join("lock"))?;
-    disk::make_directory(&directory.join("bodies"))?;
+    disk::make_directory(disk.as_ref(), &directory.join("bodies"))?;
     let replayed = replay::replay(directory, metrics, each)?;
+    confirm::confirm(directory, disk.as_ref(), &replayed.segments)?;
     Ok(Opened {
         directory: directory.to_owned(),
         disk,
