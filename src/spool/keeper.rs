@@ -26,6 +26,8 @@ struct Orders {
     released: Vec<Location>,
     /// Copies that have no answer yet.
     copying: usize,
+    /// Messages that the journal could not write, and which of them have a large body.
+    refused: Vec<(u64, bool)>,
 }
 
 impl Wake {
@@ -44,6 +46,12 @@ impl Wake {
             orders.copying = orders.copying.saturating_sub(1);
             orders.look |= orders.copying == 0;
         });
+    }
+
+    /// The client was told that this message is not kept. Its record may be on disk all the same, whole: written down as
+    /// done it stays away, and its body goes once that is on disk, as any other.
+    pub(super) fn refused(&self, id: u64, large: bool) {
+        self.order(|orders| orders.refused.push((id, large)));
     }
 
     fn order(&self, change: impl FnOnce(&mut Orders)) {
@@ -68,11 +76,15 @@ impl Wake {
         !orders.stop
     }
 
-    /// The released places, and whether copies are under way.
-    fn take(&self) -> (Vec<Location>, bool) {
+    /// What there is to do.
+    fn take(&self) -> Orders {
         let mut orders = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        orders.look = false;
-        (std::mem::take(&mut orders.released), orders.copying > 0)
+        let rest = Orders {
+            stop: orders.stop,
+            copying: orders.copying,
+            ..Orders::default()
+        };
+        std::mem::replace(&mut *orders, rest)
     }
 }
 
@@ -105,14 +117,22 @@ impl Keeper {
         let Some(inner) = self.inner.upgrade() else {
             return false;
         };
-        let (released, copying) = self.wake.take();
+        let Orders {
+            released,
+            copying,
+            refused,
+            ..
+        } = self.wake.take();
         for location in released {
             inner.journal.release(location);
+        }
+        for (id, large) in refused {
+            inner.journal.done(id, large);
         }
         for id in inner.journal.take_removals() {
             inner.bodies.remove(id);
         }
-        let tidied = tidy(&inner, &mut self.to_copy, copying);
+        let tidied = tidy(&inner, &mut self.to_copy, copying > 0);
         if let Err(error) = tidied
             && error != JournalError::Full
         {

@@ -155,6 +155,7 @@ impl Shared {
                     }
                     (Ticket::Accept(accepting), Err(error)) => {
                         failures.store_failures.with_label_values(&["accept"]).inc();
+                        keeper.refused(accepting.message.id.as_u64(), accepting.large);
                         answers.push((accepting, Err(spool_error(error))));
                     }
                     (Ticket::Copy { id, from }, Ok(location)) => {
@@ -363,8 +364,8 @@ impl Spool {
         };
         match self.commit(message, body, file).await {
             Ok(()) => Ok(Stored { id }),
-            Err(Refused::Perhaps(error)) => Err(error),
-            Err(Refused::Surely(error)) => {
+            Err(Refused::ByJournal(error)) => Err(error),
+            Err(Refused::Before(error)) => {
                 if file.is_some() {
                     let bodies = self.0.bodies.clone();
                     let removed =
@@ -384,17 +385,17 @@ impl Spool {
         body: Bytes,
         file: Option<BodyFile>,
     ) -> Result<(), Refused> {
-        let surely = |error| Refused::Surely(spool_error(error));
+        let before = |error| Refused::Before(spool_error(error));
         let meta = serde_json::to_vec(&Row::of(&message, file))
-            .map_err(|error| Refused::Surely(SpoolError::Failing(error.to_string())))?;
+            .map_err(|error| Refused::Before(SpoolError::Failing(error.to_string())))?;
         let octets = meta.len() + body.len();
         if octets > self.0.journal.largest_record() {
-            return Err(surely(JournalError::Failing(format!(
+            return Err(before(JournalError::Failing(format!(
                 "an envelope of {octets} octets is more than the journal takes"
             ))));
         }
         let room = tokio::time::timeout(PATIENCE, self.0.journal.room(octets));
-        let room = room.await.map_err(|_| surely(stuck()))?.map_err(surely)?;
+        let room = room.await.map_err(|_| before(stuck()))?.map_err(before)?;
         let (answer, answered) = oneshot::channel();
         let accepting = Accepting {
             message: Arc::new(message),
@@ -412,12 +413,12 @@ impl Spool {
             may_use_reserve: false,
         });
         // From here on the record may be on disk whatever becomes of this wait.
-        let perhaps = |error| Refused::Perhaps(spool_error(error));
+        let by_journal = |error| Refused::ByJournal(spool_error(error));
         tokio::time::timeout(PATIENCE, answered)
             .await
-            .map_err(|_| perhaps(stuck()))?
-            .map_err(|_| perhaps(JournalError::Closed))?
-            .map_err(Refused::Surely)
+            .map_err(|_| by_journal(stuck()))?
+            .map_err(|_| by_journal(JournalError::Closed))?
+            .map_err(Refused::ByJournal)
     }
 
     /// Takes the next due work of a queue, oldest due first; the lease ends when the [`Due`] is settled or dropped.
@@ -717,10 +718,10 @@ impl Spool {
 
 /// A message that was not kept.
 enum Refused {
-    /// Nothing of it is, or will be, in the journal.
-    Surely(SpoolError),
-    /// Its record may still be written.
-    Perhaps(SpoolError),
+    /// Nothing of it was handed to the journal.
+    Before(SpoolError),
+    /// Its record may be, or become, readable; the keeper sees to its body.
+    ByJournal(SpoolError),
 }
 
 fn stuck() -> JournalError {

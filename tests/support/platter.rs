@@ -220,7 +220,8 @@ impl Platter {
 
     pub fn sync_directory(&mut self, folder: &Path) {
         let namings = std::mem::take(&mut self.namings);
-        let (done, left): (Vec<_>, _) = namings.into_iter().partition(|naming| naming.is_in(folder));
+        let (done, left): (Vec<_>, _) =
+            namings.into_iter().partition(|naming| naming.is_in(folder));
         done.iter().for_each(|naming| self.durable.take(naming));
         self.namings = left;
     }
@@ -241,7 +242,9 @@ impl Platter {
         // What lies in a folder that has no name is not found again.
         let is_found = |path: &Path| {
             let mut folders = path.ancestors().skip(1);
-            folders.all(|folder| !self.names.folders.contains(folder) || names.folders.contains(folder))
+            folders.all(|folder| {
+                !self.names.folders.contains(folder) || names.folders.contains(folder)
+            })
         };
         let files = names.files.iter().filter(|(path, _)| is_found(path));
         let files = files.map(|(path, inode)| {
@@ -263,7 +266,8 @@ impl Platter {
     /// What a kill leaves: all that programs saw.
     pub fn seen(&self) -> Left {
         let files = self.names.files.iter();
-        let files = files.map(|(path, inode)| (path.clone(), Arc::clone(&self.inodes[inode].cache)));
+        let files =
+            files.map(|(path, inode)| (path.clone(), Arc::clone(&self.inodes[inode].cache)));
         Left {
             folders: self.names.folders.clone(),
             files: files.collect(),

@@ -21,6 +21,7 @@ use platter::{Left, Loss, Platter};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use world::{End, Kind, Op, World};
 
 /// Steps of one run.
@@ -134,7 +135,9 @@ impl Ending {
                 let mut names = StdRng::seed_from_u64(seed);
                 let mut sectors = StdRng::seed_from_u64(!seed);
                 let kept = [10, 50, 90, 99][names.random_range(0..4)];
-                cut(&mut || names.random(), &mut || sectors.random_ratio(kept, 100))
+                cut(&mut || names.random(), &mut || {
+                    sectors.random_ratio(kept, 100)
+                })
             }
         }
     }
@@ -196,43 +199,200 @@ async fn run(
     Ok(world)
 }
 
+/// Does `each` for all tasks, on as many threads as there are cores; the sum of what was seen.
+fn on_all_cores<T: Sync>(tasks: &[T], each: impl Fn(&T, &mut Tally) + Sync) -> Tally {
+    let next = AtomicUsize::new(0);
+    let sum = Mutex::new(Tally::default());
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                let mut tally = Tally::default();
+                while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    each(task, &mut tally);
+                }
+                sum.lock().unwrap().add(&tally);
+            });
+        }
+    });
+    sum.into_inner().unwrap()
+}
+
+/// A moment of a run, and what was known then.
+struct Instant {
+    seed: u64,
+    moment: Moment,
+    model: Model,
+    now: u64,
+    ending: Ending,
+}
+
+impl Instant {
+    fn judge(&self, tally: &mut Tally) {
+        let Moment {
+            before,
+            point,
+            platter,
+        } = &self.moment;
+        let judged = judge(platter, self.ending, &self.model, self.now, tally);
+        if let Err(error) = runtime().block_on(judged) {
+            let (seed, ending) = (self.seed, self.ending);
+            panic!("seed {seed}, {ending:?} before call {before} ({point:?}): {error}");
+        }
+    }
+}
+
 #[test]
 fn before_every_call_of_the_disk_a_kill_or_a_power_cut_loses_nothing_and_invents_nothing() {
-    let most = budget(1200);
+    let most = budget(900);
     let mut tally = Tally::default();
     let mut points: BTreeMap<Point, usize> = BTreeMap::new();
     for seed in 1.. {
         let folder = tempfile::tempdir().unwrap();
-        let (moments, world) = runtime().block_on(async {
-            let world = run(seed, None, 0..usize::MAX, folder.path()).await;
-            let world = world.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-            (world.disk.moments(), world)
-        });
-        for Moment {
-            before,
-            point,
-            platter,
-        } in &moments
-        {
-            *points.entry(*point).or_default() += 1;
-            let model = world.known_before(*before);
+        let world = runtime().block_on(run(seed, None, 0..usize::MAX, folder.path()));
+        let world = world.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let mut instants = Vec::new();
+        for moment in world.disk.moments() {
+            *points.entry(moment.point).or_default() += 1;
+            let one = seed * 1_000_003 + moment.before as u64;
             let endings = [
                 Ending::Killed,
                 Ending::Nothing,
                 Ending::Names,
                 Ending::Contents,
-                Ending::Some(seed * 1_000_003 + *before as u64),
+                Ending::Some(one),
             ];
-            for ending in endings {
-                let judged = judge(platter, ending, model, world.now, &mut tally);
-                if let Err(error) = runtime().block_on(judged) {
-                    panic!("seed {seed}, {ending:?} before call {before} ({point:?}): {error}");
-                }
+            // Every call, and of the five ends two: with patience all of them.
+            let few = if most > 5000 { 5 } else { 2 };
+            for at in 0..few {
+                instants.push(Instant {
+                    seed,
+                    moment: moment.clone(),
+                    model: world.known_before(moment.before).clone(),
+                    now: world.now,
+                    ending: endings[(moment.before + 2 * at) % endings.len()],
+                });
             }
         }
+        tally.add(&on_all_cores(&instants, Instant::judge));
         if tally.restarts >= most {
             break;
         }
     }
     println!("{tally:?}; calls: {points:?}");
+}
+
+/// A call that goes wrong.
+#[derive(Clone, Copy, Debug)]
+struct Wrong {
+    seed: u64,
+    point: Point,
+    plan: Plan,
+}
+
+impl Wrong {
+    /// The run goes on, refuses what it must, and gets well; then, and at each call soon after, the world ends.
+    fn happens(&self, tally: &mut Tally) {
+        let Self { seed, plan, .. } = *self;
+        let fail = |error: &str| panic!("{self:?}: {error}");
+        let folder = tempfile::tempdir().unwrap();
+        let soon = plan.at + 1..plan.at + 8;
+        let mut world = match runtime().block_on(run(seed, Some(plan), soon, folder.path())) {
+            Ok(world) => world,
+            // The first start may fail: nothing was promised.
+            Err(error) if error.starts_with("does not open") && plan.at < 16 => return,
+            Err(error) => return fail(&error),
+        };
+        tally.add(&world.tally);
+        for moment in world.disk.moments() {
+            let model = world.known_before(moment.before);
+            let one = seed * 1_000_003 + moment.before as u64;
+            let ends = [
+                Ending::Killed,
+                Ending::Nothing,
+                Ending::Contents,
+                Ending::Some(one),
+            ];
+            let ending = ends[moment.before % ends.len()];
+            let judged = judge(&moment.platter, ending, model, world.now, tally);
+            if let Err(error) = runtime().block_on(judged) {
+                let (before, point) = (moment.before, moment.point);
+                fail(&format!(
+                    "{ending:?} before call {before} ({point:?}): {error}"
+                ));
+            }
+        }
+        let well = runtime().block_on(async {
+            // As the committer and the keeper do every second.
+            world.write();
+            world.tidy();
+            world.write();
+            world.sick = false;
+            world
+                .step(&Op::Accept {
+                    octets: 100,
+                    kind: Kind::ToExchange(1),
+                })
+                .await?;
+            world.drain().await
+        });
+        if let Err(error) = well {
+            fail(&format!("and is not well again: {error}"));
+        }
+        for ending in [Ending::Killed, Ending::Nothing] {
+            let (platter, model) = (world.disk.platter(), &world.model);
+            let judged = judge(&platter, ending, model, world.now, tally);
+            if let Err(error) = runtime().block_on(judged) {
+                fail(&format!("{ending:?} at the end: {error}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn any_call_of_the_disk_that_goes_wrong_costs_a_451_at_most() {
+    let most = budget(900);
+    let mut tally = Tally::default();
+    let mut seen: BTreeMap<(Point, Fault), usize> = BTreeMap::new();
+    for seed in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        let world = runtime()
+            .block_on(run(seed, None, 0..0, folder.path()))
+            .unwrap();
+        let mut all: BTreeMap<(Point, Fault), Vec<Wrong>> = BTreeMap::new();
+        for (at, point) in world.disk.calls().into_iter().enumerate() {
+            for fault in point.faults() {
+                let times = 1 + (at + *fault as usize) % 3;
+                let plan = Plan {
+                    at,
+                    fault: *fault,
+                    times,
+                    and_next: at % 2 == 1,
+                };
+                let wrong = Wrong { seed, point, plan };
+                all.entry((point, *fault)).or_default().push(wrong);
+            }
+        }
+        // Each kind in turn, beginning anywhere, so that a few already have some of all.
+        let mut chance = StdRng::seed_from_u64(seed);
+        for list in all.values_mut() {
+            let first = chance.random_range(0..list.len());
+            list.rotate_left(first);
+        }
+        let rounds = all.values().map(Vec::len).max().unwrap();
+        for round in 0..rounds {
+            let some: Vec<Wrong> = all
+                .values()
+                .filter_map(|list| list.get(round).copied())
+                .collect();
+            for wrong in &some {
+                *seen.entry((wrong.point, wrong.plan.fault)).or_default() += 1;
+            }
+            tally.add(&on_all_cores(&some, Wrong::happens));
+            if tally.restarts >= most {
+                println!("{tally:?}; went wrong: {seen:?}");
+                return;
+            }
+        }
+    }
 }

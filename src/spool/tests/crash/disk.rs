@@ -68,6 +68,8 @@ pub(super) struct Plan {
     pub(super) at: usize,
     pub(super) fault: Fault,
     pub(super) times: usize,
+    /// The next call fails as well, whatever it is: what cleans up fails, too.
+    pub(super) and_next: bool,
 }
 
 /// Before a call: what the platter holds.
@@ -162,6 +164,9 @@ impl StepDisk {
         }
         steps.calls.push(point);
         let plan = steps.plan.as_mut()?;
+        if plan.and_next && before == plan.at + 1 {
+            return Some(Fault::Fails);
+        }
         let begins = before == plan.at;
         let (fault, over) = (plan.fault, plan.times == 0);
         if over || !(begins || (before > plan.at && steps.struck == Some(point))) {
@@ -221,7 +226,12 @@ impl Disk for StepDisk {
             let inode = platter.make(&below(path, root));
             platter.set_length(inode, 0);
         })?;
-        let grow = || std::fs::OpenOptions::new().write(true).open(path)?.set_len(bytes);
+        let grow = || {
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open(path)?
+                .set_len(bytes)
+        };
         self.whole(Point::Preallocate, grow, |platter, root| {
             let inode = platter.inode(&below(path, root)).unwrap();
             platter.set_length(inode, bytes);
@@ -265,9 +275,13 @@ impl Disk for StepDisk {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.whole(Point::SyncFolder, || Ok(()), |platter, root| {
-            platter.sync_directory(&below(path, root));
-        })
+        self.whole(
+            Point::SyncFolder,
+            || Ok(()),
+            |platter, root| {
+                platter.sync_directory(&below(path, root));
+            },
+        )
     }
 }
 

@@ -169,10 +169,8 @@ impl Model {
     /// All queues that were ever used.
     pub(super) fn queues(&self) -> Vec<Destination> {
         let parts = self.0.values().filter_map(|mail| mail.states[1].as_ref());
-        let queues: std::collections::BTreeSet<_> = parts
-            .flatten()
-            .map(|part| part.queue.clone())
-            .collect();
+        let queues: std::collections::BTreeSet<_> =
+            parts.flatten().map(|part| part.queue.clone()).collect();
         queues.into_iter().collect()
     }
 
@@ -234,10 +232,6 @@ impl Model {
 
     pub(super) fn give_back(&mut self, id: u64, part: usize) {
         self.mail_mut(id).leased[part] = false;
-    }
-
-    pub(super) fn is_leased(&self, id: u64) -> bool {
-        self.mail(id).leased.contains(&true)
     }
 
     pub(super) fn settle(
@@ -328,7 +322,9 @@ impl Model {
                     (Some(_), _) if possible == [None] => "come back",
                     _ => "otherwise",
                 };
-                return Err(format!("{kind}: {id}: found {found:?}, possible {possible:?}"));
+                return Err(format!(
+                    "{kind}: {id}: found {found:?}, possible {possible:?}"
+                ));
             }
             tally.count(mail, found.as_ref());
             let mail = Arc::make_mut(mail);
@@ -373,7 +369,9 @@ impl Tally {
 
     fn count(&mut self, mail: &Mail, found: Option<&Vec<Part>>) {
         let owed = |state: Option<&Vec<Part>>| {
-            state.map_or(0, |parts| parts.iter().map(|part| part.owed.len()).sum::<usize>())
+            state.map_or(0, |parts| {
+                parts.iter().map(|part| part.owed.len()).sum::<usize>()
+            })
         };
         match mail.answer {
             Some(true) => {

@@ -264,7 +264,11 @@ impl World {
         Some(queues[at].clone())
     }
 
-    fn agree(&mut self, due: Option<Due>, expected: Option<Leased>) -> Result<Option<(Due, Leased)>, String> {
+    fn agree(
+        &mut self,
+        due: Option<Due>,
+        expected: Option<Leased>,
+    ) -> Result<Option<(Due, Leased)>, String> {
         let leased = |due: &Due| Leased {
             id: due.message().id.as_u64(),
             part: expected.as_ref().map_or(0, |expected| expected.part),
@@ -360,7 +364,12 @@ impl World {
             };
             Some((*position, disposition))
         };
-        let results: Vec<_> = lease.recipients.iter().enumerate().filter_map(result).collect();
+        let results: Vec<_> = lease
+            .recipients
+            .iter()
+            .enumerate()
+            .filter_map(result)
+            .collect();
         self.model.settle(lease.id, lease.part, &results, counts);
         self.spool.settle(due, results, counts);
     }
@@ -396,7 +405,8 @@ impl World {
             }
             if told {
                 self.spool.told(&late);
-                self.model.each_owed(id, |owed| owed.told |= named.contains(&owed.position));
+                self.model
+                    .each_owed(id, |owed| owed.told |= named.contains(&owed.position));
             } else {
                 self.spool.put_back(&late);
             }
