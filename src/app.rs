@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher};
 use crate::dns::{Dns, Resolve};
+use crate::journal::disk::{RealDisk, make_directory};
 use crate::mail::{QueueIds, Secret};
 use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
@@ -20,7 +21,6 @@ use crate::trust::endpoints::Published;
 use arc_swap::ArcSwap;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Server {
     pub async fn start_at(settings: Settings, clock: Clock) -> Result<Self, String> {
         let metrics = Metrics::new().map_err(|error| format!("metrics: {error}"))?;
         let directory = settings.data_directory.clone();
-        make_private_directory(&directory)?;
+        make_directory(&RealDisk, &directory).map_err(|error| error.to_string())?;
         let at = |what: &str, error: &dyn std::fmt::Display| {
             format!("{}: {what}: {error}", directory.display())
         };
@@ -507,17 +507,6 @@ async fn stopping(down: &mut watch::Receiver<bool>) {
 }
 
 /// 0700, and made where it is missing.
-fn make_private_directory(directory: &Path) -> Result<(), String> {
-    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-    let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(failed)?;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(failed)
-}
-
 fn access(settings: &Settings) -> Result<Access, String> {
     Ok(Access {
         hosts: settings.admin.hosts.clone(),
