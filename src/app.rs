@@ -14,9 +14,11 @@ use crate::receive::{
     ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services,
 };
 use crate::route::Via;
-use crate::session::Policy;
+use crate::session::{Policy, Service};
 use crate::spool::{Spool, SpoolError};
+use crate::trust::certificate::Identity;
 use crate::trust::endpoints::Published;
+use crate::trust::renewal::{self, Loss};
 use arc_swap::ArcSwap;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -261,18 +263,7 @@ impl Server {
         {
             return Err("data_directory or admin.address changed: that needs a restart".to_owned());
         }
-        let now = self.clock.unix_millis() / 1000;
-        for identity in &settings.identities {
-            let mut others = current.identities.iter();
-            let name = &identity.name;
-            if !identity.is_valid_at(now)
-                && others.any(|other| other.name == *name && other.is_valid_at(now))
-            {
-                return Err(format!(
-                    "certificate {name}: the one in force is valid today, the new one is not"
-                ));
-            }
-        }
+        refuse_losses(&current, &settings, self.clock.unix_millis() / 1000)?;
         let random = random_octets()?;
         let exchange_online = Arc::new(settings.exchange_online.clone());
         let deliver = deliver_settings(&settings)?;
@@ -336,6 +327,58 @@ impl Server {
     }
 }
 
+/// A certificate that would break what works by the one in force is refused; the sentence names the tenant or listener, the
+/// key, the file and why.
+fn refuse_losses(current: &Settings, new: &Settings, unix_seconds: u64) -> Result<(), String> {
+    let refused = |identity: &Identity, whose: &str, loss: &Loss| {
+        let (name, origin) = (&identity.name, identity.origin.as_ref());
+        let file = origin.map_or_else(String::new, |files| format!(" {}:", files.chain.display()));
+        Err(format!("certificate.{name}.chain:{file}{whose} {loss}"))
+    };
+    for identity in &new.identities {
+        let mut others = current.identities.iter();
+        let Some(old) = others.find(|old| old.name == identity.name) else {
+            continue;
+        };
+        let loss = renewal::dates(old, identity, unix_seconds);
+        if let Some(loss) = loss.or_else(|| renewal::chain(old, identity)) {
+            return refused(identity, "", &loss);
+        }
+    }
+    for connector in &new.inbound_connectors {
+        let mut others = current.inbound_connectors.iter();
+        let old = others.find(|old| old.tenant == connector.tenant);
+        // Another [[certificate]] is another decision.
+        let Some(old) = old.filter(|old| old.identity.name == connector.identity.name) else {
+            continue;
+        };
+        let accepted = |settings: &Settings| {
+            let mut tenants = settings.tenants.iter();
+            let own = tenants.find(|own| own.name == connector.tenant)?;
+            Some(own.accepted_domains.clone())
+        };
+        let (Some(was), Some(is)) = (accepted(current), accepted(new)) else {
+            continue;
+        };
+        let (before, after) = ((&*old.identity, &was), (&*connector.identity, &is));
+        if let Some(loss) = renewal::attribution(before, after) {
+            let whose = format!(" tenant {}:", connector.tenant);
+            return refused(&connector.identity, &whose, &loss);
+        }
+    }
+    let pairs = current.listeners.iter().zip(&new.listeners);
+    for (old, listener) in pairs.filter(|(_, own)| own.service == Service::Connector) {
+        let (Some(before), Some(after)) = (&old.identity, &listener.identity) else {
+            continue;
+        };
+        let loss = renewal::hostname((before, &current.hostname), (after, &new.hostname));
+        if let Some(loss) = loss.filter(|_| before.name == after.name) {
+            return refused(after, &format!(" listener {}:", listener.name), &loss);
+        }
+    }
+    Ok(())
+}
+
 /// The names that series will have.
 fn foreseen(settings: &Settings) -> Foreseen {
     let tenants = || {
@@ -344,8 +387,7 @@ fn foreseen(settings: &Settings) -> Foreseen {
             .iter()
             .map(|tenant| tenant.name.to_string())
     };
-    let is_connector =
-        |listener: &&ListenerSettings| listener.service == crate::session::Service::Connector;
+    let is_connector = |listener: &&ListenerSettings| listener.service == Service::Connector;
     let listeners = settings.listeners.iter();
     let mut foreseen = Foreseen {
         listeners: listeners.clone().map(|own| own.name.to_string()).collect(),
