@@ -4,7 +4,7 @@ use crate::admin::{Access, Admin, Bound};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::credentials::Accounts;
-use crate::deliver::{DeliverSettings, Dispatcher};
+use crate::deliver::{DeliverSettings, Dispatcher, InboundConnector};
 use crate::dns::{Dns, Resolve};
 use crate::mail::{QueueIds, Secret};
 use crate::mailauth::Verifier;
@@ -263,7 +263,10 @@ impl Server {
         {
             return Err("data_directory or admin.address changed: that needs a restart".to_owned());
         }
-        refuse_losses(&current, &settings, self.clock.unix_millis() / 1000)?;
+        let losses = losses(&current, &settings, self.clock.unix_millis() / 1000);
+        if !losses.is_empty() {
+            return Err(losses.join("; "));
+        }
         let random = random_octets()?;
         let exchange_online = Arc::new(settings.exchange_online.clone());
         let deliver = deliver_settings(&settings)?;
@@ -327,56 +330,66 @@ impl Server {
     }
 }
 
-/// A certificate that would break what works by the one in force is refused; the sentence names the tenant or listener, the
-/// key, the file and why.
-fn refuse_losses(current: &Settings, new: &Settings, unix_seconds: u64) -> Result<(), String> {
-    let refused = |identity: &Identity, whose: &str, loss: &Loss| {
-        let (name, origin) = (&identity.name, identity.origin.as_ref());
-        let file = origin.map_or_else(String::new, |files| format!(" {}:", files.chain.display()));
-        Err(format!("certificate.{name}.chain:{file}{whose} {loss}"))
-    };
+/// What works by the certificates in force and would not by the new ones, each in a sentence that names the key, the file, the
+/// tenant or listener, and why. A reload with one of them is refused.
+#[must_use]
+pub fn losses(current: &Settings, new: &Settings, unix_seconds: u64) -> Vec<String> {
+    let mut losses = Vec::new();
     for identity in &new.identities {
         let mut others = current.identities.iter();
-        let Some(old) = others.find(|old| old.name == identity.name) else {
-            continue;
-        };
-        let loss = renewal::dates(old, identity, unix_seconds);
-        if let Some(loss) = loss.or_else(|| renewal::chain(old, identity)) {
-            return refused(identity, "", &loss);
+        if let Some(old) = others.find(|old| old.name == identity.name) {
+            let loss = renewal::dates(old, identity, unix_seconds);
+            let loss = loss.or_else(|| renewal::chain(old, identity));
+            losses.extend(loss.map(|loss| told(identity, "", &loss)));
         }
     }
     for connector in &new.inbound_connectors {
-        let mut others = current.inbound_connectors.iter();
-        let old = others.find(|old| old.tenant == connector.tenant);
-        // Another [[certificate]] is another decision.
-        let Some(old) = old.filter(|old| old.identity.name == connector.identity.name) else {
-            continue;
-        };
-        let accepted = |settings: &Settings| {
-            let mut tenants = settings.tenants.iter();
-            let own = tenants.find(|own| own.name == connector.tenant)?;
-            Some(own.accepted_domains.clone())
-        };
-        let (Some(was), Some(is)) = (accepted(current), accepted(new)) else {
-            continue;
-        };
-        let (before, after) = ((&*old.identity, &was), (&*connector.identity, &is));
-        if let Some(loss) = renewal::attribution(before, after) {
-            let whose = format!(" tenant {}:", connector.tenant);
-            return refused(&connector.identity, &whose, &loss);
-        }
+        let loss = lost_attribution(current, new, connector);
+        let whose = format!(" tenant {}:", connector.tenant);
+        losses.extend(loss.map(|loss| told(&connector.identity, &whose, &loss)));
     }
-    let pairs = current.listeners.iter().zip(&new.listeners);
-    for (old, listener) in pairs.filter(|(_, own)| own.service == Service::Connector) {
-        let (Some(before), Some(after)) = (&old.identity, &listener.identity) else {
+    for listener in &new.listeners {
+        let mut others = current.listeners.iter();
+        let old = others.find(|old| old.name == listener.name);
+        let old = old.filter(|_| listener.service == Service::Connector);
+        let (Some(before), Some(after)) = (
+            old.and_then(|old| old.identity.as_ref()),
+            &listener.identity,
+        ) else {
             continue;
         };
         let loss = renewal::hostname((before, &current.hostname), (after, &new.hostname));
-        if let Some(loss) = loss.filter(|_| before.name == after.name) {
-            return refused(after, &format!(" listener {}:", listener.name), &loss);
-        }
+        let loss = loss.filter(|_| before.name == after.name);
+        let whose = format!(" listener {}:", listener.name);
+        losses.extend(loss.map(|loss| told(after, &whose, &loss)));
     }
-    Ok(())
+    losses
+}
+
+fn told(identity: &Identity, whose: &str, loss: &Loss) -> String {
+    let (name, origin) = (&identity.name, identity.origin.as_ref());
+    let file = origin.map_or_else(String::new, |files| format!(" {}:", files.chain.display()));
+    format!("certificate.{name}.chain:{file}{whose} {loss}")
+}
+
+/// Another `[[certificate]]` for the connector is another decision; another file behind the same name is a renewal.
+fn lost_attribution(
+    current: &Settings,
+    new: &Settings,
+    connector: &InboundConnector,
+) -> Option<Loss> {
+    let mut others = current.inbound_connectors.iter();
+    let old = others.find(|old| old.tenant == connector.tenant)?;
+    if old.identity.name != connector.identity.name {
+        return None;
+    }
+    let accepted = |settings: &Settings| {
+        let mut tenants = settings.tenants.iter();
+        let own = tenants.find(|own| own.name == connector.tenant)?;
+        Some(own.accepted_domains.clone())
+    };
+    let (was, is) = (accepted(current)?, accepted(new)?);
+    renewal::attribution((&old.identity, &was), (&connector.identity, &is))
 }
 
 /// The names that series will have.
