@@ -132,7 +132,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["admin"]),
     ("ureq", &["admin"]),
     ("toml", &["config", "cli"]),
-    ("rcgen", &["lab"]),
+    // `certificate request` makes keys and requests.
+    ("rcgen", &["lab", "cli"]),
     ("ppp", &["receive"]),
     ("tls_parser", &["receive"]),
     ("webpki", &["trust", "deliver", "config", "lab"]),

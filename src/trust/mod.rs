@@ -7,10 +7,13 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod certificate;
+pub mod chain;
 pub mod endpoints;
 mod evidence;
 mod gate;
 pub mod network;
+pub mod renewal;
+pub mod sender_name;
 mod senders;
 mod settings;
 mod settle;
