@@ -2,6 +2,7 @@
 //! error. Exit status: 0 done and well; 1 done, and the answer is bad news; 2 wrong use or unreadable configuration.
 
 pub mod check;
+pub mod explain_reply;
 pub mod explain_trust;
 pub mod hash_password;
 pub mod lab;
@@ -92,13 +93,15 @@ enum Explain {
         #[arg(long)]
         dns: bool,
     },
+    /// What an SMTP reply means, whose fault it is, what Gatepost does about it and what you should do.
+    Reply(explain_reply::Arguments),
 }
 
 /// Parses the arguments and runs the command.
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = arguments.config.as_path();
+    let (config, json) = (arguments.config.as_path(), arguments.json);
     match arguments.command {
         Command::Serve => serve::run(config),
         Command::Lab { once, fault } => {
@@ -135,6 +138,9 @@ pub fn run() -> ExitCode {
             with_settings(config, |settings| {
                 explain_trust::run(settings, &question, arguments.json, unix_millis() / 1000)
             })
+        }
+        Command::Explain(Explain::Reply(arguments)) => {
+            answered(explain_reply::answer(&arguments, json))
         }
         Command::Queue(action) => with_settings(config, |settings| {
             queue::run(settings, &action, arguments.json)
@@ -191,6 +197,17 @@ fn print(text: &[u8], status: ExitCode) -> ExitCode {
         Err(Trouble::Use(problem) | Trouble::Server(problem)) => {
             eprintln!("gatepost: {problem}");
             ExitCode::from(1)
+        }
+    }
+}
+
+/// Prints an answer with its status: good or bad news, or why there is none.
+fn answered(answer: Result<(bool, String), String>) -> ExitCode {
+    match answer {
+        Ok((good, text)) => print(text.as_bytes(), ExitCode::from(u8::from(!good))),
+        Err(problem) => {
+            eprintln!("gatepost: {problem}");
+            ExitCode::from(2)
         }
     }
 }
