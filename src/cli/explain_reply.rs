@@ -3,7 +3,6 @@
 use crate::dialogue::{Explanation, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said};
 use crate::mail::shown;
 use clap::{Args, ValueEnum};
-use std::fmt::Write as _;
 use std::io::Read as _;
 
 /// What is asked.
@@ -125,8 +124,7 @@ fn as_text(told: &Explanation) -> String {
     ];
     let notes = told.notes.iter().map(|note| ("note", note.clone()));
     for (label, value) in rows.into_iter().chain(notes) {
-        // Writing into a String cannot fail.
-        drop(writeln!(text, "{:<11} {value}", format!("{label}:")));
+        text += &format!("{:<11} {value}\n", format!("{label}:"));
     }
     text
 }

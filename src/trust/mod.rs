@@ -11,6 +11,7 @@ pub mod endpoints;
 mod evidence;
 mod gate;
 pub mod network;
+pub mod presented;
 mod senders;
 mod settings;
 mod settle;
