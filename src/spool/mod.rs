@@ -19,7 +19,7 @@ pub use draft::Draft;
 pub use due::Due;
 pub use late::{Late, Patience, Waiting};
 pub use message::{
-    Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError,
+    Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError, Told,
 };
 
 use crate::journal::disk::{Disk, RealDisk};
