@@ -1,7 +1,7 @@
 //! `gatepost connector diff`: exports of the tenant against the configuration.
 
 use super::{Configuration, Wishes};
-use crate::cli::{Trouble, say};
+use crate::cli::Trouble;
 use crate::connector::{ENVIRONMENTS, Exported, Exports, Mend, Report, diff};
 use clap::Args;
 use std::fmt::Write as _;
@@ -37,11 +37,11 @@ pub struct Arguments {
     domains: Option<PathBuf>,
 }
 
-pub(super) fn run(
+pub(super) fn answer(
     configuration: &Configuration,
     arguments: &Arguments,
     json: bool,
-) -> Result<bool, Trouble> {
+) -> Result<(bool, String), Trouble> {
     let tenant = configuration.tenant(arguments.tenant.as_deref())?;
     let single = [
         &arguments.inbound,
@@ -89,8 +89,7 @@ pub(super) fn run(
     } else {
         told(plan.tenant(), &report)
     };
-    say(&answer)?;
-    Ok(report.drift.is_empty())
+    Ok((report.drift.is_empty(), answer))
 }
 
 /// One export: the file that is named, else the one in the folder.

@@ -3,10 +3,13 @@ using namespace System.Management.Automation.Language
 # Every call of a command: known, with known parameters of one set, values that the parameters take.
 
 # Facts about a command: Parameters name -> fact (@{ Switch; Type; Values; Open; Sets; Mandatory }), Sets, Positional, Kind.
+$script:Shared = @{}
 function Get-CommandFact {
     param([string]$Name)
-    if ($script:Script.Facts.ContainsKey($Name)) { return $script:Script.Facts[$Name] }
-    $fact = @{ Name = $Name; Kind = ''; Parameters = @{}; Sets = @('(All)'); Positional = 0; Order = @(); Changes = $false; ShouldProcess = $false }
+    $cache = $script:Shared
+    if ($script:Script.Functions.ContainsKey($Name)) { $cache = $script:Script.Facts }
+    if ($cache.ContainsKey($Name)) { return $cache[$Name] }
+    $fact = @{ Name = $Name; Kind = ''; Parameters = @{}; Sets = @('(All)'); Positional = 0; Order = @(); Changes = $false; ShouldProcess = $false; Mandatory = @() }
     if ($script:Script.Functions.ContainsKey($Name)) {
         $fact.Kind = 'own'
         foreach ($parameter in (Get-OwnParameter $script:Script.Functions[$Name])) {
@@ -36,7 +39,8 @@ function Get-CommandFact {
         if ('WhatIf', 'Confirm' -contains $key -and -not ($fact.ShouldProcess -or $fact.Kind -eq 'builtin' -and $Name -match '^(New-Item|Remove-Item|Set-Content)$')) { continue }
         $fact.Parameters[$key] = @{ Switch = ('Debug', 'Verbose', 'WhatIf', 'Confirm' -contains $key); Type = 'common'; Mandatory = $false }
     }
-    $script:Script.Facts[$Name] = $fact
+    foreach ($key in $fact.Parameters.Keys) { if ($fact.Parameters[$key].Mandatory) { $fact.Mandatory += $key } }
+    $cache[$Name] = $fact
     $fact
 }
 
@@ -127,12 +131,19 @@ function Test-NamedCall {
         if (-not $fact.Parameters.ContainsKey($key)) { Add-Finding -Rule 'Parameter' -At $at -Message "$Name has no parameter -$key"; continue }
         foreach ($argument in $keys[$key]) { Test-Argument -At $at -Name $Name -Key $key -Fact $fact.Parameters[$key] -Argument $argument }
     }
-    $fits = @($fact.Sets | Where-Object { $set = $_; @($keys.Keys | Where-Object { $fact.Parameters.ContainsKey($_) -and $fact.Parameters[$_]['Sets'] -and @($fact.Parameters[$_]['Sets']) -notcontains $set }).Count -eq 0 })
+    $fits = @($fact.Sets)
+    foreach ($key in $keys.Keys) {
+        if (-not $fact.Parameters.ContainsKey($key) -or -not $fact.Parameters[$key]['Sets']) { continue }
+        $fits = @(foreach ($set in $fits) { if (@($fact.Parameters[$key]['Sets']) -contains $set) { $set } })
+    }
     if ($fits.Count -eq 0) { Add-Finding -Rule 'ParameterSet' -At $at -Message "$Name`: no parameter set has all of -$(@($keys.Keys | Sort-Object) -join ', -')" }
     elseif (-not $unknown) {
         $missing = @()
         foreach ($set in $fits) {
-            $missing = @($fact.Parameters.Keys | Where-Object { $one = $fact.Parameters[$_]; $one['Mandatory'] -and (-not $one['Sets'] -or @($one['Sets']) -contains $set) -and -not $keys.ContainsKey($_) })
+            $missing = @(foreach ($key in $fact.Mandatory) {
+                $one = $fact.Parameters[$key]
+                if (-not $keys.ContainsKey($key) -and (-not $one['Sets'] -or @($one['Sets']) -contains $set)) { $key }
+            })
             if ($missing.Count -eq 0) { break }
         }
         $piped = $Call.Parent -is [PipelineAst] -and $Call.Parent.PipelineElements.IndexOf($Call) -gt 0
