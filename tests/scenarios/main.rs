@@ -25,6 +25,7 @@ mod bounces;
 mod certificates;
 mod commands;
 mod connector;
+mod connector_round;
 mod crash;
 mod exact;
 mod gates;
