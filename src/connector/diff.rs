@@ -389,12 +389,15 @@ fn judge(want: &Want, value: &Value, outbound: &[Exported]) -> Judged {
             return Judged::Differs(seen(&own.join(", ")));
         }
         Want::OutboundConnector => {
-            let own = outbound.iter().find(|object| {
+            let named = |object: &&Exported| {
                 object
                     .text("Name")
                     .eq_ignore_ascii_case(Kind::Outbound.name())
-            });
-            let aliases = ["Identity", "Guid", "DistinguishedName", "Id"];
+            };
+            let marked = |object: &&Exported| is_marked(&object.text(Kind::Outbound.comment()));
+            let own = outbound.iter().find(named);
+            let own = own.or_else(|| outbound.iter().find(marked));
+            let aliases = ["Name", "Identity", "Guid", "DistinguishedName", "Id"];
             same(Kind::Outbound.name())
                 || own.is_some_and(|own| {
                     let mut known = aliases.iter().map(|alias| own.text(alias));
