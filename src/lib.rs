@@ -24,6 +24,7 @@ pub mod smtp;
 pub mod connector;
 pub mod dialogue;
 pub mod dsn;
+pub mod exchange;
 pub mod header;
 pub mod route;
 pub mod schedule;

@@ -42,6 +42,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dsn", &["header", "mail", "smtp"]),
     // the other side of a tenant's connectors; beside the way of a message
     ("connector", &["mail", "trust"]),
+    // Exchange's side, to explain it: nothing that judges mail in hand asks it.
+    ("exchange", &["header", "mail", "trust"]),
     // memory
     ("metrics", &[]),
     ("journal", &["mail", "metrics"]),
@@ -119,7 +121,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     (
         "prometheus",
-        &["metrics", "receive", "spool", "deliver", "message_trace"],
+        &[
+            "metrics",
+            "receive",
+            "spool",
+            "deliver",
+            "message_trace",
+            "cli",
+        ],
     ),
     ("mail_parser", &["header"]),
     ("mail_auth", &["mailauth"]),
@@ -127,7 +136,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["admin"]),
     ("ureq", &["admin"]),
     ("toml", &["config", "cli"]),
-    ("rcgen", &["lab"]),
+    // `certificate request` makes keys and requests.
+    ("rcgen", &["lab", "cli"]),
     ("ppp", &["receive"]),
     ("tls_parser", &["receive"]),
     ("webpki", &["trust", "deliver", "config", "lab"]),
@@ -167,6 +177,7 @@ const PURE: &[&str] = &[
     "dialogue",
     "dsn",
     "connector",
+    "exchange",
 ];
 
 struct Source {

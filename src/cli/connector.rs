@@ -4,7 +4,7 @@ mod diff;
 mod folder;
 mod render;
 
-use super::{Trouble, load_with_warnings, status_of};
+use super::Trouble;
 use crate::config::{self, Problem, Settings, Severity};
 use crate::connector::{Delivery, Door, Facts, Finding, Grade, Plan, Spare};
 use crate::mail::Mailbox;
@@ -12,7 +12,6 @@ use crate::receive::Service;
 use crate::trust::Tenant;
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 
 /// What to do.
@@ -24,22 +23,22 @@ pub enum Action {
     Diff(diff::Arguments),
 }
 
-/// Runs the action. Status 0 done, or no drift; 1 the configuration makes no set, or drift; 2 wrong use or unreadable files.
-#[must_use]
-pub fn run(config: &Path, action: &Action, json: bool) -> ExitCode {
-    let (settings, warnings) = match load_with_warnings(config) {
-        Ok(loaded) => loaded,
-        Err(status) => return status,
-    };
+/// Does it: whether all is well, and what to print. Bad news is a configuration that makes no set, and drift.
+pub(super) fn answer(
+    path: &Path,
+    (settings, warnings): (Settings, Vec<Problem>),
+    action: &Action,
+    json: bool,
+) -> Result<(bool, String), Trouble> {
     let loaded = Configuration {
-        path: config.to_owned(),
+        path: path.to_owned(),
         settings,
         warnings,
     };
-    status_of(match action {
-        Action::Render(arguments) => render::run(&loaded, arguments, json),
-        Action::Diff(arguments) => diff::run(&loaded, arguments, json),
-    })
+    match action {
+        Action::Render(arguments) => render::answer(&loaded, arguments, json),
+        Action::Diff(arguments) => diff::answer(&loaded, arguments, json),
+    }
 }
 
 /// The configuration, as far as it was read, and where.

@@ -6,7 +6,7 @@ use super::literal::{literal, literals};
 use super::objects::Kind;
 use super::plan::{Header, Plan};
 use super::{MARK, SECRETS_FILE, rules, tenancy};
-use crate::mail::shown;
+use crate::mail::{Secret, shown};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -124,10 +124,42 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
         report.compared.push("OrganizationConfig");
         tenancy::organization(&mut report, objects);
     }
+    report.hide(plan);
     report
 }
 
 impl Report {
+    /// A secret that somebody has put where none belongs is not repeated.
+    fn hide(&mut self, plan: &Plan) {
+        let headers = [&plan.secret, &plan.looped];
+        let values = headers
+            .into_iter()
+            .flat_map(|header| std::iter::once(&header.value).chain(&header.previous));
+        let values: Vec<&str> = values
+            .map(Secret::expose_str)
+            .filter(|value| !value.is_empty())
+            .collect();
+        let texts = self
+            .drift
+            .iter_mut()
+            .flat_map(|drift| {
+                let (Mend::Line(mend) | Mend::Step(mend)) = &mut drift.mend;
+                [&mut drift.name, &mut drift.is, mend]
+            })
+            .chain(
+                self.notes
+                    .iter_mut()
+                    .flat_map(|note| [&mut note.object, &mut note.text]),
+            );
+        for text in texts {
+            for value in &values {
+                if text.contains(value) {
+                    *text = text.replace(value, "(secret)");
+                }
+            }
+        }
+    }
+
     pub(super) fn note(&mut self, object: &str, text: impl Into<String>) {
         self.notes.push(Note {
             object: object.to_owned(),
@@ -357,12 +389,15 @@ fn judge(want: &Want, value: &Value, outbound: &[Exported]) -> Judged {
             return Judged::Differs(seen(&own.join(", ")));
         }
         Want::OutboundConnector => {
-            let own = outbound.iter().find(|object| {
+            let named = |object: &&Exported| {
                 object
                     .text("Name")
                     .eq_ignore_ascii_case(Kind::Outbound.name())
-            });
-            let aliases = ["Identity", "Guid", "DistinguishedName", "Id"];
+            };
+            let marked = |object: &&Exported| is_marked(&object.text(Kind::Outbound.comment()));
+            let own = outbound.iter().find(named);
+            let own = own.or_else(|| outbound.iter().find(marked));
+            let aliases = ["Name", "Identity", "Guid", "DistinguishedName", "Id"];
             same(Kind::Outbound.name())
                 || own.is_some_and(|own| {
                     let mut known = aliases.iter().map(|alias| own.text(alias));

@@ -26,6 +26,8 @@ pub(crate) fn identity(name: &str, names: &[&str]) -> Identity {
         names: names.iter().map(|name| (*name).to_owned()).collect(),
         not_before: 0,
         not_after: u64::MAX,
+        known_root: true,
+        origin: None,
     }
 }
 

@@ -314,7 +314,7 @@ fn tls_domain(facts: &Facts<'_>, findings: &mut Findings) -> Option<String> {
     let Some((door, identity)) = standard.or_else(|| usable.first()).copied() else {
         findings.error(
             "listener",
-            "no [[listener]] with service = \"connector\": Exchange's outbound connector has nowhere to go",
+            "no [[listener]] with service = \"connector\": Exchange's outbound connector has nowhere to go (for applications alone, make the inbound connector by hand: docs/connectors.md)",
         );
         return None;
     };

@@ -305,6 +305,14 @@ mod tests {
     }
 
     #[test]
+    fn every_script_has_its_step() {
+        let text = write(&plan());
+        for (name, _) in super::super::SCRIPTS {
+            assert!(text.contains(&format!(".\\{name}")), "{name}");
+        }
+    }
+
+    #[test]
     fn the_steps_are_ascii_and_hold_no_secret() {
         let text = write(&plan());
         assert!(text.is_ascii());

@@ -5,23 +5,47 @@
 use super::literal::{literal, literals};
 use super::plan::Token;
 
-/// The scripts that this version carries, by file name.
+/// The scripts that this version carries, by file name, in the order of the steps.
 pub const SCRIPTS: &[(&str, &str)] = &[
+    (
+        "Test-GatepostPreflight.ps1",
+        include_str!("../../connector-templates/Test-GatepostPreflight.ps1"),
+    ),
+    (
+        "Export-GatepostState.ps1",
+        include_str!("../../connector-templates/Export-GatepostState.ps1"),
+    ),
     (
         "Install-GatepostConnector.ps1",
         include_str!("../../connector-templates/Install-GatepostConnector.ps1"),
     ),
     (
-        "Repair-GatepostConnector.ps1",
-        include_str!("../../connector-templates/Repair-GatepostConnector.ps1"),
+        "Confirm-GatepostConnector.ps1",
+        include_str!("../../connector-templates/Confirm-GatepostConnector.ps1"),
     ),
     (
         "Set-GatepostRollout.ps1",
         include_str!("../../connector-templates/Set-GatepostRollout.ps1"),
     ),
     (
+        "Repair-GatepostConnector.ps1",
+        include_str!("../../connector-templates/Repair-GatepostConnector.ps1"),
+    ),
+    (
         "Update-GatepostSecret.ps1",
         include_str!("../../connector-templates/Update-GatepostSecret.ps1"),
+    ),
+    (
+        "Set-GatepostArcSealer.ps1",
+        include_str!("../../connector-templates/Set-GatepostArcSealer.ps1"),
+    ),
+    (
+        "Set-GatepostEnhancedFiltering.ps1",
+        include_str!("../../connector-templates/Set-GatepostEnhancedFiltering.ps1"),
+    ),
+    (
+        "Remove-GatepostConnector.ps1",
+        include_str!("../../connector-templates/Remove-GatepostConnector.ps1"),
     ),
 ];
 

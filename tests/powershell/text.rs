@@ -158,7 +158,11 @@ fn command_findings(
     elements
         .children(&mut cursor)
         .filter(|node| node.kind() == "command_parameter")
-        .map(|node| slice(node, text).trim_start_matches('-').trim_end_matches(':'))
+        .map(|node| {
+            slice(node, text)
+                .trim_start_matches('-')
+                .trim_end_matches(':')
+        })
         .filter(|parameter| !parameters.contains(&parameter.to_lowercase()))
         .map(|parameter| {
             format!(

@@ -153,7 +153,13 @@ async fn a_folder_of_somebody_elses_is_left_alone() {
         "{said:?}"
     );
     assert!(said.err.contains("--force"), "{said:?}");
+    let before = mode(&kit);
     assert_eq!(stage.render(" --force").await.status, 0);
+    assert_eq!(
+        mode(&kit),
+        before,
+        "a folder of somebody else's keeps its mode"
+    );
     assert_eq!(std::fs::read(kit.join("mine.txt")).unwrap(), b"mine");
     // A file that was changed by hand since is not written over.
     std::fs::write(kit.join("README.md"), "my own notes").unwrap();

@@ -22,17 +22,22 @@
 
 mod admin;
 mod bounces;
+mod certificates;
 mod commands;
 mod connector;
+mod connector_round;
 mod crash;
 mod exact;
 mod gates;
 mod harness;
+#[path = "../powershell/host.rs"]
+mod host;
 mod house;
 mod journeys;
 mod keys;
 mod lapse;
 mod listeners;
+mod load;
 mod logs;
 mod notices;
 mod operations;
@@ -43,4 +48,5 @@ mod secrets;
 mod seen;
 mod siege;
 mod tenant_gate;
+mod under_load;
 mod ways;

@@ -1,7 +1,7 @@
 //! `gatepost connector diff`: exports of the tenant against the configuration.
 
 use super::{Configuration, Wishes};
-use crate::cli::{Trouble, say};
+use crate::cli::Trouble;
 use crate::connector::{ENVIRONMENTS, Exported, Exports, Mend, Report, diff};
 use clap::Args;
 use std::fmt::Write as _;
@@ -37,11 +37,11 @@ pub struct Arguments {
     domains: Option<PathBuf>,
 }
 
-pub(super) fn run(
+pub(super) fn answer(
     configuration: &Configuration,
     arguments: &Arguments,
     json: bool,
-) -> Result<bool, Trouble> {
+) -> Result<(bool, String), Trouble> {
     let tenant = configuration.tenant(arguments.tenant.as_deref())?;
     let single = [
         &arguments.inbound,
@@ -89,8 +89,7 @@ pub(super) fn run(
     } else {
         told(plan.tenant(), &report)
     };
-    say(&answer)?;
-    Ok(report.drift.is_empty())
+    Ok((report.drift.is_empty(), answer))
 }
 
 /// One export: the file that is named, else the one in the folder.
@@ -177,6 +176,39 @@ mod tests {
         tenancy.rules[0]["State"] = json!("Disabled");
         tenancy.rules.remove(1);
         tenancy.domains.push(json!({ "DomainName": "contoso.de" }));
-        insta::assert_snapshot!(told("contoso", &diff(&plan, &tenancy.exports())), @"");
+        insta::assert_snapshot!(told("contoso", &diff(&plan, &tenancy.exports())), @r#"
+        1. inbound connector "From Gatepost": TlsSenderCertificateName
+           is      old.contoso.com
+           should  smarthost.contoso.com
+           breaks  the certificate that Gatepost shows does not match: 550 5.7.64 TenantAttribution (ATTR36), or 451 4.4.62 (ATTR35); Gatepost parks the tenant's queue
+           PS>     Set-InboundConnector -Identity 'From Gatepost' -TlsSenderCertificateName 'smarthost.contoso.com'
+
+        2. outbound connector "To Gatepost": UseMXRecord
+           is      True
+           should  False
+           breaks  Exchange delivers by the recipient's MX and passes Gatepost by
+           PS>     Set-OutboundConnector -Identity 'To Gatepost' -UseMXRecord $false -SmartHosts 'smarthost.contoso.com'
+
+        3. transport rule "Route to Gatepost": SetHeaderValue
+           is      differs
+           should  SecretHeaderValue of gatepost-secrets.json
+           breaks  a secret header with a wrong value contradicts the tenant: Gatepost refuses all of its mail, 550 5.7.1
+           PS>     $s = Get-Content -Raw -Path '.\gatepost-secrets.json' | ConvertFrom-Json; Set-TransportRule -Identity 'Route to Gatepost' -SetHeaderName 'X-Contoso-Gate' -SetHeaderValue $s.SecretHeaderValue
+
+        4. transport rule "Back from Gatepost"
+           is      absent
+           should  there
+           breaks  the loop header, with its value, stays on mail that leaves the tenant
+           PS>     .\Install-GatepostConnector.ps1
+
+        5. accepted domain "contoso.de": DomainName
+           is      absent in the configuration
+           should  in accepted_domains of tenant contoso
+           breaks  mail whose envelope sender or From: lies there is refused by Gatepost, 550 5.7.1, and mail to it counts as mail to the outside
+           do      Add "contoso.de" to accepted_domains of [[tenant]] contoso in the configuration, then reload; or keep its senders out of the rule.
+
+        note: transport rule: the routing rule is disabled: Exchange sends nothing to Gatepost (Set-GatepostRollout.ps1 -Stage Audit begins)
+        tenant contoso: 5 drift(s), 1 note(s) in InboundConnector, OutboundConnector, TransportRule, AcceptedDomain
+        "#);
     }
 }

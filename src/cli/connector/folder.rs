@@ -44,11 +44,15 @@ pub(super) fn place(
     }
     let mut entries = fs::read_dir(folder).map_err(cannot)?;
     let before = if entries.next().is_none() {
-        Vec::new()
+        Some(Vec::new())
     } else {
         earlier(folder, rendering, tenant_id, force)?
     };
-    again(folder, rendering, &before).map_err(cannot)
+    if before.is_some() {
+        // A folder of somebody else's keeps the mode that it has.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(cannot)?;
+    }
+    again(folder, rendering, &before.unwrap_or_default()).map_err(cannot)
 }
 
 fn placed(file: &File, state: &'static str) -> Placed {
@@ -79,13 +83,13 @@ fn fresh(folder: &Path, rendering: &Rendering) -> io::Result<()> {
     written
 }
 
-/// The names and sums of the rendering that the folder holds.
+/// The names and sums of the rendering that the folder holds; none where it holds something else, and `force` allows that.
 fn earlier(
     folder: &Path,
     rendering: &Rendering,
     tenant_id: &str,
     force: bool,
-) -> Result<Vec<(String, String)>, Trouble> {
+) -> Result<Option<Vec<(String, String)>>, Trouble> {
     let shown = folder.display();
     let sums = fs::read_to_string(folder.join(SUMS_FILE)).ok();
     let sums = sums.as_deref().and_then(read_sums).unwrap_or_default();
@@ -93,7 +97,7 @@ fn earlier(
     let kept = kept.as_deref().and_then(read_secrets);
     let (Some(kept), false) = (kept, sums.is_empty()) else {
         return if force {
-            Ok(Vec::new())
+            Ok(None)
         } else {
             Err(Trouble::Use(format!(
                 "{shown}: holds something else than an earlier rendering: give a new folder, or --force"
@@ -127,7 +131,7 @@ fn earlier(
             changed.join(", ")
         )));
     }
-    Ok(sums)
+    Ok(Some(sums))
 }
 
 /// Brings the folder to the rendering, file by file.
@@ -136,7 +140,6 @@ fn again(
     rendering: &Rendering,
     before: &[(String, String)],
 ) -> io::Result<Vec<Placed>> {
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     let mut done = Vec::new();
     for file in &rendering.files {
         if is_there(folder, file)? {

@@ -2,7 +2,7 @@
 
 use super::folder::{self, Placed};
 use super::{Configuration, Wishes};
-use crate::cli::{Trouble, say};
+use crate::cli::Trouble;
 use crate::connector::{
     ENVIRONMENTS, Plan, SCRIPTS, SECRETS_FILE, Spare, Token, read_secrets, render, value_file,
 };
@@ -35,11 +35,11 @@ pub struct Arguments {
     force: bool,
 }
 
-pub(super) fn run(
+pub(super) fn answer(
     configuration: &Configuration,
     arguments: &Arguments,
     json: bool,
-) -> Result<bool, Trouble> {
+) -> Result<(bool, String), Trouble> {
     let tenant = configuration.tenant(arguments.tenant.as_deref())?;
     let kept = std::fs::read(arguments.output.join(SECRETS_FILE)).ok();
     let kept = kept.as_deref().and_then(read_secrets);
@@ -56,7 +56,7 @@ pub(super) fn run(
     };
     let Some(plan) = configuration.plan(tenant, &wishes) else {
         eprintln!("gatepost: nothing was written");
-        return Ok(false);
+        return Ok((false, String::new()));
     };
     let rendering = render(&plan, SCRIPTS).map_err(|error| Trouble::Use(error.to_string()))?;
     let placed = folder::place(
@@ -70,8 +70,7 @@ pub(super) fn run(
     } else {
         told(&plan, &configuration.path, &arguments.output, &placed)
     };
-    say(&answer)?;
-    Ok(true)
+    Ok((true, answer))
 }
 
 fn random() -> Result<Secret, Trouble> {

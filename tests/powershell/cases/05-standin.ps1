@@ -61,7 +61,7 @@ $refused = @(
     @({ New-TransportRule -Name 'x' -ExceptIfMessageSizeOver 'large' -ErrorAction Stop }, 'not a size'),
     @({ Set-TransportRule -Identity 'Rule' -SetHeaderName $null -SetHeaderValue 'a' -ErrorAction Stop }, 'together'),
     @({ Set-TransportRule -Identity 'Rule' -Mode 'Test' -ErrorAction Stop }, 'AuditAndNotify'),
-    @({ Set-ArcConfig -Identity Default -ArcTrustedSealers '' -ErrorAction Stop }, 'empties'),
+    @({ Set-ArcConfig -Identity Default -ArcTrustedSealers '' -ErrorAction Stop }, 'empty'),
     @({ Set-ArcConfig -Identity Default -ArcTrustedSealers 'not a domain' -ErrorAction Stop }, 'not a domain'),
     @({ Get-MessageTraceV2 -StartDate ([datetime]::UtcNow.AddDays(-11)) -EndDate ([datetime]::UtcNow) -ErrorAction Stop }, '10 days'),
     @({ Get-MessageTraceV2 -StartDate ([datetime]::UtcNow.AddDays(-95)) -EndDate ([datetime]::UtcNow.AddDays(-90)) -ErrorAction Stop }, '90 days'),

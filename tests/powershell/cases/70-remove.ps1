@@ -73,11 +73,13 @@ Test-Case 'remove: while mail is pending the rule is disabled and all else stays
     Assert-Equal @($tenant.Inbound.Count, $tenant.Outbound.Count, $tenant.Rules.Count) @(0, 0, 0) 'all is gone'
 }
 
-Test-Case 'remove: -KeepInboundConnector keeps it' {
+Test-Case 'remove: -KeepInboundConnector keeps it and the rule that takes the loop header off; later both go' {
     Add-Ready
     $tenant = Get-StandInTenant
     $null = Invoke-Good 'Remove-GatepostConnector' -With @{ KeepInboundConnector = $true }
-    Assert-Equal @($tenant.Inbound.Count, $tenant.Outbound.Count, $tenant.Rules.Count) @(1, 0, 0) 'the inbound connector is left'
+    Assert-Equal @($tenant.Inbound.Count, $tenant.Outbound.Count, (@($tenant.Rules | ForEach-Object { $_.Name }) -join ',')) @(1, 0, 'Back from Gatepost') 'what applications need is left'
+    $null = Invoke-Good 'Remove-GatepostConnector'
+    Assert-Equal @($tenant.Inbound.Count, $tenant.Outbound.Count, $tenant.Rules.Count) @(0, 0, 0) 'all is gone'
 }
 
 Test-Case 'arc: ours is added to the sealers of others and taken off alone; empty is written as a blank; nothing twice' {
