@@ -73,6 +73,14 @@ Test-Case 'remove: while mail is pending the rule is disabled and all else stays
     Assert-Equal @($tenant.Inbound.Count, $tenant.Outbound.Count, $tenant.Rules.Count) @(0, 0, 0) 'all is gone'
 }
 
+Test-Case 'remove: a connector in test mode, which Exchange hides, goes as well' {
+    Add-Ready
+    $tenant = Get-StandInTenant
+    Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property TestMode -Value $true
+    $null = Invoke-Good 'Remove-GatepostConnector'
+    Assert-Equal @($tenant.Inbound.Count, $tenant.Outbound.Count, $tenant.Rules.Count) @(0, 0, 0) 'all is gone'
+}
+
 Test-Case 'remove: -KeepInboundConnector keeps it and the rule that takes the loop header off; later both go' {
     Add-Ready
     $tenant = Get-StandInTenant
