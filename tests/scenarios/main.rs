@@ -25,6 +25,7 @@ mod bounces;
 mod commands;
 mod crash;
 mod exact;
+mod explain;
 mod gates;
 mod harness;
 mod house;
