@@ -204,7 +204,10 @@ fn queued(
             "no message {id} is queued: gatepost trace {id} tells what became of it; its header is in the recipient's mailbox"
         ))
     };
-    let parsed: QueueId = id.parse().map_err(|_| not_queued())?;
+    let parsed: QueueId = id.parse().map_err(|_| {
+        let id = shown(id.as_bytes());
+        Trouble::Use(format!("{id} is no queue id; a file is given with --message"))
+    })?;
     let told: Vec<Told> = match client(settings)?.get(&format!("/queue/{parsed}/header"), &[]) {
         Err(ClientError::Refused(404, _)) => return Err(not_queued()),
         told => told?,
