@@ -119,7 +119,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     (
         "prometheus",
-        &["metrics", "receive", "spool", "deliver", "message_trace"],
+        &[
+            "metrics",
+            "receive",
+            "spool",
+            "deliver",
+            "message_trace",
+            "cli",
+        ],
     ),
     ("mail_parser", &["header"]),
     ("mail_auth", &["mailauth"]),
@@ -127,7 +134,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["admin"]),
     ("ureq", &["admin"]),
     ("toml", &["config", "cli"]),
-    ("rcgen", &["lab"]),
+    // `certificate request` makes keys and requests.
+    ("rcgen", &["lab", "cli"]),
     ("ppp", &["receive"]),
     ("tls_parser", &["receive"]),
     ("webpki", &["trust", "deliver", "config", "lab"]),

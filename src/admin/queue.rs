@@ -120,7 +120,7 @@ pub(super) async fn act(
         move || {
             let at = (admin.now)();
             let tell = |id: QueueId| {
-                admin.tracer.record_patiently(TraceEvent {
+                admin.tracer.record_patiently(&TraceEvent {
                     at,
                     id: id.to_string(),
                     event: Event::Operator {

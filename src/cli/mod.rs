@@ -1,6 +1,7 @@
 //! A file per command of the contract; prints, never judges. Results go to standard output, everything else to standard
 //! error. Exit status: 0 done and well; 1 done, and the answer is bad news; 2 wrong use or unreadable configuration.
 
+pub mod certificate;
 pub mod check;
 pub mod explain_attribution;
 pub mod explain_headers;
@@ -55,6 +56,9 @@ enum Command {
     },
     /// Prove the configuration: every problem at once, each with its key and line.
     Check,
+    /// Certificates: what they say, what would happen with another one, and how one is asked for.
+    #[command(subcommand)]
+    Certificate(certificate::Action),
     /// Read a password from standard input and print its PHC string.
     HashPassword,
     /// Explain a judgement.
@@ -121,6 +125,7 @@ pub fn run() -> ExitCode {
             })
         }
         Command::Check => check::run(config, arguments.json),
+        Command::Certificate(action) => certificate::run(config, &action, arguments.json),
         Command::HashPassword => hash_password::run(),
         Command::Explain(Explain::Trust {
             message,
