@@ -206,7 +206,9 @@ fn queued(
     };
     let parsed: QueueId = id.parse().map_err(|_| {
         let id = shown(id.as_bytes());
-        Trouble::Use(format!("{id} is no queue id; a file is given with --message"))
+        Trouble::Use(format!(
+            "{id} is no queue id; a file is given with --message"
+        ))
     })?;
     let told: Vec<Told> = match client(settings)?.get(&format!("/queue/{parsed}/header"), &[]) {
         Err(ClientError::Refused(404, _)) => return Err(not_queued()),
