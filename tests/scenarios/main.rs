@@ -28,6 +28,7 @@ mod exact;
 mod gates;
 mod harness;
 mod house;
+mod injected;
 mod journeys;
 mod keys;
 mod lapse;
