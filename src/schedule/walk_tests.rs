@@ -74,6 +74,8 @@ struct Walk {
     now: u64,
     /// When the queue was released by a success.
     ramp_from: Option<u64>,
+    /// The next hop has, since the last success: then one connection is right.
+    asked_for_less: bool,
 }
 
 impl Walk {
@@ -91,6 +93,7 @@ impl Walk {
             mails: (1..=MESSAGES).map(mail).collect(),
             now: 0,
             ramp_from: None,
+            asked_for_less: false,
         }
     }
 
@@ -196,6 +199,11 @@ impl Walk {
         if mail.doing == (Doing::OnItsWay { probe: true }) && end != End::Delivered {
             changes.extend(self.hold.probe_failed(&law, now));
         }
+        self.asked_for_less = match end {
+            End::Delivered => false,
+            End::BackOff => true,
+            End::Fault { .. } | End::Later => self.asked_for_less,
+        };
         let mut kept = Kept::Over;
         match end {
             End::Delivered => changes.extend(self.hold.delivered(now)),
@@ -274,7 +282,7 @@ impl Walk {
     /// Leases end with the process; what was held is taken up.
     fn killed(&mut self) {
         self.hold = Hold::default();
-        self.ramp_from = None;
+        (self.ramp_from, self.asked_for_less) = (None, false);
         for mail in &mut self.mails {
             if let Doing::OnItsWay { .. } = mail.doing {
                 mail.doing = Doing::Waits;
@@ -317,14 +325,11 @@ impl Walk {
             && self.hold.admission(now) == Admission::Go
         {
             let all = self.hold.connections(now, MOST) == MOST;
-            assert!(all || self.backs_off(), "the ramp does not end: {self:?}");
+            assert!(
+                all || self.asked_for_less,
+                "the ramp does not end: {self:?}"
+            );
         }
-    }
-
-    /// The next hop has asked for less since the last success: then one connection is right.
-    fn backs_off(&self) -> bool {
-        let mut well = self.hold.clone();
-        well.delivered(self.now).is_none() && well.connections(self.now, MOST) == MOST
     }
 
     /// From here on the connector is well: soon everything is delivered that was not given up.

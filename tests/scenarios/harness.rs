@@ -377,7 +377,7 @@ impl Process {
         let mut command = Command::new("strace");
         // -D: the server is the child, and strace stands beside it.
         command
-            .args(["-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"])
+            .args(["-D", "-f", "-qq", "-o", "/dev/null"])
             .args(["-e", &format!("trace={calls}")])
             .args(["-e", &format!("inject={calls}:{how}")])
             .arg(env!("CARGO_BIN_EXE_gatepost"))

@@ -349,13 +349,16 @@ impl Wrong {
                 Ending::Contents,
                 Ending::Some(one),
             ];
-            let ending = ends[moment.before % ends.len()];
-            let judged = judge(&moment.platter, ending, model, world.now, tally);
-            if let Err(error) = runtime().block_on(judged) {
-                let (before, point) = (moment.before, moment.point);
-                fail(&format!(
-                    "{ending:?} before call {before} ({point:?}): {error}"
-                ));
+            // Right after the fault a kill as well: what failed is still to be seen then.
+            let first = (moment.before == plan.at + 1).then_some(Ending::Killed);
+            for ending in first.into_iter().chain([ends[moment.before % ends.len()]]) {
+                let judged = judge(&moment.platter, ending, model, world.now, tally);
+                if let Err(error) = runtime().block_on(judged) {
+                    let (before, point) = (moment.before, moment.point);
+                    fail(&format!(
+                        "{ending:?} before call {before} ({point:?}): {error}"
+                    ));
+                }
             }
         }
         let well = runtime().block_on(async {
