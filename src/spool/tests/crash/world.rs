@@ -400,7 +400,7 @@ impl World {
     fn act(&mut self, action: QueueAction, which: usize) {
         let queued = self.model.queued();
         // One in so many is an order for all, but for what would leave nothing.
-        let all = which % 16 == 0 && action != QueueAction::Delete;
+        let all = which.is_multiple_of(16) && action != QueueAction::Delete;
         let meant = match which.checked_rem(queued.len()) {
             None => return,
             Some(_) if all => queued,
