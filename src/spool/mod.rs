@@ -13,18 +13,19 @@ mod queue;
 mod record;
 pub mod records;
 mod replay;
+mod tally;
 
 pub use draft::Draft;
 pub use due::Due;
 pub use late::{Late, Patience, Waiting};
 pub use message::{
-    Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError,
+    Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError, Told,
 };
 
 use crate::journal::disk::{Disk, RealDisk};
 use crate::journal::large::{Bodies, BodyFile};
 use crate::journal::{self, Committer, Job, Journal, JournalError, Kind, Location, Ticketed};
-use crate::mail::{QueueId, TenantName};
+use crate::mail::QueueId;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use draft::Content;
@@ -33,7 +34,7 @@ use keeper::Keeper;
 use queue::{Entry, Lease, LegState, Queue};
 use record::{Row, StateRow, decode};
 use replay::Replay;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -100,8 +101,6 @@ struct Memory {
     queue: Queue,
     fresh: HashMap<u64, Fresh>,
     fresh_octets: usize,
-    /// Labels of `queue_messages` that were set before, so that an empty queue reads 0.
-    labels: HashSet<(String, TenantName)>,
 }
 
 /// A message that was just accepted, still at hand.
@@ -449,6 +448,19 @@ impl Spool {
         self.0.shared.memory().queue.held(meant, most)
     }
 
+    /// The clock was set by so many milliseconds, and no time has passed: what waits goes on waiting for as long as it would
+    /// have. With 0, at the start: it may have been set before, so that no wait is longer than `longest` (milliseconds) of
+    /// its way, and no message younger than now.
+    pub fn clock_was_set(
+        &self,
+        by: i64,
+        now_millis: u64,
+        longest: impl Fn(&crate::route::Via) -> u64,
+    ) {
+        let mut memory = self.0.shared.memory();
+        memory.queue.clock_was_set(by, now_millis, longest);
+    }
+
     /// Takes the oldest mail of our own of a queue that has not been tried without certificate, in the form for that.
     #[must_use]
     pub fn next_uncertified(&self, destination: &Destination, now_millis: u64) -> Option<Due> {
@@ -595,7 +607,7 @@ impl Spool {
     /// A settled message: done in the journal, gone from memory. The order of journal jobs is that of the lock.
     fn forget(&self, memory: &mut Memory, id: u64) {
         memory.drop_fresh(id);
-        if let Some(entry) = memory.queue.entries.remove(&id) {
+        if let Some(entry) = memory.queue.remove(id) {
             self.0.journal.done(id, entry.large);
             if self.0.journal.release(entry.location) {
                 self.0.keeper.wake();

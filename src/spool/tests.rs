@@ -1,5 +1,6 @@
 //! The spool against a real journal in a folder of its own.
 
+mod clock;
 mod crash;
 mod waiting;
 
