@@ -30,6 +30,7 @@ mod explain;
 mod gates;
 mod harness;
 mod house;
+mod injected;
 mod journeys;
 mod keys;
 mod lapse;
