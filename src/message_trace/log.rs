@@ -148,9 +148,7 @@ impl Writer {
             Some(day) => day,
             None => {
                 drop(other);
-                let day = Day::open(&self.shelf.directory, number)?;
-                self.retain(number);
-                day
+                Day::open(&self.shelf.directory, number)?
             }
         };
         Ok(self.open.insert(day))

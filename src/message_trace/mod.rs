@@ -290,7 +290,11 @@ mod tests {
                 .map(|day| format!("1970-01-{:02}.jsonl", day + 1))
                 .collect()
         };
-        assert_eq!(files(folder.path()), days(7..=10), "with a new day's event");
+        assert_eq!(
+            files(folder.path()),
+            days(1..=10),
+            "an event's date deletes nothing"
+        );
         tracer.today(11 * DAY + 5);
         tracer.flush().await;
         assert_eq!(files(folder.path()), days(8..=10), "without one");

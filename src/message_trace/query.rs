@@ -107,8 +107,9 @@ fn grouped(events: Found) -> Vec<TraceEvent> {
     }
     let mut groups: Vec<Vec<TraceEvent>> = groups.into_values().collect();
     for group in &mut groups {
-        // What is accepted may be on its way, and that written down, within the millisecond in which it came.
-        group.sort_by_key(|event| (event.at, !event.event.is_first()));
+        // What is accepted may be on its way, and that written down, within the millisecond in which it came; and the clock
+        // may have been set back meanwhile.
+        group.sort_by_key(|event| (!event.event.is_first(), event.at));
     }
     groups.sort_by_key(|group| group.first().map(|event| event.at));
     groups.into_iter().flatten().collect()

@@ -1,10 +1,12 @@
 //! What an operator and the metrics see of the queue.
 
 use super::Spool;
-use super::message::{Listed, Message};
+use super::message::{Listed, Message, SpoolError, Told};
 use super::queue::{Entry, LegState, State};
 use super::tally::Oldest;
+use crate::header::{self, MAX_HEADER};
 use crate::mail::{QueueId, TenantName, shown};
+use std::io::Read as _;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -53,6 +55,43 @@ impl Spool {
             entry.map(|entry| Listings::of(entry, now_millis))
         };
         listings.map_or_else(Vec::new, |listings| self.rows(id, listings))
+    }
+
+    /// The header section of a queued message on each of its ways, as it leaves, with the values of what counts for
+    /// Exchange's judgement alone ([`header::told`]). Reads from the disk: not for a runtime thread.
+    ///
+    /// # Errors
+    /// It cannot be read back. `None`: no such message is queued.
+    pub fn header_told(&self, id: QueueId) -> Result<Option<Vec<Told>>, SpoolError> {
+        let inner = &self.0;
+        let number = id.as_u64();
+        if !inner.shared.memory().queue.entries.contains_key(&number) {
+            return Ok(None);
+        }
+        let corrupt = |_| SpoolError::Corrupt { id };
+        let (message, file) = self.read_back(number).map_err(corrupt)?;
+        let head = match file {
+            None => inner
+                .read_where_it_lies(number, |location| inner.journal.read_body(location))
+                .map_err(corrupt)?,
+            Some(_) => {
+                let mut head = Vec::new();
+                std::fs::File::open(inner.bodies.path(number))
+                    .and_then(|file| file.take(MAX_HEADER as u64 + 1).read_to_end(&mut head))
+                    .map_err(|error| SpoolError::Failing(error.to_string()))?;
+                head
+            }
+        };
+        let told = message.legs.iter().map(|leg| {
+            let section =
+                header::told(&leg.rendition, &head).map_err(|_| SpoolError::Corrupt { id })?;
+            Ok(Told {
+                tenant: message.tenant.to_string(),
+                via: leg.via.to_string(),
+                header: String::from_utf8_lossy(&section).into_owned(),
+            })
+        });
+        told.collect::<Result<_, _>>().map(Some)
     }
 
     fn rows(&self, id: u64, listings: Listings) -> Vec<Listed> {

@@ -262,6 +262,8 @@ pub(super) struct Lease {
     pub(super) recipients: Vec<usize>,
     pub(super) attempts: u32,
     pub(super) held_since: Option<u64>,
+    /// By the clock as it is now.
+    pub(super) arrived: u64,
     pub(super) last_reply: Option<Arc<str>>,
     /// Another leg has not been tried: the bytes at hand will be asked for again.
     pub(super) more: bool,
@@ -389,18 +391,54 @@ impl Queue {
             return;
         }
         let (destination, next) = (&state.destination, state.next_try());
+        let fresh = state.is_fresh();
         if entry.may_go_uncertified(leg) {
             let own = self.own.entry(Arc::clone(destination)).or_default();
             own.insert((id, leg));
         }
         match next {
-            Some(next) if next <= now => {
+            // New mail is due whatever its moment says: the clock may have been set since.
+            Some(next) if next <= now || fresh => {
                 if let Some(ready) = self.destinations.get_mut(destination) {
                     ready.insert((id, leg));
                 }
             }
             Some(next) => self.waiting.push(Reverse((next, id, leg))),
             None => {}
+        }
+    }
+
+    /// The clock was set by so many milliseconds (0: nobody knows whether, and by how much, for it was before the start) and
+    /// no time has passed: every wait stays as long as it was. None is longer than `longest` of its way, and nobody arrived
+    /// in the future.
+    pub(super) fn clock_was_set(&mut self, by: i64, now: u64, longest: impl Fn(&Via) -> u64) {
+        let mut moved = Vec::new();
+        for (id, entry) in &mut self.entries {
+            let shift = |moment: u64| moment.saturating_add_signed(by);
+            entry.arrived = shift(entry.arrived).min(now);
+            for (leg, state) in entry.legs.iter_mut().enumerate() {
+                let before = state.next_try();
+                state.arrived = shift(state.arrived).min(now);
+                if let Open::Tried(tried) = &mut state.open {
+                    let latest = now.saturating_add(longest(&state.destination.via));
+                    for tried in tried {
+                        tried.next_try = shift(tried.next_try).min(latest);
+                        if tried.held_since > 0 {
+                            tried.held_since = shift(tried.held_since).clamp(1, now.max(1));
+                        }
+                    }
+                }
+                if state.next_try() != before {
+                    moved.push((*id, number(leg)));
+                }
+            }
+        }
+        if by != 0 {
+            // All that is there has moved.
+            self.waiting.clear();
+        }
+        for (id, leg) in moved {
+            self.schedule(id, leg, now);
         }
     }
 
@@ -444,12 +482,13 @@ impl Queue {
             if state.active {
                 continue;
             }
-            if state.next_try().is_none_or(|next| next > now) {
+            let is_fresh = state.is_fresh();
+            if !is_fresh && state.next_try().is_none_or(|next| next > now) {
                 // Listed too early; put where it is found in time.
                 self.schedule(id, leg, now);
                 continue;
             }
-            if let Some(lease) = self.take(id, leg, |tried| tried.is_due(now)) {
+            if let Some(lease) = self.take(id, leg, |tried| is_fresh || tried.is_due(now)) {
                 return Some(lease);
             }
         }
@@ -590,6 +629,7 @@ impl Queue {
             recipients: recipients.map(|tried| tried.position as usize).collect(),
             attempts: first.attempts,
             held_since: (first.held_since > 0).then_some(first.held_since),
+            arrived: entry.arrived,
             last_reply: first.reply.clone(),
             more,
         };

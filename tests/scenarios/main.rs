@@ -22,6 +22,7 @@
 
 mod admin;
 mod bounces;
+mod certificates;
 mod commands;
 mod crash;
 mod exact;
@@ -32,6 +33,7 @@ mod journeys;
 mod keys;
 mod lapse;
 mod listeners;
+mod load;
 mod logs;
 mod notices;
 mod operations;
@@ -42,4 +44,5 @@ mod secrets;
 mod seen;
 mod siege;
 mod tenant_gate;
+mod under_load;
 mod ways;
