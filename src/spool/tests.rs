@@ -594,6 +594,26 @@ async fn by_mx_each_domain_is_a_queue_of_its_own_and_stays_so_over_a_restart() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_next_hop_makes_room_in_memory_for_mail_that_goes_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let body = vec![b'x'; 1_000_000];
+    for id in 1..=10 {
+        keep(&spool, id, 1, &body).await;
+    }
+    let is_fresh = |id: u64| spool.0.shared.memory().fresh.contains_key(&id);
+    let fresh = (1..=10).filter(|id| is_fresh(*id)).count();
+    assert!((1..10).contains(&fresh) && is_fresh(1), "bounded: {fresh}");
+    let mut later = message(11, 1, &body);
+    later.arrived = NOW + STALE;
+    let mut draft = spool.draft();
+    draft.append(Bytes::from(body)).await.unwrap();
+    spool.accept(draft, later).await.unwrap();
+    assert!(is_fresh(11) && !is_fresh(1) && is_fresh(2));
+    assert!(spool.0.shared.memory().fresh_octets <= FRESH);
+}
+
+#[tokio::test]
 async fn a_message_to_many_domains_counts_once_for_its_way() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Metrics::new().unwrap();
