@@ -221,7 +221,6 @@ $ErrorActionPreference = 'Stop'
 
 #region Common
 # The same in every script of this folder, so that each works alone; a test holds it so.
-$script:Mark = 'Managed by Gatepost (schema 1)'
 $script:Doing = 'starting'
 $script:Denied = $false
 $script:OwnConnection = ''
@@ -281,7 +280,7 @@ function Assert-GatepostValue {
 # A parameter that may be left out: nothing where the template was not filled in.
 function Get-GatepostOptional {
     param([string]$Value)
-    if ($Value -match '^@\w+@$') { return '' }
+    if ($Value -match '^@\w+@$') { return [string]::Empty }
     $Value
 }
 
@@ -414,6 +413,9 @@ function Read-GatepostSecret {
 #endregion Secrets
 
 #region Ownership
+# With this the comment of every object of ours begins.
+$script:Mark = 'Managed by Gatepost (schema 1)'
+
 # Whether the hybrid wizard made this connector: such a one is never touched.
 function Test-GatepostHybrid {
     param($Object)
@@ -427,7 +429,9 @@ function Test-GatepostMark {
     $comment = [string](Get-GatepostProperty -Object $Object -Name 'Comment') + [string](Get-GatepostProperty -Object $Object -Name 'Comments')
     $comment.StartsWith($script:Mark, [System.StringComparison]::Ordinal)
 }
+#endregion Ownership
 
+#region Find
 # The object of this name, nothing where there is none. Refuses one that is not ours.
 function Find-GatepostObject {
     param([object[]]$List, [string]$Name, [string]$Type, [bool]$Adopt = $false)
@@ -439,7 +443,7 @@ function Find-GatepostObject {
     }
     $found[0]
 }
-#endregion Ownership
+#endregion Find
 
 #region State
 # Lets only the owner read a file or folder.
@@ -715,12 +719,12 @@ function Invoke-GatepostRoute {
         SetHeaderName = $SecretHeaderName; SetHeaderValue = $Secret['HeaderValue']; StopRuleProcessing = $true
         ExceptIfHeaderContainsMessageHeader = $LoopHeaderName; ExceptIfHeaderContainsWords = $Secret['LoopKnown']
     }
-    foreach ($key in $Further.Keys) { $wanted[$key] = $Further[$key] }
+    foreach ($extra in $Further.Keys) { $wanted[$extra] = $Further[$extra] }
     $target = "$type '$name' of tenant $TenantId"
     if ($null -eq $Existing) {
         $new = @{ Name = $name }
         foreach ($key in $wanted.Keys) { $new[$key] = $wanted[$key] }
-        foreach ($key in $Creation.Keys) { $new[$key] = $Creation[$key] }
+        foreach ($first in $Creation.Keys) { $new[$first] = $Creation[$first] }
         $action = Get-GatepostHeld -Would 'WouldCreate'
         if ($PSCmdlet.ShouldProcess($target, 'Create, disabled')) {
             $script:Doing = "creating the $type '$name'"

@@ -158,7 +158,6 @@ $ErrorActionPreference = 'Stop'
 
 #region Common
 # The same in every script of this folder, so that each works alone; a test holds it so.
-$script:Mark = 'Managed by Gatepost (schema 1)'
 $script:Doing = 'starting'
 $script:Denied = $false
 $script:OwnConnection = ''
@@ -218,7 +217,7 @@ function Assert-GatepostValue {
 # A parameter that may be left out: nothing where the template was not filled in.
 function Get-GatepostOptional {
     param([string]$Value)
-    if ($Value -match '^@\w+@$') { return '' }
+    if ($Value -match '^@\w+@$') { return [string]::Empty }
     $Value
 }
 
@@ -324,6 +323,9 @@ function Disconnect-GatepostTenant {
 #endregion Common
 
 #region Ownership
+# With this the comment of every object of ours begins.
+$script:Mark = 'Managed by Gatepost (schema 1)'
+
 # Whether the hybrid wizard made this connector: such a one is never touched.
 function Test-GatepostHybrid {
     param($Object)
@@ -337,7 +339,9 @@ function Test-GatepostMark {
     $comment = [string](Get-GatepostProperty -Object $Object -Name 'Comment') + [string](Get-GatepostProperty -Object $Object -Name 'Comments')
     $comment.StartsWith($script:Mark, [System.StringComparison]::Ordinal)
 }
+#endregion Ownership
 
+#region Find
 # The object of this name, nothing where there is none. Refuses one that is not ours.
 function Find-GatepostObject {
     param([object[]]$List, [string]$Name, [string]$Type, [bool]$Adopt = $false)
@@ -349,7 +353,7 @@ function Find-GatepostObject {
     }
     $found[0]
 }
-#endregion Ownership
+#endregion Find
 
 # Whether the routing rule is bound to this group and no other. Exchange may show a group by another of its names.
 function Test-GatepostGroup {

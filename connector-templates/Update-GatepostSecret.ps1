@@ -147,7 +147,6 @@ $ErrorActionPreference = 'Stop'
 
 #region Common
 # The same in every script of this folder, so that each works alone; a test holds it so.
-$script:Mark = 'Managed by Gatepost (schema 1)'
 $script:Doing = 'starting'
 $script:Denied = $false
 $script:OwnConnection = ''
@@ -207,7 +206,7 @@ function Assert-GatepostValue {
 # A parameter that may be left out: nothing where the template was not filled in.
 function Get-GatepostOptional {
     param([string]$Value)
-    if ($Value -match '^@\w+@$') { return '' }
+    if ($Value -match '^@\w+@$') { return [string]::Empty }
     $Value
 }
 
@@ -340,6 +339,9 @@ function Read-GatepostSecret {
 #endregion Secrets
 
 #region Ownership
+# With this the comment of every object of ours begins.
+$script:Mark = 'Managed by Gatepost (schema 1)'
+
 # Whether the hybrid wizard made this connector: such a one is never touched.
 function Test-GatepostHybrid {
     param($Object)
@@ -353,7 +355,9 @@ function Test-GatepostMark {
     $comment = [string](Get-GatepostProperty -Object $Object -Name 'Comment') + [string](Get-GatepostProperty -Object $Object -Name 'Comments')
     $comment.StartsWith($script:Mark, [System.StringComparison]::Ordinal)
 }
+#endregion Ownership
 
+#region Find
 # The object of this name, nothing where there is none. Refuses one that is not ours.
 function Find-GatepostObject {
     param([object[]]$List, [string]$Name, [string]$Type, [bool]$Adopt = $false)
@@ -365,7 +369,7 @@ function Find-GatepostObject {
     }
     $found[0]
 }
-#endregion Ownership
+#endregion Find
 
 # The words of a rule's list, as text.
 function Get-GatepostWord {

@@ -24,6 +24,8 @@ mod admin;
 mod bounces;
 mod certificates;
 mod commands;
+mod connector;
+mod connector_round;
 mod crash;
 mod exact;
 mod explain;

@@ -81,7 +81,7 @@ function Invoke-StandInCommand {
         Number = $script:World.Calls.Count + 1; Cmdlet = $Name; Parameters = $given; Changes = $changes; WhatIf = $preview
         TenantId = $null; Prompt = $false; Outcome = 'Running'
     }
-    $script:World.Calls.Add($call)
+    [void]$script:World.Calls.Add($call)
 
     $asks = $Name -match '^(Remove|Disable)-' -or $Name -eq 'Disconnect-ExchangeOnline'
     if ($given.ContainsKey('Confirm')) { $asks = [bool]$given['Confirm'] }
