@@ -72,7 +72,7 @@
 .NOTES
     View-Only Organization Management or Global Reader is enough. An application needs Exchange.ManageAsApp and the role Global Reader.
 #>
-[CmdletBinding()]
+[CmdletBinding(PositionalBinding = $false)]
 [OutputType([pscustomobject])]
 param(
     [string]$Folder,

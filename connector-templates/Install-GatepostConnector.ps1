@@ -133,7 +133,7 @@
     Next: Confirm-GatepostConnector.ps1, then Set-GatepostRollout.ps1 -Stage Audit. The values of secret headers come from the secrets file
     alone.
 #>
-[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium')]
+[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium', PositionalBinding = $false)]
 [OutputType([pscustomobject])]
 param(
     [ValidateLength(1, 64)]

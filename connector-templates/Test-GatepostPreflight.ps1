@@ -88,7 +88,7 @@
     View-Only Organization Management or Global Reader is enough to read; run it with the account that installs, so that its roles are
     checked as well.
 #>
-[CmdletBinding()]
+[CmdletBinding(PositionalBinding = $false)]
 [OutputType([pscustomobject])]
 param(
     [ValidateLength(1, 64)]
