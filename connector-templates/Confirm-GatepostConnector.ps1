@@ -109,7 +109,7 @@
     Exchange Administrator, or Organization Management. An application needs Exchange.ManageAsApp and the role Exchange Administrator.
     Reading the trace needs the role Message Tracking.
 #>
-[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium')]
+[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium', PositionalBinding = $false)]
 [OutputType([pscustomobject])]
 param(
     [ValidatePattern('^[^@\s]+@[^@\s]+$')]
@@ -197,6 +197,14 @@ function Protect-GatepostText {
     $Text
 }
 
+# What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
+function Clear-GatepostError {
+    foreach ($entry in @($Error)) {
+        $shown = [string]$entry
+        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
+    }
+}
+
 # The error that a script ends with: what it was doing, why that failed, and how to go on.
 function Get-GatepostFailure {
     param($Record)
@@ -206,11 +214,7 @@ function Get-GatepostFailure {
         $id = 'GatepostFailed'
         $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
     }
-    # What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
-    foreach ($entry in @($Error)) {
-        $shown = [string]$entry
-        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
-    }
+    Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
     New-Object -TypeName System.Management.Automation.ErrorRecord -ArgumentList $exception, $id, ([System.Management.Automation.ErrorCategory]::InvalidOperation), $null
 }
@@ -326,6 +330,7 @@ function Disconnect-GatepostTenant {
         elseif ($script:DisconnectAll) { Disconnect-ExchangeOnline -Confirm:$false -ErrorAction Stop }
     } catch {
         Write-Warning "The session could not be closed: $(Protect-GatepostText -Text ([string]$_.Exception.Message))"
+        Clear-GatepostError
     }
     $script:OwnConnection = ''
     $script:DisconnectAll = $false
@@ -371,7 +376,6 @@ function Get-GatepostTrace {
     $script:Doing = 'reading the message trace'
     $ask = @{ StartDate = $Query['StartDate']; EndDate = $Query['EndDate']; ResultSize = 5000 }
     if ($Query['MessageId']) { $ask['MessageId'] = $Query['MessageId'] }
-    if ($Query['SenderAddress']) { $ask['SenderAddress'] = $Query['SenderAddress'] }
     if ($Query['RecipientAddress']) { $ask['RecipientAddress'] = $Query['RecipientAddress'] }
     $seen = @{}
     for ($page = 0; $page -lt 20; $page++) {
@@ -380,7 +384,7 @@ function Get-GatepostTrace {
             $key = "$($row.MessageTraceId)/$($row.RecipientAddress)"
             if ($seen.ContainsKey($key)) { continue }
             $seen[$key] = $true
-            $row
+            if ([string]$row.SenderAddress -like $Query['Sender']) { $row }
         }
         if ($rows.Count -lt 5000) { return }
         $ask['StartingRecipientAddress'] = [string]$rows[-1].RecipientAddress
@@ -498,12 +502,12 @@ try {
                 }
             }
             Write-GatepostResult -Type $type -Name $OutboundConnectorName -Action $action -Changes $changes -Message $message
-            if ($sent) { Read-GatepostPassage -Query @{ StartDate = $started.AddMinutes(-5); RecipientAddress = $Recipient; SenderAddress = 'O365ConnectorValidation@*'; MessageId = $null; EndDate = $started } }
+            if ($sent) { Read-GatepostPassage -Query @{ StartDate = $started.AddMinutes(-5); RecipientAddress = $Recipient; Sender = 'O365ConnectorValidation@*'; MessageId = $null; EndDate = $started } }
         }
     }
     if ($MessageId) {
         $now = [datetime]::UtcNow
-        Read-GatepostPassage -Query @{ StartDate = $now.AddHours(-$Hours); MessageId = $MessageId; SenderAddress = $null; RecipientAddress = $null; EndDate = $now }
+        Read-GatepostPassage -Query @{ StartDate = $now.AddHours(-$Hours); MessageId = $MessageId; Sender = '*'; RecipientAddress = $null; EndDate = $now }
     }
     if ($bad.Count -gt 0) { Deny-GatepostRun -Reason "The outbound connector '$OutboundConnectorName' is not validated: $($bad -join '; ')." }
 } catch {

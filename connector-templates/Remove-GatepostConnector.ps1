@@ -10,8 +10,8 @@
     the script says so: run it again later. -WaitMinutes 0 does not look.
 
     Before it: Set-GatepostRollout.ps1 -Stage Stop an hour earlier, since rules and trace lag behind by minutes. 'gatepost queue list' must
-    show no mail for the tenant, and devices and applications that send through Gatepost need the inbound connector for as long as they do:
-    -KeepInboundConnector leaves it.
+    show no mail for the tenant, and devices and applications that send through Gatepost need the inbound connector and the clean-up rule
+    for as long as they do: -KeepInboundConnector leaves both.
 
     Objects that are not Gatepost's stay, also under our names. What is absent already is told as Unchanged. Before the first change the
     state of the tenant is written to a folder, for its owner alone. Each object is asked about; -Confirm:$false asks nothing.
@@ -38,7 +38,7 @@
     How long to wait between two looks into the trace.
 
 .PARAMETER KeepInboundConnector
-    Leaves the inbound connector, for devices and applications that go on sending through Gatepost.
+    Leaves the inbound connector and the clean-up rule, for devices and applications that go on sending through Gatepost.
 
 .PARAMETER ExportFolder
     Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
@@ -103,7 +103,7 @@
     Exchange Administrator, or Organization Management. An application needs Exchange.ManageAsApp and the role Exchange Administrator.
     Waiting reads the message trace: the role Message Tracking.
 #>
-[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'High')]
+[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'High', PositionalBinding = $false)]
 [OutputType([pscustomobject])]
 param(
     [ValidateLength(1, 64)]
@@ -190,6 +190,14 @@ function Protect-GatepostText {
     $Text
 }
 
+# What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
+function Clear-GatepostError {
+    foreach ($entry in @($Error)) {
+        $shown = [string]$entry
+        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
+    }
+}
+
 # The error that a script ends with: what it was doing, why that failed, and how to go on.
 function Get-GatepostFailure {
     param($Record)
@@ -199,11 +207,7 @@ function Get-GatepostFailure {
         $id = 'GatepostFailed'
         $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
     }
-    # What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
-    foreach ($entry in @($Error)) {
-        $shown = [string]$entry
-        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
-    }
+    Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
     New-Object -TypeName System.Management.Automation.ErrorRecord -ArgumentList $exception, $id, ([System.Management.Automation.ErrorCategory]::InvalidOperation), $null
 }
@@ -319,6 +323,7 @@ function Disconnect-GatepostTenant {
         elseif ($script:DisconnectAll) { Disconnect-ExchangeOnline -Confirm:$false -ErrorAction Stop }
     } catch {
         Write-Warning "The session could not be closed: $(Protect-GatepostText -Text ([string]$_.Exception.Message))"
+        Clear-GatepostError
     }
     $script:OwnConnection = ''
     $script:DisconnectAll = $false
@@ -531,14 +536,19 @@ try {
     }
     if ($null -ne $cleanUp['Result']) { $cleanUp['Result'] }
     if ($null -ne $cleanUp['Object']) {
-        $action = Get-GatepostHeld -Would 'WouldRemove'
-        if ($PSCmdlet.ShouldProcess("transport rule '$CleanUpRuleName' of tenant $TenantId", 'Remove')) {
-            $script:Doing = "removing the rule '$CleanUpRuleName'"
-            Save-GatepostBefore
-            Remove-TransportRule -Identity $CleanUpRuleName -Confirm:$false -ErrorAction Stop
-            $action = 'Removed'
+        if ($KeepInboundConnector) {
+            Write-GatepostResult -Type 'transport rule' -Name $CleanUpRuleName -Action 'Unchanged' -Message 'kept: it takes the loop header off mail of devices and applications'
+        } else {
+            $action = Get-GatepostHeld -Would 'WouldRemove'
+            if ($PSCmdlet.ShouldProcess("transport rule '$CleanUpRuleName' of tenant $TenantId", 'Remove')) {
+                $script:Doing = "removing the rule '$CleanUpRuleName'"
+                Save-GatepostBefore
+                Remove-TransportRule -Identity $CleanUpRuleName -Confirm:$false -ErrorAction Stop
+                $action = 'Removed'
+            }
+            Write-GatepostResult -Type 'transport rule' -Name $CleanUpRuleName -Action $action
+
         }
-        Write-GatepostResult -Type 'transport rule' -Name $CleanUpRuleName -Action $action
     }
     if ($null -ne $outbound['Result']) { $outbound['Result'] }
     if ($null -ne $outbound['Object']) {

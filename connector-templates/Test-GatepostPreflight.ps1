@@ -88,7 +88,7 @@
     View-Only Organization Management or Global Reader is enough to read; run it with the account that installs, so that its roles are
     checked as well.
 #>
-[CmdletBinding()]
+[CmdletBinding(PositionalBinding = $false)]
 [OutputType([pscustomobject])]
 param(
     [ValidateLength(1, 64)]
@@ -174,6 +174,14 @@ function Protect-GatepostText {
     $Text
 }
 
+# What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
+function Clear-GatepostError {
+    foreach ($entry in @($Error)) {
+        $shown = [string]$entry
+        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
+    }
+}
+
 # The error that a script ends with: what it was doing, why that failed, and how to go on.
 function Get-GatepostFailure {
     param($Record)
@@ -183,11 +191,7 @@ function Get-GatepostFailure {
         $id = 'GatepostFailed'
         $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
     }
-    # What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
-    foreach ($entry in @($Error)) {
-        $shown = [string]$entry
-        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
-    }
+    Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
     New-Object -TypeName System.Management.Automation.ErrorRecord -ArgumentList $exception, $id, ([System.Management.Automation.ErrorCategory]::InvalidOperation), $null
 }
@@ -303,6 +307,7 @@ function Disconnect-GatepostTenant {
         elseif ($script:DisconnectAll) { Disconnect-ExchangeOnline -Confirm:$false -ErrorAction Stop }
     } catch {
         Write-Warning "The session could not be closed: $(Protect-GatepostText -Text ([string]$_.Exception.Message))"
+        Clear-GatepostError
     }
     $script:OwnConnection = ''
     $script:DisconnectAll = $false

@@ -8,13 +8,18 @@ param(
     [string]$Report = '',
     [string]$Work = ''
 )
-Set-StrictMode -Version 2.0
-$ErrorActionPreference = 'Stop'
-$env:PSModulePath = (Join-Path $PSScriptRoot 'modules') + [System.IO.Path]::PathSeparator + $env:PSModulePath
-Import-Module (Join-Path $PSScriptRoot 'modules/StandIn/StandIn.psd1')
-Import-Module (Join-Path $PSScriptRoot 'modules/ScriptCheck/ScriptCheck.psm1')
-Import-Module (Join-Path $PSScriptRoot 'modules/Bench/Bench.psm1')
-Initialize-Bench -Templates $Templates -Work $Work
-foreach ($caseFile in (Get-ChildItem -LiteralPath (Join-Path $PSScriptRoot 'cases') -Filter '*.ps1' | Sort-Object -Property Name)) { . $caseFile.FullName }
-$failed = Invoke-Bench -Name $Only -Report $Report
-if ($failed -gt 0) { exit 1 }
+
+# In a scope of its own: pwsh -File runs this file in the global one, and there the cmdlets of a module would see its preferences.
+$failed = & {
+    Set-StrictMode -Version 2.0
+    $ErrorActionPreference = 'Stop'
+    $env:PSModulePath = (Join-Path $PSScriptRoot 'modules') + [System.IO.Path]::PathSeparator + $env:PSModulePath
+    Import-Module (Join-Path $PSScriptRoot 'modules/StandIn/StandIn.psd1')
+    Import-Module (Join-Path $PSScriptRoot 'modules/ScriptCheck/ScriptCheck.psm1')
+    Import-Module (Join-Path $PSScriptRoot 'modules/Bench/Bench.psm1')
+    Initialize-Bench -Templates $Templates -Work $Work
+    foreach ($caseFile in (Get-ChildItem -LiteralPath (Join-Path $PSScriptRoot 'cases') -Filter '*.ps1' | Sort-Object -Property Name)) { . $caseFile.FullName }
+    $failed = Invoke-Bench -Name $Only -Report $Report
+    $failed
+}
+if (@($failed)[-1] -gt 0) { exit 1 }

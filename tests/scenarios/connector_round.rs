@@ -1,38 +1,20 @@
 //! The whole round in a PowerShell: rendered, installed into a stand-in for Exchange Online, exported, compared, mended.
 
 use crate::harness::{CONTOSO, Changes, Surroundings, gatepost};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// A PowerShell: on the PATH, or the one that lies beside this project.
-fn powershell() -> Option<PathBuf> {
-    let works = |program: &Path| {
-        let version = Command::new(program).arg("-Version").output();
-        version.is_ok_and(|output| output.status.success())
-    };
-    let usual = PathBuf::from("pwsh");
-    if works(&usual) {
-        return Some(usual);
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let unpack = ["../shared/pwsh/unpack", "../../shared/pwsh/unpack"]
-        .into_iter()
-        .map(|path| root.join(path))
-        .find(|path| path.exists())?;
-    let said = Command::new(unpack)
-        .arg(root.join("target/pwsh"))
-        .output()
-        .ok()?;
-    let program = PathBuf::from(String::from_utf8(said.stdout).ok()?.trim());
-    works(&program).then_some(program)
-}
+use crate::host;
+use std::path::Path;
 
 /// Each property that a rendering decides is drifted once; `diff` names exactly that, and the line that it gives mends it.
 #[tokio::test]
 async fn what_render_writes_diff_finds_and_each_line_mends_its_drift() {
-    let Some(powershell) = powershell() else {
-        eprintln!("skipped: no pwsh on the PATH");
-        return;
+    let pwsh = match host::powershell() {
+        Ok(pwsh) => pwsh,
+        Err(why) => {
+            return host::skipped(
+                "what_render_writes_diff_finds_and_each_line_mends_its_drift",
+                why,
+            );
+        }
     };
     let around = Surroundings::new().await;
     let config = around.configuration([0; 3], &Changes::default());
@@ -55,28 +37,34 @@ async fn what_render_writes_diff_finds_and_each_line_mends_its_drift() {
     )
     .await;
     assert_eq!(said.status, 0, "{said:?}");
-    let mut command = Command::new(powershell);
-    command
-        .args(["-NoProfile", "-NonInteractive", "-File"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/powershell/round.ps1"))
-        .args(["-Kit", output, "-Work", work.to_str().unwrap()])
-        .args([
-            "-Gatepost",
-            env!("CARGO_BIN_EXE_gatepost"),
-            "-Config",
-            config.to_str().unwrap(),
-        ])
-        .args(["-TenantId", CONTOSO, "-AcceptedDomains", "contoso.com"]);
-    let said = tokio::task::spawn_blocking(move || command.output().unwrap())
-        .await
-        .unwrap();
-    let (out, err) = (
-        String::from_utf8_lossy(&said.stdout),
-        String::from_utf8_lossy(&said.stderr),
-    );
+    let home = around.folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    let arguments = [
+        "-Kit",
+        output,
+        "-Work",
+        work.to_str().unwrap(),
+        "-Gatepost",
+        env!("CARGO_BIN_EXE_gatepost"),
+        "-Config",
+        config.to_str().unwrap(),
+        "-TenantId",
+        CONTOSO,
+        "-AcceptedDomains",
+        "contoso.com",
+    ]
+    .map(str::to_owned);
+    let done = tokio::task::spawn_blocking(move || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/powershell/round.ps1");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        host::run(pwsh, &home, &script, &arguments)
+    })
+    .await
+    .unwrap();
+    let out = done.text;
     assert!(
-        said.status.success() && out.contains(" steps, 0 wrong"),
-        "{out}{err}"
+        done.code == Some(0) && out.contains(" steps, 0 wrong"),
+        "{out}"
     );
     assert!(
         !out.contains("contoso-secret") && !out.contains("contoso-loop"),

@@ -31,6 +31,8 @@ mod exact;
 mod explain;
 mod gates;
 mod harness;
+#[path = "../powershell/host.rs"]
+mod host;
 mod house;
 mod injected;
 mod journeys;

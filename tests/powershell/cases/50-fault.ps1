@@ -40,6 +40,11 @@ $getWith = { param($name, $with) $all = Get-Least $name; foreach ($key in $with.
 $script:installed = $null
 function Add-Ready {
     $tenant = Add-Contoso
+    Add-ReadyObject $tenant
+    Clear-StandInCall
+}
+function Add-ReadyObject {
+    param($tenant)
     if ($null -eq $script:installed) {
         $null = Invoke-Good 'Install-GatepostConnector'
         $script:installed = @{ Inbound = @($tenant.Inbound); Outbound = @($tenant.Outbound); Rules = @($tenant.Rules) }
