@@ -176,6 +176,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_first_piece_that_memory_does_not_take_goes_to_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let bodies = Bodies::new(folder.path().to_owned(), Arc::new(RealDisk));
+        let all = Arc::new(AtomicUsize::new(ALL_DRAFTS));
+        let piece = Bytes::from(vec![b'x'; SMALL + 1]);
+        let mut draft = Draft::new(bodies, all);
+        draft.append(piece.clone()).await.unwrap();
+        assert!(matches!(draft.content, Content::File(_)));
+        assert_eq!(draft.read_back().await.unwrap(), piece);
+    }
+
+    #[tokio::test]
     async fn many_slow_drafts_have_a_bound_together() {
         let folder = tempfile::tempdir().unwrap();
         let bodies = Bodies::new(folder.path().to_owned(), Arc::new(RealDisk));
