@@ -39,8 +39,11 @@ enum KeyType {
     EcdsaP256,
     EcdsaP384,
     /// For an authority that signs nothing else.
+    #[value(name = "rsa-2048")]
     Rsa2048,
+    #[value(name = "rsa-3072")]
     Rsa3072,
+    #[value(name = "rsa-4096")]
     Rsa4096,
 }
 
