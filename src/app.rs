@@ -206,6 +206,12 @@ impl Server {
         &self.spool
     }
 
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
     /// The counters.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
