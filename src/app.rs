@@ -553,7 +553,7 @@ async fn stopping(down: &mut watch::Receiver<bool>) {
 }
 
 /// 0700, and made where it is missing.
-fn make_private_directory(directory: &Path) -> Result<(), String> {
+pub(crate) fn make_private_directory(directory: &Path) -> Result<(), String> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
     std::fs::DirBuilder::new()

@@ -142,13 +142,13 @@ async fn prove(authority: &Authority, order: &mut Order) -> Result<(), Fault> {
         if authorization.status == AuthorizationStatus::Valid {
             continue;
         }
-        let name = authorization.identifier().to_string();
+        let name = shown(authorization.identifier().to_string().as_bytes());
         let mut challenge = authorization
             .challenge(ChallengeType::Http01)
-            .ok_or_else(|| Fault::Refused(format!("{}: no http-01", shown(name.as_bytes()))))?;
+            .ok_or_else(|| Fault::Refused(format!("{name}: no http-01")))?;
         responder.show(&challenge.token, challenge.key_authorization().as_str());
         let ready = challenge.set_ready().await;
-        ready.map_err(|error| fault("a challenge", &error))?;
+        ready.map_err(|error| fault(&name, &error))?;
     }
     match order.poll_ready(&patience()).await {
         Ok(OrderStatus::Ready | OrderStatus::Valid) => Ok(()),

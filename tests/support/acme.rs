@@ -63,7 +63,11 @@ struct Shared {
 
 impl AcmeAuthority {
     /// Listens; under TLS where it is given a certificate.
-    pub async fn start(signer: Arc<Authority>, challenges: SocketAddr, tls: Option<&Issued>) -> Self {
+    pub async fn start(
+        signer: Arc<Authority>,
+        challenges: SocketAddr,
+        tls: Option<&Issued>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let base = match tls {
@@ -146,7 +150,10 @@ fn problem(status: u16, kind: &str, detail: &str) -> Answer {
     let kind = format!("urn:ietf:params:acme:error:{kind}");
     Answer {
         kind: "application/problem+json",
-        ..answer(status, json!({ "type": kind, "detail": detail, "status": status }))
+        ..answer(
+            status,
+            json!({ "type": kind, "detail": detail, "status": status }),
+        )
     }
 }
 
@@ -196,7 +203,8 @@ async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Strin
             let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
             let length = head.lines().find_map(|line| {
                 let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
+                name.eq_ignore_ascii_case("content-length")
+                    .then(|| value.trim().parse::<usize>().unwrap())
             });
             let all = end + 4 + length.unwrap_or(0);
             while input.len() < all {
@@ -250,6 +258,7 @@ async fn posted(shared: &Shared, path: &str, body: &[u8]) -> Answer {
     match parts[0] {
         "account" => {
             assert_eq!(payload["termsOfServiceAgreed"], true);
+            assert_eq!(payload["contact"], json!(["mailto:ops@contoso.com"]));
             let mut state = shared.state.lock().unwrap();
             state.accounts.push(jwk);
             let mut made = answer(201, json!({ "status": "valid" }));
@@ -261,10 +270,14 @@ async fn posted(shared: &Shared, path: &str, body: &[u8]) -> Answer {
         "order" => order(shared, number(1), 200),
         "authz" => authorization(shared, number(1), number(2)),
         "chall" => {
+            // A real one looks later, too: the client has to ask again.
             challenged(shared, number(1), number(2), &jwk).await;
-            let made = authorization(shared, number(1), number(2));
-            let made: Value = serde_json::from_str(&made.body).unwrap();
-            answer(200, made["challenges"][0].clone())
+            let url = format!("{}{path}", shared.base);
+            let token = format!("token-{}-{}", parts[1], parts[2]);
+            answer(
+                200,
+                json!({ "type": "http-01", "status": "processing", "token": token, "url": url }),
+            )
         }
         "finalize" => finalize(shared, number(1), &decoded(&payload["csr"])),
         "cert" => {
@@ -282,7 +295,11 @@ async fn posted(shared: &Shared, path: &str, body: &[u8]) -> Answer {
 
 /// ES256 (RFC 7518 §3.4): r and s, 32 octets each, which X.509's verifier wants as DER.
 fn is_signed(jws: &Value, jwk: &Value) -> bool {
-    let message = format!("{}.{}", jws["protected"].as_str().unwrap(), jws["payload"].as_str().unwrap());
+    let message = format!(
+        "{}.{}",
+        jws["protected"].as_str().unwrap(),
+        jws["payload"].as_str().unwrap()
+    );
     let signature = decoded(&jws["signature"]);
     let integer = |octets: &[u8]| {
         let start = octets.iter().position(|octet| *octet != 0).unwrap_or(31);
@@ -297,7 +314,9 @@ fn is_signed(jws: &Value, jwk: &Value) -> bool {
     let der = [&[0x30, u8::try_from(inner.len()).unwrap()], &inner[..]].concat();
     let key = [&[4][..], &decoded(&jwk["x"]), &decoded(&jwk["y"])].concat();
     let algorithm = webpki::aws_lc_rs::ECDSA_P256_SHA256;
-    algorithm.verify_signature(&key, message.as_bytes(), &der).is_ok()
+    algorithm
+        .verify_signature(&key, message.as_bytes(), &der)
+        .is_ok()
 }
 
 fn new_order(shared: &Shared, payload: &Value) -> Answer {
@@ -305,7 +324,11 @@ fn new_order(shared: &Shared, payload: &Value) -> Answer {
         let mut state = shared.state.lock().unwrap();
         match state.trouble {
             Trouble::RateLimited => {
-                return problem(429, "rateLimited", "too many certificates (5) already issued");
+                return problem(
+                    429,
+                    "rateLimited",
+                    "too many certificates (5) already issued",
+                );
             }
             Trouble::Broken => {
                 return Answer {
@@ -388,18 +411,27 @@ async fn challenged(shared: &Shared, index: usize, name: usize, jwk: &Value) {
         "{{\"crv\":{},\"kty\":{},\"x\":{},\"y\":{}}}",
         jwk["crv"], jwk["kty"], jwk["x"], jwk["y"]
     );
-    let wanted = format!("{token}.{}", URL_SAFE_NO_PAD.encode(Sha256::digest(canonical)));
+    let wanted = format!(
+        "{token}.{}",
+        URL_SAFE_NO_PAD.encode(Sha256::digest(canonical))
+    );
     let host = shared.state.lock().unwrap().orders[index].names[name].clone();
     let fetched = async {
         let mut stream = TcpStream::connect(shared.challenges).await?;
-        let head = format!("GET /.well-known/acme-challenge/{token} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let head =
+            format!("GET /.well-known/acme-challenge/{token} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         stream.write_all(head.as_bytes()).await?;
         let mut said = String::new();
         stream.read_to_string(&mut said).await?;
         std::io::Result::Ok(said)
     };
     let result = match fetched.await {
-        Ok(said) if said.starts_with("HTTP/1.1 200 ") && said.ends_with(&format!("\r\n\r\n{wanted}")) => Ok(true),
+        Ok(said)
+            if said.starts_with("HTTP/1.1 200 ")
+                && said.ends_with(&format!("\r\n\r\n{wanted}")) =>
+        {
+            Ok(true)
+        }
         Ok(said) => Err(format!("Invalid response: {said}")),
         Err(error) => Err(format!("Fetching the token: {error}")),
     };
@@ -421,7 +453,11 @@ impl rcgen::PublicKeyData for Key {
 fn finalize(shared: &Shared, index: usize, csr: &[u8]) -> Answer {
     let (_, request) =
         x509_parser::certification_request::X509CertificationRequest::from_der(csr).unwrap();
-    let key = &request.certification_request_info.subject_pki.subject_public_key.data;
+    let key = &request
+        .certification_request_info
+        .subject_pki
+        .subject_public_key
+        .data;
     {
         let mut state = shared.state.lock().unwrap();
         let trouble = state.trouble.clone();
@@ -433,7 +469,9 @@ fn finalize(shared: &Shared, index: usize, csr: &[u8]) -> Answer {
             Trouble::SignsFor(name) => vec![name],
             _ => order.names.clone(),
         };
-        let leaf = names[1..].iter().fold(Leaf::named(&names[0]), |leaf, name| leaf.and(name));
+        let leaf = names[1..]
+            .iter()
+            .fold(Leaf::named(&names[0]), |leaf, name| leaf.and(name));
         let leaf = leaf.server_auth_only();
         order.chain = Some(shared.signer.certify(&leaf, &Key(key.to_vec())).unwrap());
     }

@@ -100,8 +100,7 @@ pub(in crate::cli) async fn obtain(
         .as_ref()
         .and_then(|own| own.dns_servers.as_deref());
     let resolver = Dns::new(servers).map_err(|error| failed(format!("dns: {error}")))?;
-    std::fs::create_dir_all(&authority.folder)
-        .map_err(|error| failed(format!("{}: {error}", authority.folder.display())))?;
+    crate::app::make_private_directory(&authority.folder).map_err(failed)?;
     let key = key(&files.key).map_err(failed)?;
     let chain = acme::obtain(authority, Arc::new(resolver), &own.acme_names, &key).await?;
     let beside = beside(&files.chain);
