@@ -1,11 +1,12 @@
 //! Builds the rooms from the checked configuration, starts them, reloads, drains. Sees everything, decides nothing.
 
 use crate::admin::{Access, Admin, Bound};
-use crate::clock::Clock;
+use crate::clock::{Clock, Steps};
 use crate::config::Settings;
 use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher, InboundConnector};
 use crate::dns::{Dns, Resolve};
+use crate::journal::disk::{RealDisk, make_directory};
 use crate::mail::{QueueIds, Secret};
 use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
@@ -22,9 +23,8 @@ use crate::trust::renewal::{self, Loss};
 use arc_swap::ArcSwap;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -35,6 +35,9 @@ const DRAIN: Duration = Duration::from_secs(20);
 const BACK_PRESSURE: Duration = Duration::from_secs(15 * 60);
 /// How often gauges are brought up to date between scrapes.
 const REFRESH: Duration = Duration::from_secs(10);
+
+/// How long the clock must have been left alone before its date says which days of the trace are too old.
+const DATE_SETTLED: Duration = Duration::from_secs(3600);
 
 /// A running smart host.
 #[derive(Debug)]
@@ -73,7 +76,7 @@ impl Server {
     pub async fn start_at(settings: Settings, clock: Clock) -> Result<Self, String> {
         let metrics = Metrics::new().map_err(|error| format!("metrics: {error}"))?;
         let directory = settings.data_directory.clone();
-        make_private_directory(&directory)?;
+        make_directory(&RealDisk, &directory).map_err(|error| error.to_string())?;
         let at = |what: &str, error: &dyn std::fmt::Display| {
             format!("{}: {what}: {error}", directory.display())
         };
@@ -225,6 +228,13 @@ impl Server {
         self.dispatcher.look_again();
     }
 
+    /// As if somebody had set the machine's clock by so many milliseconds, forward or back, for a rehearsal of that: no time
+    /// has passed.
+    pub fn step_clock(&self, by: i64) {
+        self.clock.step(by);
+        self.dispatcher.look_again();
+    }
+
     /// Works by new settings without dropping a session. Listeners keep their addresses: a listener that was added,
     /// removed or moved needs a restart, and says so.
     ///
@@ -303,7 +313,6 @@ impl Server {
         self.dispatcher.reload(deliver);
         self.access.store(Arc::new(access));
         self.tracer.keep(settings.trace_keep);
-        self.tracer.today(self.clock.unix_millis());
         // A certificate that is not configured any more expires unseen.
         self.metrics.certificate_expiry.reset();
         self.metrics.foresee(&foreseen(&settings));
@@ -512,6 +521,7 @@ fn refresher(
 ) -> impl Fn() + Clone + Send + Sync + use<> {
     let (spool, tracer, metrics) = (spool.clone(), tracer.clone(), metrics.clone());
     let settings = Arc::clone(settings);
+    let steps = Arc::new(Mutex::new(Steps::of(&clock)));
     #[expect(
         clippy::cast_precision_loss,
         reason = "seconds since 1970 fit a double"
@@ -521,7 +531,12 @@ fn refresher(
         let seconds = now.unix_seconds() as f64;
         let settings = settings.load();
         spool.refresh_metrics(now.unix_millis);
-        tracer.today(now.unix_millis);
+        // A date that may be wrong deletes nothing.
+        let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if steps.is_settled(DATE_SETTLED) {
+            tracer.today(now.unix_millis);
+        }
+        drop(steps);
         for identity in &settings.identities {
             let left = identity.not_after as f64 - seconds;
             metrics
@@ -550,18 +565,6 @@ async fn stopping(down: &mut watch::Receiver<bool>) {
     if down.wait_for(|down| *down).await.is_err() {
         tracing::debug!("the server is gone");
     }
-}
-
-/// 0700, and made where it is missing.
-pub(crate) fn make_private_directory(directory: &Path) -> Result<(), String> {
-    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-    let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(failed)?;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
 fn access(settings: &Settings) -> Result<Access, String> {

@@ -40,6 +40,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("schedule", &["mail", "smtp"]),
     ("dialogue", &["mail", "schedule", "smtp"]),
     ("dsn", &["header", "mail", "smtp"]),
+    // Exchange's side, to explain it: nothing that judges mail in hand asks it.
+    ("exchange", &["header", "mail", "trust"]),
     // memory
     ("metrics", &[]),
     ("journal", &["mail", "metrics"]),
@@ -119,7 +121,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     (
         "prometheus",
-        &["metrics", "receive", "spool", "deliver", "message_trace"],
+        &[
+            "metrics",
+            "receive",
+            "spool",
+            "deliver",
+            "message_trace",
+            "cli",
+        ],
     ),
     ("mail_parser", &["header"]),
     ("mail_auth", &["mailauth"]),
@@ -165,6 +174,7 @@ const HOMES: &[(&str, &[&str])] = &[
 /// What the pure rooms never do.
 const PURE: &[&str] = &[
     "mail", "smtp", "header", "trust", "route", "session", "schedule", "dialogue", "dsn",
+    "exchange",
 ];
 
 struct Source {

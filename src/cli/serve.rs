@@ -19,7 +19,13 @@ pub fn run(path: &Path) -> ExitCode {
     };
     keep_private();
     let descriptors = raise_descriptors();
-    let log = Log::start(&settings.log);
+    let log = match Log::start(&settings.log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("gatepost: log: {error}");
+            return ExitCode::from(1);
+        }
+    };
     for problem in warnings {
         tracing::warn!(%problem, "configuration");
     }
@@ -56,6 +62,7 @@ async fn serve(settings: Settings, path: &Path, log: &Log) -> Result<(), String>
         listen(SignalKind::hangup())?,
     );
     let server = Server::start(settings).await?;
+    log.count_lost_in(server.metrics().log_lost.clone());
     let listeners: Vec<String> = server
         .listeners()
         .map(|(name, address)| format!("{name}={address}"))

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::route::Via;
 use crate::schedule::fairness::{Demand, allot};
 use crate::schedule::hold::REMEMBERED;
+use crate::schedule::retry::longest_wait;
 use crate::spool::Destination;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,9 @@ const LANES: usize = 1024;
 const PUT_BACK: usize = 100;
 /// The scheduler looks at least this often: a clock that was set, a hold that ran out.
 const LOOK: Duration = Duration::from_secs(30);
+
+/// By how many milliseconds the clock was set since the last call, if it was.
+pub(super) type Steps = Box<dyn FnMut() -> Option<i64> + Send>;
 
 /// The delivering half of the server: runs until stopped.
 pub struct Dispatcher {
@@ -65,9 +69,11 @@ impl Dispatcher {
         metrics: Metrics,
         clock: clock::Clock,
     ) -> Self {
-        let trace = Arc::new(move |event| tracer.record(event));
+        let trace = Arc::new(move |event| tracer.record(&event));
+        let mut steps = clock::Steps::of(&clock);
+        let steps = Box::new(move || steps.taken());
         let now = Arc::new(move || clock.unix_millis());
-        Self::start_with(store, settings, ids, trace, metrics, now)
+        Self::start_with(store, settings, ids, trace, metrics, (now, steps))
     }
 
     /// The same with trace and clock of a test.
@@ -77,7 +83,7 @@ impl Dispatcher {
         ids: Arc<QueueIds>,
         trace: Trace,
         metrics: Metrics,
-        clock: Clock,
+        (clock, steps): (Clock, Steps),
     ) -> Self {
         let stopping = watch::Sender::new(false);
         let hard_stop = watch::Sender::new(false);
@@ -98,6 +104,7 @@ impl Dispatcher {
             lanes: HashMap::new(),
             most_lanes: LANES,
             holds: holds.clone(),
+            steps,
             workers: JoinSet::new(),
             notices: None,
             uncertified: HashMap::new(),
@@ -161,6 +168,7 @@ struct Scheduler<S: Store> {
     /// How many there may be before the next look whether all are needed.
     most_lanes: usize,
     holds: Holds,
+    steps: Steps,
     workers: JoinSet<()>,
     /// Those who tell senders that their mail waits, while they do.
     notices: Option<AbortHandle>,
@@ -208,6 +216,9 @@ impl<S: Store> Scheduler<S> {
     /// parked with the first of these attempts, and the hold counts from where it began.
     fn take_up(&mut self) {
         let now = (self.shared.clock)();
+        let setup = self.shared.setup();
+        let longest = |via: &Via| longest_wait(setup.law(via));
+        self.shared.store.clock_was_set(0, now, longest);
         let of_the_tenant = |reply: &str| shown_reach(reply) == Some(Reach::Tenant);
         for before in self.shared.store.held(of_the_tenant, REMEMBERED) {
             let lane = self.lane(&before.destination, now);
@@ -216,6 +227,27 @@ impl<S: Store> Scheduler<S> {
                 self.shared.store.release(id, now);
             }
         }
+    }
+
+    /// Whoever waits goes on waiting as long as he would have: nothing falls due, expires or is put off because a clock was
+    /// wrong, or the machine slept.
+    fn clock_was_set(&self, setup: &Setup, by: i64) {
+        let now = (self.shared.clock)();
+        tracing::warn!(
+            seconds = by / 1000,
+            "the clock was set, or the machine slept: what waits goes on waiting as long as it would have"
+        );
+        let longest = |via: &Via| longest_wait(setup.law(via));
+        self.shared.store.clock_was_set(by, now, longest);
+        for lane in self.lanes.values() {
+            lane.clock_was_set(by);
+        }
+        let moved = |moment: u64| Some(moment.saturating_add_signed(by));
+        let order = Ordering::Relaxed;
+        let _before = self
+            .shared
+            .no_notice_before
+            .fetch_update(order, order, moved);
     }
 
     fn reap(&mut self, ended: Result<(), tokio::task::JoinError>) {
@@ -237,6 +269,9 @@ impl<S: Store> Scheduler<S> {
     fn look(&mut self) -> (Duration, usize) {
         let shared = Arc::clone(&self.shared);
         let setup = shared.setup();
+        if let Some(by) = (self.steps)() {
+            self.clock_was_set(&setup, by);
+        }
         let now = (shared.clock)();
         self.note_reload(&setup, now);
         for lane in self.lanes.values() {

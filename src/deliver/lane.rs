@@ -109,6 +109,13 @@ impl Lane {
         self.uncertified_from.load(Ordering::Relaxed)
     }
 
+    /// The clock was set by so many milliseconds: every moment moves with it.
+    pub(super) fn clock_was_set(&self, by: i64) {
+        self.hold(|hold| hold.clock_was_set(by));
+        let moved = self.uncertified_from().saturating_add_signed(by);
+        self.rest_uncertified(moved);
+    }
+
     /// Not before this moment.
     pub(super) fn rest_uncertified(&self, until: u64) {
         self.uncertified_from.store(until, Ordering::Relaxed);

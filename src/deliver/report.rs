@@ -14,7 +14,7 @@ use crate::route::Via;
 use crate::schedule::Law;
 use crate::schedule::hold::{Change, Fault, Kept, recipient_fault};
 use crate::schedule::retry::{Next, next_attempt};
-use crate::spool::{Disposition, Message};
+use crate::spool::Disposition;
 
 /// The least wait after a reply whose limit moves by the hour.
 const HOUR: u64 = 3_600_000;
@@ -158,8 +158,7 @@ pub(super) fn settle_uncertified<S: Store>(
     let delivered = !answers.is_empty() && answers.iter().all(taken);
     let outcome = if delivered { "delivered" } else { "held" };
     let line = |(at, answer): &(usize, Answer)| {
-        let message = work.message();
-        tell_result(shared, lane, message, *at, outcome, None, answer.summary())
+        tell_result(shared, lane, &work, *at, outcome, None, answer.summary())
     };
     let lines = answers.iter().map(line).collect();
     shared.trace(attempted(
@@ -208,12 +207,13 @@ fn attempted(
 fn tell_result<S: Store>(
     shared: &Shared<S>,
     lane: &Lane,
-    message: &Message,
+    work: &S::Work,
     at: usize,
     outcome: &str,
     next_try: Option<u64>,
     reply: String,
 ) -> RecipientResult {
+    let message = work.message();
     let recipient = message.envelope.recipients.get(at);
     let destination = &lane.destination;
     let stream = message.stream.as_deref().unwrap_or_default();
@@ -222,7 +222,7 @@ fn tell_result<S: Store>(
     let labels = [via.as_str(), tenant, stream, outcome];
     metrics.deliveries.with_label_values(&labels).inc();
     if outcome == "delivered" {
-        let duration = (shared.clock)().saturating_sub(message.arrived) as f64 / 1000.0;
+        let duration = (shared.clock)().saturating_sub(work.arrived()) as f64 / 1000.0;
         let way = [via.as_str(), tenant];
         let histogram = metrics.delivery_duration.with_label_values(&way);
         histogram.observe(duration);
@@ -339,12 +339,7 @@ impl<S: Store> Report<'_, S> {
     }
 
     fn deferred(&self, pace: Pace, reply: String) -> Disposition {
-        match next_attempt(
-            self.law,
-            self.attempts,
-            self.work.message().arrived,
-            self.now,
-        ) {
+        match next_attempt(self.law, self.attempts, self.work.arrived(), self.now) {
             Next::At(next_try) => {
                 let next_try = match pace {
                     Pace::Hourly => next_try.max(self.now.saturating_add(HOUR)),
@@ -368,7 +363,6 @@ impl<S: Store> Report<'_, S> {
     }
 
     fn line(&self, at: usize, disposition: &Disposition, reply: String) -> RecipientResult {
-        let message = self.work.message();
         let (outcome, next_try) = match disposition {
             Disposition::Delivered => ("delivered", None),
             Disposition::Failed { .. } => ("failed", None),
@@ -378,7 +372,7 @@ impl<S: Store> Report<'_, S> {
         tell_result(
             self.shared,
             self.lane,
-            message,
+            self.work,
             at,
             outcome,
             next_try,

@@ -1,6 +1,7 @@
 //! What delivery needs of the spool, so that its tests run against memory.
 
 use crate::mail::QueueId;
+use crate::route::Via;
 use crate::spool::{
     Destination, Disposition, Due, HeldBefore, Late, Leg, Message, Patience, QueueAction, Spool,
     SpoolError,
@@ -18,6 +19,8 @@ pub trait Work: Send + Sync + 'static {
     fn recipients(&self) -> &[usize];
     /// Attempts so far that count.
     fn attempts(&self) -> u32;
+    /// When it arrived, milliseconds since 1970 by the clock as it is now.
+    fn arrived(&self) -> u64;
     /// When its hold began, while it is held.
     fn held_since(&self) -> Option<u64>;
     /// The reply that was last recorded.
@@ -57,6 +60,9 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn settle(&self, work: Self::Work, results: Vec<(usize, Disposition)>, counts: bool);
     /// What was held before a restart for replies that `meant` picks, up to `most` messages of each queue.
     fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore>;
+    /// The clock was set by so many milliseconds and no time has passed; 0: perhaps it was, before the start. No wait is
+    /// longer than `longest` of its way afterwards.
+    fn clock_was_set(&self, by: i64, now: u64, longest: impl Fn(&Via) -> u64);
     /// Makes a held message due now, unless an operator holds it.
     fn release(&self, id: QueueId, now: u64);
 
@@ -97,6 +103,10 @@ impl Work for Due {
 
     fn attempts(&self) -> u32 {
         Self::attempts(self)
+    }
+
+    fn arrived(&self) -> u64 {
+        Self::arrived(self)
     }
 
     fn held_since(&self) -> Option<u64> {
@@ -151,6 +161,10 @@ impl Store for Spool {
 
     fn held(&self, meant: impl Fn(&str) -> bool, most: usize) -> Vec<HeldBefore> {
         Self::held(self, meant, most)
+    }
+
+    fn clock_was_set(&self, by: i64, now: u64, longest: impl Fn(&Via) -> u64) {
+        Self::clock_was_set(self, by, now, longest);
     }
 
     fn release(&self, id: QueueId, now: u64) {

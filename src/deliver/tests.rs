@@ -147,7 +147,10 @@ impl Stage {
             Arc::new(QueueIds::starting_at(7)),
             Arc::new(move |event| told.lock().unwrap().push(event)),
             metrics.clone(),
-            Arc::new(move || time.load(Ordering::SeqCst)),
+            (
+                Arc::new(move || time.load(Ordering::SeqCst)),
+                Box::new(|| None),
+            ),
         );
         Self {
             exchange,

@@ -48,6 +48,7 @@ pub struct Metrics {
     pub store_failures: IntCounterVec,
     pub store_bytes: IntGauge,
     pub trace_lost: IntCounter,
+    pub log_lost: IntCounter,
     pub reloads: IntCounterVec,
     pub build_info: IntGaugeVec,
 }
@@ -105,6 +106,7 @@ impl Metrics {
             store_failures: families.counters("store_failures_total", "Failures of the store", &["operation"])?,
             store_bytes: families.register("gauge", IntGauge::new("store_bytes", "Bytes that journal segments and bodies take on disk")?)?,
             trace_lost: families.register("counter", IntCounter::new("trace_lost_total", "Trace events that could not be written")?)?,
+            log_lost: families.register("counter", IntCounter::new("log_lost_total", "Log lines that were lost because nobody read them")?)?,
             reloads: families.counters("reloads_total", "Reloads of the configuration", &["result"])?,
             build_info: families.gauges("build_info", "1, labelled with the version", &["version"])?,
             registry: registry.clone(),

@@ -353,6 +353,18 @@ impl Hold {
         self.held.first().copied()
     }
 
+    /// The clock was set by so many milliseconds, and no time has passed: every moment moves with it.
+    pub fn clock_was_set(&mut self, by: i64) {
+        let shift = |moment: &mut u64| *moment = moment.saturating_add_signed(by);
+        self.since.iter_mut().for_each(shift);
+        shift(&mut self.paused_until);
+        match &mut self.state {
+            State::Flowing { ramp, .. } => ramp.iter_mut().for_each(shift),
+            State::Parked { next_probe, .. } => shift(next_probe),
+            State::Exhausted => {}
+        }
+    }
+
     fn end(&self, law: &Law) -> Option<u64> {
         let bound = millis(law.hold_on_connector_fault);
         self.since.map(|since| since.saturating_add(bound))
@@ -711,6 +723,29 @@ mod tests {
             held(HOUR, 0)
         );
         assert_eq!(recipient_fault(&law(), 6, HOUR, Some(0)), Kept::Over);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_hold_longer_or_shorter() {
+        let (law, now) = (law(), 100 * HOUR);
+        for by in [-90 * 3_600_000, -60_000, 60_000, 90 * 3_600_000] {
+            let moved = |moment: u64| moment.saturating_add_signed(by);
+            let mut parked = Hold::default();
+            for id in 1..=3 {
+                drop(parked.fault(&law, now, &fault(id)));
+            }
+            assert_eq!(parked.admission(now), Admission::Wait(now + MINUTE));
+            parked.clock_was_set(by);
+            let then = moved(now);
+            assert_eq!(parked.admission(then), Admission::Wait(then + MINUTE));
+            assert_eq!(parked.parked().unwrap().0, then);
+            assert_eq!(parked.tick(&law, then + 23 * HOUR), None);
+            assert!(parked.tick(&law, then + 24 * HOUR).is_some());
+            let mut paused = Hold::default();
+            drop(paused.back_off(&law, now));
+            paused.clock_was_set(by);
+            assert_eq!(paused.admission(then), Admission::Wait(then + MINUTE));
+        }
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! When is one message tried next, and when is it given up?
 
 use super::Law;
+use super::hold::LONGEST_PAUSE;
 use std::time::Duration;
 
 /// What becomes of a message after an attempt that did not settle it.
@@ -32,6 +33,14 @@ pub fn wait(law: &Law, attempts: u32) -> u64 {
     let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
     let step = law.retry.get(index).or_else(|| law.retry.last());
     step.map_or(60_000, |wait| millis(*wait)).max(1)
+}
+
+/// The longest wait in milliseconds that the law, a hold or a pause gives: whoever waits longer does so because a clock was
+/// set.
+#[must_use]
+pub fn longest_wait(law: &Law) -> u64 {
+    let longest = law.retry.iter().map(|wait| millis(*wait)).max();
+    longest.unwrap_or_default().max(LONGEST_PAUSE)
 }
 
 /// A duration in whole milliseconds.

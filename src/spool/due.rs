@@ -120,6 +120,13 @@ impl Due {
         &self.destination
     }
 
+    /// When it arrived (milliseconds since 1970, by the clock as it is now: what [`Self::message`] says is by the clock as it
+    /// was then).
+    #[must_use]
+    pub fn arrived(&self) -> u64 {
+        self.lease.arrived
+    }
+
     /// When the first hold of these recipients began (milliseconds since 1970), if they are held.
     #[must_use]
     pub fn held_since(&self) -> Option<u64> {

@@ -126,6 +126,7 @@ impl Sweeps {
 #[derive(Debug)]
 pub(super) struct Found {
     id: u64,
+    arrived: u64,
     destination: Arc<Destination>,
     row: usize,
     waiting: Vec<Waiting>,
@@ -233,6 +234,7 @@ fn look(id: u64, entry: &Entry, internal: bool, patience: Patience, now: u64) ->
     first.map_or(Look::Nothing, |leg| {
         Look::Found(Found {
             id,
+            arrived: entry.arrived,
             destination: Arc::clone(&leg.destination),
             row: usize::from(leg.row),
             waiting,
@@ -287,6 +289,7 @@ impl Spool {
             recipients: found.waiting.iter().map(|waiting| waiting.at).collect(),
             attempts: 0,
             held_since: None,
+            arrived: found.arrived,
             last_reply: None,
             more: true,
         };

@@ -12,6 +12,7 @@ pub mod endpoints;
 mod evidence;
 mod gate;
 pub mod network;
+pub mod presented;
 pub mod renewal;
 pub mod sender_name;
 mod senders;

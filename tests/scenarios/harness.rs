@@ -357,6 +357,13 @@ impl Process {
         Self::with_log(config, std::fs::File::create(log).unwrap().into())
     }
 
+    /// Its log goes into a pipe; who is given its end may read it, or not.
+    pub fn unheard(config: &Path) -> (Self, std::process::ChildStderr) {
+        let mut process = Self::with_log(config, Stdio::piped());
+        let log = process.0.stderr.take().unwrap();
+        (process, log)
+    }
+
     /// Under this soft limit of open files.
     pub fn with_few_descriptors(config: &Path, limit: u64) -> Self {
         let mut shell = Command::new("sh");

@@ -5,6 +5,7 @@ use super::{Told, Trouble, facts, no_such, unix_seconds};
 use crate::acme::{self, Fault, schedule};
 use crate::config::{self, Candidate, Certificate, Loaded, Settings};
 use crate::dns::Dns;
+use crate::journal::disk::{RealDisk, make_directory};
 use crate::trust::certificate::Origin;
 use rcgen::KeyPair;
 use rustls_pki_types::PrivateKeyDer;
@@ -100,7 +101,7 @@ pub(in crate::cli) async fn obtain(
         .as_ref()
         .and_then(|own| own.dns_servers.as_deref());
     let resolver = Dns::new(servers).map_err(|error| failed(format!("dns: {error}")))?;
-    crate::app::make_private_directory(&authority.folder).map_err(failed)?;
+    make_directory(&RealDisk, &authority.folder).map_err(|error| failed(error.to_string()))?;
     let key = key(&files.key).map_err(failed)?;
     let chain = acme::obtain(authority, Arc::new(resolver), &own.acme_names, &key).await?;
     let beside = beside(&files.chain);

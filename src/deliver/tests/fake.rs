@@ -458,6 +458,13 @@ impl Store for Fake {
         self.0.changed.notify_one();
     }
 
+    fn clock_was_set(&self, by: i64, now: u64, longest: impl Fn(&Via) -> u64) {
+        for item in self.0.items.lock().unwrap().iter_mut() {
+            let latest = now + longest(&destination(item).via);
+            item.next_try = item.next_try.saturating_add_signed(by).min(latest);
+        }
+    }
+
     fn release(&self, id: QueueId, now: u64) {
         for item in self.0.items.lock().unwrap().iter_mut() {
             if item.message.id == id {
@@ -483,6 +490,10 @@ impl Work for FakeWork {
 
     fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    fn arrived(&self) -> u64 {
+        self.message.arrived
     }
 
     fn held_since(&self) -> Option<u64> {

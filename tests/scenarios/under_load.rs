@@ -1,0 +1,483 @@
+//! What an operator does, and what befalls a machine, while mail flows: docs/looking-after.md, "While mail flows". No session is
+//! dropped that need not be, no message is lost or doubled, and none waits long.
+
+use crate::harness::{
+    Changes, Process, Surroundings, World, free_port, get, http, scrape, until, write_identity,
+};
+use crate::load::{BOUND, Flow};
+use gatepost::lab::certificates::{Authority, Leaf};
+use gatepost::lab::{Phase, Step};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// A configuration for a server process, at ports that are known.
+struct Place {
+    around: Surroundings,
+    ports: [u16; 3],
+    admin: SocketAddr,
+}
+
+impl Place {
+    async fn new() -> Self {
+        Self {
+            around: Surroundings::new().await,
+            ports: [free_port(), free_port(), free_port()],
+            admin: SocketAddr::from(([127, 0, 0, 1], free_port())),
+        }
+    }
+
+    fn configure(&self, mut changes: Changes) -> PathBuf {
+        changes.replace.push((
+            "[admin]\naddress = \"127.0.0.1:0\"",
+            format!("[admin]\naddress = \"{}\"", self.admin),
+        ));
+        self.around.configuration(self.ports, &changes)
+    }
+
+    fn flow(&self) -> Flow {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Flow::start(&self.around, self.ports.map(at))
+    }
+
+    /// SIGHUP, and until it has come to this end for the `times`-th time.
+    async fn reload(&self, process: &Process, result: &str, times: usize) {
+        process.hang_up();
+        let line = format!("gatepost_reloads_total{{result=\"{result}\"}} {times}\n");
+        until("the reload", async || {
+            scrape(self.admin).await.contains(&line).then_some(())
+        })
+        .await;
+    }
+
+    fn token(&self) -> String {
+        let path = self.around.folder.path().join("data/admin.token");
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+}
+
+/// One round of changes: what a good reload takes up in the `round`-th.
+fn good(place: &Place, round: usize) -> Changes {
+    let folder = place.around.folder.path();
+    let issue = |leaf: &Leaf| place.around.authority.issue(leaf).unwrap();
+    let also = format!("round{round}.contoso.com");
+    match round % 3 {
+        0 => write_identity(
+            folder,
+            "host",
+            &issue(&Leaf::named(crate::harness::HOSTNAME).and(&also)),
+        ),
+        1 => write_identity(
+            folder,
+            "contoso",
+            &issue(&Leaf::named("contoso.com").and(&also)),
+        ),
+        _ => {}
+    }
+    // The old value of each secret is what Exchange's rules still set and what open sessions began with.
+    let mut changes = Changes::replace(
+        "{ name = \"X-contoso-Gate\", value = \"contoso-secret\" }",
+        &format!(
+            "{{ name = \"X-contoso-Gate\", value = \"round-{round}\", previous = \"contoso-secret\" }}"
+        ),
+    );
+    changes.replace.push((
+        "{ name = \"X-Gatepost-Processed\", value = \"contoso-loop\" }",
+        format!("{{ name = \"X-Gatepost-Processed\", value = \"loop-{round}\", previous = \"contoso-loop\" }}"),
+    ));
+    changes.replace.push((
+        "accepted_domains = [\"contoso.com\"]",
+        format!("accepted_domains = [\"contoso.com\", \"round{round}.example\"]"),
+    ));
+    changes.replace.push((
+        "name = \"exchange\"",
+        format!(
+            "name = \"exchange\"\nmax_message_size = \"{}MiB\"",
+            20 + round
+        ),
+    ));
+    changes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dozen_reloads_in_a_row_good_and_bad_disturb_nobody() {
+    let place = Place::new().await;
+    let folder = place.around.folder.path();
+    let process = Process::start(&place.configure(Changes::default()));
+    let flow = place.flow();
+    flow.go_on(20).await;
+    let other = Authority::new("other").unwrap();
+    let mut refused = 0;
+    for round in 1..=12 {
+        let config = place.configure(good(&place, round));
+        place.reload(&process, "ok", round).await;
+        flow.go_on(10).await;
+        // What is refused: no TOML, an unset variable, a key of another certificate, one that has expired.
+        let good = std::fs::read_to_string(&config).unwrap();
+        let keep = ["contoso.pem", "contoso.key"].map(|name| {
+            let path = folder.join(name);
+            (path.clone(), std::fs::read(path).unwrap())
+        });
+        match round % 4 {
+            0 => std::fs::write(&config, "hostname = [").unwrap(),
+            1 => std::fs::write(&config, good.replace("contoso-loop", "${UNSET_BY_ALL}")).unwrap(),
+            2 => {
+                let foreign = other.issue(&Leaf::named("contoso.com")).unwrap();
+                std::fs::write(folder.join("contoso.key"), foreign.key_pem()).unwrap();
+            }
+            _ => {
+                let leaf = Leaf::named("contoso.com").expired();
+                write_identity(
+                    folder,
+                    "contoso",
+                    &place.around.authority.issue(&leaf).unwrap(),
+                );
+            }
+        }
+        refused += 1;
+        place.reload(&process, "failed", refused).await;
+        flow.go_on(10).await;
+        for (path, octets) in keep {
+            std::fs::write(path, octets).unwrap();
+        }
+    }
+    flow.end().await.undisturbed();
+    assert!(process.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_nobody_reads_stops_no_mail_and_no_end() {
+    let place = Place::new().await;
+    let changes = Changes {
+        append: "\n[log]\nlevel = \"debug\"\n".to_owned(),
+        ..Changes::default()
+    };
+    let (process, log) = Process::unheard(&place.configure(changes));
+    let flow = place.flow();
+    // A pipe holds 64 KiB; each message has two lines or more.
+    for _ in 0..10 {
+        flow.go_on(80).await;
+    }
+    flow.end().await.undisturbed();
+    let begun = Instant::now();
+    assert!(
+        process.terminate().success(),
+        "the end does not wait for a reader"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begun.elapsed()
+    );
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut { log }, &mut said).unwrap();
+    assert!(said.len() > 60_000, "the pipe was full: {}", said.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_reader_goes_away_or_comes_late_stops_no_mail() {
+    let place = Place::new().await;
+    let changes = Changes {
+        append: "\n[log]\nlevel = \"debug\"\n".to_owned(),
+        ..Changes::default()
+    };
+    let (process, mut log) = Process::unheard(&place.configure(changes));
+    let flow = place.flow();
+    for _ in 0..6 {
+        flow.go_on(80).await;
+    }
+    // Late, it is given every line, in order: the pipe was full and memory was not.
+    let heard = tokio::task::spawn_blocking(move || {
+        let mut said = Vec::new();
+        while said.len() < 100_000 {
+            let mut piece = [0; 4096];
+            let length = std::io::Read::read(&mut log, &mut piece).unwrap();
+            said.extend_from_slice(&piece[..length]);
+        }
+        drop(log);
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    let heard = heard.await.unwrap();
+    for line in heard.lines().take(heard.lines().count() - 1) {
+        assert!(
+            line.starts_with("20") && line.contains('Z'),
+            "a whole line: {line}"
+        );
+    }
+    assert!(
+        scrape(place.admin)
+            .await
+            .contains("gatepost_log_lost_total 0\n")
+    );
+    // Closed: what nobody can be told is counted.
+    flow.go_on(40).await;
+    flow.end().await.undisturbed();
+    assert!(
+        !scrape(place.admin)
+            .await
+            .contains("gatepost_log_lost_total 0\n")
+    );
+    assert!(process.terminate().success());
+}
+
+/// Exchange defers the next message, so that it waits for its time.
+fn defer_next(world: &World) {
+    world
+        .around
+        .exchange
+        .script(Step::reply(Phase::EndOfData, "451 4.3.2 later").times(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_and_forward_disturbs_nobody() {
+    let changes = Changes::replace("retry = [\"1s\"]", "retry = [\"2s\"]");
+    let world = World::with(changes).await;
+    let listeners = ["exchange", "apps", "printers"].map(|name| world.listener(name));
+    let flow = Flow::start(&world.around, listeners);
+    flow.go_on(20).await;
+    const HOUR: i64 = 3_600_000;
+    // By less than an hour's expiry and by far more; in the end it is right again.
+    for by in [-2 * HOUR, 3 * HOUR, -26 * HOUR, 25 * HOUR, 90_000, -90_000] {
+        defer_next(&world);
+        flow.go_on(10).await;
+        world.host.step_clock(by);
+        flow.go_on(20).await;
+        defer_next(&world);
+        flow.go_on(10).await;
+    }
+    let flowed = flow.end().await;
+    flowed.undisturbed();
+    assert!(flowed.worst >= Duration::from_secs(2), "some were deferred");
+    let metrics = world.metrics();
+    let failed = metrics
+        .lines()
+        .filter(|line| line.contains("outcome=\"failed\""));
+    assert!(
+        failed.clone().all(|line| line.ends_with(" 0")),
+        "nothing expired: {metrics}"
+    );
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn days_of_the_trace_change_and_go_while_it_is_read() {
+    let changes = Changes {
+        append: "\n[trace]\nkeep = \"1d\"\n".to_owned(),
+        ..Changes::default()
+    };
+    let world = World::with(changes).await;
+    let listeners = ["exchange", "apps", "printers"].map(|name| world.listener(name));
+    let flow = Flow::start(&world.around, listeners);
+    let (token, admin) = (world.token(), world.host.admin_address());
+    let over = Arc::new(AtomicBool::new(false));
+    let mut readers = JoinSet::new();
+    for text in ["bob@contoso.com", ""] {
+        let (token, over) = (format!("Bearer {token}"), Arc::clone(&over));
+        readers.spawn(async move {
+            let mut answers = 0;
+            while !over.load(Ordering::Relaxed) {
+                let path = match text {
+                    "" => "/api/trace?since=1".to_owned(),
+                    text => format!("/api/trace?text={text}"),
+                };
+                let (status, body) = get(admin, &path, &[("Authorization", &token)]).await;
+                assert_eq!(status, 200, "{body}");
+                serde_json::from_str::<serde_json::Value>(&body).unwrap();
+                answers += 1;
+            }
+            answers
+        });
+    }
+    let files = || {
+        let entries = std::fs::read_dir(world.around.folder.path().join("data/trace")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name.ends_with(".jsonl")).collect();
+        names.sort();
+        names
+    };
+    let day = Duration::from_secs(86_400);
+    let mut before = Vec::new();
+    for _ in 0..4 {
+        flow.go_on(20).await;
+        before = files();
+        world.host.set_clock_forward(day);
+        flow.go_on(20).await;
+        scrape(admin).await;
+        until("the new day's file", async || {
+            world.host.tracer().flush().await;
+            (files().last() > before.last()).then_some(())
+        })
+        .await;
+    }
+    assert!(files().len() <= 2, "{:?}, before {before:?}", files());
+    // A clock that was wrong for a while deletes nothing.
+    world.host.step_clock(10 * 86_400_000);
+    flow.go_on(20).await;
+    scrape(admin).await;
+    world.host.tracer().flush().await;
+    let wrong = files();
+    assert!(
+        wrong.contains(before.last().unwrap()) || wrong.len() == 3,
+        "{wrong:?}"
+    );
+    world.host.step_clock(-10 * 86_400_000);
+    flow.go_on(20).await;
+    over.store(true, Ordering::Relaxed);
+    while let Some(answers) = readers.join_next().await {
+        assert!(answers.unwrap() > 0);
+    }
+    flow.end().await.undisturbed();
+    world.host.stop().await;
+}
+
+/// What is done to the admin API until it is over; counts what was answered 200 though it must not.
+async fn hammer(place: &Place, over: &Arc<AtomicBool>) -> (JoinSet<()>, Arc<AtomicU64>) {
+    let (admin, token) = (place.admin, format!("Bearer {}", place.token()));
+    let let_in = Arc::new(AtomicU64::new(0));
+    let mut hammers = JoinSet::new();
+    // Those who say a drop now and then, and those who ask and do not read: far more than there are seats.
+    for number in 0..400 {
+        let over = Arc::clone(over);
+        hammers.spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                let Ok(mut stream) = TcpStream::connect(admin).await else {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
+                let request: &[u8] = match number % 2 {
+                    0 => b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-",
+                    _ => b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+                };
+                let mut said = stream.write_all(request).await.is_ok();
+                while said && !over.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    let drop: &[u8] = if number % 2 == 0 { b"y" } else { request };
+                    let one =
+                        tokio::time::timeout(Duration::from_millis(50), stream.write_all(drop));
+                    said = !matches!(one.await, Ok(Err(_)));
+                }
+            }
+        });
+    }
+    // Wrong tokens and wrong hosts, as fast as they are answered.
+    for _ in 0..4 {
+        let (over, let_in) = (Arc::clone(over), Arc::clone(&let_in));
+        hammers.spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                for headers in [
+                    &[("Authorization", "Bearer wrong")][..],
+                    &[("Host", "evil.example"), ("Authorization", "Bearer wrong")],
+                    &[],
+                ] {
+                    let answer = http(admin, "GET", "/api/queue", headers, "").await;
+                    if answer.is_ok_and(|(status, _)| status == 200) {
+                        let_in.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+    }
+    // The largest answers there are.
+    for path in [
+        "/api/trace?since=1",
+        "/api/queue?limit=1000",
+        "/api/trace?text=bob@contoso.com",
+    ] {
+        for _ in 0..4 {
+            let (over, token) = (Arc::clone(over), token.clone());
+            hammers.spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    let headers = [("Authorization", token.as_str())];
+                    let _answer = http(admin, "GET", path, &headers, "").await;
+                }
+            });
+        }
+    }
+    (hammers, let_in)
+}
+
+/// How long `/readyz` takes to say 200, several times in a row; asked again where the connection gave way to another.
+async fn readiness(admin: SocketAddr) -> Duration {
+    let mut worst = Duration::ZERO;
+    for _ in 0..10 {
+        let begun = Instant::now();
+        until("readiness", async || {
+            let asked = tokio::time::timeout(
+                Duration::from_secs(5),
+                http(admin, "GET", "/readyz", &[], ""),
+            );
+            matches!(asked.await, Ok(Ok((200, _)))).then_some(())
+        })
+        .await;
+        worst = worst.max(begun.elapsed());
+    }
+    worst
+}
+
+async fn stop(over: &AtomicBool, mut hammers: JoinSet<()>) {
+    over.store(true, Ordering::Relaxed);
+    let ended = async {
+        while let Some(ended) = hammers.join_next().await {
+            ended.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .expect("a client of the API hangs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_api_under_a_flood_stops_no_mail_and_says_that_it_is_ready() {
+    let place = Place::new().await;
+    let process = Process::start(&place.configure(Changes::default()));
+    let flow = place.flow();
+    flow.go_on(20).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let (hammers, let_in) = hammer(&place, &over).await;
+    flow.go_on(40).await;
+    let worst = readiness(place.admin).await;
+    println!("/readyz under the flood: {worst:?} at worst");
+    flow.go_on(40).await;
+    stop(&over, hammers).await;
+    flow.end().await.undisturbed();
+    assert_eq!(
+        let_in.load(Ordering::Relaxed),
+        0,
+        "nobody came in without the token"
+    );
+    assert!(worst < Duration::from_secs(10), "{worst:?}");
+    assert!(process.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_in_place_loses_and_doubles_nothing() {
+    let place = Place::new().await;
+    let config = place.configure(Changes::default());
+    let mut process = Process::start(&config);
+    let flow = place.flow();
+    let mut gaps = Vec::new();
+    for _ in 0..3 {
+        flow.go_on(30).await;
+        let begun = Instant::now();
+        assert!(process.terminate().success());
+        let down = begun.elapsed();
+        process = Process::start(&config);
+        gaps.push((down, begun.elapsed()));
+    }
+    flow.go_on(30).await;
+    let flowed = flow.end().await;
+    println!("SIGTERM to the end, and to the new one's ready: {gaps:?}");
+    assert!(flowed.worst < BOUND);
+    assert!(!flowed.dropped.is_empty(), "the restarts were noticed");
+    for said in &flowed.dropped {
+        let expected = said.contains("421 ") || said.starts_with("not opened: ");
+        assert!(expected, "told, or not yet there: {said}");
+    }
+    assert_eq!(flowed.refused, [""; 0]);
+    assert!(process.terminate().success());
+}
