@@ -209,6 +209,12 @@ impl Server {
         &self.spool
     }
 
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
     /// The counters.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -561,7 +567,6 @@ async fn stopping(down: &mut watch::Receiver<bool>) {
     }
 }
 
-/// 0700, and made where it is missing.
 fn access(settings: &Settings) -> Result<Access, String> {
     Ok(Access {
         hosts: settings.admin.hosts.clone(),

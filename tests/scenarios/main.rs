@@ -20,6 +20,9 @@
     reason = "tests read the clock to bound their waits"
 )]
 
+mod acme;
+#[path = "../support/acme.rs"]
+mod acme_authority;
 mod admin;
 mod bounces;
 mod certificates;
