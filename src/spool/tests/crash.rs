@@ -401,7 +401,7 @@ fn any_call_of_the_disk_that_goes_wrong_costs_a_451_at_most() {
         let mut all: BTreeMap<(Point, Fault), Vec<Wrong>> = BTreeMap::new();
         for (at, point) in world.disk.calls().into_iter().enumerate() {
             for fault in point.faults() {
-                let times = if at % 4 == 0 { 3 } else { 1 };
+                let times = if at.is_multiple_of(4) { 3 } else { 1 };
                 let plan = Plan {
                     at,
                     fault: *fault,
