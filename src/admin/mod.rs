@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Who may call the API.
 #[derive(Debug)]
@@ -104,16 +104,21 @@ impl Bound {
     }
 }
 
+/// Answers of the API that are being made at once: each reads from the disk. The others wait in line, mail does not.
+const AT_WORK: usize = 2;
+
 #[derive(Clone)]
 struct Guard {
     admin: Arc<Admin>,
     address: SocketAddr,
+    work: Arc<Semaphore>,
 }
 
 fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
     let guard = Guard {
         admin: Arc::clone(&admin),
         address,
+        work: Arc::new(Semaphore::new(AT_WORK)),
     };
     let api = Router::new()
         .route("/queue", get(queue::list))
@@ -152,6 +157,8 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         );
         return refusal;
     }
+    // Nobody closes it.
+    let _turn = guard.work.acquire().await;
     next.run(request).await
 }
 
