@@ -6,6 +6,7 @@
 mod client;
 mod door;
 mod queue;
+mod scrape;
 
 pub use client::{Client, ClientError};
 pub use queue::{ActAnswer, ActRequest, MAX_PAGE, PageRequest};
@@ -15,13 +16,15 @@ use crate::message_trace::{Query, TraceEvent, Tracer};
 use crate::metrics::Metrics;
 use crate::spool::Spool;
 use arc_swap::ArcSwap;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query as UrlQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
+use bytes::Bytes;
+use scrape::Scrape;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -104,9 +107,6 @@ impl Bound {
     }
 }
 
-/// Answers of the API that are being made at once: each reads from the disk. The others wait in line, mail does not.
-const AT_WORK: usize = 2;
-
 #[derive(Clone)]
 struct Guard {
     admin: Arc<Admin>,
@@ -115,10 +115,12 @@ struct Guard {
 }
 
 fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
+    // Each answer of the API reads from the disk and costs a core meanwhile: the others wait in line, mail does not.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let guard = Guard {
         admin: Arc::clone(&admin),
         address,
-        work: Arc::new(Semaphore::new(AT_WORK)),
+        work: Arc::new(Semaphore::new((cores / 2).max(1))),
     };
     let api = Router::new()
         .route("/queue", get(queue::list))
@@ -129,6 +131,7 @@ fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
         .with_state(Arc::clone(&admin));
     Router::new()
         .route("/metrics", get(metrics))
+        .layer(Extension(Arc::new(Scrape::default())))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(admin)
@@ -191,9 +194,15 @@ fn problem(status: StatusCode, text: &str) -> Response {
     (status, axum::Json(serde_json::json!({ "error": text }))).into_response()
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    (admin.refresh)();
-    match admin.metrics.text() {
+async fn metrics(
+    State(admin): State<Arc<Admin>>,
+    Extension(scrape): Extension<Arc<Scrape>>,
+) -> Response {
+    let made = scrape.text(|| {
+        (admin.refresh)();
+        admin.metrics.text().map(Bytes::from)
+    });
+    match made.await {
         Ok(text) => (
             [(
                 header::CONTENT_TYPE,
