@@ -449,7 +449,7 @@ async fn misbehave(
     stream.write_all(b"250-x\r\n250 STARTTLS\r\n").await?;
     line(&mut stream).await?;
     stream.write_all(b"220 go\r\n").await?;
-    if turn % 8 == 0 {
+    if turn.is_multiple_of(8) {
         // Garbage in the place of a handshake.
         stream.write_all(&[0x16; 5000]).await?;
         return Ok(());
