@@ -45,9 +45,10 @@ def stat(pid):
 
 class Gatepost:
     name = "gatepost"
+    program = pathlib.Path(os.environ.get("GATEPOST", ROOT / "target/release/gatepost"))
 
     def __init__(self, work, certificates, clear, connections):
-        self.work = work / "gatepost"
+        self.work = work / self.name
         self.work.mkdir()
         self.process = None
         self.config = self.work / "gatepost.toml"
@@ -103,7 +104,7 @@ level = "error"
         began = time.monotonic()
         log = open(self.work / "log", "a")
         self.process = subprocess.Popen(
-            [ROOT / "target/release/gatepost", "serve", "--config", self.config],
+            [self.program, "serve", "--config", self.config],
             stdout=subprocess.PIPE, stderr=log, text=True)
         if self.process.stdout.readline() != "gatepost ready\n":
             raise RuntimeError(f"gatepost did not start: {self.work}/log")
@@ -117,7 +118,7 @@ level = "error"
 
     def flush(self):
         subprocess.run(
-            [ROOT / "target/release/gatepost", "queue", "retry", "--tenant", "contoso", "--config", self.config],
+            [self.program, "queue", "retry", "--tenant", "contoso", "--config", self.config],
             check=True, stdout=subprocess.DEVNULL)
 
     def cpu(self):
@@ -128,6 +129,12 @@ level = "error"
 
     def queue_folder(self):
         return self.work / "data"
+
+
+class Before(Gatepost):
+    """An older Gatepost, to compare with."""
+    name = "before"
+    program = pathlib.Path(os.environ.get("BEFORE", "before"))
 
 
 class Postfix:
@@ -267,4 +274,4 @@ def kill_strays():
         raise SystemExit(f"port {port} is taken: an earlier run, or another service")
 
 
-SERVERS = {"gatepost": Gatepost, "postfix": Postfix}
+SERVERS = {"gatepost": Gatepost, "before": Before, "postfix": Postfix}

@@ -4,8 +4,9 @@ use crate::admin::{Access, Admin, Bound};
 use crate::clock::{Clock, Steps};
 use crate::config::Settings;
 use crate::credentials::Accounts;
-use crate::deliver::{DeliverSettings, Dispatcher};
+use crate::deliver::{DeliverSettings, Dispatcher, InboundConnector};
 use crate::dns::{Dns, Known, Remembering, Resolve};
+use crate::journal::disk::{RealDisk, make_directory};
 use crate::mail::{QueueIds, Secret};
 use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
@@ -14,13 +15,14 @@ use crate::receive::{
     ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services,
 };
 use crate::route::Via;
-use crate::session::Policy;
+use crate::session::{Policy, Service};
 use crate::spool::{Spool, SpoolError};
+use crate::trust::certificate::Identity;
 use crate::trust::endpoints::Published;
+use crate::trust::renewal::{self, Loss};
 use arc_swap::ArcSwap;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -75,7 +77,7 @@ impl Server {
     pub async fn start_at(settings: Settings, clock: Clock) -> Result<Self, String> {
         let metrics = Metrics::new().map_err(|error| format!("metrics: {error}"))?;
         let directory = settings.data_directory.clone();
-        make_private_directory(&directory)?;
+        make_directory(&RealDisk, &directory).map_err(|error| error.to_string())?;
         let at = |what: &str, error: &dyn std::fmt::Display| {
             format!("{}: {what}: {error}", directory.display())
         };
@@ -274,17 +276,9 @@ impl Server {
         {
             return Err("data_directory or admin.address changed: that needs a restart".to_owned());
         }
-        let now = self.clock.unix_millis() / 1000;
-        for identity in &settings.identities {
-            let mut others = current.identities.iter();
-            let name = &identity.name;
-            if !identity.is_valid_at(now)
-                && others.any(|other| other.name == *name && other.is_valid_at(now))
-            {
-                return Err(format!(
-                    "certificate {name}: the one in force is valid today, the new one is not"
-                ));
-            }
+        let losses = losses(&current, &settings, self.clock.unix_millis() / 1000);
+        if !losses.is_empty() {
+            return Err(losses.join("; "));
         }
         let random = random_octets()?;
         let exchange_online = Arc::new(settings.exchange_online.clone());
@@ -348,6 +342,68 @@ impl Server {
     }
 }
 
+/// What works by the certificates in force and would not by the new ones, each in a sentence that names the key, the file, the
+/// tenant or listener, and why. A reload with one of them is refused.
+#[must_use]
+pub fn losses(current: &Settings, new: &Settings, unix_seconds: u64) -> Vec<String> {
+    let mut losses = Vec::new();
+    for identity in &new.identities {
+        let mut others = current.identities.iter();
+        if let Some(old) = others.find(|old| old.name == identity.name) {
+            let loss = renewal::dates(old, identity, unix_seconds);
+            let loss = loss.or_else(|| renewal::chain(old, identity));
+            losses.extend(loss.map(|loss| told(identity, "", &loss)));
+        }
+    }
+    for connector in &new.inbound_connectors {
+        let loss = lost_attribution(current, new, connector);
+        let whose = format!(" tenant {}:", connector.tenant);
+        losses.extend(loss.map(|loss| told(&connector.identity, &whose, &loss)));
+    }
+    for listener in &new.listeners {
+        let mut others = current.listeners.iter();
+        let old = others.find(|old| old.name == listener.name);
+        let old = old.filter(|_| listener.service == Service::Connector);
+        let (Some(before), Some(after)) = (
+            old.and_then(|old| old.identity.as_ref()),
+            &listener.identity,
+        ) else {
+            continue;
+        };
+        let loss = renewal::hostname((before, &current.hostname), (after, &new.hostname));
+        let loss = loss.filter(|_| before.name == after.name);
+        let whose = format!(" listener {}:", listener.name);
+        losses.extend(loss.map(|loss| told(after, &whose, &loss)));
+    }
+    losses
+}
+
+fn told(identity: &Identity, whose: &str, loss: &Loss) -> String {
+    let (name, origin) = (&identity.name, identity.origin.as_ref());
+    let file = origin.map_or_else(String::new, |files| format!(" {}:", files.chain.display()));
+    format!("certificate.{name}.chain:{file}{whose} {loss}")
+}
+
+/// Another `[[certificate]]` for the connector is another decision; another file behind the same name is a renewal.
+fn lost_attribution(
+    current: &Settings,
+    new: &Settings,
+    connector: &InboundConnector,
+) -> Option<Loss> {
+    let mut others = current.inbound_connectors.iter();
+    let old = others.find(|old| old.tenant == connector.tenant)?;
+    if old.identity.name != connector.identity.name {
+        return None;
+    }
+    let accepted = |settings: &Settings| {
+        let mut tenants = settings.tenants.iter();
+        let own = tenants.find(|own| own.name == connector.tenant)?;
+        Some(own.accepted_domains.clone())
+    };
+    let (was, is) = (accepted(current)?, accepted(new)?);
+    renewal::attribution((&old.identity, &was), (&connector.identity, &is))
+}
+
 /// The names that series will have.
 fn foreseen(settings: &Settings) -> Foreseen {
     let tenants = || {
@@ -356,8 +412,7 @@ fn foreseen(settings: &Settings) -> Foreseen {
             .iter()
             .map(|tenant| tenant.name.to_string())
     };
-    let is_connector =
-        |listener: &&ListenerSettings| listener.service == crate::session::Service::Connector;
+    let is_connector = |listener: &&ListenerSettings| listener.service == Service::Connector;
     let listeners = settings.listeners.iter();
     let mut foreseen = Foreseen {
         listeners: listeners.clone().map(|own| own.name.to_string()).collect(),
@@ -510,17 +565,6 @@ async fn stopping(down: &mut watch::Receiver<bool>) {
 }
 
 /// 0700, and made where it is missing.
-fn make_private_directory(directory: &Path) -> Result<(), String> {
-    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-    let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(failed)?;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(failed)
-}
-
 fn access(settings: &Settings) -> Result<Access, String> {
     Ok(Access {
         hosts: settings.admin.hosts.clone(),

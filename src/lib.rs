@@ -23,6 +23,7 @@ pub mod smtp;
 // judgement: pure functions and state machines; bytes and `now` in, decisions out
 pub mod dialogue;
 pub mod dsn;
+pub mod exchange;
 pub mod header;
 pub mod route;
 pub mod schedule;

@@ -749,6 +749,7 @@ fn checked(path: &std::path::Path, source: &str) -> Result<config::Loaded, confi
             .unwrap()
             .as_secs(),
         endpoints_in_force: None,
+        candidate: None,
     };
     config::parse(path, source, &surroundings)
 }

@@ -153,6 +153,7 @@ pub fn check(path: &Path, text: &str) -> Result<config::Loaded, config::Unreadab
         system_roots: &|| Arc::clone(NO_ROOTS.get_or_init(|| Arc::new(config::system_roots()))),
         unix_seconds: now_seconds(),
         endpoints_in_force: None,
+        candidate: None,
     };
     config::parse(path, text, &surroundings)
 }

@@ -125,6 +125,7 @@ fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
     let api = Router::new()
         .route("/queue", get(queue::list))
         .route("/queue/{what}", get(queue::show).post(queue::act))
+        .route("/queue/{id}/header", get(queue::header))
         .route("/trace", get(trace))
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))
         .layer(middleware::from_fn_with_state(guard, admit))

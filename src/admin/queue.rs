@@ -53,6 +53,20 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(id): Path<String>
     }
 }
 
+/// What `gatepost explain headers QUEUE-ID` reads.
+pub(super) async fn header(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Response {
+    let Ok(id) = id.parse::<QueueId>() else {
+        return problem(StatusCode::NOT_FOUND, NOT_QUEUED);
+    };
+    let find = move || admin.spool.header_told(id);
+    match tokio::task::spawn_blocking(find).await {
+        Ok(Ok(Some(told))) => axum::Json(told).into_response(),
+        Ok(Ok(None)) => problem(StatusCode::NOT_FOUND, NOT_QUEUED),
+        Ok(Err(error)) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
 fn rows(found: Result<Vec<Listed>, tokio::task::JoinError>) -> Response {
     match found {
         Ok(rows) => axum::Json(rows).into_response(),
@@ -106,7 +120,7 @@ pub(super) async fn act(
         move || {
             let at = (admin.now)();
             let tell = |id: QueueId| {
-                admin.tracer.record_patiently(TraceEvent {
+                admin.tracer.record_patiently(&TraceEvent {
                     at,
                     id: id.to_string(),
                     event: Event::Operator {

@@ -4,9 +4,9 @@
 //! configuration is rehearsed ([`rehearsal`]). Either gives settings and a cast; the rest is the same: start the real
 //! server, play the samples, tell the story, and without `--once` stay up for mail sent by hand ([`standby`]).
 
-mod cast;
+pub(super) mod cast;
 mod facts;
-mod folder;
+pub(super) mod folder;
 mod lapse;
 mod missing;
 mod rehearsal;

@@ -1,7 +1,11 @@
 //! A file per command of the contract; prints, never judges. Results go to standard output, everything else to standard
 //! error. Exit status: 0 done and well; 1 done, and the answer is bad news; 2 wrong use or unreadable configuration.
 
+pub mod certificate;
 pub mod check;
+pub mod explain_attribution;
+pub mod explain_headers;
+pub mod explain_reply;
 pub mod explain_trust;
 pub mod hash_password;
 pub mod lab;
@@ -52,6 +56,9 @@ enum Command {
     },
     /// Prove the configuration: every problem at once, each with its key and line.
     Check,
+    /// Certificates: what they say, what would happen with another one, and how one is asked for.
+    #[command(subcommand)]
+    Certificate(certificate::Action),
     /// Read a password from standard input and print its PHC string.
     HashPassword,
     /// Explain a judgement.
@@ -92,21 +99,24 @@ enum Explain {
         #[arg(long)]
         dns: bool,
     },
+    /// For which tenant Exchange Online would take mail, and why.
+    Attribution(explain_attribution::Arguments),
+    /// Whether Exchange Online would treat a message as internal, and if not, because of what.
+    Headers(explain_headers::Arguments),
+    /// What an SMTP reply means, whose fault it is, what Gatepost does about it and what you should do.
+    Reply(explain_reply::Arguments),
 }
 
 /// Parses the arguments and runs the command.
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = arguments.config.as_path();
+    let (config, json) = (arguments.config.as_path(), arguments.json);
     match arguments.command {
         Command::Serve => serve::run(config),
         Command::Lab { once, fault } => {
             // Without --config, the lab brings a configuration of its own.
-            let given = std::env::args_os().any(|word| {
-                word.to_str()
-                    .is_some_and(|word| word == "--config" || word.starts_with("--config="))
-            });
+            let given = config_is_given();
             lab::run(&lab::LabOptions {
                 once,
                 fault,
@@ -115,6 +125,7 @@ pub fn run() -> ExitCode {
             })
         }
         Command::Check => check::run(config, arguments.json),
+        Command::Certificate(action) => certificate::run(config, &action, arguments.json),
         Command::HashPassword => hash_password::run(),
         Command::Explain(Explain::Trust {
             message,
@@ -135,6 +146,22 @@ pub fn run() -> ExitCode {
             with_settings(config, |settings| {
                 explain_trust::run(settings, &question, arguments.json, unix_millis() / 1000)
             })
+        }
+        Command::Explain(Explain::Attribution(question)) => {
+            answered(load(config).and_then(|settings| {
+                let now = unix_millis() / 1000;
+                explain_attribution::answer(&settings, &question, json, now).map_err(use_of)
+            }))
+        }
+        Command::Explain(Explain::Headers(question)) => {
+            answered(load_if_there(config).and_then(|settings| {
+                let now = unix_millis() / 1000;
+                let answer = explain_headers::answer(settings.as_ref(), &question, json, now);
+                answer.map_err(|trouble| trouble.told())
+            }))
+        }
+        Command::Explain(Explain::Reply(question)) => {
+            answered(explain_reply::answer(&question, json).map_err(use_of))
         }
         Command::Queue(action) => with_settings(config, |settings| {
             queue::run(settings, &action, arguments.json)
@@ -162,6 +189,17 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// Says it on standard error; the status.
+    fn told(self) -> ExitCode {
+        let (status, problem) = match self {
+            Self::NobodyReads => return ExitCode::SUCCESS,
+            Self::Use(problem) => (2, problem),
+            Self::Server(problem) => (1, problem),
+        };
+        eprintln!("gatepost: {problem}");
+        ExitCode::from(status)
+    }
+
     fn of_output(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self::NobodyReads,
@@ -195,6 +233,18 @@ fn print(text: &[u8], status: ExitCode) -> ExitCode {
     }
 }
 
+/// Prints an answer with its status: good or bad news, or why there is none, which has been told.
+fn answered(answer: Result<(bool, String), ExitCode>) -> ExitCode {
+    match answer {
+        Ok((good, text)) => print(text.as_bytes(), ExitCode::from(u8::from(!good))),
+        Err(status) => status,
+    }
+}
+
+fn use_of(problem: String) -> ExitCode {
+    Trouble::Use(problem).told()
+}
+
 /// Loads the configuration for a command that needs it; its errors end the command with status 2.
 fn with_settings<T: Into<Trouble>>(
     path: &Path,
@@ -204,19 +254,33 @@ fn with_settings<T: Into<Trouble>>(
         Ok(settings) => settings,
         Err(status) => return status,
     };
-    let (status, problem) = match command(&settings).map_err(Into::into) {
-        Ok(true) | Err(Trouble::NobodyReads) => return ExitCode::SUCCESS,
-        Ok(false) => return ExitCode::from(1),
-        Err(Trouble::Use(problem)) => (2, problem),
-        Err(Trouble::Server(problem)) => (1, problem),
-    };
-    eprintln!("gatepost: {problem}");
-    ExitCode::from(status)
+    match command(&settings).map_err(Into::into) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(trouble) => trouble.told(),
+    }
 }
 
 /// Loads the configuration or prints why it cannot be.
 fn load(path: &Path) -> Result<Settings, ExitCode> {
     load_with_warnings(path).map(|(settings, _)| settings)
+}
+
+/// [`load`] for a command that can do without: none where nobody named a file and the usual one is not there.
+fn load_if_there(path: &Path) -> Result<Option<Settings>, ExitCode> {
+    let named = std::env::var_os("GATEPOST_CONFIG").is_some() || config_is_given();
+    if !named && !path.exists() {
+        return Ok(None);
+    }
+    load(path).map(Some)
+}
+
+/// Whether `--config` stands on the command line.
+fn config_is_given() -> bool {
+    std::env::args_os().any(|word| {
+        word.to_str()
+            .is_some_and(|word| word == "--config" || word.starts_with("--config="))
+    })
 }
 
 /// [`load`], and what is no error: for `check` and the server's log.

@@ -16,23 +16,38 @@ mod reach;
 mod routes;
 mod tenants;
 
-use super::Settings;
 use super::raw::{File, default};
 use super::reader::{Reader, Scope, base_of};
 use super::value::Tables;
-use crate::mail::Domain;
+use super::{Certificate, ConnectorUse, ListenerUse, Settings};
+use crate::mail::{Domain, DomainSet};
+use crate::receive::ListenerSettings;
 use crate::trust::Tenants;
+use crate::trust::certificate::Identity;
+use crate::trust::sender_name::SenderName;
+use named::Named;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Checks everything. `None` where something that settings need could not be made; then there is an error, too.
-pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> Option<Settings> {
+pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> (Option<Settings>, Vec<Certificate>) {
+    let (certificates, mut seen) = certificates::certificates(raw, reader);
+    let settings = settings(raw, reader, certificates, &mut seen);
+    (settings, seen)
+}
+
+fn settings(
+    raw: &File,
+    reader: &mut Reader<'_>,
+    certificates: Named<Arc<Identity>>,
+    seen: &mut [Certificate],
+) -> Option<Settings> {
     let top = Scope::top();
     let hostname = reader.required(&top, "hostname", &raw.hostname, fully_qualified);
     let data_directory = reader
         .path(&top, "data_directory", &raw.data_directory)
         .map(|at| at.value);
     house::store(raw, reader);
-    let certificates = certificates::certificates(raw, reader);
     let hostname_value = hostname.as_ref().map(|at| &at.value);
     let listeners = listeners::listeners(raw, reader, &certificates, hostname_value);
     let exchange = exchange_online::exchange_online(raw, reader);
@@ -41,6 +56,7 @@ pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> Option<Settings> {
         listeners: &listeners,
     };
     let tenants = tenants::tenants(raw, reader, &certificates, &own);
+    uses(seen, hostname_value, &listeners, &tenants);
     let accounts = applications::accounts(raw, reader, &tenants, &listeners);
     let relays = outward::relays(raw, reader, &own);
     let routes = routes::routes(raw, reader, &tenants, &relays, &accounts);
@@ -91,6 +107,40 @@ pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> Option<Settings> {
         admin: house.admin,
         log: house.log,
     })
+}
+
+/// Who depends on which certificate.
+fn uses(
+    seen: &mut [Certificate],
+    hostname: Option<&Domain>,
+    listeners: &[ListenerSettings],
+    tenants: &[tenants::Facts],
+) {
+    for certificate in seen {
+        let own = |identity: &Identity| certificate.name.as_deref() == Some(&*identity.name);
+        let showing = listeners.iter().filter_map(|listener| {
+            let identity = listener
+                .identity
+                .as_ref()
+                .filter(|identity| own(identity))?;
+            Some(ListenerUse {
+                name: Arc::clone(&listener.name),
+                service: listener.service,
+                covers_hostname: hostname.map(|hostname| identity.covers(hostname)),
+            })
+        });
+        certificate.listeners = showing.collect();
+        let presenting = tenants.iter().filter_map(|facts| {
+            let connector = facts.connector.as_ref().filter(|one| own(&one.identity))?;
+            let accepted = DomainSet::new(facts.accepted().cloned().collect());
+            Some(ConnectorUse {
+                tenant: Arc::clone(&connector.tenant),
+                host: Arc::clone(&connector.host),
+                sender_name: SenderName::of(&connector.identity.names, &accepted),
+            })
+        });
+        certificate.connectors = presenting.collect();
+    }
 }
 
 /// A domain with at least two labels, and no address.

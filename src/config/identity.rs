@@ -1,5 +1,7 @@
 //! Is a `[[certificate]]` usable: readable, complete, in order, and does the key belong to it?
 
+use crate::trust::certificate::{Leaf, Unreadable};
+use crate::trust::chain::Chain;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
@@ -8,25 +10,16 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::FromDer;
 
 /// No chain or key is larger; a device file that never ends is.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
-/// A chain and what its leaf says.
-#[derive(Debug)]
-pub(super) struct Chain {
+/// A chain as a file holds it, and what it says.
+#[derive(Clone, Debug)]
+pub(super) struct Loaded {
     pub(super) certificates: Vec<CertificateDer<'static>>,
-    /// SAN dNSNames, else the subject CN.
-    pub(super) names: Vec<String>,
-    pub(super) not_before: u64,
-    pub(super) not_after: u64,
-    /// The first certificate that does not issue the one before it, said in words.
-    pub(super) disorder: Option<String>,
-    /// Issuer of the last certificate, as DER and in words; `None` where it issued itself.
-    pub(super) next_issuer: Option<(Vec<u8>, String)>,
+    pub(super) leaf: Leaf,
+    pub(super) chain: Chain,
 }
 
 /// A PEM file as bytes, bounded.
@@ -59,67 +52,19 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// The chain of a PEM file.
-pub(super) fn chain(path: &Path) -> Result<Chain, String> {
+pub(super) fn chain(path: &Path) -> Result<Loaded, String> {
     let certificates = certificates(path)?;
-    let mut parsed = Vec::with_capacity(certificates.len());
-    for (index, certificate) in certificates.iter().enumerate() {
-        let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| {
-            format!(
-                "certificate {} of {} is not readable as X.509",
-                index + 1,
-                path.display()
-            )
-        })?;
-        parsed.push(certificate);
-    }
-    let (Some(leaf), Some(last)) = (parsed.first(), parsed.last()) else {
-        return Err(format!("{} holds no certificate", path.display()));
+    let unreadable = |(index, why): (usize, Unreadable)| {
+        format!("certificate {} of {} is {why}", index + 1, path.display())
     };
-    let disorder = parsed.iter().zip(parsed.iter().skip(1)).enumerate().find_map(|(index, (lower, upper))| {
-        (lower.issuer().as_raw() != upper.subject().as_raw()).then(|| {
-            let issuer = lower.issuer();
-            format!("certificate {} is not the issuer ({issuer}) of the one before it: leaf first, then every intermediate in order", index + 2)
-        })
-    });
-    let next_issuer = (last.issuer().as_raw() != last.subject().as_raw())
-        .then(|| (last.issuer().as_raw().to_vec(), last.issuer().to_string()));
-    let seconds =
-        |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default();
-    let validity = leaf.validity();
-    let (names, not_before, not_after) = (
-        names(leaf),
-        seconds(validity.not_before),
-        seconds(validity.not_after),
-    );
-    drop(parsed);
-    Ok(Chain {
+    let chain = Chain::read(&certificates).map_err(unreadable)?;
+    let leaf = certificates.first().ok_or((0, Unreadable));
+    let leaf = leaf.and_then(|leaf| Leaf::read(leaf).map_err(|why| (0, why)));
+    Ok(Loaded {
+        leaf: leaf.map_err(unreadable)?,
         certificates,
-        names,
-        not_before,
-        not_after,
-        disorder,
-        next_issuer,
+        chain,
     })
-}
-
-/// SAN dNSNames, else the subject CN, as written.
-fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
-    let alternative = leaf.subject_alternative_name().ok().flatten();
-    let dns: Vec<String> = alternative
-        .iter()
-        .flat_map(|extension| &extension.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            _ => None,
-        })
-        .collect();
-    if !dns.is_empty() {
-        return dns;
-    }
-    let common = leaf.subject().iter_common_name();
-    common
-        .filter_map(|name| name.as_str().ok().map(str::to_owned))
-        .collect()
 }
 
 /// The private key of a PEM file.
@@ -207,13 +152,13 @@ mod tests {
         let (leaf, _, _) = leaf_and_authority(&["a.contoso.com", "*.contoso.com"]);
         let (folder, path) = written(&leaf);
         assert_eq!(
-            chain(&path).unwrap().names,
+            chain(&path).unwrap().leaf.names,
             ["a.contoso.com", "*.contoso.com"]
         );
         drop(folder);
         let (leaf, _, _) = leaf_and_authority(&[]);
         let (_folder, path) = written(&leaf);
-        let read = chain(&path).unwrap();
+        let read = chain(&path).unwrap().leaf;
         assert!(
             read.names.iter().any(|name| name == "cn.contoso.com"),
             "{:?}",
@@ -226,11 +171,11 @@ mod tests {
     fn a_chain_out_of_order_is_told() {
         let (leaf, authority, key) = leaf_and_authority(&["a.contoso.com"]);
         let (_folder, path) = written(&format!("{leaf}{authority}"));
-        let good = chain(&path).unwrap();
-        assert_eq!((good.disorder, good.next_issuer), (None, None));
+        let good = chain(&path).unwrap().chain;
+        assert_eq!((good.disorder(), good.beyond()), (None, None));
         let (_folder, path) = written(&format!("{authority}{leaf}"));
         let turned = chain(&path).unwrap();
-        assert!(turned.disorder.unwrap().contains("certificate 2"));
+        assert!(turned.chain.disorder().unwrap().contains("certificate 2"));
         let (_folder, key_path) = written(&key.serialize_pem());
         let key = super::key(&key_path).unwrap();
         let fault = key_fault(&turned.certificates, &key).unwrap();
@@ -242,7 +187,8 @@ mod tests {
         assert!(
             chain(&path)
                 .unwrap()
-                .next_issuer
+                .chain
+                .beyond()
                 .unwrap()
                 .1
                 .contains("Test Authority")

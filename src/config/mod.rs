@@ -20,12 +20,14 @@ pub use problem::{Problem, Severity, Unreadable};
 use crate::credentials::Account;
 use crate::deliver::{InboundConnector, Relay, ServerTrust};
 use crate::dns::Resolve;
-use crate::mail::{Domain, Secret};
-use crate::receive::ListenerSettings;
+use crate::mail::{Domain, Secret, TenantName};
+use crate::receive::{ListenerSettings, Service};
 use crate::route::Routes;
 use crate::schedule::Law;
-use crate::trust::certificate::{Identity, Roots};
+use crate::trust::certificate::{Identity, Origin, Roots};
+use crate::trust::chain::Chain;
 use crate::trust::endpoints::Published;
+use crate::trust::sender_name::SenderName;
 use crate::trust::{ExchangeOnline, Tenants};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -118,6 +120,8 @@ pub struct Loaded {
     pub settings: Option<Settings>,
     /// In the order of the lines.
     pub problems: Vec<Problem>,
+    /// `[[certificate]]`, in the order of the file.
+    pub certificates: Vec<Certificate>,
 }
 
 impl Loaded {
@@ -126,6 +130,62 @@ impl Loaded {
     pub fn is_refused(&self) -> bool {
         self.settings.is_none()
     }
+}
+
+/// One `[[certificate]]` as far as it could be read, also where the configuration is refused.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// `name`.
+    pub name: Option<String>,
+    /// Of the table, counted from 1.
+    pub line: usize,
+    /// `chain` and `key`, where both name a file.
+    pub origin: Option<Origin>,
+    /// What the chain says, where it could be read.
+    pub chain: Option<Chain>,
+    /// SAN dNSNames of the leaf, else the subject CN.
+    pub names: Vec<String>,
+    /// Whether the chain leads to a root of the system or of the Microsoft set, as far as names tell.
+    pub known_root: bool,
+    /// Whether the key belongs to the leaf; `None` where one of them could not be read.
+    pub key_fits: Option<bool>,
+    /// The listeners that show it.
+    pub listeners: Vec<ListenerUse>,
+    /// The inbound connectors that it is presented to.
+    pub connectors: Vec<ConnectorUse>,
+}
+
+/// A listener that shows a certificate.
+#[derive(Clone, Debug)]
+pub struct ListenerUse {
+    /// `name`.
+    pub name: Arc<str>,
+    /// `service`.
+    pub service: Service,
+    /// Whether the certificate covers `hostname`; `None` without a host name.
+    pub covers_hostname: Option<bool>,
+}
+
+/// A tenant whose inbound connector a certificate is presented to.
+#[derive(Clone, Debug)]
+pub struct ConnectorUse {
+    /// `tenant.name`.
+    pub tenant: TenantName,
+    /// `host`.
+    pub host: Arc<str>,
+    /// How the names stand to the tenant's accepted domains.
+    pub sender_name: SenderName,
+}
+
+/// Files that are looked at in the place of those that a `[[certificate]]` names.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// `certificate.name`.
+    pub name: &'a str,
+    /// In the place of `chain`.
+    pub chain: &'a Path,
+    /// In the place of `key`.
+    pub key: &'a Path,
 }
 
 /// What a configuration means depends on: handed in, so that the same file reads the same in a test.
@@ -138,6 +198,8 @@ pub struct Surroundings<'a> {
     pub unix_seconds: u64,
     /// At a reload the endpoint data in force: implausible newer data does not replace it, and is no error.
     pub endpoints_in_force: Option<&'a Published>,
+    /// A certificate that is tried before it is put in its place.
+    pub candidate: Option<Candidate<'a>>,
 }
 
 /// Reads and checks a configuration file.
@@ -145,7 +207,15 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// The file cannot be read, is not TOML, or has an unknown key.
 pub fn load(path: &Path) -> Result<Loaded, Unreadable> {
-    load_beside(path, None)
+    load_beside(path, None, None)
+}
+
+/// [`load`] with another chain and key in the place of a certificate's own.
+///
+/// # Errors
+/// The file cannot be read, is not TOML, or has an unknown key.
+pub fn load_with(path: &Path, candidate: Option<Candidate<'_>>) -> Result<Loaded, Unreadable> {
+    load_beside(path, None, candidate)
 }
 
 /// [`load`] for a server that runs: endpoint data that cannot be true does not refuse the rest, the data in force stay.
@@ -153,16 +223,21 @@ pub fn load(path: &Path) -> Result<Loaded, Unreadable> {
 /// # Errors
 /// The file cannot be read, is not TOML, or has an unknown key.
 pub fn reload(path: &Path, endpoints_in_force: &Published) -> Result<Loaded, Unreadable> {
-    load_beside(path, Some(endpoints_in_force))
+    load_beside(path, Some(endpoints_in_force), None)
 }
 
-fn load_beside(path: &Path, endpoints_in_force: Option<&Published>) -> Result<Loaded, Unreadable> {
+fn load_beside(
+    path: &Path,
+    endpoints_in_force: Option<&Published>,
+    candidate: Option<Candidate<'_>>,
+) -> Result<Loaded, Unreadable> {
     let system_roots = std::cell::OnceCell::new();
     let surroundings = Surroundings {
         environment: &|name| std::env::var_os(name),
         system_roots: &|| Arc::clone(system_roots.get_or_init(|| Arc::new(roots::system()))),
         unix_seconds: unix_seconds(),
         endpoints_in_force,
+        candidate,
     };
     load_in(path, &surroundings)
 }
@@ -204,7 +279,7 @@ pub fn parse(
     let raw: raw::File =
         toml::from_str(source).map_err(|error| Unreadable::from_toml(path, source, &error))?;
     let mut reader = reader::Reader::new(path, source, surroundings);
-    let settings = check::check(&raw, &mut reader);
+    let (settings, certificates) = check::check(&raw, &mut reader);
     let mut problems = reader.problems;
     problems.sort_by_key(|problem| problem.line);
     let refused = problems
@@ -213,6 +288,7 @@ pub fn parse(
     Ok(Loaded {
         settings: settings.filter(|_| !refused),
         problems,
+        certificates,
     })
 }
 

@@ -7,7 +7,8 @@ use super::settings::{InboundConnector, ServerTrust};
 use super::tls::Encryption;
 use crate::dialogue::Answer;
 use crate::dns::Resolve;
-use crate::mail::{Domain, DomainSet};
+use crate::mail::DomainSet;
+use crate::trust::sender_name::SenderName;
 use rustls_pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -146,17 +147,10 @@ pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, String> {
 /// A certificate without a name at or below an accepted domain would be attributed to nobody, or to somebody else. Whether
 /// Exchange takes a name below one is the connector's matter (`check` warns).
 fn foreign(connector: &InboundConnector, accepted_domains: &DomainSet) -> Option<Answer> {
-    let own = |name: &String| {
-        let name = name.strip_prefix("*.").unwrap_or(name).parse::<Domain>();
-        let below = |name: &Domain| {
-            let mut patterns = accepted_domains.iter();
-            patterns.any(|pattern| name.is_at_or_below(pattern.domain()))
-        };
-        name.is_ok_and(|name| below(&name))
-    };
     let known = accepted_domains.iter().next().is_some();
     let identity = &connector.identity;
-    (known && !identity.names.iter().any(own)).then(|| {
+    let fit = SenderName::of(&identity.names, accepted_domains);
+    (known && fit == SenderName::None).then(|| {
         Answer::OwnCertificate(format!(
             "no name of certificate {} lies in the tenant's accepted domains",
             identity.name

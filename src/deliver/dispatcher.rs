@@ -69,7 +69,7 @@ impl Dispatcher {
         metrics: Metrics,
         clock: clock::Clock,
     ) -> Self {
-        let trace = Arc::new(move |event| tracer.record(event));
+        let trace = Arc::new(move |event| tracer.record(&event));
         let mut steps = clock::Steps::of(&clock);
         let steps = Box::new(move || steps.taken());
         let now = Arc::new(move || clock.unix_millis());

@@ -9,17 +9,22 @@
 //! content is sent.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod explained;
 mod login;
 mod manners;
 pub mod outcome;
 mod outside;
 pub mod replies;
 mod reply_table;
+mod said;
+mod status;
 mod transaction;
 
+pub use explained::{Explanation, Known, Unheard, explain};
 pub use manners::{Manners, Tls};
 pub use outcome::{Answer, Broken, NextHop, Outcome, Pace, Reach, Unfit};
 pub use replies::Phase;
+pub use said::{MAX_SAID, Said, said};
 pub use transaction::{Request, Transfer};
 
 use crate::smtp::SLOWEST;

@@ -5,7 +5,6 @@
 
 use super::reply_table::TABLE;
 use crate::smtp::reply::Enhanced;
-use std::fmt;
 
 /// How far the dialogue got when the reply came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,9 +74,11 @@ pub enum Whose {
     Gatepost,
 }
 
-impl fmt::Display for Whose {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Whose {
+    /// For people.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
             Self::Exchange => "Exchange Online",
             Self::Connector => "connector or certificate",
             Self::Recipient => "recipient",
@@ -86,7 +87,7 @@ impl fmt::Display for Whose {
             Self::Tenant => "tenant",
             Self::Operator => "operator of this host",
             Self::Gatepost => "Gatepost",
-        })
+        }
     }
 }
 
@@ -107,22 +108,6 @@ pub enum Act {
     HoldRecipient,
     /// The rest goes at once in a new transaction.
     Split,
-}
-
-impl fmt::Display for Act {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Retry => "retried at the times of [delivery.exchange] retry",
-            Self::RetryHourly => "retried once an hour until [delivery.exchange] expire",
-            Self::BackOff => "retried; the tenant's queue pauses, longer each time, up to an hour",
-            Self::Bounce => "given up and reported to the sender",
-            Self::HoldTenant => {
-                "held, not bounced; three such replies park the tenant's queue until a probe succeeds"
-            }
-            Self::HoldRecipient => "held for an hour with an alarm, then given up",
-            Self::Split => "the remaining recipients go at once in a new transaction",
-        })
-    }
 }
 
 /// Which replies an entry knows.
@@ -167,6 +152,19 @@ pub struct Entry {
     pub alarm: bool,
     /// What the administrator should do.
     pub advice: &'static str,
+}
+
+impl Entry {
+    /// Whether it stands in the table; else it is what is done about a reply that the table does not know.
+    #[must_use]
+    pub fn is_of_table(&self) -> bool {
+        TABLE.iter().any(|row| std::ptr::eq(row, self))
+    }
+
+    /// Whether it tells of mail that should have been internal.
+    pub(super) fn is_about_promotion(&self) -> bool {
+        self.act == Act::HoldRecipient
+    }
 }
 
 /// The entry for a refusal (4xx or 5xx) that came in `phase`; `text` is all its lines without codes.
@@ -376,6 +374,7 @@ mod tests {
         451 4.7.0 Te Retry Exchange
         450 4.7.26 S Retry Operator
         421 4.7.28 O BackOff Operator
+        451 4.7.650  BackOff Operator
         451 4.7.500  BackOff Connector !
         451 4.7.850  BackOff Operator !
         550 5.2.122  RetryHourly Recipient
@@ -406,6 +405,7 @@ mod tests {
         554 5.1.20 M Bounce Message
         552 5.3.4 Me Bounce Message
         550 5.2.3 Me Bounce Message
+        552 Requeste Bounce Message
         550 5.3.190  Bounce Tenant !
         554 5.4.6 Ho Bounce Connector !
         554 5.4.14 H Bounce Connector !

@@ -7,19 +7,23 @@ mod address;
 mod examined;
 mod internal;
 mod missing;
+mod pasted;
 mod protected;
 mod received;
 mod rendition;
 mod returned;
 mod section;
+mod told;
 
 pub use examined::{Examined, Field, Malformed};
 pub use internal::{internal_stamp, without_stamp};
 pub use missing::{message_id_on_arrival, missing_fields};
+pub use pasted::{MAX_PASTED, pasted};
 pub use received::{ReceivedFacts, rfc5322_date};
 pub use rendition::{Rendition, blank_secrets, removed_names, rendition};
 pub use returned::returned;
 pub use section::{Progress, Splitter, examine};
+pub use told::told;
 
 use std::fmt;
 

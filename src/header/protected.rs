@@ -97,7 +97,7 @@ fn is_internal(name: &str) -> bool {
 }
 
 /// What only Exchange may say: leaves where Exchange did not say it.
-fn is_exchange_only(name: &str) -> bool {
+pub(super) fn is_exchange_only(name: &str) -> bool {
     opens_with_x(name)
         && (starts(name, "X-MS-Exchange-")
             || name.eq_ignore_ascii_case("X-OriginatorOrg")

@@ -172,7 +172,8 @@ struct Active {
 
 type Answer<T> = Box<dyn FnMut(Vec<Ticketed<T>>) + Send>;
 
-pub(super) struct Committer<T> {
+/// Writes, syncs and answers. Whoever has it decides when: a thread of its own runs it, or a test turns it step by step.
+pub struct Committer<T> {
     shared: Arc<Shared<T>>,
     accounts: Arc<Accounts>,
     readers: Arc<Readers>,
@@ -240,13 +241,12 @@ impl<T> Committer<T> {
         Ok(committer)
     }
 
-    pub(super) fn run(mut self) {
+    /// One turn after another, each as soon as there is something to do, until the journal is stopped.
+    pub fn run(mut self) {
         loop {
-            let batch = self.next_batch();
-            let last = batch.last;
-            self.commit(batch);
-            let mut pending = locked(&self.shared.pending);
-            pending.busy_since = None;
+            self.wait();
+            let last = self.turn();
+            let pending = locked(&self.shared.pending);
             if last
                 && (pending.fault.is_some() || (pending.jobs.is_empty() && pending.done.is_empty()))
             {
@@ -268,8 +268,30 @@ impl<T> Committer<T> {
         );
     }
 
+    /// Does what waits; whether the journal is being stopped.
+    pub fn turn(&mut self) -> bool {
+        let batch = self.next_batch();
+        let last = batch.last;
+        self.commit(batch);
+        locked(&self.shared.pending).busy_since = None;
+        last
+    }
+
+    /// Whether somebody waits for an answer.
+    #[cfg(test)]
+    pub(crate) fn is_asked(&self) -> bool {
+        locked(&self.shared.pending).urgent > 0
+    }
+
+    /// Whether all that was handed in is written.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        let pending = locked(&self.shared.pending);
+        pending.jobs.is_empty() && pending.done.is_empty() && pending.fault.is_none()
+    }
+
     /// Sleeps until there is something to do.
-    fn next_batch(&self) -> Batch<T> {
+    fn wait(&self) {
         let mut pending = locked(&self.shared.pending);
         loop {
             let waited = pending.lazy_since.map(|since| now().duration_since(since));
@@ -290,6 +312,10 @@ impl<T> Committer<T> {
             };
         }
         pending.asleep = false;
+    }
+
+    fn next_batch(&self) -> Batch<T> {
+        let mut pending = locked(&self.shared.pending);
         pending.urgent = 0;
         pending.lazy_since = None;
         pending.busy_since = Some(now());

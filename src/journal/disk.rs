@@ -35,6 +35,11 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// As the system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes a directory, 0700; one that is there stays as it is.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn make_folder(&self, path: &Path) -> io::Result<()>;
     /// Makes names durable.
     ///
     /// # Errors
@@ -134,6 +139,13 @@ impl Disk for RealDisk {
         std::fs::remove_file(path)
     }
 
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        }
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
@@ -159,14 +171,33 @@ impl LogFile for RealFile {
     }
 }
 
-/// Makes a directory 0700, and makes an existing one so: mail is nobody else's business (product.md 10).
+/// Makes a directory 0700 with those above it, and makes an existing one so: mail is nobody else's business
+/// (product.md 10). Its name is durable afterwards, and so are theirs: what is synced in a directory that a power cut takes
+/// away is gone with it.
 ///
 /// # Errors
 /// The disk fails.
-pub fn make_directory(path: &Path) -> Result<(), JournalError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.and_then(|()| std::fs::set_permissions(path, PermissionsExt::from_mode(0o700)))
+pub fn make_directory(disk: &dyn Disk, path: &Path) -> Result<(), JournalError> {
+    make_with_those_above(disk, path)
+        .and_then(|()| std::fs::set_permissions(path, PermissionsExt::from_mode(0o700)))
         .map_err(|error| JournalError::of(&format!("making {}", path.display()), &error))
+}
+
+fn make_with_those_above(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let above = match path.parent() {
+        None => return Ok(()),
+        Some(above) if above.as_os_str().is_empty() => Path::new("."),
+        Some(above) => above,
+    };
+    if !above.exists() {
+        make_with_those_above(disk, above)?;
+    }
+    disk.make_folder(path)?;
+    match disk.sync_directory(above) {
+        // Not ours to read: then it is not ours to make, either, and its maker has seen to it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Takes the lock file, without waiting.
@@ -292,6 +323,9 @@ pub(crate) mod faulty {
         }
         fn remove(&self, path: &Path) -> io::Result<()> {
             RealDisk.remove(path)
+        }
+        fn make_folder(&self, path: &Path) -> io::Result<()> {
+            RealDisk.make_folder(path)
         }
         fn sync_directory(&self, path: &Path) -> io::Result<()> {
             RealDisk.sync_directory(path)

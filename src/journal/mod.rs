@@ -3,7 +3,7 @@
 //! An append-only log in segments of 64 MiB. A record is a head, a description ("meta", opaque here) and optionally the
 //! bytes of a message. [`committer`] is a thread of its own: it gathers what waits, writes it once, calls `fdatasync` once
 //! and then answers all (product.md 9). [`large`] keeps bodies over 1 MiB in files of their own. [`replay`] reads record
-//! heads at start-up and skips bodies; [`reclaim`] gives space back.
+//! heads at start-up and skips bodies; [`confirm`] sees to it that what was read is on disk; [`reclaim`] gives space back.
 //!
 //! Only the spool sees this room. It says what a record means; the journal says whether it is on disk.
 //!
@@ -17,18 +17,19 @@
 //! ```
 
 mod committer;
+mod confirm;
 pub mod disk;
 pub mod large;
 mod reclaim;
 mod replay;
 mod segment;
 
-pub use committer::{Job, Ticketed};
+pub use committer::{Committer, Job, Ticketed};
 pub use replay::Found;
 pub use segment::{Kind, Location};
 
 use crate::metrics::Metrics;
-use committer::{Committer, Shared};
+use committer::Shared;
 use disk::Disk;
 use reclaim::Accounts;
 use segment::Readers;
@@ -98,7 +99,7 @@ pub struct Opened {
 }
 
 /// Opens `directory` (made 0700 where it is missing), takes its lock and hands every record to `each`, in the order in
-/// which they were written.
+/// which they were written. What was handed out is on disk once this returns.
 ///
 /// # Errors
 /// Locked, the disk fails, or the journal was written by a newer version.
@@ -109,10 +110,11 @@ pub fn open(
     metrics: &Metrics,
     each: &mut dyn FnMut(Found) -> Result<(), JournalError>,
 ) -> Result<Opened, JournalError> {
-    disk::make_directory(directory)?;
+    disk::make_directory(disk.as_ref(), directory)?;
     let lock = disk::lock(&directory.join("lock"))?;
-    disk::make_directory(&directory.join("bodies"))?;
+    disk::make_directory(disk.as_ref(), &directory.join("bodies"))?;
     let replayed = replay::replay(directory, metrics, each)?;
+    confirm::confirm(directory, disk.as_ref(), &replayed.segments)?;
     Ok(Opened {
         directory: directory.to_owned(),
         disk,
@@ -135,16 +137,16 @@ impl Opened {
         self.directory.join("bodies")
     }
 
-    /// Starts the committer. `answer` is called on its thread with the tickets of each batch once the batch is on disk,
-    /// or has failed.
+    /// The journal and its committer, which is still to be run ([`Journal::run`]). It calls `answer` with the tickets of
+    /// each batch once the batch is on disk, or has failed.
     ///
     /// # Errors
     /// The disk fails. A full one does not: what is queued must still be delivered.
-    pub fn start<T: Send + 'static>(
+    pub fn start<T>(
         self,
         metrics: &Metrics,
         answer: impl FnMut(Vec<Ticketed<T>>) + Send + 'static,
-    ) -> Result<Journal<T>, JournalError> {
+    ) -> Result<(Journal<T>, Committer<T>), JournalError> {
         let accounts = Arc::new(Accounts::new(
             self.directory.clone(),
             Arc::clone(&self.disk),
@@ -164,18 +166,15 @@ impl Opened {
             metrics.clone(),
             Box::new(answer),
         )?;
-        let thread = std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || committer.run())
-            .map_err(|error| JournalError::of("starting the committer", &error))?;
-        Ok(Journal {
+        let journal = Journal {
             shared,
             accounts,
             readers,
             room: Arc::new(Semaphore::new(WAITING_KIB as usize)),
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::default(),
             lock: Mutex::new(Some(self.lock)),
-        })
+        };
+        Ok((journal, committer))
     }
 }
 
@@ -194,6 +193,21 @@ impl<T> fmt::Debug for Journal<T> {
         f.debug_struct("Journal")
             .field("accounts", &self.accounts)
             .finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Journal<T> {
+    /// Runs the committer on a thread of its own, which [`Journal::stop`] ends.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn run(&self, committer: Committer<T>) -> Result<(), JournalError> {
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || committer.run())
+            .map_err(|error| JournalError::of("starting the committer", &error))?;
+        locked(&self.thread).replace(thread);
+        Ok(())
     }
 }
 

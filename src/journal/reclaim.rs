@@ -177,19 +177,33 @@ impl Accounts {
     /// Turns the reserve into segment `name`, which is active from now on.
     pub(super) fn take_reserve(&self, name: Name) -> Result<Box<dyn LogFile>, JournalError> {
         self.make_reserve()?;
-        let mut reserve = locked(&self.reserve);
+        // Known from here on: whatever goes wrong, the file is deleted in its turn, at the latest.
+        locked(&self.table)
+            .segments
+            .insert(name.number, Account::new(name));
         let path = name.path(&self.directory);
-        let failed = |error: std::io::Error| JournalError::of("opening a segment", &error);
-        self.disk
-            .rename(&self.reserve_path(), &path)
-            .map_err(failed)?;
-        *reserve = Reserve::default();
-        self.disk.sync_directory(&self.directory).map_err(failed)?;
-        let file = self.disk.open(&path).map_err(failed)?;
-        let mut table = locked(&self.table);
-        table.segments.insert(name.number, Account::new(name));
-        table.active = Some(name.number);
-        Ok(file)
+        let taken = {
+            let mut reserve = locked(&self.reserve);
+            // Also where this fails: whether the name has changed is not known then, and the reserve is made anew.
+            *reserve = Reserve::default();
+            self.disk
+                .rename(&self.reserve_path(), &path)
+                .and_then(|()| self.disk.sync_directory(&self.directory))
+                .and_then(|()| self.disk.open(&path))
+        };
+        match taken {
+            Ok(file) => {
+                locked(&self.table).active = Some(name.number);
+                Ok(file)
+            }
+            Err(error) => {
+                // At once where that can be: a disk or a process that lacks something fails again and again.
+                if self.disk.remove(&path).is_ok() {
+                    self.closed(name);
+                }
+                Err(JournalError::of("opening a segment", &error))
+            }
+        }
     }
 
     /// Deletes segments in which nothing lives, oldest first, each durably before the next: were a later one gone and an
@@ -211,14 +225,19 @@ impl Accounts {
                 } else {
                     self.disk.remove(&path)
                 };
-                let gone = gone.and_then(|()| self.disk.sync_directory(&self.directory));
-                gone.map_err(|error| JournalError::of("deleting a segment", &error))?;
-                if recycle {
+                if recycle && gone.is_ok() {
                     *reserve = Reserve {
                         present: true,
                         recycled: true,
                     };
                 }
+                // Gone already where the last attempt came as far as here: its name is still to be made so.
+                let gone = gone.or_else(|error| match error.kind() {
+                    std::io::ErrorKind::NotFound => Ok(()),
+                    _ => Err(error),
+                });
+                gone.and_then(|()| self.disk.sync_directory(&self.directory))
+                    .map_err(|error| JournalError::of("deleting a segment", &error))?;
             }
             locked(&self.table).segments.remove(&name.number);
         }

@@ -33,6 +33,8 @@ pub(super) struct Segment {
     pub(super) end: u64,
     /// Nothing torn or damaged: may be written on.
     pub(super) clean: bool,
+    /// Another one follows, which was begun when this one was on disk so far.
+    pub(super) vouched: bool,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,7 @@ pub(super) fn replay(
             name,
             end: scanned.end,
             clean,
+            vouched: limit.is_some(),
         });
     }
     Ok(replayed)
@@ -147,7 +150,7 @@ fn keep_aside(directory: &Path, file: &File, name: Name, range: &Range<u64>) {
     let kept = file
         .read_exact_at(&mut octets, range.start)
         .map_err(|error| JournalError::of("reading damaged octets", &error))
-        .and_then(|()| disk::make_directory(&aside))
+        .and_then(|()| disk::make_directory(&disk::RealDisk, &aside))
         .and_then(|()| write_private(&path, &octets));
     match kept {
         Ok(()) => {

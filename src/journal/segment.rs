@@ -58,6 +58,7 @@ impl Kind {
 
 /// Where a record lies: 16 octets, kept in memory for each queued message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(test, derive(Default))]
 pub struct Location {
     pub(super) segment: u32,
     pub(super) offset: u32,

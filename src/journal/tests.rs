@@ -25,13 +25,14 @@ fn start(folder: &Path, disk: Arc<dyn Disk>, segment: u64) -> (Rig, Vec<Found>) 
     })
     .unwrap();
     let (answer, answers) = channel();
-    let journal = opened
+    let (journal, committer) = opened
         .start(&metrics, move |batch| {
             for answered in batch {
                 answer.send(answered).ok();
             }
         })
         .unwrap();
+    journal.run(committer).unwrap();
     let rig = Rig {
         journal,
         answers,

@@ -12,6 +12,9 @@ use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
 use std::time::Duration;
 
+/// What ends a certificate in PEM.
+const END: &str = "-----END CERTIFICATE-----\n";
+
 /// The name that Exchange Online shows in both directions (subject CN, and SAN).
 pub const EXCHANGE_NAME: &str = "mail.protection.outlook.com";
 
@@ -138,6 +141,9 @@ impl Issued {
     #[must_use]
     pub fn without_intermediate(mut self) -> Self {
         self.chain.truncate(1);
+        if let Some(end) = self.chain_pem.find(END) {
+            self.chain_pem.truncate(end + END.len());
+        }
         self
     }
 }

@@ -1,141 +1,225 @@
 //! Daily append-only files of JSON lines, written by a thread of its own in batches.
 
+use super::inbox::{Batch, Mark, Orders, Receiver};
+use super::shelf::Shelf;
 use super::{Event, TraceEvent};
-use crate::index::{Index, Position};
+use crate::index::{IndexError, Key, Position, Sweep};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// What the writer is told.
-pub(super) enum Order {
-    Write(Box<TraceEvent>),
-    /// Answer once everything before is in the files and in the index.
-    Flush(tokio::sync::oneshot::Sender<()>),
-    /// It is this day: what is too old goes.
-    Today(u32),
-    /// From now on files are kept for as long.
-    Keep(Duration),
-}
-
 const DAY_MILLIS: u64 = 86_400_000;
-/// Rows that are gathered for one index batch.
-const BATCH: usize = 512;
 /// Rows of the index that are looked at in one step when old ones are removed: what waits meanwhile waits for milliseconds.
 const STEP: usize = 20_000;
-/// How long a written event may stay in memory.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Lines that the index reads in one step.
+const LINES: usize = 1_000;
 
 pub(super) struct Writer {
-    directory: PathBuf,
+    shelf: Arc<Shelf>,
     keep_days: u32,
-    index: Option<Index>,
     lost: prometheus::IntCounter,
     open: Option<Day>,
-    keys: Vec<(String, Position)>,
     /// The oldest day that was kept when last looked.
     oldest: Option<u32>,
-    /// Where the removal of old index rows goes on; nothing while there is none under way.
-    sweep: Option<Vec<u8>>,
+    /// The removal of old index rows, while it is under way.
+    sweep: Option<Sweep>,
 }
 
 /// The file that is appended to.
 struct Day {
     number: u32,
-    file: BufWriter<File>,
+    file: File,
     length: u64,
 }
 
 impl Writer {
-    pub(super) fn new(
-        directory: PathBuf,
-        keep: Duration,
-        index: Option<Index>,
-        lost: prometheus::IntCounter,
-    ) -> Self {
+    pub(super) fn new(shelf: Arc<Shelf>, keep: Duration, lost: prometheus::IntCounter) -> Self {
         Self {
-            directory,
+            shelf,
             keep_days: in_days(keep),
-            index,
             lost,
             open: None,
-            keys: Vec::new(),
             oldest: None,
             sweep: None,
         }
     }
 
-    pub(super) fn run(mut self, inbox: &Receiver<Order>, fill: bool) {
-        if fill {
-            self.fill_index();
+    /// Writes until nobody records any more. The index is opened here: a start does not wait for it.
+    pub(super) fn run(mut self, inbox: &Receiver) {
+        self.shelf.open_index();
+        let mut batch = Batch::default();
+        while let Some(orders) = inbox.next(&mut batch, self.is_busy()) {
+            self.write(&batch);
+            batch.clear();
+            self.obey(orders);
+            self.read_on();
+            self.sweep();
         }
-        loop {
-            match inbox.recv_timeout(PAUSE) {
-                Ok(Order::Write(event)) => self.write(&event),
-                Ok(Order::Flush(done)) => {
-                    self.flush();
-                    if done.send(()).is_err() {
-                        tracing::debug!("nobody waits for the flush any more");
-                    }
-                }
-                Ok(Order::Today(day)) => self.retain(day),
-                Ok(Order::Keep(keep)) => {
-                    self.keep_days = in_days(keep);
-                    self.oldest = None;
-                }
-                Err(RecvTimeoutError::Timeout) => self.flush(),
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        self.flush();
-        if let Some(index) = &self.index
+        if let Some(index) = self.shelf.index()
             && let Err(error) = index.flush()
         {
             tracing::warn!(%error, "index");
         }
     }
 
-    fn write(&mut self, event: &TraceEvent) {
-        if let Err(error) = self.try_write(event) {
-            self.lost.inc();
-            tracing::debug!(%error, "a trace event could not be written");
+    /// Whether there is something to do that nobody asks for.
+    fn is_busy(&self) -> bool {
+        self.sweep.is_some() || self.shelf.first_unread().is_some()
+    }
+
+    fn obey(&mut self, orders: Orders) {
+        if let Some(keep) = orders.keep {
+            self.keep_days = in_days(keep);
+            self.oldest = None;
+        }
+        if let Some(day) = orders.today {
+            self.retain(day);
+        }
+        for done in orders.flushes {
+            if done.send(()).is_err() {
+                tracing::debug!("nobody waits for the flush any more");
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) {
+        let (mut octets, mut keys) = (&*batch.octets, &*batch.keys);
+        for lines in batch.marks.chunk_by(|one, two| one.day == two.day) {
+            let length = lines.iter().map(|line| line.octets).sum();
+            let (own, rest) = octets.split_at_checked(length).unwrap_or_default();
+            octets = rest;
+            let count = lines.iter().map(|line| line.keys).sum();
+            let (own_keys, rest) = keys.split_at_checked(count).unwrap_or_default();
+            keys = rest;
+            self.write_lines(lines, own, own_keys);
+        }
+    }
+
+    /// Writes lines of one day, and gives the index those that are written.
+    fn write_lines(&mut self, lines: &[Mark], octets: &[u8], keys: &[Key]) {
+        let Some(number) = lines.first().map(|line| line.day) else {
+            return;
+        };
+        let (start, written) = match self.open_day(number) {
+            Ok(day) => {
+                let start = day.length;
+                (start, day.append(octets))
+            }
+            Err(error) => (0, Err(error)),
+        };
+        let end = start + self.open.as_ref().map_or(0, |day| day.length - start);
+        if let Err(error) = written {
+            tracing::warn!(%error, "trace");
             self.open = None;
         }
-        if self.keys.len() >= BATCH {
-            self.index_keys();
-        }
-    }
-
-    fn try_write(&mut self, event: &TraceEvent) -> std::io::Result<()> {
-        let number = day_of(event.at);
-        if self.open.as_ref().is_none_or(|day| day.number != number) {
-            self.open_day(number)?;
-        }
-        let Some(day) = &mut self.open else {
-            return Ok(());
-        };
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
-        let position = Position {
+        let (mut offset, mut keys) = (start, keys);
+        let first = Position {
             day: number,
-            offset: day.length,
+            offset,
         };
-        day.file.write_all(&line)?;
-        day.length += line.len() as u64;
-        if self.index.is_some() {
-            self.keys
-                .extend(keys(event).into_iter().map(|key| (key, position)));
+        let index = self.shelf.takes(first);
+        let mut failed = None;
+        for line in lines {
+            let position = Position {
+                day: number,
+                offset,
+            };
+            offset += line.octets as u64;
+            if offset > end {
+                self.lost.inc();
+                continue;
+            }
+            let (own, rest) = keys.split_at_checked(line.keys).unwrap_or_default();
+            keys = rest;
+            if let Some(index) = index
+                && let Err(error) = index.gather(own, position, offset)
+            {
+                failed = Some(error);
+            }
         }
-        Ok(())
+        missed(failed);
     }
 
-    fn open_day(&mut self, number: u32) -> std::io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        if let Some(mut day) = self.open.take() {
-            day.file.flush()?;
+    fn open_day(&mut self, number: u32) -> std::io::Result<&mut Day> {
+        let other = self.open.take_if(|day| day.number != number);
+        let day = match self.open.take() {
+            Some(day) => day,
+            None => {
+                drop(other);
+                Day::open(&self.shelf.directory, number)?
+            }
+        };
+        Ok(self.open.insert(day))
+    }
+
+    /// Deletes the files of days that are too old; what the index knows of them goes step by step.
+    fn retain(&mut self, today: u32) {
+        let oldest = today.saturating_sub(self.keep_days);
+        if self.oldest == Some(oldest) {
+            return;
         }
-        let path = path_of(&self.directory, number);
+        self.oldest = Some(oldest);
+        self.sweep = Some(Sweep::before(oldest));
+        for (number, path) in days(&self.shelf.directory).unwrap_or_default() {
+            if number < oldest
+                && let Err(error) = std::fs::remove_file(&path)
+            {
+                tracing::warn!(%error, file = %path.display(), "an old trace file stays");
+                self.oldest = None;
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        let (Some(index), Some(sweep)) = (self.shelf.index(), &mut self.sweep) else {
+            self.sweep = None;
+            return;
+        };
+        match index.forget(sweep, STEP) {
+            Ok(false) => {}
+            Ok(true) => self.sweep = None,
+            Err(error) => {
+                tracing::warn!(%error, "old index rows stay");
+                self.sweep = None;
+            }
+        }
+    }
+
+    /// Reads some of what the index has not read: after a crash, or all where the index is new.
+    fn read_on(&self) {
+        let (Some(from), Some(index)) = (self.shelf.first_unread(), self.shelf.index()) else {
+            return;
+        };
+        let mut failed = None;
+        let mut gather = |keys: &[Key], position, end| {
+            if let Err(error) = index.gather(keys, position, end) {
+                failed = Some(error);
+            }
+        };
+        let until = read_lines(&self.shelf.directory, from, &mut gather);
+        self.shelf.has_read(
+            from.day,
+            until.unwrap_or_else(|error| {
+                tracing::debug!(%error, "a trace file has gone, or cannot be read");
+                None
+            }),
+        );
+        missed(failed);
+    }
+}
+
+fn missed(failed: Option<IndexError>) {
+    if let Some(error) = failed {
+        tracing::warn!(%error, "trace look-ups will miss something");
+    }
+}
+
+impl Day {
+    fn open(directory: &Path, number: u32) -> std::io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = path_of(directory, number);
         let mut file = File::options()
             .create(true)
             .append(true)
@@ -148,92 +232,57 @@ impl Writer {
             file.write_all(b"\n")?;
             length += 1;
         }
-        self.open = Some(Day {
+        Ok(Self {
             number,
-            file: BufWriter::with_capacity(64 * 1024, file),
+            file,
             length,
-        });
+        })
+    }
+
+    /// Appends; after an error `length` says how far.
+    fn append(&mut self, mut octets: &[u8]) -> std::io::Result<()> {
+        while !octets.is_empty() {
+            match self.file.write(octets) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.length += written as u64;
+                    octets = octets.get(written..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
+}
 
-    /// Deletes the files of days that are too old, and step by step what the index knows of them.
-    fn retain(&mut self, today: u32) {
-        let oldest = today.saturating_sub(self.keep_days);
-        if self.oldest != Some(oldest) {
-            self.oldest = Some(oldest);
-            self.sweep = Some(Vec::new());
-            for (number, path) in days(&self.directory).unwrap_or_default() {
-                if number < oldest
-                    && let Err(error) = std::fs::remove_file(&path)
-                {
-                    tracing::warn!(%error, file = %path.display(), "an old trace file stays");
-                    self.oldest = None;
-                }
-            }
+/// Hands out the keys of up to [`LINES`] events from a position on, each with its position and its end; where to go on, or
+/// nothing at the end of the file.
+fn read_lines(
+    directory: &Path,
+    from: Position,
+    gather: &mut impl FnMut(&[Key], Position, u64),
+) -> std::io::Result<Option<u64>> {
+    let Position { day, mut offset } = from;
+    let mut reader = BufReader::with_capacity(64 * 1024, File::open(path_of(directory, day))?);
+    reader.seek(SeekFrom::Start(offset))?;
+    let mut line = Vec::new();
+    let mut own = Vec::new();
+    for _ in 0..LINES {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line)?;
+        if length == 0 {
+            return Ok(None);
         }
-        if let (Some(index), Some(after)) = (&self.index, self.sweep.take()) {
-            match index.forget_before(oldest, &after, STEP) {
-                Ok(next) => self.sweep = next,
-                Err(error) => tracing::warn!(%error, "old index rows stay"),
-            }
+        let position = Position { day, offset };
+        offset += length as u64;
+        own.clear();
+        if let Ok(event) = serde_json::from_slice::<TraceEvent>(&line) {
+            own.extend(keys(&event));
         }
+        gather(&own, position, offset);
     }
-
-    fn flush(&mut self) {
-        if let Some(day) = &mut self.open
-            && let Err(error) = day.file.flush()
-        {
-            self.lost.inc();
-            tracing::warn!(%error, "trace");
-            self.open = None;
-        }
-        self.index_keys();
-    }
-
-    fn index_keys(&mut self) {
-        let Some(index) = &self.index else { return };
-        if self.keys.is_empty() {
-            return;
-        }
-        if let Err(error) = index.add(
-            self.keys
-                .iter()
-                .map(|(key, position)| (key.as_str(), *position)),
-        ) {
-            tracing::warn!(%error, "trace look-ups will miss something");
-        }
-        self.keys.clear();
-    }
-
-    /// Reads all files once, for an index that is new.
-    fn fill_index(&mut self) {
-        for (number, path) in days(&self.directory).unwrap_or_default() {
-            let Ok(file) = File::open(&path) else {
-                continue;
-            };
-            let mut reader = BufReader::new(file);
-            let (mut offset, mut line) = (0, Vec::new());
-            while let Ok(length) = reader.read_until(b'\n', &mut line) {
-                if length == 0 {
-                    break;
-                }
-                if let Ok(event) = serde_json::from_slice::<TraceEvent>(&line) {
-                    let position = Position {
-                        day: number,
-                        offset,
-                    };
-                    self.keys
-                        .extend(keys(&event).into_iter().map(|key| (key, position)));
-                }
-                if self.keys.len() >= BATCH {
-                    self.index_keys();
-                }
-                offset += length as u64;
-                line.clear();
-            }
-        }
-        self.index_keys();
-    }
+    Ok(Some(offset))
 }
 
 fn ends_with_newline(path: &Path) -> std::io::Result<bool> {
@@ -246,40 +295,48 @@ fn ends_with_newline(path: &Path) -> std::io::Result<bool> {
 }
 
 /// What an event is found by: its id, and what names its message.
-fn keys(event: &TraceEvent) -> Vec<String> {
-    let mut keys = vec![event.id.clone()];
-    let mut message =
-        |sender: Option<&String>, recipients: &[String], message_id: Option<&String>| {
-            keys.extend(sender.filter(|sender| !sender.is_empty()).cloned());
-            keys.extend(recipients.iter().cloned());
-            keys.extend(message_id.map(|id| bare_message_id(id).to_owned()));
-        };
-    match &event.event {
+pub(super) fn keys(event: &TraceEvent) -> impl Iterator<Item = Key> {
+    std::iter::once(Key::story(&event.id)).chain(names(event).map(Key::name))
+}
+
+/// What names the message of an event.
+pub(super) fn names(event: &TraceEvent) -> impl Iterator<Item = &str> {
+    let (sender, recipients, message_id, network_message_id) = match &event.event {
         Event::Refused {
             sender,
             recipients,
             message_id,
             ..
-        } => {
-            message(sender.as_ref(), recipients, message_id.as_ref());
-        }
+        } => (
+            sender.as_deref(),
+            &**recipients,
+            message_id.as_deref(),
+            None,
+        ),
         Event::Received {
             sender,
             recipients,
             message_id,
             network_message_id,
             ..
-        } => {
-            message(Some(sender), recipients, message_id.as_ref());
-            keys.extend(network_message_id.clone());
-        }
+        } => (
+            Some(&**sender),
+            &**recipients,
+            message_id.as_deref(),
+            network_message_id.as_deref(),
+        ),
         Event::HandshakeFailed { .. }
         | Event::Attempt { .. }
         | Event::Report { .. }
         | Event::Queue { .. }
-        | Event::Operator { .. } => {}
-    }
-    keys
+        | Event::Operator { .. } => (None, &[][..], None, None),
+    };
+    let sender = sender.filter(|sender| !sender.is_empty());
+    sender
+        .into_iter()
+        .chain(recipients.iter().map(String::as_str))
+        .chain(message_id.map(bare_message_id))
+        .chain(network_message_id)
 }
 
 /// A Message-ID without its angle brackets: people paste it either way.

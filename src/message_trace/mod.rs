@@ -5,28 +5,27 @@
 //! not synced.
 
 mod event;
+mod inbox;
 mod log;
 mod query;
+mod shelf;
 
 pub use event::{Event, LegSummary, Offered, RecipientResult, TlsFacts, TraceEvent};
 pub use query::Query;
 
-use crate::index::Index;
 use crate::metrics::Metrics;
-use log::{Order, Writer};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use inbox::{Line, Sender};
+use log::Writer;
+use shelf::Shelf;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-
-/// Events that wait for the writer at most.
-const QUEUE: usize = 65_536;
 
 /// Where rooms hand in events: cheap to clone, never blocks.
 #[derive(Clone, Debug)]
 pub struct Tracer {
-    orders: SyncSender<Order>,
-    directory: PathBuf,
-    index: Option<Index>,
+    inbox: Arc<Sender>,
+    shelf: Arc<Shelf>,
     lost: prometheus::IntCounter,
 }
 
@@ -42,42 +41,33 @@ impl Tracer {
             .recursive(true)
             .mode(0o700)
             .create(directory)?;
-        let (index, fill) = match Index::open(&directory.join("index")) {
-            Ok(opened) => (Some(opened.index), opened.empty),
-            Err(error) => {
-                tracing::warn!(%error, "trace look-ups will read the files");
-                (None, false)
-            }
-        };
-        let (orders, inbox) = sync_channel(QUEUE);
-        let writer = Writer::new(
-            directory.to_owned(),
-            keep,
-            index.clone(),
-            metrics.trace_lost.clone(),
-        );
+        let lost = metrics.trace_lost.clone();
+        let shelf = Arc::new(Shelf::new(directory.to_owned()));
+        let (sender, receiver) = inbox::inbox();
+        let writer = Writer::new(Arc::clone(&shelf), keep, lost.clone());
         std::thread::Builder::new()
             .name("trace".to_owned())
-            .spawn(move || writer.run(&inbox, fill))?;
+            .spawn(move || writer.run(&receiver))?;
         Ok(Self {
-            orders,
-            directory: directory.to_owned(),
-            index,
-            lost: metrics.trace_lost.clone(),
+            inbox: Arc::new(sender),
+            shelf,
+            lost,
         })
     }
 
     /// Notes an event.
-    pub fn record(&self, event: TraceEvent) {
-        match self.orders.try_send(Order::Write(Box::new(event))) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lost.inc(),
-        }
+    pub fn record(&self, event: &TraceEvent) {
+        self.hand_in(event, Sender::push);
     }
 
     /// Notes an event, waiting where too many wait already: for work in bulk, on threads that may.
-    pub fn record_patiently(&self, event: TraceEvent) {
-        if self.orders.send(Order::Write(Box::new(event))).is_err() {
+    pub fn record_patiently(&self, event: &TraceEvent) {
+        self.hand_in(event, Sender::push_patiently);
+    }
+
+    fn hand_in(&self, event: &TraceEvent, push: impl Fn(&Sender, &Line) -> bool) {
+        let line = Line::of(event);
+        if !line.is_ok_and(|line| push(&self.inbox, &line)) {
             self.lost.inc();
         }
     }
@@ -85,27 +75,20 @@ impl Tracer {
     /// Tells the time (milliseconds since 1970), at the start and now and then: events that are older than is kept go, also
     /// where nothing new comes.
     pub fn today(&self, unix_millis: u64) {
-        self.order(Order::Today(log::day_of(unix_millis)));
+        let today = Some(log::day_of(unix_millis));
+        self.inbox.order(|orders| orders.today = today);
     }
 
     /// Keeps events for as long from now on.
     pub fn keep(&self, keep: Duration) {
-        self.order(Order::Keep(keep));
-    }
-
-    fn order(&self, order: Order) {
-        if self.orders.try_send(order).is_err() {
-            tracing::debug!("the trace writer has too much to do: it is told again");
-        }
+        self.inbox.order(|orders| orders.keep = Some(keep));
     }
 
     /// Completes when everything recorded before can be found.
     pub async fn flush(&self) {
         let (done, written) = tokio::sync::oneshot::channel();
-        let orders = self.orders.clone();
-        let sent =
-            tokio::task::spawn_blocking(move || orders.send(Order::Flush(done)).is_ok()).await;
-        if matches!(sent, Ok(true)) && written.await.is_err() {
+        self.inbox.order(|orders| orders.flushes.push(done));
+        if written.await.is_err() {
             tracing::debug!("the trace writer is gone");
         }
     }
@@ -116,8 +99,8 @@ impl Tracer {
     /// The files cannot be read.
     pub async fn find(&self, query: Query) -> std::io::Result<Vec<TraceEvent>> {
         self.flush().await;
-        let (directory, index) = (self.directory.clone(), self.index.clone());
-        tokio::task::spawn_blocking(move || query::find(&directory, index.as_ref(), &query))
+        let shelf = Arc::clone(&self.shelf);
+        tokio::task::spawn_blocking(move || query::find(&shelf, &query))
             .await
             .map_err(std::io::Error::other)?
     }
@@ -126,6 +109,7 @@ impl Tracer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::Index;
     use crate::trust::Evidence;
 
     fn refused(at: u64, id: &str, sender: &str) -> TraceEvent {
@@ -179,8 +163,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let keep = Duration::from_secs(86_400 * 3650 * 10);
         let tracer = Tracer::open(folder.path(), keep, &Metrics::new().unwrap()).unwrap();
-        tracer.record(operator(DAY, "A"));
-        tracer.record(refused(DAY, "A", "ada@contoso.com"));
+        tracer.record(&operator(DAY, "A"));
+        tracer.record(&refused(DAY, "A", "ada@contoso.com"));
         tracer.flush().await;
         let story = tracer.find(Query::default()).await.unwrap();
         assert!(story[0].event.is_first(), "{story:?}");
@@ -199,9 +183,9 @@ mod tests {
             .unwrap()
         };
         let tracer = open();
-        tracer.record(refused(DAY, "A", "ada@contoso.com"));
-        tracer.record(refused(DAY + 1, "B", "eve@fabrikam.com"));
-        tracer.record(operator(2 * DAY, "A"));
+        tracer.record(&refused(DAY, "A", "ada@contoso.com"));
+        tracer.record(&refused(DAY + 1, "B", "eve@fabrikam.com"));
+        tracer.record(&operator(2 * DAY, "A"));
         let story = vec![("A".to_owned(), 1), ("A".to_owned(), 2)];
         assert_eq!(
             ids(&tracer, "ADA@contoso.com").await,
@@ -231,6 +215,47 @@ mod tests {
         assert_eq!(ids(&open(), "ada@contoso.com").await, story, "rebuilt");
     }
 
+    #[tokio::test]
+    async fn what_a_crash_kept_from_the_index_is_read_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = Duration::from_secs(86_400 * 36_500);
+        let open = || Tracer::open(folder.path(), keep, &Metrics::new().unwrap()).unwrap();
+        let tracer = open();
+        tracer.record(&refused(DAY, "A", "ada@contoso.com"));
+        tracer.flush().await;
+        drop(tracer);
+        let file = folder.path().join("1970-01-02.jsonl");
+        let index = folder.path().join("index");
+        for _ in 0..200 {
+            if Index::open(&index).is_ok_and(|index| index.read_until(1).unwrap() > 0) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // As one who was killed leaves it: lines that the index has not been given, the last one torn.
+        let mut text = std::fs::read(&file).unwrap();
+        let before = text.len() as u64;
+        assert_eq!(Index::open(&index).unwrap().read_until(1).unwrap(), before);
+        for event in [
+            operator(DAY + 1, "A"),
+            refused(DAY + 2, "B", "ada@contoso.com"),
+        ] {
+            serde_json::to_writer(&mut text, &event).unwrap();
+            text.push(b'\n');
+        }
+        text.extend_from_slice(b"{\"at\":1,\"id\":\"to");
+        std::fs::write(&file, text).unwrap();
+        let tracer = open();
+        tracer.record(&operator(DAY + 3, "B"));
+        let stories = ids(&tracer, "ada@contoso.com").await;
+        let names: Vec<&str> = stories.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(names, ["A", "A", "B", "B"]);
+        // A second one has no index, and says the same.
+        let other = open();
+        assert_eq!(ids(&other, "ADA@contoso.com").await, stories);
+        assert_eq!(ids(&other, "b").await.len(), 2, "an id, in small letters");
+    }
+
     /// Names of the daily files, which nobody else may read.
     fn files(folder: &Path) -> Vec<String> {
         use std::os::unix::fs::PermissionsExt as _;
@@ -257,7 +282,7 @@ mod tests {
         };
         let tracer = open();
         for day in 1..=10 {
-            tracer.record(operator(day * DAY, "A"));
+            tracer.record(&operator(day * DAY, "A"));
         }
         tracer.flush().await;
         let days = |range: std::ops::RangeInclusive<u32>| -> Vec<String> {
@@ -303,7 +328,7 @@ mod tests {
             &Metrics::new().unwrap(),
         )
         .unwrap();
-        tracer.record(operator(DAY, "A"));
+        tracer.record(&operator(DAY, "A"));
         tracer.flush().await;
         let path = folder.path().join("1970-01-02.jsonl");
         let mut text = std::fs::read(&path).unwrap();

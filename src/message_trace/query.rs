@@ -1,9 +1,10 @@
 //! Finds events: by key through the index, by time through the files, and always a message's whole story.
 
 use super::TraceEvent;
-use super::log::{bare_message_id, day_of, days, path_of};
-use crate::index::{Index, Position};
-use std::collections::BTreeMap;
+use super::log::{bare_message_id, day_of, days, names, path_of};
+use super::shelf::Shelf;
+use crate::index::{Key, Position};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::Path;
@@ -32,65 +33,76 @@ const MAX_EVENTS: usize = 5_000;
 const MAX_LINE: u64 = 1024 * 1024;
 
 /// Runs a query against the files.
-pub(super) fn find(
-    directory: &Path,
-    index: Option<&Index>,
-    query: &Query,
-) -> std::io::Result<Vec<TraceEvent>> {
+pub(super) fn find(shelf: &Shelf, query: &Query) -> std::io::Result<Vec<TraceEvent>> {
     let Some(text) = query.text.as_deref() else {
-        return Ok(grouped(scan(directory, query, |_| true)?));
-    };
-    let key = bare_message_id(text);
-    let Some(index) = index else {
-        let ids = ids_of(scan(directory, query, |event| mentions(event, key))?);
-        return Ok(grouped(scan(directory, &Query::default(), |event| {
-            ids.contains(&event.id)
+        let first = query.since.map_or(0, day_of);
+        let last = query.until.map_or(u32::MAX, day_of);
+        let days = days(&shelf.directory)?;
+        let days = days.into_iter().map(|(day, _)| (day, 0));
+        let days = days.filter(|(day, _)| (first..=last).contains(day));
+        return Ok(grouped(scan(&shelf.directory, days, |event| {
+            query.in_time(event)
         })?));
     };
+    // Before the index is asked: what it reads meanwhile is then found twice, and not missed.
+    let beside = shelf.beside_the_index()?;
+    let name = bare_message_id(text);
+    let keys = [Key::story(name), Key::name(name)];
+    let name = name.to_lowercase();
+    let is_meant = |event: &TraceEvent| {
+        let id = event.id.to_lowercase();
+        query.in_time(event) && (id == name || names(event).any(|own| own.to_lowercase() == name))
+    };
+    let mut hits = indexed(shelf, &mut Files::default(), &keys, is_meant)?;
+    hits.extend(scan(&shelf.directory, beside.clone(), is_meant)?);
+    let mut story = Found::new();
     let mut files = Files::default();
-    let mut hits = files.read(
-        directory,
-        &index.find(key, MAX_EVENTS).map_err(std::io::Error::other)?,
-    )?;
-    hits.retain(|event| query.in_time(event));
-    let mut story = Vec::new();
-    for id in ids_of(hits) {
-        let positions = index.find(&id, MAX_EVENTS).map_err(std::io::Error::other)?;
-        story.extend(files.read(directory, &positions)?);
-        if story.len() >= MAX_EVENTS {
-            break;
+    let mut ids = HashSet::new();
+    // The newest first: what is more than an answer holds is old.
+    for event in hits.into_values().rev() {
+        if story.len() >= MAX_EVENTS || ids.contains(&event.id) {
+            continue;
         }
+        let own = |other: &TraceEvent| other.id == event.id;
+        story.extend(indexed(shelf, &mut files, &[Key::story(&event.id)], own)?);
+        ids.insert(event.id);
     }
+    let of_these = |event: &TraceEvent| ids.contains(&event.id);
+    story.extend(scan(&shelf.directory, beside, of_these)?);
     Ok(grouped(story))
 }
 
-/// Distinct ids, newest last.
-fn ids_of(events: Vec<TraceEvent>) -> Vec<String> {
-    let mut ids: Vec<String> = events.into_iter().map(|event| event.id).collect();
-    ids.sort();
-    ids.dedup();
-    ids
-}
+/// Events by where they stand: what is found in two ways is one.
+type Found = BTreeMap<Position, TraceEvent>;
 
-/// Whether an event names the text as a whole value somewhere.
-fn mentions(event: &TraceEvent, key: &str) -> bool {
-    fn within(value: &serde_json::Value, key: &str) -> bool {
-        match value {
-            serde_json::Value::String(text) => bare_message_id(text).eq_ignore_ascii_case(key),
-            serde_json::Value::Array(list) => list.iter().any(|value| within(value, key)),
-            serde_json::Value::Object(map) => map.values().any(|value| within(value, key)),
-            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {
-                false
-            }
+/// The events that the index knows by one of `keys`, the newest.
+fn indexed(
+    shelf: &Shelf,
+    files: &mut Files,
+    keys: &[Key],
+    is_meant: impl Fn(&TraceEvent) -> bool,
+) -> std::io::Result<Found> {
+    let mut found = Found::new();
+    let Some(index) = shelf.index() else {
+        return Ok(found);
+    };
+    for key in keys {
+        let positions = index
+            .find(*key, MAX_EVENTS)
+            .map_err(std::io::Error::other)?;
+        for position in positions {
+            let event = files.read(&shelf.directory, position)?;
+            // A name is a hash, and a file may be another than the one that was indexed.
+            found.extend(event.filter(&is_meant).map(|event| (position, event)));
         }
     }
-    serde_json::to_value(event).is_ok_and(|value| within(&value, key))
+    Ok(found)
 }
 
 /// Messages in the order of their first event, each message's events together and in order.
-fn grouped(events: Vec<TraceEvent>) -> Vec<TraceEvent> {
+fn grouped(events: Found) -> Vec<TraceEvent> {
     let mut groups: BTreeMap<String, Vec<TraceEvent>> = BTreeMap::new();
-    for event in events {
+    for event in events.into_values() {
         groups.entry(event.id.clone()).or_default().push(event);
     }
     let mut groups: Vec<Vec<TraceEvent>> = groups.into_values().collect();
@@ -103,51 +115,47 @@ fn grouped(events: Vec<TraceEvent>) -> Vec<TraceEvent> {
     groups.into_iter().flatten().collect()
 }
 
-/// Reads the files of the days in question; keeps the newest that fit.
+/// Reads files, each from an offset on; keeps the newest that fit. What retention has deleted is passed over.
 fn scan(
     directory: &Path,
-    query: &Query,
+    days: impl IntoIterator<Item = (u32, u64)>,
     fits: impl Fn(&TraceEvent) -> bool,
-) -> std::io::Result<Vec<TraceEvent>> {
-    let first = query.since.map_or(0, day_of);
-    let last = query.until.map_or(u32::MAX, day_of);
-    let mut found = std::collections::VecDeque::new();
-    for (day, path) in days(directory)? {
-        if !(first..=last).contains(&day) {
-            continue;
-        }
-        let mut reader = match File::open(path) {
+) -> std::io::Result<Found> {
+    let mut found = Found::new();
+    for (day, mut offset) in days {
+        let mut reader = match File::open(path_of(directory, day)) {
             Ok(file) => BufReader::new(file),
-            // Too old, and deleted since the folder was read.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        while let Some(event) = next_event(&mut reader)? {
-            let Some(event) = event else { continue };
-            if query.in_time(&event) && fits(&event) {
-                if found.len() == MAX_EVENTS {
-                    found.pop_front();
-                }
-                found.push_back(event);
+        reader.seek(SeekFrom::Start(offset))?;
+        while let Some((length, event)) = next_event(&mut reader)? {
+            let position = Position { day, offset };
+            offset += length;
+            let Some(event) = event.filter(&fits) else {
+                continue;
+            };
+            if found.len() == MAX_EVENTS {
+                found.pop_first();
             }
+            found.insert(position, event);
         }
     }
-    Ok(found.into())
+    Ok(found)
 }
 
-/// The next line; the inner `None` is a line that cannot be read (torn by a crash).
-fn next_event(reader: &mut BufReader<File>) -> std::io::Result<Option<Option<TraceEvent>>> {
+/// The next line: its octets, and the event; none where it cannot be read (torn by a crash).
+fn next_event(reader: &mut BufReader<File>) -> std::io::Result<Option<(u64, Option<TraceEvent>)>> {
     use std::io::Read as _;
     let mut line = Vec::new();
-    if reader
+    let length = reader
         .by_ref()
         .take(MAX_LINE)
-        .read_until(b'\n', &mut line)?
-        == 0
-    {
+        .read_until(b'\n', &mut line)?;
+    if length == 0 {
         return Ok(None);
     }
-    Ok(Some(serde_json::from_slice(&line).ok()))
+    Ok(Some((length as u64, serde_json::from_slice(&line).ok())))
 }
 
 /// Files that are open while a query runs.
@@ -155,27 +163,20 @@ fn next_event(reader: &mut BufReader<File>) -> std::io::Result<Option<Option<Tra
 struct Files(BTreeMap<u32, Option<BufReader<File>>>);
 
 impl Files {
-    /// The events at these positions; what retention has deleted is passed over.
+    /// The event at a position; none where retention has deleted it.
     fn read(
         &mut self,
         directory: &Path,
-        positions: &[Position],
-    ) -> std::io::Result<Vec<TraceEvent>> {
-        let mut events = Vec::with_capacity(positions.len());
-        for position in positions {
-            let open = || {
-                File::open(path_of(directory, position.day))
-                    .ok()
-                    .map(BufReader::new)
-            };
-            let Some(reader) = self.0.entry(position.day).or_insert_with(open) else {
-                continue;
-            };
-            reader.seek(SeekFrom::Start(position.offset))?;
-            if let Some(Some(event)) = next_event(reader)? {
-                events.push(event);
-            }
-        }
-        Ok(events)
+        position: Position,
+    ) -> std::io::Result<Option<TraceEvent>> {
+        let open = || {
+            let file = File::open(path_of(directory, position.day));
+            file.ok().map(BufReader::new)
+        };
+        let Some(reader) = self.0.entry(position.day).or_insert_with(open) else {
+            return Ok(None);
+        };
+        reader.seek(SeekFrom::Start(position.offset))?;
+        Ok(next_event(reader)?.and_then(|(_, event)| event))
     }
 }

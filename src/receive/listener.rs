@@ -121,7 +121,7 @@ impl Services {
             | Event::Queue { .. }
             | Event::Operator { .. } => {}
         }
-        self.tracer.record(event);
+        self.tracer.record(&event);
     }
 
     /// Whether a refusal was the trust gates' and not, say, a syntax error.

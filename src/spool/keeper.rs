@@ -26,6 +26,8 @@ struct Orders {
     released: Vec<Location>,
     /// Copies that have no answer yet.
     copying: usize,
+    /// Messages that the journal could not write, and which of them have a large body.
+    refused: Vec<(u64, bool)>,
 }
 
 impl Wake {
@@ -46,6 +48,12 @@ impl Wake {
         });
     }
 
+    /// The client was told that this message is not kept. Its record may be on disk all the same, whole: written down as
+    /// done it stays away, and its body goes once that is on disk, as any other.
+    pub(super) fn refused(&self, id: u64, large: bool) {
+        self.order(|orders| orders.refused.push((id, large)));
+    }
+
     fn order(&self, change: impl FnOnce(&mut Orders)) {
         let (orders, wake) = &*self.0;
         let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,8 +63,8 @@ impl Wake {
         }
     }
 
-    /// Waits for a reason to look round; the released places and whether copies are under way, or nothing at the end.
-    fn next(&self) -> Option<(Vec<Location>, bool)> {
+    /// Waits for a reason to look round; false at the end.
+    fn wait(&self) -> bool {
         let (orders, wake) = &*self.0;
         let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
         if !orders.look && !orders.stop {
@@ -65,31 +73,66 @@ impl Wake {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        orders.look = false;
-        let released = std::mem::take(&mut orders.released);
-        (!orders.stop).then_some((released, orders.copying > 0))
+        !orders.stop
+    }
+
+    /// What there is to do.
+    fn take(&self) -> Orders {
+        let mut orders = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = Orders {
+            stop: orders.stop,
+            copying: orders.copying,
+            ..Orders::default()
+        };
+        std::mem::replace(&mut *orders, rest)
     }
 }
 
 /// Starts the keeper's thread; it ends with the spool.
-pub(super) fn start(inner: &Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
-    let (wake, inner) = (inner.keeper.clone(), Arc::downgrade(inner));
+pub(super) fn start(mut keeper: Keeper) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("keeper".to_owned())
-        .spawn(move || run(&wake, &inner))
+        .spawn(move || while keeper.wake.wait() && keeper.round() {})
 }
 
-fn run(wake: &Wake, inner: &Weak<Inner>) {
-    let mut to_copy = VecDeque::new();
-    while let Some((released, copying)) = wake.next() {
-        let Some(inner) = inner.upgrade() else { return };
+/// Looks round, again and again.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    wake: Wake,
+    inner: Weak<Inner>,
+    to_copy: VecDeque<(u64, Location)>,
+}
+
+impl Keeper {
+    pub(super) fn new(inner: &Arc<Inner>) -> Self {
+        Self {
+            wake: inner.keeper.clone(),
+            inner: Arc::downgrade(inner),
+            to_copy: VecDeque::new(),
+        }
+    }
+
+    /// Looks round once; false where the spool is gone.
+    pub(super) fn round(&mut self) -> bool {
+        let Some(inner) = self.inner.upgrade() else {
+            return false;
+        };
+        let Orders {
+            released,
+            copying,
+            refused,
+            ..
+        } = self.wake.take();
         for location in released {
             inner.journal.release(location);
+        }
+        for (id, large) in refused {
+            inner.journal.done(id, large);
         }
         for id in inner.journal.take_removals() {
             inner.bodies.remove(id);
         }
-        let tidied = tidy(&inner, &mut to_copy, copying);
+        let tidied = tidy(&inner, &mut self.to_copy, copying > 0);
         if let Err(error) = tidied
             && error != JournalError::Full
         {
@@ -100,6 +143,7 @@ fn run(wake: &Wake, inner: &Weak<Inner>) {
                 .inc();
             tracing::warn!(%error, "space could not be given back");
         }
+        true
     }
 }
 

@@ -1,24 +1,17 @@
 //! What an operator and the metrics see of the queue.
 
 use super::Spool;
-use super::message::{Destination, Listed, Message};
+use super::message::{Listed, Message, SpoolError, Told};
 use super::queue::{Entry, LegState, State};
+use super::tally::Oldest;
+use crate::header::{self, MAX_HEADER};
 use crate::mail::{QueueId, TenantName, shown};
-use std::collections::HashMap;
+use std::io::Read as _;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// A queue's counts by state, and when its oldest message arrived.
-#[derive(Clone, Copy, Debug)]
-struct Tally {
-    states: [i64; 4],
-    oldest: u64,
-}
-
-const EMPTY: Tally = Tally {
-    states: [0; 4],
-    oldest: u64::MAX,
-};
+/// Messages that are looked at under one lock for the oldest of a way.
+const LOOKED_AT: usize = 10_000;
 
 impl Spool {
     /// What is queued, oldest first, at most `limit` rows. Reads from the disk: not for a runtime thread.
@@ -64,6 +57,43 @@ impl Spool {
         listings.map_or_else(Vec::new, |listings| self.rows(id, listings))
     }
 
+    /// The header section of a queued message on each of its ways, as it leaves, with the values of what counts for
+    /// Exchange's judgement alone ([`header::told`]). Reads from the disk: not for a runtime thread.
+    ///
+    /// # Errors
+    /// It cannot be read back. `None`: no such message is queued.
+    pub fn header_told(&self, id: QueueId) -> Result<Option<Vec<Told>>, SpoolError> {
+        let inner = &self.0;
+        let number = id.as_u64();
+        if !inner.shared.memory().queue.entries.contains_key(&number) {
+            return Ok(None);
+        }
+        let corrupt = |_| SpoolError::Corrupt { id };
+        let (message, file) = self.read_back(number).map_err(corrupt)?;
+        let head = match file {
+            None => inner
+                .read_where_it_lies(number, |location| inner.journal.read_body(location))
+                .map_err(corrupt)?,
+            Some(_) => {
+                let mut head = Vec::new();
+                std::fs::File::open(inner.bodies.path(number))
+                    .and_then(|file| file.take(MAX_HEADER as u64 + 1).read_to_end(&mut head))
+                    .map_err(|error| SpoolError::Failing(error.to_string()))?;
+                head
+            }
+        };
+        let told = message.legs.iter().map(|leg| {
+            let section =
+                header::told(&leg.rendition, &head).map_err(|_| SpoolError::Corrupt { id })?;
+            Ok(Told {
+                tenant: message.tenant.to_string(),
+                via: leg.via.to_string(),
+                header: String::from_utf8_lossy(&section).into_owned(),
+            })
+        });
+        told.collect::<Result<_, _>>().map(Some)
+    }
+
     fn rows(&self, id: u64, listings: Listings) -> Vec<Listed> {
         let message = self.read_back(id).ok().map(|(message, _)| message);
         if message.is_none() && !self.0.shared.memory().queue.entries.contains_key(&id) {
@@ -78,26 +108,29 @@ impl Spool {
 
     /// Brings the queue's gauges up to date.
     pub fn refresh_metrics(&self, now_millis: u64) {
-        let tallies = self.tally(now_millis);
+        let ways = {
+            let mut memory = self.0.shared.memory();
+            memory.queue.promote(now_millis);
+            memory.queue.tallies.ways()
+        };
         let metrics = &self.0.metrics;
-        for ((via, tenant), tally) in tallies {
-            for (state, count) in State::ALL.iter().zip(tally.states) {
+        for (number, way) in ways {
+            let (via, tenant) = (way.via.to_string(), &*way.tenant);
+            for (state, count) in State::ALL.iter().zip(way.states) {
                 metrics
                     .queue_messages
-                    .with_label_values(&[via.as_str(), &tenant, state.word()])
+                    .with_label_values(&[via.as_str(), tenant, state.word()])
                     .set(count);
             }
-            let age = match tally.oldest {
-                u64::MAX => 0,
-                oldest => now_millis.saturating_sub(oldest),
-            };
+            let oldest = self.oldest_of(number);
+            let age = oldest.map_or(0, |arrived| now_millis.saturating_sub(arrived));
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "an age in milliseconds fits a double"
             )]
             metrics
                 .queue_oldest
-                .with_label_values(&[via.as_str(), &tenant])
+                .with_label_values(&[via.as_str(), tenant])
                 .set(age as f64 / 1000.0);
         }
         let octets = self.0.journal.disk_bytes() + self.0.bodies.octets();
@@ -106,63 +139,17 @@ impl Spool {
             .set(i64::try_from(octets).unwrap_or(i64::MAX));
     }
 
-    /// Counts by via and tenant, one for each message and via (contract, "Metrics"), with every label that was ever set, so
-    /// that an empty queue reads 0.
-    fn tally(&self, now: u64) -> Vec<((String, TenantName), Tally)> {
-        let mut memory = self.0.shared.memory();
-        // By the address of the shared name: names are not compared, let alone made, for each of a million messages.
-        let mut counts: HashMap<usize, Tally> = HashMap::new();
-        for entry in memory.queue.entries.values() {
-            let mut count = |(destination, state): (&Arc<Destination>, State)| {
-                let tally = counts
-                    .entry(Arc::as_ptr(destination) as usize)
-                    .or_insert(EMPTY);
-                if let Some(count) = tally.states.get_mut(state as usize) {
-                    *count += 1;
-                }
-                tally.oldest = entry.arrived.min(tally.oldest);
-            };
-            match &*entry.legs {
-                [leg] if leg.is_settled() => {}
-                [leg] => count((&leg.destination, leg.state(now))),
-                legs => ways(legs, now).into_iter().for_each(count),
+    /// When the oldest message of a way arrived (milliseconds since 1970). Others have their turn between the looks.
+    fn oldest_of(&self, way: u16) -> Option<u64> {
+        loop {
+            let look = (self.0.shared.memory().queue).look_for_oldest(way, LOOKED_AT);
+            match look {
+                Oldest::Arrived(at) => return Some(at),
+                Oldest::None => return None,
+                Oldest::Further => {}
             }
         }
-        let mut named: HashMap<(String, TenantName), Tally> = HashMap::new();
-        for destination in memory.queue.destinations() {
-            if let Some(tally) = counts.get(&(Arc::as_ptr(destination) as usize)) {
-                let key = (destination.via.to_string(), Arc::clone(&destination.tenant));
-                let sum = named.entry(key).or_insert(EMPTY);
-                sum.oldest = sum.oldest.min(tally.oldest);
-                for (sum, count) in sum.states.iter_mut().zip(tally.states) {
-                    *sum += count;
-                }
-            }
-        }
-        memory.labels.extend(named.keys().cloned());
-        let labels = memory.labels.iter();
-        labels
-            .map(|key| (key.clone(), named.get(key).copied().unwrap_or(EMPTY)))
-            .collect()
     }
-}
-
-/// The state of a message on each of its ways, told by the most advanced of the open legs there; the first of them names
-/// the way.
-fn ways(legs: &[LegState], now: u64) -> Vec<(&Arc<Destination>, State)> {
-    let mut ways: Vec<(&Arc<Destination>, State)> = Vec::new();
-    for leg in legs.iter().filter(|leg| !leg.is_settled()) {
-        let state = leg.state(now);
-        let own = &leg.destination;
-        let known = ways
-            .iter_mut()
-            .find(|(known, _)| Arc::ptr_eq(known, own) || known.via == own.via);
-        match known {
-            Some((_, least)) => *least = state.min(*least),
-            None => ways.push((own, state)),
-        }
-    }
-    ways
 }
 
 /// What a list shows of a message, before it is read back.

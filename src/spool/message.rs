@@ -178,6 +178,17 @@ pub struct Listed {
     pub last_reply: Option<String>,
 }
 
+/// The header section of a queued message as it leaves by one of its ways, without values that are nobody's business.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Told {
+    /// Tenant name.
+    pub tenant: String,
+    /// `exchange`, `mx`, `relay:NAME`.
+    pub via: String,
+    /// The fields, with CRLF line ends; octets that are no UTF-8 replaced.
+    pub header: String,
+}
+
 /// What an operator does to a queued message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueAction {

@@ -13,26 +13,28 @@ mod queue;
 mod record;
 pub mod records;
 mod replay;
+mod tally;
 
 pub use draft::Draft;
 pub use due::Due;
 pub use late::{Late, Patience, Waiting};
 pub use message::{
-    Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError,
+    Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError, Told,
 };
 
 use crate::journal::disk::{Disk, RealDisk};
 use crate::journal::large::{Bodies, BodyFile};
-use crate::journal::{self, Job, Journal, JournalError, Kind, Location, Ticketed};
-use crate::mail::{QueueId, TenantName};
+use crate::journal::{self, Committer, Job, Journal, JournalError, Kind, Location, Ticketed};
+use crate::mail::QueueId;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use draft::Content;
 use due::{Body, Holding};
+use keeper::Keeper;
 use queue::{Entry, Lease, LegState, Queue};
 use record::{Row, StateRow, decode};
 use replay::Replay;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -69,6 +71,12 @@ impl Stored {
 #[derive(Clone, Debug)]
 pub struct Spool(Arc<Inner>);
 
+/// What goes on behind a store, each on a thread of its own: the journal's writing, and the giving back of space.
+struct Hands {
+    committer: Committer<Ticket>,
+    keeper: Keeper,
+}
+
 #[derive(Debug)]
 struct Inner {
     journal: Journal<Ticket>,
@@ -93,8 +101,6 @@ struct Memory {
     queue: Queue,
     fresh: HashMap<u64, Fresh>,
     fresh_octets: usize,
-    /// Labels of `queue_messages` that were set before, so that an empty queue reads 0.
-    labels: HashSet<(String, TenantName)>,
 }
 
 /// A message that was just accepted, still at hand.
@@ -148,6 +154,7 @@ impl Shared {
                     }
                     (Ticket::Accept(accepting), Err(error)) => {
                         failures.store_failures.with_label_values(&["accept"]).inc();
+                        keeper.refused(accepting.message.id.as_u64(), accepting.large);
                         answers.push((accepting, Err(spool_error(error))));
                     }
                     (Ticket::Copy { id, from }, Ok(location)) => {
@@ -260,6 +267,22 @@ impl Spool {
         segment: u64,
         metrics: &Metrics,
     ) -> Result<Self, SpoolError> {
+        let (spool, Hands { committer, keeper }) =
+            Self::with_hands(directory, disk, segment, metrics)?;
+        spool.0.journal.run(committer).map_err(spool_error)?;
+        let keeping =
+            keeper::start(keeper).map_err(|error| SpoolError::Failing(error.to_string()))?;
+        journal::locked(&spool.0.keeping).replace(keeping);
+        Ok(spool)
+    }
+
+    /// The store, and what its threads do; [`Self::open_on`] gives it threads, a test does it in an order of its own.
+    fn with_hands(
+        directory: &Path,
+        disk: Arc<dyn Disk>,
+        segment: u64,
+        metrics: &Metrics,
+    ) -> Result<(Self, Hands), SpoolError> {
         let mut replay = Replay::default();
         let opened = journal::open(
             directory,
@@ -278,7 +301,7 @@ impl Spool {
         let (answering, failures) = (Arc::clone(&shared), metrics.clone());
         let wake = keeper::Wake::default();
         let copied = wake.clone();
-        let journal = opened
+        let (journal, committer) = opened
             .start(metrics, move |tickets| {
                 answering.answered(tickets, &copied, &failures);
             })
@@ -295,10 +318,8 @@ impl Spool {
             keeper: wake,
             keeping: Mutex::default(),
         });
-        let keeping =
-            keeper::start(&inner).map_err(|error| SpoolError::Failing(error.to_string()))?;
-        journal::locked(&inner.keeping).replace(keeping);
-        Ok(Self(inner))
+        let keeper = Keeper::new(&inner);
+        Ok((Self(inner), Hands { committer, keeper }))
     }
 
     /// A new draft.
@@ -342,8 +363,8 @@ impl Spool {
         };
         match self.commit(message, body, file).await {
             Ok(()) => Ok(Stored { id }),
-            Err(Refused::Perhaps(error)) => Err(error),
-            Err(Refused::Surely(error)) => {
+            Err(Refused::ByJournal(error)) => Err(error),
+            Err(Refused::Before(error)) => {
                 if file.is_some() {
                     let bodies = self.0.bodies.clone();
                     let removed =
@@ -363,17 +384,17 @@ impl Spool {
         body: Bytes,
         file: Option<BodyFile>,
     ) -> Result<(), Refused> {
-        let surely = |error| Refused::Surely(spool_error(error));
+        let before = |error| Refused::Before(spool_error(error));
         let meta = serde_json::to_vec(&Row::of(&message, file))
-            .map_err(|error| Refused::Surely(SpoolError::Failing(error.to_string())))?;
+            .map_err(|error| Refused::Before(SpoolError::Failing(error.to_string())))?;
         let octets = meta.len() + body.len();
         if octets > self.0.journal.largest_record() {
-            return Err(surely(JournalError::Failing(format!(
+            return Err(before(JournalError::Failing(format!(
                 "an envelope of {octets} octets is more than the journal takes"
             ))));
         }
         let room = tokio::time::timeout(PATIENCE, self.0.journal.room(octets));
-        let room = room.await.map_err(|_| surely(stuck()))?.map_err(surely)?;
+        let room = room.await.map_err(|_| before(stuck()))?.map_err(before)?;
         let (answer, answered) = oneshot::channel();
         let accepting = Accepting {
             message: Arc::new(message),
@@ -391,12 +412,12 @@ impl Spool {
             may_use_reserve: false,
         });
         // From here on the record may be on disk whatever becomes of this wait.
-        let perhaps = |error| Refused::Perhaps(spool_error(error));
+        let by_journal = |error| Refused::ByJournal(spool_error(error));
         tokio::time::timeout(PATIENCE, answered)
             .await
-            .map_err(|_| perhaps(stuck()))?
-            .map_err(|_| perhaps(JournalError::Closed))?
-            .map_err(Refused::Surely)
+            .map_err(|_| by_journal(stuck()))?
+            .map_err(|_| by_journal(JournalError::Closed))?
+            .map_err(Refused::ByJournal)
     }
 
     /// Takes the next due work of a queue, oldest due first; the lease ends when the [`Due`] is settled or dropped.
@@ -586,7 +607,7 @@ impl Spool {
     /// A settled message: done in the journal, gone from memory. The order of journal jobs is that of the lock.
     fn forget(&self, memory: &mut Memory, id: u64) {
         memory.drop_fresh(id);
-        if let Some(entry) = memory.queue.entries.remove(&id) {
+        if let Some(entry) = memory.queue.remove(id) {
             self.0.journal.done(id, entry.large);
             if self.0.journal.release(entry.location) {
                 self.0.keeper.wake();
@@ -709,10 +730,10 @@ impl Spool {
 
 /// A message that was not kept.
 enum Refused {
-    /// Nothing of it is, or will be, in the journal.
-    Surely(SpoolError),
-    /// Its record may still be written.
-    Perhaps(SpoolError),
+    /// Nothing of it was handed to the journal.
+    Before(SpoolError),
+    /// Its record may be, or become, readable; the keeper sees to its body.
+    ByJournal(SpoolError),
 }
 
 fn stuck() -> JournalError {

@@ -5,6 +5,7 @@
 
 use super::late::Sweeps;
 use super::message::{Destination, Disposition, HeldBefore};
+use super::tally::{self, Tallies};
 use crate::journal::Location;
 use crate::mail::{Domain, QueueId, TenantName};
 use crate::route::Via;
@@ -86,6 +87,10 @@ pub(super) struct LegState {
     pub(super) active: bool,
     /// Which leg of the message: by `mx` one for each domain stands here, and one with all of them in the journal.
     pub(super) row: u8,
+    /// Which of the ways that are counted.
+    pub(super) way: u16,
+    /// As what it is counted.
+    pub(super) counted: Option<State>,
     arrived: u64,
 }
 
@@ -105,6 +110,14 @@ impl Entry {
         self.legs
             .iter()
             .any(|leg| *leg.destination.tenant == *tenant)
+    }
+
+    fn may_go_uncertified(&self, leg: u16) -> bool {
+        let leg = self.legs.get(usize::from(leg)).filter(|_| self.own);
+        leg.is_some_and(|leg| {
+            let open = || leg.open().iter().any(Tried::may_go_uncertified);
+            leg.destination.via.is_internal() && !leg.active && open()
+        })
     }
 }
 
@@ -133,7 +146,7 @@ impl State {
 impl LegState {
     pub(super) fn new(
         row: usize,
-        destination: Arc<Destination>,
+        (destination, way): (Arc<Destination>, u16),
         recipients: Box<[u32]>,
         arrived: u64,
     ) -> Self {
@@ -142,6 +155,8 @@ impl LegState {
             open: Open::Fresh(recipients),
             active: false,
             row: u8::try_from(row).unwrap_or(u8::MAX),
+            way,
+            counted: None,
             arrived,
         }
     }
@@ -234,6 +249,7 @@ pub(super) struct Queue {
     own: BTreeMap<Arc<Destination>, BTreeSet<(u64, u16)>>,
     /// How far the queue was searched for mail that has waited long.
     pub(super) sweeps: Sweeps,
+    pub(super) tallies: Tallies,
 }
 
 /// What is leased: recipients that share their past, so that one judgement fits all of them.
@@ -280,12 +296,14 @@ impl Queue {
         domain_of: impl Fn(u32) -> Option<Domain>,
     ) -> Vec<LegState> {
         let (via, tenant) = way;
+        let number = self.tallies.number(via, tenant);
         let mut named = |domain| {
-            self.destination(Destination {
+            let destination = self.destination(Destination {
                 via: via.clone(),
                 tenant: Arc::clone(tenant),
                 domain,
-            })
+            });
+            (destination, number)
         };
         if *via != Via::Mx {
             return vec![LegState::new(row, named(None), recipients, arrived)];
@@ -307,6 +325,7 @@ impl Queue {
     }
 
     /// The names of all queues.
+    #[cfg(test)]
     pub(super) fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
         self.destinations.keys()
     }
@@ -361,24 +380,26 @@ impl Queue {
 
     /// Puts a leg where it is found when it is due.
     pub(super) fn schedule(&mut self, id: u64, leg: u16, now: u64) {
-        let Some(state) = self.leg(id, leg) else {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        tally::count(&mut self.tallies, entry, id, usize::from(leg), now);
+        let Some(state) = entry.legs.get(usize::from(leg)) else {
             return;
         };
         if state.active {
             return;
         }
-        if self.may_go_uncertified(id, leg) {
-            let destination = Arc::clone(&state.destination);
-            self.own.entry(destination).or_default().insert((id, leg));
+        let (destination, next) = (&state.destination, state.next_try());
+        let fresh = state.is_fresh();
+        if entry.may_go_uncertified(leg) {
+            let own = self.own.entry(Arc::clone(destination)).or_default();
+            own.insert((id, leg));
         }
-        let Some(state) = self.leg(id, leg) else {
-            return;
-        };
-        match state.next_try() {
+        match next {
             // New mail is due whatever its moment says: the clock may have been set since.
-            Some(next) if next <= now || state.is_fresh() => {
-                let destination = Arc::clone(&state.destination);
-                if let Some(ready) = self.destinations.get_mut(&destination) {
+            Some(next) if next <= now || fresh => {
+                if let Some(ready) = self.destinations.get_mut(destination) {
                     ready.insert((id, leg));
                 }
             }
@@ -486,7 +507,8 @@ impl Queue {
     pub(super) fn lease_uncertified(&mut self, destination: &Destination) -> Option<Lease> {
         loop {
             let (id, leg) = self.own.get_mut(destination)?.pop_first()?;
-            if !self.may_go_uncertified(id, leg) {
+            let entry = self.entries.get(&id);
+            if !entry.is_some_and(|entry| entry.may_go_uncertified(leg)) {
                 continue;
             }
             if let Some(ready) = self.destinations.get_mut(destination) {
@@ -508,17 +530,6 @@ impl Queue {
             return false;
         }
         true
-    }
-
-    fn may_go_uncertified(&self, id: u64, leg: u16) -> bool {
-        let Some(entry) = self.entries.get(&id).filter(|entry| entry.own) else {
-            return false;
-        };
-        let leg = entry.legs.get(usize::from(leg));
-        leg.is_some_and(|leg| {
-            let open = || leg.open().iter().any(Tried::may_go_uncertified);
-            leg.destination.via.is_internal() && !leg.active && open()
-        })
     }
 
     /// Ends the lease of mail of our own that was not taken without certificate: it waits with its queue, as if nothing had
@@ -611,7 +622,7 @@ impl Queue {
         {
             own.remove(&(id, leg));
         }
-        Some(Lease {
+        let lease = Lease {
             id,
             leg,
             row: usize::from(state.row),
@@ -621,7 +632,9 @@ impl Queue {
             arrived: entry.arrived,
             last_reply: first.reply.clone(),
             more,
-        })
+        };
+        self.count(id, leg, 0);
+        Some(lease)
     }
 
     /// Ends a lease with what became of the recipients; true where the whole message is settled.

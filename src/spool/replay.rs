@@ -79,7 +79,7 @@ impl Replay {
     }
 
     fn done(&mut self, id: u64) {
-        self.queue.entries.remove(&id);
+        self.queue.remove(id);
         self.large.remove(&id);
     }
 

@@ -1,6 +1,7 @@
 //! The spool against a real journal in a folder of its own.
 
 mod clock;
+mod crash;
 mod waiting;
 
 use super::*;

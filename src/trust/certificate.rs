@@ -6,6 +6,7 @@
 use crate::mail::{Domain, shown};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage};
@@ -112,6 +113,19 @@ pub struct Identity {
     pub not_before: u64,
     /// Seconds since 1970.
     pub not_after: u64,
+    /// Whether the chain ends at, or right below, a root that the system or the Microsoft set holds, as far as names tell.
+    pub known_root: bool,
+    /// The files that it was read from; `None` where it was made in memory.
+    pub origin: Option<Origin>,
+}
+
+/// Where an [`Identity`] was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// `chain`.
+    pub chain: PathBuf,
+    /// `key`.
+    pub key: PathBuf,
 }
 
 impl Identity {
@@ -132,6 +146,8 @@ impl Identity {
             names: leaf.names,
             not_before: leaf.not_before,
             not_after: leaf.not_after,
+            known_root: false,
+            origin: None,
         })
     }
 
@@ -235,19 +251,8 @@ fn judged(
     names: &[Domain],
     unix_seconds: u64,
 ) -> Result<Arc<str>, WhyAbsent> {
-    let (leaf, intermediates) = chain.split_first().ok_or(WhyAbsent::NotPresented)?;
-    let end_entity = EndEntityCert::try_from(leaf).map_err(|_| WhyAbsent::Malformed)?;
-    end_entity
-        .verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
-            &roots.anchors,
-            intermediates,
-            UnixTime::since_unix_epoch(Duration::from_secs(unix_seconds)),
-            ClientOrServer,
-            None,
-            None,
-        )
-        .map_err(|error| why(&error))?;
+    holds(chain, roots, unix_seconds)?;
+    let leaf = chain.first().ok_or(WhyAbsent::NotPresented)?;
     let leaf = Leaf::read(leaf).map_err(|_| WhyAbsent::Malformed)?;
     match leaf
         .names
@@ -259,6 +264,29 @@ fn judged(
             names: shown(leaf.names.join(", ").as_bytes()),
         }),
     }
+}
+
+/// The half of [`judge`] that asks for no name: does the chain lead to `roots` at `unix_seconds`, for a client or a server?
+///
+/// # Errors
+/// Why not.
+pub fn holds(
+    chain: &[CertificateDer<'_>],
+    roots: &Roots,
+    unix_seconds: u64,
+) -> Result<(), WhyAbsent> {
+    let (leaf, intermediates) = chain.split_first().ok_or(WhyAbsent::NotPresented)?;
+    let end_entity = EndEntityCert::try_from(leaf).map_err(|_| WhyAbsent::Malformed)?;
+    let verified = end_entity.verify_for_usage(
+        webpki::ALL_VERIFICATION_ALGS,
+        &roots.anchors,
+        intermediates,
+        UnixTime::since_unix_epoch(Duration::from_secs(unix_seconds)),
+        ClientOrServer,
+        None,
+        None,
+    );
+    verified.map(drop).map_err(|error| why(&error))
 }
 
 /// Whether a name of a certificate is `domain`, or `*.` and all but its first label. Only US-ASCII counts: a certificate

@@ -7,10 +7,14 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod certificate;
+pub mod chain;
 pub mod endpoints;
 mod evidence;
 mod gate;
 pub mod network;
+pub mod presented;
+pub mod renewal;
+pub mod sender_name;
 mod senders;
 mod settings;
 mod settle;

@@ -23,14 +23,17 @@
 mod disk;
 #[path = "../support/mail.rs"]
 mod mail;
+#[path = "../support/platter.rs"]
+mod platter;
 
 use bytes::Bytes;
-use disk::{Cut, PowerDisk, Weather};
+use disk::{PowerDisk, Weather};
 use gatepost::journal::disk::RealDisk;
 use gatepost::mail::QueueId;
 use gatepost::metrics::Metrics;
 use gatepost::spool::{Disposition, Message, QueueAction, Spool};
 use mail::exchange;
+use platter::Left;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::{BTreeMap, BTreeSet};
@@ -222,7 +225,7 @@ async fn work(
         root.clone(),
         folder.to_owned(),
     );
-    let disk = PowerDisk::new(seed, cuts, 40, move |cut: Cut| {
+    let disk = PowerDisk::new(seed, cuts, 40, move |cut: Left| {
         let mut kept = kept.lock().unwrap();
         let folder = to.join(format!("cut-{}", kept.len()));
         std::fs::create_dir_all(&folder).unwrap();

@@ -22,6 +22,7 @@
 
 mod admin;
 mod bounces;
+mod certificates;
 mod commands;
 mod crash;
 mod exact;

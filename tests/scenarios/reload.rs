@@ -149,6 +149,17 @@ async fn a_reload_is_refused_where_a_certificate_would_break_attribution() {
             Some(foreign_key.key_pem()),
             "certificate.contoso.key: does not belong to the certificate",
         ),
+        // Not foreign, and yet Exchange's connector cannot be set to it today: it is set to contoso.com.
+        (
+            issue(&Leaf::named("mail.contoso.com")),
+            None,
+            "contoso.pem: tenant contoso: Exchange takes the tenant's mail by contoso.com, and the new certificate (mail.contoso.com) does not carry that name",
+        ),
+        (
+            issue(&Leaf::named("contoso.com")).without_intermediate(),
+            None,
+            "contoso.pem: the chain ends below \"CN=scenario Issuing CA\"",
+        ),
     ];
     for (round, (issued, key, reason)) in cases.iter().enumerate() {
         write_identity(folder, "contoso", issued);
@@ -168,7 +179,15 @@ async fn a_reload_is_refused_where_a_certificate_would_break_attribution() {
         );
         assert!(after.is_internal());
     }
-    // The good one is taken.
+    // A good one for contoso, and one for the listener that Exchange's TlsDomain would not find.
+    write_identity(folder, "contoso", &issue(&Leaf::named("contoso.com")));
+    write_identity(folder, "host", &issue(&Leaf::named("contoso.com")));
+    running.reload("failed", cases.len() + 1).await;
+    let reason = "host.pem: listener exchange: the one in force covers hostname smarthost.contoso.com, the new one (contoso.com) does not";
+    assert!(running.log().contains(reason), "{}", running.log());
+    assert!(running.round_trip().await.is_internal());
+    write_identity(folder, "host", &issue(&Leaf::named("*.contoso.com")));
+    // The good ones are taken.
     write_identity(
         folder,
         "contoso",
@@ -178,5 +197,29 @@ async fn a_reload_is_refused_where_a_certificate_would_break_attribution() {
     let after = running.round_trip().await;
     assert!(after.is_internal());
     assert_ne!(after.identity, before.identity, "the new certificate");
+    assert!(running.process.terminate().success());
+}
+
+/// A certificate under another name goes in together with the accepted domain that makes it right; a certificate that was
+/// bad before does not keep anything else from being reloaded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_takes_a_new_name_together_with_its_accepted_domain_and_what_was_bad_before() {
+    let running = Running::start().await;
+    let folder = running.around.folder.path();
+    let issue = |leaf: &Leaf| running.around.authority.issue(leaf).unwrap();
+    write_identity(folder, "contoso", &issue(&Leaf::named("gate.contoso.com")));
+    running.reload("failed", 1).await;
+    let mut changes = with_endpoints(running.admin);
+    changes.replace.push((
+        "accepted_domains = [\"contoso.com\"]",
+        "accepted_domains = [\"contoso.com\", \"gate.contoso.com\"]".to_owned(),
+    ));
+    running.around.configuration(running.ports, &changes);
+    running.reload("ok", 1).await;
+    // The domain is given up again, and with it the name is below an accepted domain: bad by the administrator's own will.
+    let changes = with_endpoints(running.admin);
+    running.around.configuration(running.ports, &changes);
+    running.reload("ok", 2).await;
+    running.reload("ok", 3).await;
     assert!(running.process.terminate().success());
 }

@@ -8,10 +8,11 @@ use crate::deliver::InboundConnector;
 use crate::dns::Zone;
 use crate::lab::scene::{Actor, Cast, Door};
 use crate::lab::{Inbound, Organization, Security};
-use crate::mail::{Domain, Mailbox, MailboxPattern, Secret};
+use crate::mail::{Mailbox, MailboxPattern, Secret};
 use crate::receive::{BareNewlines, ListenerSettings, Service, TlsMode};
 use crate::route::{From, Recipients, Via};
-use crate::trust::certificate::Identity;
+use crate::trust::certificate::{Identity, name_covers};
+use crate::trust::sender_name::SenderName;
 use crate::trust::{HalfProven, Tenant};
 use std::collections::HashMap;
 use std::io;
@@ -58,7 +59,7 @@ pub(super) fn connector_name(settings: &Settings) -> Result<&str, Stopped> {
 }
 
 /// Points every inbound connector at the simulated Exchange.
-pub(super) fn deliver_to(settings: &mut Settings, exchange: SocketAddr) {
+pub(in crate::cli) fn deliver_to(settings: &mut Settings, exchange: SocketAddr) {
     for connector in &mut settings.inbound_connectors {
         *connector = Arc::new(InboundConnector {
             host: exchange.ip().to_string().into(),
@@ -131,7 +132,11 @@ pub(super) fn leave_to(settings: &mut Settings, outside: SocketAddr) {
     });
 }
 
-fn organization(tenant: &Tenant, connector: Option<&Arc<InboundConnector>>) -> Organization {
+/// A tenant of the simulated Exchange, its inbound connector set as an administrator would for this certificate.
+pub(in crate::cli) fn organization(
+    tenant: &Tenant,
+    connector: Option<&Arc<InboundConnector>>,
+) -> Organization {
     let flag = connector.is_some_and(|connector| connector.cloud_services_mail_enabled);
     Organization {
         name: tenant.name.to_string(),
@@ -155,33 +160,11 @@ fn organization(tenant: &Tenant, connector: Option<&Arc<InboundConnector>>) -> O
     }
 }
 
-/// What an administrator would write as `TlsSenderCertificateName`: the name that is an accepted domain; for a name
-/// below one, the remedy `*.domain`; else the first.
+/// What an administrator would write as `TlsSenderCertificateName`; where no name fits, the first all the same.
 fn sender_certificate_name(tenant: &Tenant, identity: &Identity) -> String {
-    let domains: Vec<(&String, Domain)> = identity
-        .names
-        .iter()
-        .filter_map(|name| Some((name, name.trim_start_matches("*.").parse().ok()?)))
-        .collect();
-    if let Some((name, _)) = domains
-        .iter()
-        .find(|(_, domain)| tenant.accepted_domains.contains(domain))
-    {
-        return (*name).clone();
-    }
-    let below = domains.iter().find_map(|(_, domain)| {
-        let parents = tenant
-            .accepted_domains
-            .iter()
-            .map(|pattern| pattern.domain());
-        parents
-            .into_iter()
-            .find(|parent| domain.is_at_or_below(parent))
-    });
-    match below {
-        Some(parent) => format!("*.{parent}"),
-        None => identity.names.first().cloned().unwrap_or_default(),
-    }
+    let fitting = SenderName::of(&identity.names, &tenant.accepted_domains).connector_names();
+    let mut best = fitting.into_iter().chain(identity.names.iter().cloned());
+    best.next().unwrap_or_default()
 }
 
 fn actor(settings: &Settings, passwords: &Passwords, account: &Account) -> Option<Actor> {
@@ -274,19 +257,17 @@ fn door(settings: &Settings, login: bool) -> Option<Door> {
 }
 
 /// The name by which a listener's certificate is checked, and whether it is the host name.
-pub(super) fn server_name(settings: &Settings, listener: &ListenerSettings) -> (String, bool) {
+pub(in crate::cli) fn server_name(
+    settings: &Settings,
+    listener: &ListenerSettings,
+) -> (String, bool) {
     let hostname = settings.hostname.as_str();
     let names = listener
         .identity
         .as_ref()
         .map(|identity| identity.names.as_slice())
         .unwrap_or_default();
-    let covers = |name: &String| match name.strip_prefix("*.") {
-        Some(parent) => hostname
-            .split_once('.')
-            .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
-        None => name.eq_ignore_ascii_case(hostname),
-    };
+    let covers = |name: &String| name_covers(name, &settings.hostname);
     if names.is_empty() || names.iter().any(covers) {
         return (hostname.to_owned(), true);
     }

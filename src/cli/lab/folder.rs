@@ -5,18 +5,18 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The folder.
-pub(super) struct Folder(PathBuf);
+pub(in crate::cli) struct Folder(PathBuf);
 
 impl Folder {
     /// Makes one with a name that nobody can guess.
-    pub(super) fn make() -> io::Result<Self> {
+    pub(in crate::cli) fn make() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("gatepost-lab-{}", random_word()?));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 
     /// A path in it.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(in crate::cli) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 

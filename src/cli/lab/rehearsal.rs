@@ -144,6 +144,7 @@ fn load(
         },
         unix_seconds: unix_seconds(),
         endpoints_in_force: None,
+        candidate: None,
     };
     let loaded = config::parse(path, &source, &surroundings)
         .map_err(|error| Stopped::Unusable(error.to_string()))?;

@@ -1,10 +1,11 @@
 //! `[[certificate]]`: readable, in order, the key's own, and valid today.
 
-use super::super::raw::File;
-use super::super::reader::{At, Reader};
-use super::super::{identity, roots};
+use super::super::raw::{Certificate as Raw, File};
+use super::super::reader::{At, Reader, Scope, Spot};
+use super::super::{Certificate, identity, roots};
 use super::named::Named;
-use crate::trust::certificate::Identity;
+use crate::trust::certificate::{Identity, Origin, WhyAbsent, holds};
+use crate::trust::chain::Usage;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,39 +13,90 @@ const DAY: u64 = 24 * 60 * 60;
 /// Renewal is due earlier than this before the end.
 const SOON: u64 = 30 * DAY;
 
-pub(super) fn certificates(raw: &File, reader: &mut Reader<'_>) -> Named<Arc<Identity>> {
+/// The tables as settings, and as far as they could be read, for who wants to see them.
+pub(super) fn certificates(
+    raw: &File,
+    reader: &mut Reader<'_>,
+) -> (Named<Arc<Identity>>, Vec<Certificate>) {
     let mut named = Named::new("certificate");
+    let mut seen = Vec::new();
     for (table, scope) in reader.tables("certificate", &raw.certificate, |table| Some(&table.name))
     {
         let name = reader.name(&scope, &table.name);
-        reader.demand(&scope, "chain", &table.chain);
-        let chain = reader.path(&scope, "chain", &table.chain);
-        let chain = chain.and_then(|path| or_report(reader, &path, identity::chain(&path.value)));
-        reader.demand(&scope, "key", &table.key);
-        let key = reader.path(&scope, "key", &table.key);
-        let key = key.and_then(|path| or_report(reader, &path, identity::key(&path.value)));
-        if let Some(chain) = &chain {
-            judge_chain(reader, chain);
-        }
-        let identity = match (&name, chain, key) {
-            (Some(name), Some(chain), Some(key)) => {
-                if let Some(fault) = identity::key_fault(&chain.value.certificates, &key.value) {
-                    reader.error(&key.spot, fault);
-                }
-                Some(Arc::new(Identity {
-                    name: name.value.as_str().into(),
-                    chain: chain.value.certificates,
-                    key: key.value,
-                    names: chain.value.names,
-                    not_before: chain.value.not_before,
-                    not_after: chain.value.not_after,
-                }))
-            }
-            _ => None,
-        };
+        let (identity, certificate) = certificate(reader, &scope, table, name.as_ref());
+        seen.push(certificate);
         named.add(reader, name, identity);
     }
-    named
+    (named, seen)
+}
+
+fn certificate(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    table: &Raw,
+    name: Option<&At<String>>,
+) -> (Option<Arc<Identity>>, Certificate) {
+    reader.demand(scope, "chain", &table.chain);
+    let mut chain_file = reader.path(scope, "chain", &table.chain);
+    reader.demand(scope, "key", &table.key);
+    let mut key_file = reader.path(scope, "key", &table.key);
+    let candidate = reader.surroundings.candidate;
+    if let Some(candidate) = candidate.filter(|own| name.is_some_and(|at| at.value == own.name)) {
+        for (file, other) in [
+            (&mut chain_file, candidate.chain),
+            (&mut key_file, candidate.key),
+        ] {
+            if let Some(file) = file {
+                other.clone_into(&mut file.value);
+            }
+        }
+    }
+    let chain = chain_file
+        .as_ref()
+        .and_then(|path| or_report(reader, path, identity::chain(&path.value)));
+    let key = key_file
+        .as_ref()
+        .and_then(|path| or_report(reader, path, identity::key(&path.value)));
+    let known_root = chain
+        .as_ref()
+        .is_some_and(|chain| judge_chain(reader, chain));
+    let mut certificate = Certificate {
+        name: name.map(|at| at.value.clone()),
+        line: scope.spot().line,
+        origin: chain_file.zip(key_file).map(|(chain, key)| Origin {
+            chain: chain.value,
+            key: key.value,
+        }),
+        chain: chain.as_ref().map(|at| at.value.chain.clone()),
+        names: chain
+            .as_ref()
+            .map_or_else(Vec::new, |at| at.value.leaf.names.clone()),
+        known_root,
+        key_fits: None,
+        listeners: Vec::new(),
+        connectors: Vec::new(),
+    };
+    let (Some(chain), Some(key)) = (chain, key) else {
+        return (None, certificate);
+    };
+    let fault = identity::key_fault(&chain.value.certificates, &key.value);
+    certificate.key_fits = Some(fault.is_none());
+    if let Some(fault) = fault {
+        reader.error(&key.spot, fault);
+    }
+    let identity = name.map(|name| {
+        Arc::new(Identity {
+            name: name.value.as_str().into(),
+            chain: chain.value.certificates,
+            key: key.value,
+            names: chain.value.leaf.names,
+            not_before: chain.value.leaf.not_before,
+            not_after: chain.value.leaf.not_after,
+            known_root,
+            origin: certificate.origin.clone(),
+        })
+    });
+    (identity, certificate)
 }
 
 fn or_report<T>(
@@ -64,41 +116,85 @@ fn or_report<T>(
     }
 }
 
-fn judge_chain(reader: &mut Reader<'_>, chain: &At<identity::Chain>) {
+/// Notes what is wrong with a chain; whether it leads to a known root, as far as names tell.
+fn judge_chain(reader: &mut Reader<'_>, chain: &At<identity::Loaded>) -> bool {
     let (now, spot) = (reader.surroundings.unix_seconds, &chain.spot);
-    let chain = &chain.value;
-    if now >= chain.not_after {
-        let days = (now - chain.not_after) / DAY;
-        reader.lapsed(spot, format!("the certificate has expired, {days} days ago: Exchange Online and applications refuse it"));
-    } else if now < chain.not_before {
-        let days = (chain.not_before - now).div_ceil(DAY);
-        reader.lapsed(
-            spot,
-            format!("the certificate is not valid yet, but in {days} days"),
-        );
-    } else if chain.not_after - now < SOON {
-        reader.warn(
-            spot,
-            format!(
-                "the certificate expires in {} days",
-                (chain.not_after - now) / DAY
-            ),
-        );
-    }
-    if chain.names.is_empty() {
+    let loaded = &chain.value;
+    judge_dates(reader, loaded, spot, now);
+    if loaded.leaf.names.is_empty() {
         reader.error(
             spot,
             "the certificate carries no name: neither a SAN dNSName nor a subject CN",
         );
     }
-    if let Some(disorder) = &chain.disorder {
-        reader.error(spot, disorder.clone());
-    } else if let Some((issuer, shown)) = &chain.next_issuer {
-        let system = (reader.surroundings.system_roots)();
-        if !roots::holds(&system, issuer) {
-            reader.warn(
+    let usage = loaded.chain.links.first().map(|leaf| &leaf.usage);
+    if let Some(Usage::Named {
+        server: false,
+        client: false,
+        ..
+    }) = usage
+    {
+        reader.warn(spot, "its extended key usage allows neither server nor client authentication: whoever looks refuses it");
+    }
+    if let Some(disorder) = loaded.chain.disorder() {
+        reader.error(spot, disorder);
+        return false;
+    }
+    let Some(last) = loaded.chain.links.last() else {
+        return false;
+    };
+    let system = (reader.surroundings.system_roots)();
+    let Some((issuer, shown)) = loaded.chain.beyond() else {
+        return roots::holds(&system, last.subject_der());
+    };
+    if !roots::holds(&system, issuer) {
+        reader.warn(
+            spot,
+            format!("the chain ends below \"{shown}\", which is no known root: is an intermediate missing? Exchange Online does not fetch it (450 4.4.317)"),
+        );
+        return false;
+    }
+    // Dates are told already, and the names agree: what is left is a signature or a constraint.
+    if let Err(why @ (WhyAbsent::BadChain | WhyAbsent::UnknownIssuer)) =
+        holds(&loaded.certificates, &system, now)
+    {
+        reader.warn(
+            spot,
+            format!("the chain names the known root \"{shown}\", and yet: {why}"),
+        );
+    }
+    true
+}
+
+fn judge_dates(reader: &mut Reader<'_>, loaded: &identity::Loaded, spot: &Spot, now: u64) {
+    let leaf = &loaded.leaf;
+    if now >= leaf.not_after {
+        let days = (now - leaf.not_after) / DAY;
+        reader.lapsed(spot, format!("the certificate has expired, {days} days ago: Exchange Online and applications refuse it"));
+    } else if now < leaf.not_before {
+        let days = (leaf.not_before - now).div_ceil(DAY);
+        reader.lapsed(
+            spot,
+            format!("the certificate is not valid yet, but in {days} days"),
+        );
+    } else if leaf.not_after - now < SOON {
+        reader.warn(
+            spot,
+            format!(
+                "the certificate expires in {} days",
+                (leaf.not_after - now) / DAY
+            ),
+        );
+    }
+    for (index, above) in loaded.chain.links.iter().enumerate().skip(1) {
+        if now >= above.not_after {
+            reader.lapsed(
                 spot,
-                format!("the chain ends below \"{shown}\", which is no known root: is an intermediate missing? Exchange Online does not fetch it (450 4.4.317)"),
+                format!(
+                    "certificate {} of the chain ({}) has expired: take the authority's newer one",
+                    index + 1,
+                    above.subject
+                ),
             );
         }
     }

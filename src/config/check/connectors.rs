@@ -9,6 +9,7 @@ use crate::deliver::InboundConnector;
 use crate::mail::{Domain, DomainPattern, DomainSet, TenantName};
 use crate::receive::ListenerSettings;
 use crate::trust::certificate::Identity;
+use crate::trust::sender_name::SenderName;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -114,8 +115,6 @@ pub(super) fn inbound_connector(
 }
 
 /// Exchange attributes mail by the certificate's name, which must be an accepted domain (exchange-online.md 2.3).
-///
-/// A wildcard name is no domain: Exchange matches it only with a wildcard on its connector, so it lies *below*.
 fn judge_name(
     reader: &mut Reader<'_>,
     certificate: &At<String>,
@@ -125,26 +124,10 @@ fn judge_name(
     if accepted.iter().next().is_none() || identity.names.is_empty() {
         return; // told where they are missing
     }
-    let names: Vec<DomainPattern> = identity
-        .names
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .collect();
-    let exact = |name: &DomainPattern| match name {
-        DomainPattern::Exact(domain) => accepted.contains(domain),
-        DomainPattern::AtOrBelow(_) => false,
-    };
-    if names.iter().any(exact) {
-        return;
-    }
-    let below = names.iter().find_map(|name| {
-        let mut parents = accepted.iter().map(DomainPattern::domain);
-        let parent = parents.find(|parent| name.domain().is_at_or_below(parent))?;
-        Some((name, parent))
-    });
-    match below {
-        Some((name, parent)) => {
-            let add = match name {
+    match SenderName::of(&identity.names, accepted) {
+        SenderName::Exact(_) => {}
+        SenderName::Below { name, parent } => {
+            let add = match &name {
                 DomainPattern::Exact(domain) => format!("add {domain} as an accepted domain, or "),
                 DomainPattern::AtOrBelow(_) => String::new(),
             };
@@ -155,7 +138,7 @@ fn judge_name(
                 ),
             );
         }
-        None => {
+        SenderName::None => {
             let shown = identity.names.join(", ");
             reader.error(
                 &certificate.spot,

@@ -125,7 +125,7 @@ pub(super) fn listeners(
         }
         if let (Some(Service::Connector), Some(certificate), Some(identity), Some(hostname)) =
             (service, &certificate, &identity, hostname)
-            && !identity.names.iter().any(|name| covers(name, hostname))
+            && !identity.covers(hostname)
         {
             reader.warn(
                 &certificate.spot,
@@ -263,17 +263,6 @@ fn judge_submission(
             "outside TLS nobody can log in; there only an [[application]] with networks and without username can send",
         ),
         TlsMode::StartTls | TlsMode::Implicit => {}
-    }
-}
-
-/// Whether a certificate's name (a wildcard stands for one label) is `host`'s.
-fn covers(name: &str, host: &Domain) -> bool {
-    match name.strip_prefix("*.") {
-        Some(parent) => host
-            .as_str()
-            .split_once('.')
-            .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
-        None => name.eq_ignore_ascii_case(host.as_str()),
     }
 }
 

@@ -1,0 +1,865 @@
+#Requires -Version 5.1
+
+<#
+.SYNOPSIS
+    Sets up the connectors and mail flow rules by which Exchange Online sends a tenant's mail through Gatepost and takes it back.
+
+.DESCRIPTION
+    Four objects: an inbound connector that knows Gatepost by its certificate, an outbound connector that only the routing rule uses, the
+    routing rule, created disabled, and the clean-up rule directly behind it, which takes the loop header off mail that has come back.
+
+    No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. The script can be run again at any time: what is right
+    stays, what differs is set, what is missing is created. An object of one of the four names that is not Gatepost's is refused. How far
+    the rollout is (state, mode and group of the routing rule) is not changed by a second run.
+
+    Before the first change the state of the tenant is written to a folder beside the script (or below -ExportFolder), for its owner alone.
+
+.PARAMETER InboundConnectorName
+    Name of the inbound connector.
+
+.PARAMETER OutboundConnectorName
+    Name of the outbound connector.
+
+.PARAMETER RoutingRuleName
+    Name of the mail flow rule that sends mail to Gatepost.
+
+.PARAMETER CleanUpRuleName
+    Name of the mail flow rule that takes the loop header off mail that has come back.
+
+.PARAMETER SmartHosts
+    Host names that Exchange connects to: 'hostname' of gatepost.toml.
+
+.PARAMETER TlsDomain
+    The name that the certificate of Gatepost's connector listener must hold.
+
+.PARAMETER TlsSenderCertificateName
+    The name in the certificate that Gatepost shows to Exchange; it must lie in an accepted domain of the tenant.
+
+.PARAMETER AcceptedDomains
+    The tenant's domains as gatepost.toml has them.
+
+.PARAMETER CloudServicesMailEnabled
+    'True' keeps mail internal on its way through Gatepost; both connectors and gatepost.toml (cloud_services_mail_enabled) must agree.
+
+.PARAMETER SecretHeaderName
+    Header that the routing rule sets: secret_header of gatepost.toml.
+
+.PARAMETER LoopHeaderName
+    Header that marks mail which was with Gatepost: loop_header of gatepost.toml.
+
+.PARAMETER PilotGroup
+    Address of the group whose members take part in the pilot.
+
+.PARAMETER SecretFile
+    The file with the values of the secret headers that render wrote beside the scripts. For its owner alone.
+
+.PARAMETER Priority
+    Place of a new routing rule; the clean-up rule comes directly behind it. 0: before disclaimers and encryption. An existing rule is not
+    moved.
+
+.PARAMETER RuleErrorAction
+    What Exchange does with mail for which the routing rule fails: Ignore sends it on without Gatepost, Defer holds it back.
+
+.PARAMETER ExceptMessageType
+    One kind of message that does not go through Gatepost. Without it, every kind does.
+
+.PARAMETER ExceptSizeOver
+    Messages larger than this do not go through Gatepost, such as 100MB. Without it, every size does.
+
+.PARAMETER ExportFolder
+    Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
+
+.PARAMETER Force
+    Takes over objects of these names that are not Gatepost's. Hybrid connectors are never touched.
+
+.PARAMETER TenantId
+    The tenant's directory ID (a GUID). The script refuses to read or change any other tenant.
+
+.PARAMETER UserPrincipalName
+    Account to sign in with, interactively.
+
+.PARAMETER DelegatedOrganization
+    The customer's tenant, for a partner with delegated administration.
+
+.PARAMETER AppId
+    Application to sign in as, with -Organization and a certificate.
+
+.PARAMETER Organization
+    The tenant's name that ends in .onmicrosoft.com, for an application or a managed identity.
+
+.PARAMETER CertificateThumbprint
+    Certificate of the application in the certificate store (Windows).
+
+.PARAMETER CertificateFilePath
+    Certificate of the application as a .pfx file.
+
+.PARAMETER CertificatePassword
+    Password of that file.
+
+.PARAMETER ManagedIdentity
+    Signs in as the managed identity of the machine, with -Organization.
+
+.PARAMETER ManagedIdentityAccountId
+    Client ID of a managed identity that the machine does not have by itself.
+
+.PARAMETER ExchangeEnvironmentName
+    The cloud that the tenant is in; O365Default where nothing is given.
+
+.EXAMPLE
+    .\Install-GatepostConnector.ps1 -WhatIf
+
+    Shows what would be created or set. Run it first; the session is real, nothing is changed.
+
+.EXAMPLE
+    .\Install-GatepostConnector.ps1 -UserPrincipalName admin@contoso.com
+
+    The run itself, signed in as a person.
+
+.EXAMPLE
+    .\Install-GatepostConnector.ps1 -AppId 00000000-0000-0000-0000-000000000000 -Organization contoso.onmicrosoft.com -CertificateThumbprint $thumbprint
+
+    As an application, without a person.
+
+.EXAMPLE
+    foreach ($customer in 'contoso', 'fabrikam') { & ".\$customer\Install-GatepostConnector.ps1" -AppId $app -Organization "$customer.onmicrosoft.com" -CertificateThumbprint $thumbprint }
+
+    One tenant after another, each with the folder that was rendered for it. A session is opened and closed for each; a folder of another tenant is refused.
+
+.OUTPUTS
+    One object for each thing looked at: Type, Name, Action, Changes, Message. No value of a secret header stands in it.
+
+.NOTES
+    Exchange Administrator, or Organization Management. An application needs Exchange.ManageAsApp and the role Exchange Administrator.
+    Next: Confirm-GatepostConnector.ps1, then Set-GatepostRollout.ps1 -Stage Audit. The values of secret headers come from the secrets file
+    alone.
+#>
+[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium')]
+[OutputType([pscustomobject])]
+param(
+    [ValidateLength(1, 64)]
+    [string]$InboundConnectorName = 'From Gatepost',
+
+    [ValidateLength(1, 64)]
+    [string]$OutboundConnectorName = 'To Gatepost',
+
+    [ValidateLength(1, 64)]
+    [string]$RoutingRuleName = 'Route to Gatepost',
+
+    [ValidateLength(1, 64)]
+    [string]$CleanUpRuleName = 'Back from Gatepost',
+
+    [ValidatePattern('^(\*\.)?([A-Za-z0-9_-]+\.)+[A-Za-z0-9-]+$|^@\w+@$')]
+    [string[]]$SmartHosts = @('@SmartHosts@'),
+
+    [ValidatePattern('^(\*\.)?([A-Za-z0-9_-]+\.)+[A-Za-z0-9-]+$|^@\w+@$')]
+    [string]$TlsDomain = '@TlsDomain@',
+
+    [ValidatePattern('^(\*\.)?([A-Za-z0-9_-]+\.)+[A-Za-z0-9-]+$|^@\w+@$')]
+    [string]$TlsSenderCertificateName = '@TlsSenderCertificateName@',
+
+    [ValidateNotNullOrEmpty()]
+    [string[]]$AcceptedDomains = @('@AcceptedDomains@'),
+
+    [ValidateSet('True', 'False')]
+    [string]$CloudServicesMailEnabled = '@CloudServicesMailEnabled@',
+
+    [ValidatePattern('^[A-Za-z0-9-]+$|^@\w+@$')]
+    [string]$SecretHeaderName = '@SecretHeaderName@',
+
+    [ValidatePattern('^[A-Za-z0-9-]+$|^@\w+@$')]
+    [string]$LoopHeaderName = '@LoopHeaderName@',
+
+    [AllowEmptyString()]
+    [string]$PilotGroup = '@PilotGroup@',
+
+    [ValidateNotNullOrEmpty()]
+    [string]$SecretFile = (Join-Path -Path $PSScriptRoot -ChildPath 'gatepost-secrets.json'),
+
+    [ValidateRange(0, 999)]
+    [int]$Priority = 0,
+
+    [ValidateSet('Ignore', 'Defer')]
+    [string]$RuleErrorAction = 'Ignore',
+
+    [ValidateSet('OOF', 'AutoForward', 'Encrypted', 'Calendaring', 'PermissionControlled', 'Voicemail', 'Signed', 'ApprovalRequest', 'ReadReceipt')]
+    [string]$ExceptMessageType,
+
+    [ValidatePattern('^\d+(\.\d+)?(B|KB|MB|GB)?$')]
+    [string]$ExceptSizeOver,
+
+    [string]$ExportFolder,
+
+    [switch]$Force,
+
+    [ValidateNotNullOrEmpty()]
+    [string]$TenantId = '@TenantId@',
+
+    [string]$UserPrincipalName,
+
+    [string]$DelegatedOrganization,
+
+    [string]$AppId,
+
+    [string]$Organization,
+
+    [string]$CertificateThumbprint,
+
+    [string]$CertificateFilePath,
+
+    [securestring]$CertificatePassword,
+
+    [switch]$ManagedIdentity,
+
+    [string]$ManagedIdentityAccountId,
+
+    [ValidateSet('O365Default', 'O365GermanyCloud', 'O365China', 'O365USGovGCCHigh', 'O365USGovDoD')]
+    [string]$ExchangeEnvironmentName = '@ExchangeEnvironmentName@'
+)
+
+Set-StrictMode -Version 2.0
+$ErrorActionPreference = 'Stop'
+
+#region Common
+# The same in every script of this folder, so that each works alone; a test holds it so.
+$script:Mark = 'Managed by Gatepost (schema 1)'
+$script:Doing = 'starting'
+$script:Denied = $false
+$script:OwnConnection = ''
+$script:DisconnectAll = $false
+$script:Hidden = @()
+
+# The value of a property; nothing where the object has none of this name.
+function Get-GatepostProperty {
+    param($Object, [string]$Name)
+    if ($null -eq $Object) { return $null }
+    $property = $Object.PSObject.Properties[$Name]
+    if ($null -eq $property) { return $null }
+    $property.Value
+}
+
+# Ends the script with a reason that is no fault of Exchange Online.
+function Deny-GatepostRun {
+    param([string]$Reason)
+    $script:Denied = $true
+    throw $Reason
+}
+
+# A text without the values of secret headers.
+function Protect-GatepostText {
+    param([string]$Text)
+    foreach ($value in $script:Hidden) { if ($value) { $Text = $Text.Replace($value, '(secret)') } }
+    $Text
+}
+
+# The error that a script ends with: what it was doing, why that failed, and how to go on.
+function Get-GatepostFailure {
+    param($Record)
+    $text = Protect-GatepostText -Text ([string]$Record.Exception.Message)
+    $id = 'GatepostRefused'
+    if (-not $script:Denied) {
+        $id = 'GatepostFailed'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+    }
+    # What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
+    foreach ($entry in @($Error)) {
+        $shown = [string]$entry
+        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
+    }
+    $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
+    New-Object -TypeName System.Management.Automation.ErrorRecord -ArgumentList $exception, $id, ([System.Management.Automation.ErrorCategory]::InvalidOperation), $null
+}
+
+# Fails where a value was neither filled in by render nor given.
+function Assert-GatepostValue {
+    param([string]$Name, [string[]]$Value)
+    $bad = @($Value | Where-Object { -not $_ -or $_ -match '^@\w+@$' })
+    if (@($Value).Count -eq 0 -or $bad.Count -gt 0) {
+        Deny-GatepostRun -Reason "$Name has no value: give -$Name, or let 'gatepost connector render' fill this script in."
+    }
+}
+
+# A parameter that may be left out: nothing where the template was not filled in.
+function Get-GatepostOptional {
+    param([string]$Value)
+    if ($Value -match '^@\w+@$') { return '' }
+    $Value
+}
+
+# One line of the result: for one thing in the tenant, what was done with it.
+function Write-GatepostResult {
+    param([string]$Type, [string]$Name, [string]$Action, [string[]]$Changes = @(), [string]$Message = '')
+    [pscustomobject]@{ Type = $Type; Name = $Name; Action = $Action; Changes = @($Changes); Message = $Message }
+}
+
+# What became of a change that ShouldProcess held back.
+function Get-GatepostHeld {
+    param([string]$Would)
+    if ($WhatIfPreference) { return $Would }
+    'Skipped'
+}
+
+# What Connect-ExchangeOnline is called with.
+function Get-GatepostSignIn {
+    $signIn = @{ ShowBanner = $false }
+    $environment = Get-GatepostOptional -Value $ExchangeEnvironmentName
+    if ($environment) { $signIn['ExchangeEnvironmentName'] = $environment }
+    if ($AppId -or $ManagedIdentity) {
+        if (-not $Organization) { Deny-GatepostRun -Reason 'Signing in as an application needs -Organization: the name of the tenant that ends in .onmicrosoft.com.' }
+        if ($UserPrincipalName -or $DelegatedOrganization) { Deny-GatepostRun -Reason 'Give either a user (-UserPrincipalName, -DelegatedOrganization) or an application (-AppId or -ManagedIdentity), not both.' }
+        $signIn['Organization'] = $Organization
+    }
+    if ($AppId) {
+        if ($ManagedIdentity) { Deny-GatepostRun -Reason 'Give either -AppId or -ManagedIdentity, not both.' }
+        if ([bool]$CertificateThumbprint -eq [bool]$CertificateFilePath) { Deny-GatepostRun -Reason '-AppId goes with one of -CertificateThumbprint (Windows) and -CertificateFilePath.' }
+        $signIn['AppId'] = $AppId
+        if ($CertificateThumbprint) { $signIn['CertificateThumbprint'] = $CertificateThumbprint }
+        if ($CertificateFilePath) {
+            $signIn['CertificateFilePath'] = $PSCmdlet.GetUnresolvedProviderPathFromPSPath($CertificateFilePath)
+            if ($null -ne $CertificatePassword) { $signIn['CertificatePassword'] = $CertificatePassword }
+        }
+    } elseif ($ManagedIdentity) {
+        $signIn['ManagedIdentity'] = $true
+        if ($ManagedIdentityAccountId) { $signIn['ManagedIdentityAccountId'] = $ManagedIdentityAccountId }
+    } else {
+        if ($CertificateThumbprint -or $CertificateFilePath) { Deny-GatepostRun -Reason 'A certificate goes with -AppId and -Organization.' }
+        if ($Organization) { Deny-GatepostRun -Reason '-Organization goes with -AppId or -ManagedIdentity; a partner signs in with -DelegatedOrganization.' }
+        if ($UserPrincipalName) { $signIn['UserPrincipalName'] = $UserPrincipalName }
+        if ($DelegatedOrganization) { $signIn['DelegatedOrganization'] = $DelegatedOrganization }
+    }
+    $signIn
+}
+
+# The sessions to Exchange Online in this window whose cmdlets have no prefix and whose token is good.
+function Get-GatepostSession {
+    @(Get-ConnectionInformation -ErrorAction Stop | Where-Object {
+        (Get-GatepostProperty -Object $_ -Name 'State') -eq 'Connected' -and (Get-GatepostProperty -Object $_ -Name 'TokenStatus') -eq 'Active' -and
+        -not (Get-GatepostProperty -Object $_ -Name 'IsEopSession') -and -not (Get-GatepostProperty -Object $_ -Name 'ModulePrefix')
+    })
+}
+
+# A session of the right tenant: one that is open, else one of our own. Nothing of another tenant is read.
+function Connect-GatepostTenant {
+    Assert-GatepostValue -Name 'TenantId' -Value $TenantId
+    $signIn = Get-GatepostSignIn
+    $script:Doing = 'loading the module ExchangeOnlineManagement'
+    $minimum = [version]'3.2.0'
+    $loaded = @(Get-Module -Name 'ExchangeOnlineManagement')
+    if ($loaded.Count -eq 0) {
+        $there = @(Get-Module -Name 'ExchangeOnlineManagement' -ListAvailable | Where-Object { $_.Version -ge $minimum })
+        if ($there.Count -eq 0) { Deny-GatepostRun -Reason "The module ExchangeOnlineManagement $minimum or later is not on this machine. Install it: Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser" }
+        Import-Module -Name 'ExchangeOnlineManagement' -MinimumVersion $minimum -ErrorAction Stop
+    } elseif ($loaded[0].Version -lt $minimum) {
+        Deny-GatepostRun -Reason "ExchangeOnlineManagement $($loaded[0].Version) is loaded, and $minimum or later is needed. Update-Module -Name ExchangeOnlineManagement, then a new window."
+    }
+    $script:Doing = 'looking for an open session'
+    $open = @(Get-GatepostSession)
+    foreach ($one in $open) {
+        $other = [string](Get-GatepostProperty -Object $one -Name 'TenantID')
+        if ($other -ne $TenantId) { Deny-GatepostRun -Reason "This window is connected to tenant $other, and the script is for tenant $TenantId. Nothing was read or changed. Disconnect-ExchangeOnline, or use another window." }
+    }
+    if ($open.Count -gt 0) {
+        Write-Verbose "Using the open session of tenant $TenantId as $(Get-GatepostProperty -Object $open[0] -Name 'UserPrincipalName')$(Get-GatepostProperty -Object $open[0] -Name 'AppId')."
+        return
+    }
+    $script:Doing = "signing in to Exchange Online for tenant $TenantId"
+    $before = @(Get-ConnectionInformation -ErrorAction Stop | ForEach-Object { [string](Get-GatepostProperty -Object $_ -Name 'ConnectionId') })
+    $script:DisconnectAll = ($before.Count -eq 0)
+    Connect-ExchangeOnline @signIn -ErrorAction Stop
+    $own = @(Get-GatepostSession | Where-Object { $before -notcontains [string](Get-GatepostProperty -Object $_ -Name 'ConnectionId') })
+    if ($own.Count -eq 0) { Deny-GatepostRun -Reason 'Connect-ExchangeOnline came back without a session.' }
+    $script:OwnConnection = [string](Get-GatepostProperty -Object $own[0] -Name 'ConnectionId')
+    $reached = [string](Get-GatepostProperty -Object $own[0] -Name 'TenantID')
+    if ($reached -ne $TenantId) { Deny-GatepostRun -Reason "The sign-in led to tenant $reached, and the script is for tenant $TenantId. Nothing was read or changed." }
+    Write-Verbose "Signed in to tenant $TenantId, $(Get-GatepostProperty -Object $own[0] -Name 'Organization')$(Get-GatepostProperty -Object $own[0] -Name 'DelegatedOrganization')."
+}
+
+# Closes the session that this script opened, and no other.
+function Disconnect-GatepostTenant {
+    try {
+        if ($script:OwnConnection) { Disconnect-ExchangeOnline -ConnectionId $script:OwnConnection -Confirm:$false -ErrorAction Stop }
+        elseif ($script:DisconnectAll) { Disconnect-ExchangeOnline -Confirm:$false -ErrorAction Stop }
+    } catch {
+        Write-Warning "The session could not be closed: $(Protect-GatepostText -Text ([string]$_.Exception.Message))"
+    }
+    $script:OwnConnection = ''
+    $script:DisconnectAll = $false
+}
+#endregion Common
+
+#region Secrets
+# Values of the secret headers, out of the file that render wrote. Never printed.
+function Read-GatepostSecret {
+    $path = $PSCmdlet.GetUnresolvedProviderPathFromPSPath($SecretFile)
+    $script:Doing = "reading the secrets file '$path'"
+    if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { Deny-GatepostRun -Reason "The secrets file '$path' is not there: 'gatepost connector render' writes it beside the scripts, or give -SecretFile." }
+    $mode = Get-GatepostProperty -Object (Get-Item -LiteralPath $path -Force) -Name 'UnixFileMode'
+    if ([string]$mode -match 'Group|Other') { Write-Warning "'$path' may be read by others than its owner: chmod 600." }
+    $given = $null
+    try { $given = [System.IO.File]::ReadAllText($path) | ConvertFrom-Json } catch { $given = $null }
+    $texts = @{}
+    foreach ($key in 'TenantId', 'SecretHeaderValue', 'LoopHeaderValue') {
+        $texts[$key] = [string](Get-GatepostProperty -Object $given -Name $key)
+        if (-not $texts[$key]) { Deny-GatepostRun -Reason "'$path' is no secrets file: it has no $key." }
+    }
+    $secretPrevious = @(Get-GatepostProperty -Object $given -Name 'SecretHeaderPrevious' | Where-Object { $_ } | ForEach-Object { [string]$_ })
+    $loopPrevious = @(Get-GatepostProperty -Object $given -Name 'LoopHeaderPrevious' | Where-Object { $_ } | ForEach-Object { [string]$_ })
+    $script:Hidden = @(@($texts['SecretHeaderValue'], $texts['LoopHeaderValue']) + $secretPrevious + $loopPrevious | Sort-Object -Property Length -Descending)
+    if ($texts['TenantId'] -ne $TenantId) { Deny-GatepostRun -Reason "'$path' is for tenant $($texts['TenantId']), and the script is for tenant $TenantId. Nothing was read or changed." }
+    foreach ($word in @($texts['LoopHeaderValue']) + $loopPrevious) { if ($word.Length -gt 128) { Deny-GatepostRun -Reason "A loop header value in '$path' has $($word.Length) characters; a word of a mail flow rule has at most 128." } }
+    @{
+        HeaderValue = $texts['SecretHeaderValue']; HeaderKnown = @(@($texts['SecretHeaderValue']) + $secretPrevious)
+        LoopValue = $texts['LoopHeaderValue']; LoopKnown = @(@($texts['LoopHeaderValue']) + $loopPrevious | Sort-Object -Unique -CaseSensitive)
+    }
+}
+#endregion Secrets
+
+#region Ownership
+# Whether the hybrid wizard made this connector: such a one is never touched.
+function Test-GatepostHybrid {
+    param($Object)
+    $name = [string](Get-GatepostProperty -Object $Object -Name 'Name')
+    [string](Get-GatepostProperty -Object $Object -Name 'ConnectorSource') -eq 'HybridWizard' -or $name -like 'Inbound from *' -or $name -like 'Outbound to *'
+}
+
+# Whether the object carries our mark.
+function Test-GatepostMark {
+    param($Object)
+    $comment = [string](Get-GatepostProperty -Object $Object -Name 'Comment') + [string](Get-GatepostProperty -Object $Object -Name 'Comments')
+    $comment.StartsWith($script:Mark, [System.StringComparison]::Ordinal)
+}
+
+# The object of this name, nothing where there is none. Refuses one that is not ours.
+function Find-GatepostObject {
+    param([object[]]$List, [string]$Name, [string]$Type, [bool]$Adopt = $false)
+    $found = @($List | Where-Object { $null -ne $_ -and [string]$_.Name -eq $Name })
+    if ($found.Count -eq 0) { return $null }
+    if ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Deny-GatepostRun -Reason "The $Type '$Name' belongs to the hybrid set-up and is never touched: choose another name." }
+    if (-not $Adopt -and -not (Test-GatepostMark -Object $found[0])) {
+        Deny-GatepostRun -Reason "There is a $Type '$Name' that is not Gatepost's: its comment does not begin with '$($script:Mark)'. It was not touched. Choose another name, or take it over with Install-GatepostConnector.ps1 -Force."
+    }
+    $found[0]
+}
+#endregion Ownership
+
+#region State
+# Lets only the owner read a file or folder.
+function Protect-GatepostPath {
+    param([string]$Path)
+    $item = Get-Item -LiteralPath $Path -Force
+    if ([System.Environment]::OSVersion.Platform -ne [System.PlatformID]::Win32NT) {
+        if ($null -eq $item.PSObject.Properties['UnixFileMode']) { Deny-GatepostRun -Reason "This PowerShell cannot restrict '$Path' to its owner: use 7.4 or later." }
+        $mode = 'UserRead, UserWrite'
+        if ($item.PSIsContainer) { $mode = 'UserRead, UserWrite, UserExecute' }
+        $item.UnixFileMode = $mode
+        return
+    }
+    $owner = [System.Security.Principal.WindowsIdentity]::GetCurrent().User
+    if ($item.PSIsContainer) {
+        $rights = New-Object -TypeName System.Security.AccessControl.DirectorySecurity
+        $rule = New-Object -TypeName System.Security.AccessControl.FileSystemAccessRule -ArgumentList $owner, 'FullControl', 'ContainerInherit, ObjectInherit', 'None', 'Allow'
+    } else {
+        $rights = New-Object -TypeName System.Security.AccessControl.FileSecurity
+        $rule = New-Object -TypeName System.Security.AccessControl.FileSystemAccessRule -ArgumentList $owner, 'FullControl', 'Allow'
+    }
+    $rights.SetAccessRuleProtection($true, $false)
+    $rights.AddAccessRule($rule)
+    if ($null -ne $item.PSObject.Methods['SetAccessControl']) { $item.SetAccessControl($rights) } else { [System.IO.FileSystemAclExtensions]::SetAccessControl($item, $rights) }
+}
+
+# A new file, restricted before anything stands in it.
+function Write-GatepostFile {
+    param([string]$Path, [byte[]]$Content)
+    $script:Doing = "writing '$Path'"
+    $stream = New-Object -TypeName System.IO.FileStream -ArgumentList $Path, ([System.IO.FileMode]::CreateNew)
+    $stream.Dispose()
+    Protect-GatepostPath -Path $Path
+    [System.IO.File]::WriteAllBytes($Path, $Content)
+}
+
+# Reads the state of the tenant and writes it into a new folder; gives back the files. All is read before anything is written.
+function Save-GatepostState {
+    param([string]$Folder)
+    $state = [ordered]@{}
+    $script:Doing = 'reading the inbound connectors'
+    $state['InboundConnector'] = @(Get-InboundConnector -ErrorAction Stop)
+    $script:Doing = 'reading the outbound connectors'
+    $state['OutboundConnector'] = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop)
+    $script:Doing = 'reading the transport rules'
+    $state['TransportRule'] = @(Get-TransportRule -ErrorAction Stop)
+    $script:Doing = 'reading the ARC configuration'
+    $state['ArcConfig'] = @(Get-ArcConfig -ErrorAction Stop)
+    $script:Doing = 'reading the accepted domains'
+    $state['AcceptedDomain'] = @(Get-AcceptedDomain -ErrorAction Stop)
+    $script:Doing = 'reading the organization configuration'
+    $state['OrganizationConfig'] = @(Get-OrganizationConfig -ErrorAction Stop)
+    $script:Doing = 'exporting the transport rule collection'
+    $collection = @(Export-TransportRuleCollection -Confirm:$false -ErrorAction Stop)[0]
+    $data = Get-GatepostProperty -Object $collection -Name 'FileData'
+    if ($data -is [string]) { $data = [System.Convert]::FromBase64String($data) }
+
+    $script:Doing = "making the folder '$Folder'"
+    if (-not (Test-Path -LiteralPath $Folder -PathType Container)) {
+        [void][System.IO.Directory]::CreateDirectory($Folder)
+        Protect-GatepostPath -Path $Folder
+    }
+    foreach ($key in $state.Keys) {
+        $path = [System.IO.Path]::Combine($Folder, "$key.json")
+        if (Test-Path -LiteralPath $path) { Deny-GatepostRun -Reason "'$path' is already there: give another folder." }
+    }
+    $encoding = New-Object -TypeName System.Text.UTF8Encoding -ArgumentList $false
+    foreach ($key in $state.Keys) {
+        $path = [System.IO.Path]::Combine($Folder, "$key.json")
+        $text = ConvertTo-Json -InputObject @($state[$key]) -Depth 6
+        Write-GatepostFile -Path $path -Content $encoding.GetBytes($text + "`n")
+        Write-GatepostResult -Type 'file' -Name $path -Action 'Created' -Message "$(@($state[$key]).Count) objects"
+    }
+    if ($null -ne $data) {
+        $path = [System.IO.Path]::Combine($Folder, 'TransportRuleCollection.xml')
+        Write-GatepostFile -Path $path -Content ([byte[]]$data)
+        Write-GatepostResult -Type 'file' -Name $path -Action 'Created' -Message 'all rules, as Export-TransportRuleCollection gives them'
+    }
+}
+#endregion State
+
+#region Before
+$script:StateSaved = $false
+
+# Writes the state of the tenant into a folder before the first change of this run.
+function Save-GatepostBefore {
+    if ($script:StateSaved) { return }
+    $was = $script:Doing
+    $within = $PSScriptRoot
+    if ($ExportFolder) { $within = $PSCmdlet.GetUnresolvedProviderPathFromPSPath($ExportFolder) }
+    $time = [datetime]::UtcNow.ToString('yyyyMMdd-HHmmss-fff', [System.Globalization.CultureInfo]::InvariantCulture)
+    $folder = [System.IO.Path]::Combine($within, "state-before-$time")
+    $files = @(Save-GatepostState -Folder $folder)
+    Write-Verbose "The state before the first change is in '$folder' ($($files.Count) files, for their owner alone: the rules hold the values of the secret headers)."
+    $script:StateSaved = $true
+    $script:Doing = $was
+}
+#endregion Before
+
+#region Objects
+# What the four objects must hold, how it reads back, and the cmdlets that bring it there.
+$script:Description = "$($script:Mark). Made and changed by the scripts of 'gatepost connector render'; remove it with Remove-GatepostConnector.ps1."
+
+# How a property is compared; one that is not here is a Boolean or a text whose case does not matter.
+$script:Compared = @{
+    Comment = 'Mark'; Comments = 'Mark'
+    SenderDomains = 'Set'; AssociatedAcceptedDomains = 'Set'; SmartHosts = 'Set'; RecipientDomains = 'Set'
+    RouteMessageOutboundConnector = 'Connector'; SetHeaderValue = 'Secret'
+    ExceptIfHeaderContainsWords = 'Words'; HeaderContainsWords = 'Words'; ExceptIfMessageSizeOver = 'Size'
+}
+# What Exchange wants in the same call.
+$script:Together = @{
+    UseMXRecord = 'SmartHosts'; SmartHosts = 'UseMXRecord'; TlsSettings = 'TlsDomain'; TlsDomain = 'TlsSettings'
+    SetHeaderName = 'SetHeaderValue'; SetHeaderValue = 'SetHeaderName'
+    ExceptIfHeaderContainsMessageHeader = 'ExceptIfHeaderContainsWords'; ExceptIfHeaderContainsWords = 'ExceptIfHeaderContainsMessageHeader'
+    HeaderContainsMessageHeader = 'HeaderContainsWords'; HeaderContainsWords = 'HeaderContainsMessageHeader'
+    CloudServicesMailEnabled = 'TreatMessagesAsInternal'
+}
+
+# A list as one text, without order, case, empty members and what Exchange adds: '*' reads back as 'smtp:*;1'.
+function ConvertTo-GatepostSet {
+    param($Value)
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ } | ForEach-Object { (([string]$_) -replace '^smtp:', '' -replace ';\d+$', '' -replace '^\[(.+)\]$', '$1').ToLowerInvariant() })
+    @($members | Sort-Object -Unique) -join ', '
+}
+
+# A size in bytes: 23592960, 22.5MB and '22.5 MB (23,592,960 bytes)' are one.
+function ConvertTo-GatepostByte {
+    param([string]$Value)
+    if ($Value -match '\(([\d,.]+) bytes\)') { return [double]($Matches[1] -replace '[,.]', '') }
+    if ($Value -match '^\s*([\d.]+)\s*(B|KB|MB|GB)?\s*$') {
+        $unit = @{ B = 1; KB = 1KB; MB = 1MB; GB = 1GB }
+        $factor = 1
+        if ($Matches.ContainsKey(2)) { $factor = $unit[$Matches[2]] }
+        return [math]::Floor([double]::Parse($Matches[1], [System.Globalization.CultureInfo]::InvariantCulture) * $factor)
+    }
+    [double]-1
+}
+
+# Whether a property is as it must be. -Known: values of a secret header that Gatepost takes, the present one first.
+function Test-GatepostSame {
+    param([string]$Name, $Is, $Should, [string[]]$Known, $Outbound)
+    $kind = ''
+    if ($script:Compared.ContainsKey($Name)) { $kind = $script:Compared[$Name] }
+    if ($kind -eq 'Mark') { return ([string]$Is).StartsWith($script:Mark, [System.StringComparison]::Ordinal) }
+    if ($kind -eq 'Set') { return (ConvertTo-GatepostSet -Value $Is) -eq (ConvertTo-GatepostSet -Value $Should) }
+    if ($kind -eq 'Size') { return (ConvertTo-GatepostByte -Value ([string]$Is)) -eq (ConvertTo-GatepostByte -Value ([string]$Should)) }
+    if ($kind -eq 'Secret') { return $Known -ccontains [string]$Is }
+    if ($kind -eq 'Words') {
+        $words = @($Is | Where-Object { $null -ne $_ -and '' -ne [string]$_ } | ForEach-Object { [string]$_ })
+        return $words -ccontains $Known[0] -and @($words | Where-Object { $Known -cnotcontains $_ }).Count -eq 0
+    }
+    if ($kind -eq 'Connector') {
+        $names = @([string]$Should)
+        foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Outbound -Name $key) }
+        return '' -ne [string]$Is -and $names -contains [string]$Is
+    }
+    if ($Should -is [bool]) { return ([string]$Is -eq 'True') -eq $Should }
+    [string]$Is -eq [string]$Should
+}
+
+# Names of the properties that differ, with those that Exchange wants beside them.
+function Get-GatepostDrift {
+    param($Object, [hashtable]$Wanted, [string[]]$SecretKnown = @(), [string[]]$LoopKnown = @(), $Outbound)
+    $names = @()
+    foreach ($key in @($Wanted.Keys | Sort-Object)) {
+        $known = $LoopKnown
+        if ($key -eq 'SetHeaderValue') { $known = $SecretKnown }
+        if (-not (Test-GatepostSame -Name $key -Is (Get-GatepostProperty -Object $Object -Name $key) -Should $Wanted[$key] -Known $known -Outbound $Outbound)) { $names += $key }
+    }
+    $names
+}
+
+# Differences as text. Values of secret headers never stand in it.
+function Get-GatepostChange {
+    param($Object, [hashtable]$Wanted, [string[]]$Name)
+    foreach ($key in @($Name)) {
+        if (-not $key) { continue }
+        $kind = ''
+        if ($script:Compared.ContainsKey($key)) { $kind = $script:Compared[$key] }
+        $is = Get-GatepostProperty -Object $Object -Name $key
+        if ($kind -eq 'Secret') { "${key}: another secret value -> the one of the secrets file" }
+        elseif ($kind -eq 'Words') { "${key}: $(@($is | Where-Object { $_ }).Count) secret values -> $(@($Wanted[$key]).Count)" }
+        elseif ($kind -eq 'Set') { "${key}: '$(ConvertTo-GatepostSet -Value $is)' -> '$(ConvertTo-GatepostSet -Value $Wanted[$key])'" }
+        else { Protect-GatepostText -Text "${key}: '$is' -> '$($Wanted[$key])'" }
+    }
+}
+
+# One function for each object: creates it, sets what differs, or leaves it; writes one result.
+function Invoke-GatepostInbound {
+    param($Existing)
+    $type = 'inbound connector'
+    $name = $InboundConnectorName
+    $wanted = @{
+        Comment = $script:Description; Enabled = $true; ConnectorType = 'OnPremises'; SenderDomains = @('*'); TlsSenderCertificateName = $TlsSenderCertificateName
+        RequireTls = $true; RestrictDomainsToCertificate = $true; RestrictDomainsToIPAddresses = $false
+        CloudServicesMailEnabled = ($CloudServicesMailEnabled -eq 'True'); TreatMessagesAsInternal = $false; AssociatedAcceptedDomains = $null
+    }
+    $target = "$type '$name' of tenant $TenantId"
+    if ($null -eq $Existing) {
+        $new = @{ Name = $name }
+        foreach ($key in $wanted.Keys) { if ($null -ne $wanted[$key]) { $new[$key] = $wanted[$key] } }
+        $action = Get-GatepostHeld -Would 'WouldCreate'
+        if ($PSCmdlet.ShouldProcess($target, 'Create')) {
+            $script:Doing = "creating the $type '$name'"
+            Save-GatepostBefore
+            [void](New-InboundConnector @new -Confirm:$false -ErrorAction Stop)
+            $action = 'Created'
+        }
+        return (Write-GatepostResult -Type $type -Name $name -Action $action -Message "known by the certificate name $TlsSenderCertificateName")
+    }
+    $drift = @(Get-GatepostDrift -Object $Existing -Wanted $wanted)
+    if ($drift.Count -eq 0) { return (Write-GatepostResult -Type $type -Name $name -Action 'Unchanged') }
+    $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
+    $set = @{ Identity = $name }
+    foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
+    $action = Get-GatepostHeld -Would 'WouldUpdate'
+    if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
+        $script:Doing = "setting $($drift -join ', ') of the $type '$name'"
+        Save-GatepostBefore
+        Set-InboundConnector @set -Confirm:$false -ErrorAction Stop
+        $action = 'Updated'
+    }
+    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes
+}
+
+function Invoke-GatepostOutbound {
+    param($Existing)
+    $type = 'outbound connector'
+    $name = $OutboundConnectorName
+    $wanted = @{
+        Comment = $script:Description; Enabled = $true; ConnectorType = 'OnPremises'; IsTransportRuleScoped = $true; UseMXRecord = $false; SmartHosts = $SmartHosts
+        TlsSettings = 'DomainValidation'; TlsDomain = $TlsDomain; CloudServicesMailEnabled = ($CloudServicesMailEnabled -eq 'True'); TestMode = $false
+        RouteAllMessagesViaOnPremises = $false; AllAcceptedDomains = $false; RecipientDomains = $null
+    }
+    # What a new connector does not have anyway.
+    $unset = @('RouteAllMessagesViaOnPremises', 'AllAcceptedDomains', 'RecipientDomains')
+    $target = "$type '$name' of tenant $TenantId"
+    if ($null -eq $Existing) {
+        $new = @{ Name = $name }
+        foreach ($key in $wanted.Keys) { if ($unset -notcontains $key) { $new[$key] = $wanted[$key] } }
+        $action = Get-GatepostHeld -Would 'WouldCreate'
+        if ($PSCmdlet.ShouldProcess($target, 'Create')) {
+            $script:Doing = "creating the $type '$name'"
+            Save-GatepostBefore
+            [void](New-OutboundConnector @new -Confirm:$false -ErrorAction Stop)
+            $action = 'Created'
+        }
+        return (Write-GatepostResult -Type $type -Name $name -Action $action -Message "to $($SmartHosts -join ', '), whose certificate must name $TlsDomain")
+    }
+    $drift = @(Get-GatepostDrift -Object $Existing -Wanted $wanted)
+    if ($drift.Count -eq 0) { return (Write-GatepostResult -Type $type -Name $name -Action 'Unchanged') }
+    $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
+    $set = @{ Identity = $name }
+    foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
+    $action = Get-GatepostHeld -Would 'WouldUpdate'
+    if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
+        $script:Doing = "setting $($drift -join ', ') of the $type '$name'"
+        Save-GatepostBefore
+        Set-OutboundConnector @set -Confirm:$false -ErrorAction Stop
+        $action = 'Updated'
+    }
+    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes -Message 'have it validated again: Confirm-GatepostConnector.ps1 -Again'
+}
+
+# -Creation: what only a new rule gets. -Further: what this run was told to set beside the rest.
+function Invoke-GatepostRoute {
+    param($Existing, $Outbound, [hashtable]$Secret, [hashtable]$Creation, [hashtable]$Further)
+    $type = 'transport rule'
+    $name = $RoutingRuleName
+    $wanted = @{
+        Comments = $script:Description; FromScope = 'InOrganization'; RouteMessageOutboundConnector = $OutboundConnectorName
+        SetHeaderName = $SecretHeaderName; SetHeaderValue = $Secret['HeaderValue']; StopRuleProcessing = $true
+        ExceptIfHeaderContainsMessageHeader = $LoopHeaderName; ExceptIfHeaderContainsWords = $Secret['LoopKnown']
+    }
+    foreach ($key in $Further.Keys) { $wanted[$key] = $Further[$key] }
+    $target = "$type '$name' of tenant $TenantId"
+    if ($null -eq $Existing) {
+        $new = @{ Name = $name }
+        foreach ($key in $wanted.Keys) { $new[$key] = $wanted[$key] }
+        foreach ($key in $Creation.Keys) { $new[$key] = $Creation[$key] }
+        $action = Get-GatepostHeld -Would 'WouldCreate'
+        if ($PSCmdlet.ShouldProcess($target, 'Create, disabled')) {
+            $script:Doing = "creating the $type '$name'"
+            Save-GatepostBefore
+            [void](New-TransportRule @new -Confirm:$false -ErrorAction Stop)
+            $action = 'Created'
+        }
+        return (Write-GatepostResult -Type $type -Name $name -Action $action -Message 'disabled: it sends nothing until Set-GatepostRollout.ps1 enables it')
+    }
+    $drift = @(Get-GatepostDrift -Object $Existing -Wanted $wanted -SecretKnown $Secret['HeaderKnown'] -LoopKnown (@($Secret['LoopValue']) + $Secret['LoopKnown']) -Outbound $Outbound)
+    $message = ''
+    if ([string](Get-GatepostProperty -Object $Existing -Name 'SetHeaderValue') -cne $Secret['HeaderValue'] -and $drift -notcontains 'SetHeaderValue') { $message = 'SetHeaderValue is still a previous value: Update-GatepostSecret.ps1 sets the present one' }
+    if ($drift.Count -eq 0) { return (Write-GatepostResult -Type $type -Name $name -Action 'Unchanged' -Message $message) }
+    $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
+    $set = @{ Identity = $name }
+    foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
+    $action = Get-GatepostHeld -Would 'WouldUpdate'
+    if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
+        $script:Doing = "setting $($drift -join ', ') of the $type '$name'"
+        Save-GatepostBefore
+        Set-TransportRule @set -Confirm:$false -ErrorAction Stop
+        $action = 'Updated'
+    }
+    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes -Message $message
+}
+
+# -Routing: the rule that this one stands directly behind; nothing where -WhatIf has not created it.
+function Invoke-GatepostCleanUp {
+    param($Existing, $Routing, [hashtable]$Secret, [int]$NewPriority)
+    $type = 'transport rule'
+    $name = $CleanUpRuleName
+    $wanted = @{
+        Comments = $script:Description; HeaderContainsMessageHeader = $LoopHeaderName; HeaderContainsWords = $Secret['LoopKnown']
+        RemoveHeader = $LoopHeaderName; StopRuleProcessing = $false; Mode = 'Enforce'
+    }
+    $place = $NewPriority
+    if ($null -ne $Routing) { $place = [int]$Routing.Priority + 1 }
+    $target = "$type '$name' of tenant $TenantId"
+    if ($null -eq $Existing) {
+        $new = @{ Name = $name; Enabled = $true; Priority = $place; SetAuditSeverity = 'Low' }
+        foreach ($key in $wanted.Keys) { $new[$key] = $wanted[$key] }
+        $action = Get-GatepostHeld -Would 'WouldCreate'
+        if ($PSCmdlet.ShouldProcess($target, 'Create')) {
+            $script:Doing = "creating the $type '$name'"
+            Save-GatepostBefore
+            [void](New-TransportRule @new -Confirm:$false -ErrorAction Stop)
+            $action = 'Created'
+        }
+        return (Write-GatepostResult -Type $type -Name $name -Action $action -Message "takes $LoopHeaderName off mail that has come back")
+    }
+    $drift = @(Get-GatepostDrift -Object $Existing -Wanted $wanted -LoopKnown (@($Secret['LoopValue']) + $Secret['LoopKnown']))
+    $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
+    $set = @{ Identity = $name }
+    foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
+    if ($null -ne $Routing -and [int]$Existing.Priority -ne $place) {
+        # A rule that stood before the routing rule leaves its place, and the routing rule moves up.
+        if ([int]$Existing.Priority -lt [int]$Routing.Priority) { $place = $place - 1 }
+        $set['Priority'] = $place
+        $changes += "Priority: $($Existing.Priority) -> $place, directly behind '$RoutingRuleName'"
+    }
+    $off = [string](Get-GatepostProperty -Object $Existing -Name 'State') -ne 'Enabled'
+    if ($off) { $changes += "State: 'Disabled' -> 'Enabled'" }
+    if ($changes.Count -eq 0) { return (Write-GatepostResult -Type $type -Name $name -Action 'Unchanged') }
+    $action = Get-GatepostHeld -Would 'WouldUpdate'
+    if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
+        Save-GatepostBefore
+        if ($set.Count -gt 1) {
+            $script:Doing = "setting the $type '$name'"
+            Set-TransportRule @set -Confirm:$false -ErrorAction Stop
+        }
+        if ($off) {
+            $script:Doing = "enabling the $type '$name'"
+            Enable-TransportRule -Identity $name -Mode 'Enforce' -Confirm:$false -ErrorAction Stop
+        }
+        $action = 'Updated'
+    }
+    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes
+}
+
+# Reads the four objects and refuses what is not ours, before anything is changed.
+function Read-GatepostObject {
+    param([bool]$Adopt = $false)
+    $script:Doing = 'reading the inbound connectors'
+    $inbound = @(Get-InboundConnector -ErrorAction Stop)
+    $script:Doing = 'reading the outbound connectors'
+    $outbound = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop)
+    $script:Doing = 'reading the transport rules'
+    $rules = @(Get-TransportRule -ErrorAction Stop)
+    @{
+        Inbound = (Find-GatepostObject -List $inbound -Name $InboundConnectorName -Type 'inbound connector' -Adopt $Adopt)
+        Outbound = (Find-GatepostObject -List $outbound -Name $OutboundConnectorName -Type 'outbound connector' -Adopt $Adopt)
+        Routing = (Find-GatepostObject -List $rules -Name $RoutingRuleName -Type 'transport rule' -Adopt $Adopt)
+        CleanUp = (Find-GatepostObject -List $rules -Name $CleanUpRuleName -Type 'transport rule' -Adopt $Adopt)
+    }
+}
+#endregion Objects
+
+$given = $PSBoundParameters
+try {
+    foreach ($pair in @(@('SmartHosts', $SmartHosts), @('TlsDomain', $TlsDomain), @('TlsSenderCertificateName', $TlsSenderCertificateName), @('AcceptedDomains', $AcceptedDomains), @('CloudServicesMailEnabled', $CloudServicesMailEnabled), @('SecretHeaderName', $SecretHeaderName), @('LoopHeaderName', $LoopHeaderName))) {
+        Assert-GatepostValue -Name $pair[0] -Value $pair[1]
+    }
+    if ($SecretHeaderName -eq $LoopHeaderName) { Deny-GatepostRun -Reason "The secret header and the loop header are both '$SecretHeaderName': they must differ." }
+    Assert-GatepostValue -Name 'TenantId' -Value $TenantId
+    $secret = Read-GatepostSecret
+    Connect-GatepostTenant
+
+    $script:Doing = 'reading the organization configuration'
+    $configuration = Get-OrganizationConfig -ErrorAction Stop
+    if ([string](Get-GatepostProperty -Object $configuration -Name 'IsDehydrated') -eq 'True') { Deny-GatepostRun -Reason 'This tenant has never been changed and takes no connectors yet: run Enable-OrganizationCustomization once, wait some minutes, then run this script again.' }
+    $script:Doing = 'reading the accepted domains'
+    $domains = @(Get-AcceptedDomain -ErrorAction Stop | ForEach-Object { ([string]$_.DomainName).ToLowerInvariant() })
+    $certificateDomain = ($TlsSenderCertificateName -replace '^\*\.', '').ToLowerInvariant()
+    $parents = @($domains | Where-Object { $certificateDomain.EndsWith('.' + $_, [System.StringComparison]::Ordinal) })
+    if ($domains -notcontains $certificateDomain) {
+        if ($parents.Count -eq 0) { Deny-GatepostRun -Reason "'$certificateDomain' is no accepted domain of this tenant, nor below one: Exchange could not tell whose mail Gatepost hands over (550 5.7.64). Add and verify the domain in the Microsoft 365 admin centre (Settings, Domains); PowerShell cannot do it." }
+        Write-Warning "'$certificateDomain' is no accepted domain itself, only below '$($parents[0])'. Microsoft's advice is to add the name itself in the admin centre."
+    }
+    foreach ($domain in @($AcceptedDomains | Where-Object { $domains -notcontains ($_ -replace '^\*\.', '') })) { Write-Warning "gatepost.toml lists '$domain', which is no accepted domain of this tenant." }
+
+    $objects = Read-GatepostObject -Adopt ([bool]$Force)
+    $creation = @{ Enabled = $false; Mode = 'Audit'; Priority = $Priority; RuleErrorAction = $RuleErrorAction; SetAuditSeverity = 'Low' }
+    $group = Get-GatepostOptional -Value $PilotGroup
+    if ($group) { $creation['FromMemberOf'] = @($group) }
+    $further = @{}
+    if ($given.ContainsKey('RuleErrorAction')) { $further['RuleErrorAction'] = $RuleErrorAction }
+    if ($ExceptMessageType) { $further['ExceptIfMessageTypeMatches'] = $ExceptMessageType }
+    if ($ExceptSizeOver) { $further['ExceptIfMessageSizeOver'] = $ExceptSizeOver }
+
+    Invoke-GatepostInbound -Existing $objects['Inbound']
+    Invoke-GatepostOutbound -Existing $objects['Outbound']
+    Invoke-GatepostRoute -Existing $objects['Routing'] -Outbound $objects['Outbound'] -Secret $secret -Creation $creation -Further $further
+    $script:Doing = 'reading the transport rules'
+    $rules = @(Get-TransportRule -ErrorAction Stop)
+    $routing = Find-GatepostObject -List $rules -Name $RoutingRuleName -Type 'transport rule' -Adopt ([bool]$Force)
+    $cleanUp = Find-GatepostObject -List $rules -Name $CleanUpRuleName -Type 'transport rule' -Adopt ([bool]$Force)
+    Invoke-GatepostCleanUp -Existing $cleanUp -Routing $routing -Secret $secret -NewPriority ($Priority + 1)
+} catch {
+    $PSCmdlet.ThrowTerminatingError((Get-GatepostFailure -Record $_))
+} finally {
+    Disconnect-GatepostTenant
+}

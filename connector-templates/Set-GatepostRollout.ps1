@@ -1,0 +1,462 @@
+#Requires -Version 5.1
+
+<#
+.SYNOPSIS
+    Decides whose mail goes through Gatepost: nobody's, that of a pilot group, or everyone's.
+
+.DESCRIPTION
+    Stages, in their order:
+
+    Audit     the routing rule is enabled and only writes into the message trace what it would do
+    Pilot     it sends the mail of the pilot group through Gatepost
+    Everyone  it sends everyone's mail
+    Stop      it is disabled; connectors, clean-up rule and everything else stay, and mail that is with Gatepost still comes back
+
+    Stop is the emergency brake and needs nothing but a session: Disable-TransportRule -Identity 'Route to Gatepost' does the same by hand.
+    The other stages refuse to begin while an object is missing, foreign or switched off, or while the routing rule has no exception for
+    mail that has come back.
+
+    A change of a rule takes effect within minutes, not at once.
+
+.PARAMETER Stage
+    Audit, Pilot, Everyone or Stop: see above.
+
+.PARAMETER InboundConnectorName
+    Name of the inbound connector.
+
+.PARAMETER OutboundConnectorName
+    Name of the outbound connector.
+
+.PARAMETER RoutingRuleName
+    Name of the mail flow rule that sends mail to Gatepost.
+
+.PARAMETER CleanUpRuleName
+    Name of the mail flow rule that takes the loop header off mail that has come back.
+
+.PARAMETER LoopHeaderName
+    Header that marks mail which was with Gatepost: loop_header of gatepost.toml.
+
+.PARAMETER PilotGroup
+    Address of the group whose members take part in the pilot.
+
+.PARAMETER TenantId
+    The tenant's directory ID (a GUID). The script refuses to read or change any other tenant.
+
+.PARAMETER UserPrincipalName
+    Account to sign in with, interactively.
+
+.PARAMETER DelegatedOrganization
+    The customer's tenant, for a partner with delegated administration.
+
+.PARAMETER AppId
+    Application to sign in as, with -Organization and a certificate.
+
+.PARAMETER Organization
+    The tenant's name that ends in .onmicrosoft.com, for an application or a managed identity.
+
+.PARAMETER CertificateThumbprint
+    Certificate of the application in the certificate store (Windows).
+
+.PARAMETER CertificateFilePath
+    Certificate of the application as a .pfx file.
+
+.PARAMETER CertificatePassword
+    Password of that file.
+
+.PARAMETER ManagedIdentity
+    Signs in as the managed identity of the machine, with -Organization.
+
+.PARAMETER ManagedIdentityAccountId
+    Client ID of a managed identity that the machine does not have by itself.
+
+.PARAMETER ExchangeEnvironmentName
+    The cloud that the tenant is in; O365Default where nothing is given.
+
+.EXAMPLE
+    .\Set-GatepostRollout.ps1 -Stage Audit -WhatIf
+
+    Shows what the first stage would change.
+
+.EXAMPLE
+    .\Set-GatepostRollout.ps1 -Stage Pilot -PilotGroup mail-pilot@contoso.com -UserPrincipalName admin@contoso.com
+
+    Sends the mail of this group through Gatepost.
+
+.EXAMPLE
+    .\Set-GatepostRollout.ps1 -Stage Stop -Confirm:$false
+
+    Sends no mail to Gatepost any more, without a question.
+
+.EXAMPLE
+    .\Set-GatepostRollout.ps1 -Stage Everyone -AppId 00000000-0000-0000-0000-000000000000 -Organization contoso.onmicrosoft.com -CertificateThumbprint $thumbprint
+
+    As an application, without a person.
+
+.EXAMPLE
+    foreach ($customer in 'contoso', 'fabrikam') { & ".\$customer\Set-GatepostRollout.ps1" -Stage Audit -AppId $app -Organization "$customer.onmicrosoft.com" -CertificateThumbprint $thumbprint }
+
+    One tenant after another, each with the folder that was rendered for it. A session is opened and closed for each; a folder of another tenant is refused.
+
+.OUTPUTS
+    One object for each thing looked at: Type, Name, Action, Changes, Message. No value of a secret header stands in it.
+
+.NOTES
+    Exchange Administrator, or Organization Management. An application needs Exchange.ManageAsApp and the role Exchange Administrator.
+#>
+[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium')]
+[OutputType([pscustomobject])]
+param(
+    [Parameter(Mandatory = $true)]
+    [ValidateSet('Audit', 'Pilot', 'Everyone', 'Stop')]
+    [string]$Stage,
+
+    [ValidateLength(1, 64)]
+    [string]$InboundConnectorName = 'From Gatepost',
+
+    [ValidateLength(1, 64)]
+    [string]$OutboundConnectorName = 'To Gatepost',
+
+    [ValidateLength(1, 64)]
+    [string]$RoutingRuleName = 'Route to Gatepost',
+
+    [ValidateLength(1, 64)]
+    [string]$CleanUpRuleName = 'Back from Gatepost',
+
+    [ValidatePattern('^[A-Za-z0-9-]+$|^@\w+@$')]
+    [string]$LoopHeaderName = '@LoopHeaderName@',
+
+    [AllowEmptyString()]
+    [string]$PilotGroup = '@PilotGroup@',
+
+    [ValidateNotNullOrEmpty()]
+    [string]$TenantId = '@TenantId@',
+
+    [string]$UserPrincipalName,
+
+    [string]$DelegatedOrganization,
+
+    [string]$AppId,
+
+    [string]$Organization,
+
+    [string]$CertificateThumbprint,
+
+    [string]$CertificateFilePath,
+
+    [securestring]$CertificatePassword,
+
+    [switch]$ManagedIdentity,
+
+    [string]$ManagedIdentityAccountId,
+
+    [ValidateSet('O365Default', 'O365GermanyCloud', 'O365China', 'O365USGovGCCHigh', 'O365USGovDoD')]
+    [string]$ExchangeEnvironmentName = '@ExchangeEnvironmentName@'
+)
+
+Set-StrictMode -Version 2.0
+$ErrorActionPreference = 'Stop'
+
+#region Common
+# The same in every script of this folder, so that each works alone; a test holds it so.
+$script:Mark = 'Managed by Gatepost (schema 1)'
+$script:Doing = 'starting'
+$script:Denied = $false
+$script:OwnConnection = ''
+$script:DisconnectAll = $false
+$script:Hidden = @()
+
+# The value of a property; nothing where the object has none of this name.
+function Get-GatepostProperty {
+    param($Object, [string]$Name)
+    if ($null -eq $Object) { return $null }
+    $property = $Object.PSObject.Properties[$Name]
+    if ($null -eq $property) { return $null }
+    $property.Value
+}
+
+# Ends the script with a reason that is no fault of Exchange Online.
+function Deny-GatepostRun {
+    param([string]$Reason)
+    $script:Denied = $true
+    throw $Reason
+}
+
+# A text without the values of secret headers.
+function Protect-GatepostText {
+    param([string]$Text)
+    foreach ($value in $script:Hidden) { if ($value) { $Text = $Text.Replace($value, '(secret)') } }
+    $Text
+}
+
+# The error that a script ends with: what it was doing, why that failed, and how to go on.
+function Get-GatepostFailure {
+    param($Record)
+    $text = Protect-GatepostText -Text ([string]$Record.Exception.Message)
+    $id = 'GatepostRefused'
+    if (-not $script:Denied) {
+        $id = 'GatepostFailed'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+    }
+    # What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
+    foreach ($entry in @($Error)) {
+        $shown = [string]$entry
+        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
+    }
+    $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
+    New-Object -TypeName System.Management.Automation.ErrorRecord -ArgumentList $exception, $id, ([System.Management.Automation.ErrorCategory]::InvalidOperation), $null
+}
+
+# Fails where a value was neither filled in by render nor given.
+function Assert-GatepostValue {
+    param([string]$Name, [string[]]$Value)
+    $bad = @($Value | Where-Object { -not $_ -or $_ -match '^@\w+@$' })
+    if (@($Value).Count -eq 0 -or $bad.Count -gt 0) {
+        Deny-GatepostRun -Reason "$Name has no value: give -$Name, or let 'gatepost connector render' fill this script in."
+    }
+}
+
+# A parameter that may be left out: nothing where the template was not filled in.
+function Get-GatepostOptional {
+    param([string]$Value)
+    if ($Value -match '^@\w+@$') { return '' }
+    $Value
+}
+
+# One line of the result: for one thing in the tenant, what was done with it.
+function Write-GatepostResult {
+    param([string]$Type, [string]$Name, [string]$Action, [string[]]$Changes = @(), [string]$Message = '')
+    [pscustomobject]@{ Type = $Type; Name = $Name; Action = $Action; Changes = @($Changes); Message = $Message }
+}
+
+# What became of a change that ShouldProcess held back.
+function Get-GatepostHeld {
+    param([string]$Would)
+    if ($WhatIfPreference) { return $Would }
+    'Skipped'
+}
+
+# What Connect-ExchangeOnline is called with.
+function Get-GatepostSignIn {
+    $signIn = @{ ShowBanner = $false }
+    $environment = Get-GatepostOptional -Value $ExchangeEnvironmentName
+    if ($environment) { $signIn['ExchangeEnvironmentName'] = $environment }
+    if ($AppId -or $ManagedIdentity) {
+        if (-not $Organization) { Deny-GatepostRun -Reason 'Signing in as an application needs -Organization: the name of the tenant that ends in .onmicrosoft.com.' }
+        if ($UserPrincipalName -or $DelegatedOrganization) { Deny-GatepostRun -Reason 'Give either a user (-UserPrincipalName, -DelegatedOrganization) or an application (-AppId or -ManagedIdentity), not both.' }
+        $signIn['Organization'] = $Organization
+    }
+    if ($AppId) {
+        if ($ManagedIdentity) { Deny-GatepostRun -Reason 'Give either -AppId or -ManagedIdentity, not both.' }
+        if ([bool]$CertificateThumbprint -eq [bool]$CertificateFilePath) { Deny-GatepostRun -Reason '-AppId goes with one of -CertificateThumbprint (Windows) and -CertificateFilePath.' }
+        $signIn['AppId'] = $AppId
+        if ($CertificateThumbprint) { $signIn['CertificateThumbprint'] = $CertificateThumbprint }
+        if ($CertificateFilePath) {
+            $signIn['CertificateFilePath'] = $PSCmdlet.GetUnresolvedProviderPathFromPSPath($CertificateFilePath)
+            if ($null -ne $CertificatePassword) { $signIn['CertificatePassword'] = $CertificatePassword }
+        }
+    } elseif ($ManagedIdentity) {
+        $signIn['ManagedIdentity'] = $true
+        if ($ManagedIdentityAccountId) { $signIn['ManagedIdentityAccountId'] = $ManagedIdentityAccountId }
+    } else {
+        if ($CertificateThumbprint -or $CertificateFilePath) { Deny-GatepostRun -Reason 'A certificate goes with -AppId and -Organization.' }
+        if ($Organization) { Deny-GatepostRun -Reason '-Organization goes with -AppId or -ManagedIdentity; a partner signs in with -DelegatedOrganization.' }
+        if ($UserPrincipalName) { $signIn['UserPrincipalName'] = $UserPrincipalName }
+        if ($DelegatedOrganization) { $signIn['DelegatedOrganization'] = $DelegatedOrganization }
+    }
+    $signIn
+}
+
+# The sessions to Exchange Online in this window whose cmdlets have no prefix and whose token is good.
+function Get-GatepostSession {
+    @(Get-ConnectionInformation -ErrorAction Stop | Where-Object {
+        (Get-GatepostProperty -Object $_ -Name 'State') -eq 'Connected' -and (Get-GatepostProperty -Object $_ -Name 'TokenStatus') -eq 'Active' -and
+        -not (Get-GatepostProperty -Object $_ -Name 'IsEopSession') -and -not (Get-GatepostProperty -Object $_ -Name 'ModulePrefix')
+    })
+}
+
+# A session of the right tenant: one that is open, else one of our own. Nothing of another tenant is read.
+function Connect-GatepostTenant {
+    Assert-GatepostValue -Name 'TenantId' -Value $TenantId
+    $signIn = Get-GatepostSignIn
+    $script:Doing = 'loading the module ExchangeOnlineManagement'
+    $minimum = [version]'3.2.0'
+    $loaded = @(Get-Module -Name 'ExchangeOnlineManagement')
+    if ($loaded.Count -eq 0) {
+        $there = @(Get-Module -Name 'ExchangeOnlineManagement' -ListAvailable | Where-Object { $_.Version -ge $minimum })
+        if ($there.Count -eq 0) { Deny-GatepostRun -Reason "The module ExchangeOnlineManagement $minimum or later is not on this machine. Install it: Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser" }
+        Import-Module -Name 'ExchangeOnlineManagement' -MinimumVersion $minimum -ErrorAction Stop
+    } elseif ($loaded[0].Version -lt $minimum) {
+        Deny-GatepostRun -Reason "ExchangeOnlineManagement $($loaded[0].Version) is loaded, and $minimum or later is needed. Update-Module -Name ExchangeOnlineManagement, then a new window."
+    }
+    $script:Doing = 'looking for an open session'
+    $open = @(Get-GatepostSession)
+    foreach ($one in $open) {
+        $other = [string](Get-GatepostProperty -Object $one -Name 'TenantID')
+        if ($other -ne $TenantId) { Deny-GatepostRun -Reason "This window is connected to tenant $other, and the script is for tenant $TenantId. Nothing was read or changed. Disconnect-ExchangeOnline, or use another window." }
+    }
+    if ($open.Count -gt 0) {
+        Write-Verbose "Using the open session of tenant $TenantId as $(Get-GatepostProperty -Object $open[0] -Name 'UserPrincipalName')$(Get-GatepostProperty -Object $open[0] -Name 'AppId')."
+        return
+    }
+    $script:Doing = "signing in to Exchange Online for tenant $TenantId"
+    $before = @(Get-ConnectionInformation -ErrorAction Stop | ForEach-Object { [string](Get-GatepostProperty -Object $_ -Name 'ConnectionId') })
+    $script:DisconnectAll = ($before.Count -eq 0)
+    Connect-ExchangeOnline @signIn -ErrorAction Stop
+    $own = @(Get-GatepostSession | Where-Object { $before -notcontains [string](Get-GatepostProperty -Object $_ -Name 'ConnectionId') })
+    if ($own.Count -eq 0) { Deny-GatepostRun -Reason 'Connect-ExchangeOnline came back without a session.' }
+    $script:OwnConnection = [string](Get-GatepostProperty -Object $own[0] -Name 'ConnectionId')
+    $reached = [string](Get-GatepostProperty -Object $own[0] -Name 'TenantID')
+    if ($reached -ne $TenantId) { Deny-GatepostRun -Reason "The sign-in led to tenant $reached, and the script is for tenant $TenantId. Nothing was read or changed." }
+    Write-Verbose "Signed in to tenant $TenantId, $(Get-GatepostProperty -Object $own[0] -Name 'Organization')$(Get-GatepostProperty -Object $own[0] -Name 'DelegatedOrganization')."
+}
+
+# Closes the session that this script opened, and no other.
+function Disconnect-GatepostTenant {
+    try {
+        if ($script:OwnConnection) { Disconnect-ExchangeOnline -ConnectionId $script:OwnConnection -Confirm:$false -ErrorAction Stop }
+        elseif ($script:DisconnectAll) { Disconnect-ExchangeOnline -Confirm:$false -ErrorAction Stop }
+    } catch {
+        Write-Warning "The session could not be closed: $(Protect-GatepostText -Text ([string]$_.Exception.Message))"
+    }
+    $script:OwnConnection = ''
+    $script:DisconnectAll = $false
+}
+#endregion Common
+
+#region Ownership
+# Whether the hybrid wizard made this connector: such a one is never touched.
+function Test-GatepostHybrid {
+    param($Object)
+    $name = [string](Get-GatepostProperty -Object $Object -Name 'Name')
+    [string](Get-GatepostProperty -Object $Object -Name 'ConnectorSource') -eq 'HybridWizard' -or $name -like 'Inbound from *' -or $name -like 'Outbound to *'
+}
+
+# Whether the object carries our mark.
+function Test-GatepostMark {
+    param($Object)
+    $comment = [string](Get-GatepostProperty -Object $Object -Name 'Comment') + [string](Get-GatepostProperty -Object $Object -Name 'Comments')
+    $comment.StartsWith($script:Mark, [System.StringComparison]::Ordinal)
+}
+
+# The object of this name, nothing where there is none. Refuses one that is not ours.
+function Find-GatepostObject {
+    param([object[]]$List, [string]$Name, [string]$Type, [bool]$Adopt = $false)
+    $found = @($List | Where-Object { $null -ne $_ -and [string]$_.Name -eq $Name })
+    if ($found.Count -eq 0) { return $null }
+    if ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Deny-GatepostRun -Reason "The $Type '$Name' belongs to the hybrid set-up and is never touched: choose another name." }
+    if (-not $Adopt -and -not (Test-GatepostMark -Object $found[0])) {
+        Deny-GatepostRun -Reason "There is a $Type '$Name' that is not Gatepost's: its comment does not begin with '$($script:Mark)'. It was not touched. Choose another name, or take it over with Install-GatepostConnector.ps1 -Force."
+    }
+    $found[0]
+}
+#endregion Ownership
+
+# Whether the routing rule is bound to this group and no other. Exchange may show a group by another of its names.
+function Test-GatepostGroup {
+    param($Rule, [string]$Group)
+    $shown = @(Get-GatepostProperty -Object $Rule -Name 'FromMemberOf' | Where-Object { $_ } | ForEach-Object { [string]$_ })
+    if ($shown.Count -ne 1) { return $false }
+    if ($shown[0] -eq $Group) { return $true }
+    $script:Doing = "looking up the group '$Group'"
+    $found = @(Get-Recipient -Identity $Group -ErrorAction Stop)
+    $names = @(foreach ($key in 'PrimarySmtpAddress', 'Name', 'DisplayName', 'Identity', 'DistinguishedName', 'Guid') { [string](Get-GatepostProperty -Object $found[0] -Name $key) })
+    $names -contains $shown[0]
+}
+
+# Refuses a stage that sends mail, or is about to, while something that brings it back is not in place.
+function Assert-GatepostReady {
+    param($Rules, $Routing)
+    $script:Doing = 'reading the inbound connectors'
+    $inbound = Find-GatepostObject -List @(Get-InboundConnector -ErrorAction Stop) -Name $InboundConnectorName -Type 'inbound connector'
+    $script:Doing = 'reading the outbound connectors'
+    $outbound = Find-GatepostObject -List @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop) -Name $OutboundConnectorName -Type 'outbound connector'
+    $cleanUp = Find-GatepostObject -List $Rules -Name $CleanUpRuleName -Type 'transport rule'
+    $bad = @()
+    if ([string](Get-GatepostProperty -Object $inbound -Name 'Enabled') -ne 'True') { $bad += "the inbound connector '$InboundConnectorName' is missing or disabled" }
+    if ([string](Get-GatepostProperty -Object $outbound -Name 'Enabled') -ne 'True') { $bad += "the outbound connector '$OutboundConnectorName' is missing or disabled" }
+    elseif ([string](Get-GatepostProperty -Object $outbound -Name 'TestMode') -eq 'True') { $bad += "the outbound connector '$OutboundConnectorName' is in test mode" }
+    if ([string](Get-GatepostProperty -Object $cleanUp -Name 'State') -ne 'Enabled' -or [string](Get-GatepostProperty -Object $cleanUp -Name 'Mode') -ne 'Enforce') { $bad += "the rule '$CleanUpRuleName' is missing, disabled or not in mode Enforce: the loop header would leave the tenant" }
+    elseif ([int]$cleanUp.Priority -ne [int]$Routing.Priority + 1) { $bad += "the rule '$CleanUpRuleName' does not stand directly behind '$RoutingRuleName'" }
+    $words = @(Get-GatepostProperty -Object $Routing -Name 'ExceptIfHeaderContainsWords' | Where-Object { $_ })
+    if ([string](Get-GatepostProperty -Object $Routing -Name 'ExceptIfHeaderContainsMessageHeader') -ne $LoopHeaderName -or $words.Count -eq 0) { $bad += "the rule '$RoutingRuleName' has no exception for $LoopHeaderName`: mail would go round" }
+    if ([string](Get-GatepostProperty -Object $Routing -Name 'FromScope') -ne 'InOrganization') { $bad += "the rule '$RoutingRuleName' is not limited to the tenant's own senders" }
+    if ($bad.Count -gt 0) { Deny-GatepostRun -Reason "Nothing was changed: $($bad -join '; '). Repair-GatepostConnector.ps1 sets back what differs, Install-GatepostConnector.ps1 makes what is missing." }
+    if ([string](Get-GatepostProperty -Object $outbound -Name 'IsValidated') -ne 'True') { Write-Warning "The outbound connector '$OutboundConnectorName' is not validated: Confirm-GatepostConnector.ps1 comes before mail of users." }
+}
+
+try {
+    if ($Stage -ne 'Stop') { Assert-GatepostValue -Name 'LoopHeaderName' -Value $LoopHeaderName }
+    Connect-GatepostTenant
+    $script:Doing = 'reading the transport rules'
+    $rules = @(Get-TransportRule -ErrorAction Stop)
+    $routing = Find-GatepostObject -List $rules -Name $RoutingRuleName -Type 'transport rule'
+    if ($null -eq $routing) { Deny-GatepostRun -Reason "There is no rule '$RoutingRuleName' in tenant $TenantId`: Install-GatepostConnector.ps1 makes it. Nothing was changed." }
+    $type = 'transport rule'
+    $target = "$type '$RoutingRuleName' of tenant $TenantId"
+    $enabled = [string](Get-GatepostProperty -Object $routing -Name 'State') -eq 'Enabled'
+    $mode = [string](Get-GatepostProperty -Object $routing -Name 'Mode')
+
+    if ($Stage -eq 'Stop') {
+        if (-not $enabled) {
+            Write-GatepostResult -Type $type -Name $RoutingRuleName -Action 'Unchanged' -Message 'already disabled'
+        } else {
+            $action = Get-GatepostHeld -Would 'WouldUpdate'
+            if ($PSCmdlet.ShouldProcess($target, 'Disable')) {
+                $script:Doing = "disabling the rule '$RoutingRuleName'"
+                Disable-TransportRule -Identity $RoutingRuleName -Confirm:$false -ErrorAction Stop
+                $action = 'Updated'
+            }
+            Write-GatepostResult -Type $type -Name $RoutingRuleName -Action $action -Changes @("State: 'Enabled' -> 'Disabled'") -Message 'takes effect within minutes; connectors and clean-up rule stay, so that mail which is with Gatepost comes back'
+        }
+    } else {
+        Assert-GatepostReady -Rules $rules -Routing $routing
+        $group = Get-GatepostOptional -Value $PilotGroup
+        $bound = @(Get-GatepostProperty -Object $routing -Name 'FromMemberOf' | Where-Object { $_ })
+        if ($Stage -eq 'Pilot' -and -not $group -and $bound.Count -eq 0) { Deny-GatepostRun -Reason 'The stage Pilot needs a group: give -PilotGroup. Nothing was changed.' }
+        $wantedMode = 'Enforce'
+        if ($Stage -eq 'Audit') { $wantedMode = 'Audit' }
+        $set = @{ Identity = $RoutingRuleName }
+        $changes = @()
+        if ($mode -ne $wantedMode) {
+            $set['Mode'] = $wantedMode
+            $changes += "Mode: '$mode' -> '$wantedMode'"
+        }
+        if ($Stage -eq 'Everyone') {
+            if ($bound.Count -gt 0) {
+                $set['FromMemberOf'] = $null
+                $changes += "FromMemberOf: '$($bound -join ', ')' -> ''"
+            }
+        } elseif ($group -and -not (Test-GatepostGroup -Rule $routing -Group $group)) {
+            $set['FromMemberOf'] = @($group)
+            $changes += "FromMemberOf: '$($bound -join ', ')' -> '$group'"
+        }
+        if (-not $enabled) { $changes += "State: 'Disabled' -> 'Enabled'" }
+        $message = switch ($Stage) {
+            'Audit' { 'sends nothing: Get-MessageTraceV2 shows what it would take; then -Stage Pilot' }
+            'Pilot' { 'sends the mail of the group through Gatepost; then -Stage Everyone' }
+            'Everyone' { 'sends everyone''s mail through Gatepost; -Stage Stop ends that' }
+        }
+        if ($changes.Count -eq 0) {
+            Write-GatepostResult -Type $type -Name $RoutingRuleName -Action 'Unchanged' -Message $message
+        } else {
+            $action = Get-GatepostHeld -Would 'WouldUpdate'
+            if ($PSCmdlet.ShouldProcess($target, "Stage $Stage`: $($changes -join '; ')")) {
+                # The group and the mode come first, so that the rule is never enabled for more than it should be.
+                if ($set.Count -gt 1) {
+                    $script:Doing = "setting the stage $Stage of the rule '$RoutingRuleName'"
+                    Set-TransportRule @set -Confirm:$false -ErrorAction Stop
+                }
+                if (-not $enabled) {
+                    $script:Doing = "enabling the rule '$RoutingRuleName'"
+                    Enable-TransportRule -Identity $RoutingRuleName -Mode $wantedMode -Confirm:$false -ErrorAction Stop
+                }
+                $action = 'Updated'
+            }
+            Write-GatepostResult -Type $type -Name $RoutingRuleName -Action $action -Changes $changes -Message $message
+        }
+    }
+} catch {
+    $PSCmdlet.ThrowTerminatingError((Get-GatepostFailure -Record $_))
+} finally {
+    Disconnect-GatepostTenant
+}

@@ -1,0 +1,312 @@
+//! `gatepost explain headers`: would Exchange treat this as internal, and if not, because of what?
+//!
+//! A file, a pasted block, or a message of the running server's queue; ends with one sentence.
+
+use super::explain_attribution::{self, RootsOption};
+use super::{Trouble, client};
+use crate::admin::ClientError;
+use crate::config::Settings;
+use crate::exchange::promotion::{Facts, Judgement, Reading, judge, sender_of, tenant_of};
+use crate::header::{self, Examined, MAX_PASTED, Progress, Splitter, examine};
+use crate::mail::{QueueId, shown};
+use crate::spool::Told;
+use crate::trust::Tenant;
+use clap::{Args, ValueEnum};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What is asked.
+#[derive(Debug, Default, Args)]
+pub struct Arguments {
+    /// A message in the queue of the running server, as it will leave.
+    #[arg(value_name = "QUEUE-ID", conflicts_with = "message")]
+    id: Option<String>,
+    /// The message, or a saved header; without either, it is read from standard input.
+    #[arg(long, value_name = "FILE.eml")]
+    message: Option<PathBuf>,
+    /// The tenant by whose connector it goes; without, the one that the header names.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    /// Which of the two it is; without, what it looks like.
+    #[arg(long = "as", value_enum, value_name = "READING")]
+    reading: Option<As>,
+    #[command(flatten)]
+    roots: RootsOption,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum As {
+    /// Before Exchange has taken it (again).
+    OnItsWay,
+    /// As a mailbox shows it.
+    Mailbox,
+}
+
+/// A judgement, with the way by which it leaves where it is of the queue.
+struct Row {
+    via: Option<String>,
+    tenant: Option<String>,
+    judgement: Option<Judgement>,
+}
+
+/// What to print, and whether it is internal.
+///
+/// # Errors
+/// A file that cannot be read, no header in it, or no server that answers.
+pub fn answer(
+    settings: Option<&Settings>,
+    arguments: &Arguments,
+    json: bool,
+    now: u64,
+) -> Result<(bool, String), Trouble> {
+    let rows = match (&arguments.id, settings) {
+        (Some(id), Some(settings)) => queued(settings, arguments, id, now)?,
+        (Some(_), None) => {
+            let why = "a queue id asks the running server: which configuration? (--config)";
+            return Err(Trouble::Use(why.to_owned()));
+        }
+        (None, settings) => {
+            let text = read(arguments)?;
+            vec![of_text(&text, settings, arguments, now)?]
+        }
+    };
+    told(&rows, json).map_err(Trouble::Use)
+}
+
+/// The judgement of a text: `explain headers` without files, for tests and fuzzing.
+///
+/// # Errors
+/// There is no header in it, or an argument is none.
+pub fn answer_to(
+    text: &[u8],
+    settings: Option<&Settings>,
+    arguments: &Arguments,
+    json: bool,
+    now: u64,
+) -> Result<(bool, String), String> {
+    let row = of_text(text, settings, arguments, now)?;
+    told(&[row], json)
+}
+
+fn told(rows: &[Row], json: bool) -> Result<(bool, String), String> {
+    let good = rows.iter().all(Row::is_internal);
+    let text = if json {
+        let rows: Vec<serde_json::Value> = rows.iter().map(Row::as_json).collect();
+        serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())? + "\n"
+    } else {
+        let texts: Vec<String> = rows.iter().map(Row::as_text).collect();
+        texts.join("\n")
+    };
+    Ok((good, text))
+}
+
+fn read(arguments: &Arguments) -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    match &arguments.message {
+        Some(path) => File::open(path)
+            .and_then(|file| file.take(MAX_PASTED as u64).read_to_end(&mut text))
+            .map_err(|error| format!("{}: {error}", path.display()))?,
+        None => std::io::stdin()
+            .lock()
+            .take(MAX_PASTED as u64)
+            .read_to_end(&mut text)
+            .map_err(|error| format!("standard input: {error}"))?,
+    };
+    Ok(text)
+}
+
+/// As it was on the wire, else as somebody copied it.
+fn examined(text: &[u8]) -> Option<Examined> {
+    let on_the_wire = || {
+        let mut splitter = Splitter::default();
+        let length = match splitter.push(text).ok()? {
+            Progress::Complete { length } => length,
+            Progress::More => splitter.finish().ok()?,
+        };
+        let examined = examine(text.get(..length)?).ok()?;
+        let any = examined.fields().next().is_some();
+        any.then_some(examined)
+    };
+    on_the_wire().or_else(|| examine(&header::pasted(text)?).ok())
+}
+
+fn of_text(
+    text: &[u8],
+    settings: Option<&Settings>,
+    arguments: &Arguments,
+    now: u64,
+) -> Result<Row, String> {
+    let header = examined(text).ok_or("no header field in it: \"Name: value\" lines")?;
+    let reading = arguments.reading.map(|reading| match reading {
+        As::OnItsWay => Reading::OnItsWay,
+        As::Mailbox => Reading::Mailbox,
+    });
+    judged(&header, settings, arguments, reading, false, now)
+}
+
+fn judged(
+    header: &Examined,
+    settings: Option<&Settings>,
+    arguments: &Arguments,
+    reading: Option<Reading>,
+    as_delivered: bool,
+    now: u64,
+) -> Result<Row, String> {
+    let tenant = tenant(header, settings, arguments)?;
+    let attribution = match (settings, &tenant) {
+        (Some(settings), Some(tenant)) => {
+            let roots = arguments.roots.load()?;
+            let sender = sender_of(header);
+            explain_attribution::of_tenant(settings, &roots, tenant, sender.as_ref(), now)
+        }
+        _ => None,
+    };
+    let connector = settings
+        .zip(tenant.as_ref())
+        .and_then(|(settings, tenant)| explain_attribution::connector_of(settings, &tenant.name));
+    let facts = Facts {
+        tenants: settings.map(|settings| &settings.tenants),
+        hostname: settings.map(|settings| &settings.hostname),
+        tenant: tenant.as_deref(),
+        attribution: attribution.as_ref(),
+        promotes: connector.map(|connector| connector.cloud_services_mail_enabled),
+        as_delivered,
+    };
+    Ok(Row {
+        via: None,
+        judgement: Some(judge(header, reading, &facts)),
+        tenant: tenant.map(|tenant| tenant.name.to_string()),
+    })
+}
+
+fn tenant(
+    header: &Examined,
+    settings: Option<&Settings>,
+    arguments: &Arguments,
+) -> Result<Option<Arc<Tenant>>, String> {
+    match (settings, &arguments.tenant) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err("--tenant: there is no configuration (--config)".to_owned()),
+        (Some(settings), None) => Ok(tenant_of(header, &settings.tenants)),
+        (Some(settings), Some(name)) => match settings.tenants.named(name) {
+            Some(tenant) => Ok(Some(Arc::clone(tenant))),
+            None => Err(format!("--tenant: no tenant {}", shown(name.as_bytes()))),
+        },
+    }
+}
+
+fn queued(
+    settings: &Settings,
+    arguments: &Arguments,
+    id: &str,
+    now: u64,
+) -> Result<Vec<Row>, Trouble> {
+    let not_queued = || {
+        let id = shown(id.as_bytes());
+        Trouble::Server(format!(
+            "no message {id} is queued: gatepost trace {id} tells what became of it; its header is in the recipient's mailbox"
+        ))
+    };
+    let parsed: QueueId = id.parse().map_err(|_| not_queued())?;
+    let told: Vec<Told> = match client(settings)?.get(&format!("/queue/{parsed}/header"), &[]) {
+        Err(ClientError::Refused(404, _)) => return Err(not_queued()),
+        told => told?,
+    };
+    let mut rows = Vec::new();
+    for told in told {
+        if told.via == "exchange" {
+            let header = examined(told.header.as_bytes())
+                .ok_or_else(|| Trouble::Server(format!("message {id} has no header section")))?;
+            let arguments = Arguments {
+                tenant: Some(told.tenant.clone()),
+                roots: RootsOption::clone(&arguments.roots),
+                ..Arguments::default()
+            };
+            let row = judged(&header, Some(settings), &arguments, None, true, now)?;
+            rows.push(Row {
+                via: Some(told.via),
+                ..row
+            });
+        } else {
+            rows.push(Row {
+                via: Some(told.via),
+                tenant: Some(told.tenant),
+                judgement: None,
+            });
+        }
+    }
+    Ok(rows)
+}
+
+impl Row {
+    fn is_internal(&self) -> bool {
+        let judgement = self.judgement.as_ref();
+        judgement.is_some_and(|judgement| judgement.internal == Some(true))
+    }
+
+    fn sentence(&self) -> String {
+        match (&self.judgement, &self.via) {
+            (Some(judgement), _) => judgement.sentence(),
+            (None, via) => format!(
+                "External because it leaves by {} and not to Exchange; mended by this: a [[route]] with via = \"exchange\" that takes these recipients first.",
+                via.as_deref().unwrap_or("another way")
+            ),
+        }
+    }
+
+    fn as_text(&self) -> String {
+        let mut text = String::new();
+        if let Some(judgement) = &self.judgement {
+            text += &format!("reading: {}\n", judgement.reading.word());
+            if let Some(tenant) = &self.tenant {
+                text += &format!("tenant:  {tenant}\n");
+            }
+            text += &format!("\n{:<9} FIELD\n", "SPEAKS");
+            for row in &judgement.rows {
+                let value = match row.value.as_str() {
+                    "" => String::new(),
+                    value => format!(": {value}"),
+                };
+                text += &format!(
+                    "{:<9} {}{value}\n          {} [{}]\n",
+                    row.bears.word(),
+                    row.field,
+                    row.says,
+                    row.mark
+                );
+            }
+            text.push('\n');
+        }
+        text + &self.sentence() + "\n"
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        let judgement = self.judgement.as_ref();
+        let fields: Vec<_> = judgement
+            .map(|judgement| judgement.rows.as_slice())
+            .unwrap_or_default()
+            .iter()
+            .map(|row| {
+                serde_json::json!({
+                    "field": row.field, "value": row.value, "speaks": row.bears.word(), "says": row.says,
+                    "mark": row.mark.word(),
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "via": self.via,
+            "tenant": self.tenant,
+            "reading": judgement.map(|judgement| judgement.reading.word()),
+            "internal": match judgement {
+                Some(judgement) => judgement.internal,
+                None => Some(false),
+            },
+            "because": judgement.map(|judgement| &judgement.because),
+            "mended_by": judgement.and_then(|judgement| judgement.mended_by.as_ref()),
+            "fields": fields,
+            "sentence": self.sentence(),
+        })
+    }
+}

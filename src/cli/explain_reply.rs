@@ -1,0 +1,217 @@
+//! `gatepost explain reply`: what does this reply mean, whose fault is it, what does Gatepost do, what should I do?
+
+use crate::dialogue::{Explanation, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said};
+use crate::mail::shown;
+use clap::{Args, ValueEnum};
+use std::io::Read as _;
+
+/// What is asked.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The reply, as a log, a bounce or a message trace shows it; without, it is read from standard input.
+    #[arg(value_name = "REPLY", allow_hyphen_values = true)]
+    reply: Vec<String>,
+    /// Who gave it: each way has its own law.
+    #[arg(long, value_enum, default_value = "exchange")]
+    via: Via,
+    /// What it was an answer to; by default what the text says, else RCPT.
+    #[arg(long, value_enum)]
+    phase: Option<Step>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Via {
+    /// The tenant's inbound connector.
+    Exchange,
+    /// A mail exchanger.
+    Mx,
+    /// A [[relay]].
+    Relay,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Step {
+    /// In the place of a greeting.
+    Connection,
+    Ehlo,
+    Starttls,
+    Auth,
+    Mail,
+    Rcpt,
+    Data,
+    /// To the end of content.
+    End,
+}
+
+impl From<Step> for Phase {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Connection => Self::Greeting,
+            Step::Ehlo => Self::Hello,
+            Step::Starttls => Self::StartTls,
+            Step::Auth => Self::Login,
+            Step::Mail => Self::Mail,
+            Step::Rcpt => Self::Recipient,
+            Step::Data => Self::Content,
+            Step::End => Self::End,
+        }
+    }
+}
+
+/// What to print, and whether it is no bad news: nothing is given up, held or alarmed.
+///
+/// # Errors
+/// There is no reply in the text.
+pub fn answer(arguments: &Arguments, json: bool) -> Result<(bool, String), String> {
+    let text = if arguments.reply.is_empty() {
+        let mut text = Vec::new();
+        std::io::stdin()
+            .lock()
+            .take(MAX_SAID as u64)
+            .read_to_end(&mut text)
+            .map_err(|error| format!("standard input: {error}"))?;
+        text
+    } else {
+        arguments.reply.join("\n").into_bytes()
+    };
+    let next_hop = match arguments.via {
+        Via::Exchange => NextHop::Exchange,
+        Via::Mx => NextHop::Mx,
+        Via::Relay => NextHop::Relay,
+    };
+    told(&text, next_hop, arguments.phase.map(Phase::from), json)
+}
+
+/// [`answer`] to a text.
+///
+/// # Errors
+/// There is no reply in the text.
+pub fn told(
+    text: &[u8],
+    next_hop: NextHop,
+    phase: Option<Phase>,
+    json: bool,
+) -> Result<(bool, String), String> {
+    let found = said(text).ok_or_else(|| {
+        format!(
+            "no SMTP reply in \"{}\": it has a code (550), an enhanced code (5.7.64), or both",
+            shown(text)
+        )
+    })?;
+    let told = explain(&found, next_hop, phase).map_err(|why| why.to_string())?;
+    let text = if json {
+        as_json(&told, next_hop)? + "\n"
+    } else {
+        as_text(&told)
+    };
+    Ok((!told.is_bad_news(), text))
+}
+
+fn as_text(told: &Explanation) -> String {
+    let mut text = String::new();
+    let alarm = if told.alarm {
+        "; an administrator is told at once (log, metrics)"
+    } else {
+        ""
+    };
+    let rows = [
+        ("reply", told.reply.summary()),
+        ("means", told.meaning.clone()),
+        ("fault", told.whose.unwrap_or("nobody's").to_owned()),
+        ("Gatepost", format!("{}{alarm}", told.does)),
+        ("you", told.advice.clone()),
+        ("known from", told.known.to_string()),
+    ];
+    let notes = told.notes.iter().map(|note| ("note", note.clone()));
+    for (label, value) in rows.into_iter().chain(notes) {
+        text += &format!("{:<11} {value}\n", format!("{label}:"));
+    }
+    text
+}
+
+fn as_json(told: &Explanation, next_hop: NextHop) -> Result<String, String> {
+    let enhanced = told
+        .reply
+        .enhanced
+        .map(|(class, subject, detail)| format!("{class}.{subject}.{detail}"));
+    let value = serde_json::json!({
+        "reply": told.reply.summary(),
+        "code": told.reply.code,
+        "enhanced": enhanced,
+        "via": match next_hop {
+            NextHop::Exchange => "exchange",
+            NextHop::Mx => "mx",
+            NextHop::Relay => "relay",
+        },
+        "meaning": told.meaning,
+        "fault": told.whose,
+        "outcome": match told.outcome {
+            Outcome::Delivered => "delivered",
+            Outcome::Failed => "failed",
+            Outcome::Deferred(_) => "deferred",
+            Outcome::Held(_) => "held",
+        },
+        "reach": match told.outcome {
+            Outcome::Held(Reach::Tenant) => Some("tenant"),
+            Outcome::Held(Reach::Recipient) => Some("recipient"),
+            Outcome::Delivered | Outcome::Failed | Outcome::Deferred(_) => None,
+        },
+        "pace": match told.outcome {
+            Outcome::Deferred(Pace::Law) => Some("law"),
+            Outcome::Deferred(Pace::Hourly) => Some("hourly"),
+            Outcome::Deferred(Pace::BackOff) => Some("back_off"),
+            Outcome::Deferred(Pace::AtOnce) => Some("at_once"),
+            Outcome::Delivered | Outcome::Failed | Outcome::Held(_) => None,
+        },
+        "gatepost": told.does,
+        "alarm": told.alarm,
+        "advice": told.advice,
+        "known_from": told.known.to_string(),
+        "notes": told.notes,
+    });
+    serde_json::to_string_pretty(&value).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bounce_of_exchange_is_explained_for_its_administrator() {
+        let bounce =
+            b"Diagnostic-Code: smtp;550 5.7.64 TenantAttribution; Relay Access Denied [ATTR36]\n";
+        let (good, text) = told(bounce, NextHop::Exchange, None, false).unwrap();
+        assert!(!good);
+        insta::assert_snapshot!(text, @r"
+        reply:      550 5.7.64 TenantAttribution; Relay Access Denied [ATTR36]
+        means:      no inbound connector matched our certificate, or its domain is no accepted domain of the tenant; also an incomplete chain
+        fault:      connector or certificate
+        Gatepost:   held, not bounced; three such replies to different messages park the tenant's queue until a probe succeeds; an administrator is told at once (log, metrics)
+        you:        compare the certificate's names with the accepted domains and both connectors: gatepost check, gatepost explain attribution, gatepost connector diff
+        known from: the table that delivery uses
+        note:       taken as an answer to RCPT (--phase says otherwise)
+        ");
+    }
+
+    #[test]
+    fn json_holds_the_same() {
+        let (good, text) = told(b"451 4.7.0 PRX2", NextHop::Exchange, None, true).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(good);
+        assert_eq!(
+            (&value["outcome"], &value["pace"], &value["enhanced"]),
+            (&"deferred".into(), &"law".into(), &"4.7.0".into())
+        );
+    }
+
+    #[test]
+    fn text_of_a_peer_is_escaped_and_what_is_no_reply_is_said() {
+        let (_, text) = told(b"550 5.1.1 \x1b[31mred\x07", NextHop::Mx, None, false).unwrap();
+        assert!(!text.replace('\n', "").contains(|c: char| c.is_control()));
+        let problem = told(b"hello\x1b", NextHop::Mx, None, false).unwrap_err();
+        assert!(
+            problem.contains("no SMTP reply in \"hello\\x1b\""),
+            "{problem}"
+        );
+    }
+}

@@ -1,0 +1,291 @@
+use super::super::said::said;
+use super::*;
+use Outcome::{Deferred, Failed, Held};
+use Pace::{AtOnce, BackOff, Hourly, Law};
+
+fn of(text: &str, next_hop: NextHop) -> Explanation {
+    let said = said(text.as_bytes()).unwrap_or_else(|| panic!("nothing in {text:?}"));
+    explain(&said, next_hop, None).unwrap()
+}
+
+const RETRY: Outcome = Deferred(Law);
+const PAUSE: Outcome = Deferred(BackOff);
+const CONNECTOR: Outcome = Held(Reach::Tenant);
+const RECIPIENT: Outcome = Held(Reach::Recipient);
+
+/// Every reply and range of exchange-online.md section 7: first and last code, a text where the text decides, what is done,
+/// whether the administrator hears of it at once.
+const SECTION_7: &[(&str, &str, &str, Outcome, bool)] = &[
+    // draining, dropped, busy
+    ("421 4.3.2", "421 4.4.2", "", RETRY, false),
+    ("ConnectionReset", "421 4.4.2", "", RETRY, false),
+    ("421 4.7.66", "421 4.7.66", "", CONNECTOR, true),
+    (
+        "432 4.3.2",
+        "432 4.3.2",
+        "STOREDRV.Deliver; recipient thread limit exceeded",
+        RETRY,
+        false,
+    ),
+    ("451 4.3.1", "452 4.3.1", "", PAUSE, false),
+    // routing and the wrong door
+    ("450 4.4.0", "451 4.4.4", "ATTR5", RETRY, false),
+    ("451 4.4.62", "451 4.4.62", "ATTR35", CONNECTOR, true),
+    ("450 4.4.316", "450 4.4.317", "", CONNECTOR, true),
+    ("450 4.4.8", "450 4.4.8", "", CONNECTOR, true),
+    ("452 4.5.3", "452 4.5.3", "", Deferred(AtOnce), false),
+    ("451 4.7.0", "451 4.7.0", "PRX2", RETRY, false),
+    ("450 4.7.26", "450 4.7.26", "", RETRY, false),
+    ("450 4.7.230", "550 5.7.230", "", CONNECTOR, true),
+    ("450 4.7.321", "450 4.7.325", "", CONNECTOR, true),
+    ("550 5.7.321", "550 5.7.325", "", CONNECTOR, true),
+    ("450 4.7.5", "550 5.7.5", "", CONNECTOR, true),
+    ("450 4.4.8", "550 5.4.8", "", CONNECTOR, true),
+    // throttles
+    ("451 4.7.500", "451 4.7.649", "AS77712", PAUSE, true),
+    ("451 4.7.652", "451 4.7.699", "", PAUSE, true),
+    ("451 4.7.650", "451 4.7.651", "S775", PAUSE, false),
+    ("451 4.7.850", "451 4.7.899", "", PAUSE, true),
+    ("421 4.7.28", "450 4.7.28", "", PAUSE, false),
+    // sender, recipient, size
+    ("550 5.0.350", "554 5.0.350", "", Failed, false),
+    ("550 5.1.0", "550 5.1.0", "", Failed, false),
+    ("550 5.1.1", "550 5.1.1", "", Failed, false),
+    ("550 5.1.10", "550 5.1.10", "", Failed, false),
+    (
+        "550 5.4.1",
+        "550 5.4.1",
+        "Recipient address rejected: Access denied",
+        Failed,
+        false,
+    ),
+    ("550 5.1.8", "550 5.1.8", "", Failed, true),
+    ("550 5.1.20", "550 5.1.20", "", Failed, false),
+    ("550 5.1.90", "550 5.1.90", "", Failed, true),
+    ("550 5.2.2", "554 5.2.2", "", Deferred(Hourly), true),
+    ("550 5.2.121", "550 5.2.122", "", Deferred(Hourly), false),
+    ("550 5.2.3", "552 5.3.4", "", Failed, false),
+    ("552", "552", "", Failed, false),
+    ("550 5.3.190", "550 5.3.190", "", Failed, true),
+    (
+        "550 5.4.1",
+        "554 5.4.1",
+        "Relay access denied",
+        CONNECTOR,
+        true,
+    ),
+    ("554 5.4.6", "554 5.4.14", "", Failed, true),
+    ("550 5.4.300", "550 5.4.300", "", Failed, false),
+    ("550 5.4.310", "550 5.4.317", "", Failed, false),
+    ("550 5.5.0", "550 5.5.0", "", Failed, false),
+    ("501 5.5.2", "501 5.5.4", "", Failed, true),
+    ("554 5.6.0", "550 5.6.11", "", Failed, false),
+    (
+        "550 5.7.1",
+        "550 5.7.1",
+        "Message not permitted",
+        Failed,
+        false,
+    ),
+    ("550 5.7.1", "550 5.7.1", "Unable to relay", CONNECTOR, true),
+    (
+        "550 5.7.1",
+        "530 5.7.1",
+        "Client was not authenticated",
+        Failed,
+        false,
+    ),
+    // promotion
+    ("550 5.7.12", "550 5.7.13", "", RECIPIENT, true),
+    ("550 5.7.133", "550 5.7.136", "", RECIPIENT, true),
+    ("550 5.7.124", "550 5.7.129", "", Failed, false),
+    ("550 5.7.193", "550 5.7.193", "", Failed, false),
+    ("550 5.7.128", "550 5.7.128", "", Failed, true),
+    // attribution
+    ("550 5.7.23", "550 5.7.23", "", CONNECTOR, true),
+    ("550 5.7.25", "550 5.7.25", "", CONNECTOR, true),
+    ("550 5.7.508", "550 5.7.508", "", CONNECTOR, true),
+    ("550 5.7.510", "550 5.7.510", "", CONNECTOR, true),
+    ("550 5.7.30", "550 5.7.30", "", Failed, true),
+    (
+        "550 5.7.51",
+        "550 5.7.51",
+        "TenantInboundAttribution",
+        CONNECTOR,
+        true,
+    ),
+    ("530 5.7.57", "550 5.7.60", "", Failed, true),
+    ("554 5.2.252", "554 5.2.252", "", Failed, true),
+    (
+        "550 5.7.64",
+        "550 5.7.64",
+        "TenantAttribution; Relay Access Denied [ATTR36]",
+        CONNECTOR,
+        true,
+    ),
+    (
+        "550 5.7.68",
+        "550 5.7.68",
+        "TenantInboundAttribution",
+        CONNECTOR,
+        true,
+    ),
+    // limits and standing
+    ("550 5.7.232", "550 5.7.233", "", Deferred(Hourly), true),
+    ("550 5.7.236", "550 5.7.236", "", Failed, true),
+    ("550 5.7.501", "550 5.7.503", "", Failed, true),
+    ("550 5.7.504", "550 5.7.505", "", Failed, false),
+    ("554 5.7.506", "554 5.7.506", "", CONNECTOR, true),
+    ("550 5.7.507", "550 5.7.507", "", Failed, true),
+    ("550 5.7.513", "550 5.7.513", "", Failed, true),
+    ("550 5.7.509", "550 5.7.509", "", Failed, true),
+    ("550 5.7.511", "550 5.7.511", "", CONNECTOR, true),
+    ("550 5.7.606", "550 5.7.649", "", CONNECTOR, true),
+    ("550 5.7.512", "550 5.7.512", "", Failed, false),
+    ("550 5.7.515", "550 5.7.515", "", Failed, true),
+    ("550 5.7.703", "550 5.7.703", "", Failed, false),
+    ("550 5.7.705", "550 5.7.708", "", CONNECTOR, true),
+    ("550 5.7.750", "550 5.7.750", "", CONNECTOR, true),
+    ("550 5.7.800", "550 5.7.800", "", CONNECTOR, true),
+];
+
+#[test]
+fn every_reply_of_section_7_is_known_with_the_right_act() {
+    let mut wrong = Vec::new();
+    for (first, last, text, outcome, alarm) in SECTION_7 {
+        for code in [first, last] {
+            let said = format!("{code} {text}");
+            let told = of(said.trim(), NextHop::Exchange);
+            let found = (told.known, told.outcome, told.alarm);
+            if found != (Known::Table, *outcome, *alarm) {
+                wrong.push(format!("{said}: {found:?}, {}", told.meaning));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let count = SECTION_7.len();
+    assert!(count > 70, "{count}");
+}
+
+/// Where a range of the table has different codes within, its middle is one of them, and nothing beyond is.
+#[test]
+fn ranges_hold_what_lies_between_and_nothing_beyond() {
+    for (inside, known) in [
+        ("451 4.7.600 x", true),
+        ("451 4.7.700 x", false),
+        ("451 4.7.499 x", false),
+        ("450 4.7.323 x", true),
+        ("450 4.7.326 x", false),
+        ("550 5.7.620 x", true),
+        ("550 5.7.605 x", false),
+        ("550 5.7.650 x", false),
+        ("550 5.4.313 x", true),
+        ("550 5.7.137 x", false),
+        ("550 5.7.14 x", false),
+        ("451 4.7.875 x", true),
+        ("451 4.7.900 x", false),
+    ] {
+        let told = of(inside, NextHop::Exchange);
+        assert_eq!(told.known == Known::Table, known, "{inside}");
+    }
+}
+
+#[test]
+fn what_the_table_does_not_know_is_read_by_class_subject_and_detail() {
+    let told = |text| {
+        let told = of(text, NextHop::Exchange);
+        format!(
+            "{} | {} | {:?} | {}",
+            told.meaning,
+            told.whose.unwrap_or("-"),
+            told.outcome,
+            told.known
+        )
+    };
+    insta::assert_snapshot!(
+        [
+            told("550 5.2.1 x"),
+            told("450 4.2.1 x"),
+            told("550 5.7.27 x"),
+            told("550 5.7.999 x"),
+            told("550 5.9.1 x"),
+            told("450 greylisted"),
+            told("550"),
+            told("599 x"),
+        ].join("\n"),
+        @r"
+    the mailbox is switched off (never in this form) | recipient | Failed | RFC 3463 and its registry: the table does not know it
+    the mailbox is switched off (not now: it may be tried again as it is) | recipient | Deferred(Law) | RFC 3463 and its registry: the table does not know it
+    the sender's domain says that it takes no mail (null MX) (never in this form) | sender | Failed | RFC 3463 and its registry: the table does not know it
+    about policy and security, detail 999 that no registry knows (never in this form) | sender | Failed | RFC 3463 and its registry: the table does not know it
+    about a subject (9) that no registry knows (never in this form) | Exchange Online | Failed | RFC 3463 and its registry: the table does not know it
+    the mailbox is not to be had now (not now: it may be tried again as it is) | Exchange Online | Deferred(Law) | RFC 5321, the reply code alone: the table does not know it
+    the mailbox is not to be had, or policy refuses the mail (never in this form) | Exchange Online | Failed | RFC 5321, the reply code alone: the table does not know it
+    a code that no standard knows (never in this form) | Exchange Online | Failed | RFC 5321, the reply code alone: the table does not know it
+    "
+    );
+}
+
+#[test]
+fn the_law_differs_by_path() {
+    let relay_denied = "550 5.7.64 TenantAttribution; Relay Access Denied";
+    assert_eq!(of(relay_denied, NextHop::Exchange).outcome, CONNECTOR);
+    let outside = of(relay_denied, NextHop::Mx);
+    assert_eq!((outside.outcome, outside.known), (Failed, Known::Registry));
+    // What a stranger's Exchange says of its recipient is worth telling.
+    let user = of("550 5.1.10 RESOLVER.ADR.RecipientNotFound", NextHop::Mx);
+    assert_eq!((user.outcome, user.known), (Failed, Known::Table));
+    assert!(user.meaning.contains("null MX") && user.meaning.contains("from Exchange Online"));
+    let group = of("550 5.7.133 x", NextHop::Relay);
+    assert_eq!((group.outcome, group.known), (Failed, Known::Registry));
+    let login = of("530 5.7.0 Authentication required", NextHop::Relay);
+    assert_eq!((login.outcome, login.alarm), (PAUSE, true));
+    assert!(login.advice.contains("[[relay]]"), "{}", login.advice);
+    assert_eq!(
+        of("421 4.7.0 slow down", NextHop::Mx).does,
+        "retried; the queue of this next hop pauses, longer each time, up to an hour"
+    );
+}
+
+#[test]
+fn the_phase_comes_from_the_question_then_from_the_text() {
+    let said = said(b"554 go away (to connection)").unwrap();
+    let told = explain(&said, NextHop::Mx, None).unwrap();
+    assert_eq!((told.outcome, told.notes.len()), (Failed, 0));
+    let told = explain(&said, NextHop::Exchange, None).unwrap();
+    assert_eq!(
+        (told.outcome, told.alarm),
+        (RETRY, true),
+        "not about a message"
+    );
+    let told = explain(&said, NextHop::Exchange, Some(Phase::End)).unwrap();
+    assert_eq!(told.outcome, Failed);
+}
+
+#[test]
+fn acceptance_is_explained_and_steps_are_none() {
+    let told = of(
+        "250 2.6.0 <a@b> [InternalId=3, Hostname=AM8PR05MB0002.eurprd05.prod.outlook.com] 7 bytes Queued mail for delivery",
+        NextHop::Exchange,
+    );
+    assert!(!told.is_bad_news() && told.whose.is_none());
+    assert!(told.advice.contains("InternalId"), "{}", told.advice);
+    assert_eq!(of("250 ok", NextHop::Mx).outcome, Outcome::Delivered);
+    let step = said(b"354 Start mail input").unwrap();
+    let problem = explain(&step, NextHop::Mx, None).unwrap_err().to_string();
+    assert!(problem.starts_with("354 is a step"), "{problem}");
+}
+
+#[test]
+fn bad_news_is_what_is_lost_held_or_told_an_administrator() {
+    for (text, bad) in [
+        ("451 4.7.0 later", false),
+        ("452 4.5.3 Too many recipients", false),
+        ("550 5.1.1 x", true),
+        ("550 5.7.64 x", true),
+        ("550 5.7.133 x", true),
+        ("451 4.7.500 x", true),
+    ] {
+        assert_eq!(of(text, NextHop::Exchange).is_bad_news(), bad, "{text}");
+    }
+}

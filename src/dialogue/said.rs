@@ -1,0 +1,361 @@
+//! Which reply stands in a text that somebody copied: out of a log, a bounce's `Diagnostic-Code`, Exchange's queue or
+//! message trace (`[{LED=...};{MSG=...}]`)?
+//!
+//! The text is nobody's proof of anything: it is only explained. So it is read generously, but a code is never made up:
+//! a number counts as a reply code only where a reply code can stand.
+
+use super::replies::Phase;
+use crate::smtp::reply::{Enhanced, parse_enhanced};
+
+/// Octets of a text that are looked at.
+pub const MAX_SAID: usize = 64 * 1024;
+
+/// A reply as somebody copied it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The reply code, where one stands there.
+    pub code: Option<u16>,
+    /// The enhanced code, where one stands there.
+    pub enhanced: Option<Enhanced>,
+    /// What follows the codes, in one line.
+    pub text: String,
+    /// What it was an answer to, where the text says so.
+    pub phase: Option<Phase>,
+}
+
+/// The reply in `text`; `None` where there is none.
+#[must_use]
+pub fn said(text: &[u8]) -> Option<Said> {
+    let text = text.get(..MAX_SAID).unwrap_or(text);
+    let whole: String = String::from_utf8_lossy(text)
+        .chars()
+        .map(|letter| match letter {
+            '\n' => '\n',
+            letter if letter.is_control() => ' ',
+            letter => letter,
+        })
+        .collect();
+    let phase = phase(&whole);
+    let found = regions(&whole).into_iter().find_map(read)?;
+    Some(Said { phase, ..found })
+}
+
+/// Where to look first: Exchange wraps the next hop's reply, the last one, into codes of its own.
+fn regions(whole: &str) -> Vec<&str> {
+    let mut regions = Vec::new();
+    if let Some((_, rest)) = whole.split_once("LED=") {
+        let end = ["};{", "}]", "};"].iter().filter_map(|end| rest.find(end));
+        let end = end.min().unwrap_or(rest.len());
+        let led = rest.get(..end).unwrap_or(rest);
+        regions.extend(after_arrow(led));
+        regions.push(led);
+    }
+    regions.extend(after_arrow(whole));
+    regions.push(whole);
+    regions
+}
+
+fn after_arrow(text: &str) -> Option<&str> {
+    text.rsplit_once(" -> ").map(|(_, last)| last)
+}
+
+/// A word of digits and dots with its place.
+#[derive(Clone, Copy)]
+struct Word<'a> {
+    start: usize,
+    end: usize,
+    text: &'a str,
+}
+
+/// Runs of digits and dots that stand alone: no letter, digit or dot beside them.
+fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
+    let mut rest = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let from = rest
+                + text
+                    .get(rest..)?
+                    .find(|letter: char| letter.is_ascii_digit())?;
+            let run = text.get(from..)?;
+            let length = run
+                .find(|letter: char| !(letter.is_ascii_digit() || letter == '.'))
+                .unwrap_or(run.len());
+            let end = from + length;
+            rest = end;
+            let before = text.get(..from)?.chars().next_back();
+            let after = text.get(end..)?.chars().next();
+            let joined = |letter: Option<char>| {
+                letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '.')
+            };
+            let bare = run.get(..length)?.trim_end_matches('.');
+            if !joined(before) && !joined(after) && !bare.is_empty() {
+                return Some(Word {
+                    start: from,
+                    end: from + bare.len(),
+                    text: bare,
+                });
+            }
+        }
+    })
+}
+
+/// The reply in a region: codes side by side, else a code at the head of a line, else an enhanced code with or without a
+/// reply code elsewhere.
+fn read(region: &str) -> Option<Said> {
+    let words: Vec<Word<'_>> = words(region).collect();
+    let side_by_side = words
+        .iter()
+        .zip(words.iter().skip(1))
+        .find_map(|(one, two)| {
+            let (code, enhanced) = (any_code(one.text)?, enhanced(two.text)?);
+            let between = region.get(one.end..two.start)?;
+            (matches!(between, " " | "-" | "- " | "  ") && code / 100 == u16::from(enhanced.0))
+                .then_some((Some(code), Some(enhanced), two.end))
+        });
+    let heads_line = || {
+        words.iter().find_map(|word| {
+            let line = region.get(..word.start)?.rsplit('\n').next()?;
+            let head = line.trim_matches([' ', '\t', '<', '>', '"', '\'', '-', '#']);
+            (head.is_empty() && ends_code(region, word.end)).then_some((
+                Some(any_code(word.text)?),
+                None,
+                word.end,
+            ))
+        })
+    };
+    let anywhere = || {
+        let enhanced = words
+            .iter()
+            .find_map(|word| Some((enhanced(word.text)?, word.end)));
+        let code = words.iter().find_map(|word| {
+            let before = region.get(..word.start)?.trim_end_matches(' ');
+            let opens = before.is_empty() || before.ends_with([':', ';', '\'', '"', '(', '<', '#']);
+            let code = reply_code(word.text)?;
+            (opens && ends_code(region, word.end)).then_some((code, word.end))
+        });
+        match (code, enhanced) {
+            (Some((code, end)), Some((enhanced, other))) if code / 100 == u16::from(enhanced.0) => {
+                Some((Some(code), Some(enhanced), end.max(other)))
+            }
+            (_, Some((enhanced, end))) => Some((None, Some(enhanced), end)),
+            (Some((code, end)), None) => Some((Some(code), None, end)),
+            (None, None) => None,
+        }
+    };
+    let (code, enhanced, end) = match side_by_side.or_else(heads_line).or_else(anywhere) {
+        Some(found) => found,
+        None => by_words(region)?,
+    };
+    let text = text_behind(region.get(end..).unwrap_or_default(), code);
+    Some(Said {
+        code,
+        enhanced,
+        text,
+        phase: None,
+    })
+}
+
+/// A reply code is followed by a blank, a hyphen, or the end of the line (RFC 5321 §4.2).
+fn ends_code(region: &str, end: usize) -> bool {
+    let after = region.get(end..).and_then(|rest| rest.chars().next());
+    matches!(after, None | Some(' ' | '-' | '\n'))
+}
+
+/// RFC 5321 §4.2.1: 2 to 5, then 0 to 5.
+fn reply_code(word: &str) -> Option<u16> {
+    match word.as_bytes() {
+        [b'2'..=b'5', b'0'..=b'5', b'0'..=b'9'] => word.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Where nothing else can stand: three digits, as delivery reads them on the wire.
+fn any_code(word: &str) -> Option<u16> {
+    match word.as_bytes() {
+        [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9'] => word.parse().ok(),
+        _ => None,
+    }
+}
+
+fn enhanced(word: &str) -> Option<Enhanced> {
+    parse_enhanced(word)
+}
+
+/// What follows the codes: the codes of the further lines of one reply are left out, and what wraps the end.
+fn text_behind(rest: &str, code: Option<u16>) -> String {
+    let code = code.map(|code| code.to_string());
+    let mut out = String::new();
+    for line in rest.lines() {
+        let mut line = line.trim();
+        if let Some(after) = code.as_deref().and_then(|code| line.strip_prefix(code))
+            && let Some(after) = after.strip_prefix(['-', ' '])
+        {
+            let (word, behind) = after.split_once(' ').unwrap_or((after, ""));
+            line = if enhanced(word).is_some() {
+                behind
+            } else {
+                after
+            };
+        }
+        if !out.is_empty() && !line.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(line);
+    }
+    let trimmed = out.trim_matches([' ', '-', '\'', '"', '#', '>', ';']);
+    trimmed.to_owned()
+}
+
+/// Words that stand for a code where the code was lost on the way.
+const WORDS: &[(&str, Enhanced)] = &[
+    ("attr36", (5, 7, 64)),
+    ("attr35", (4, 4, 62)),
+    ("attr34", (5, 4, 14)),
+    ("direct send not allowed", (5, 7, 68)),
+    ("restrictdomainsto", (5, 7, 51)),
+    ("relay access denied", (5, 7, 64)),
+    ("tenantattribution", (5, 7, 64)),
+    ("unable to relay", (5, 7, 1)),
+    ("untrustedroot", (4, 4, 317)),
+    ("connectionreset", (4, 4, 2)),
+    ("barelinefeedsareillegal", (5, 6, 11)),
+    ("sendernotauthenticatedforgroup", (5, 7, 133)),
+];
+
+fn by_words(region: &str) -> Option<(Option<u16>, Option<Enhanced>, usize)> {
+    let lower = region.to_ascii_lowercase();
+    let known = WORDS.iter().find(|(word, _)| lower.contains(word))?;
+    Some((None, Some(known.1), 0))
+}
+
+/// As Postfix, Exim and our own trace say it.
+fn phase(whole: &str) -> Option<Phase> {
+    const SAYINGS: &[(&str, Phase)] = &[
+        ("in reply to end of data", Phase::End),
+        ("in reply to data", Phase::Content),
+        ("in reply to rcpt", Phase::Recipient),
+        ("in reply to mail", Phase::Mail),
+        ("in reply to auth", Phase::Login),
+        ("in reply to starttls", Phase::StartTls),
+        ("in reply to ehlo", Phase::Hello),
+        ("in reply to helo", Phase::Hello),
+        ("after end of data", Phase::End),
+        ("after rcpt to", Phase::Recipient),
+        ("after mail from", Phase::Mail),
+        ("after initial connection", Phase::Greeting),
+        ("(to connection)", Phase::Greeting),
+        ("(to ehlo)", Phase::Hello),
+        ("(to starttls)", Phase::StartTls),
+        ("(to auth)", Phase::Login),
+    ];
+    let lower = whole.to_ascii_lowercase();
+    let known = SAYINGS.iter().find(|(saying, _)| lower.contains(saying));
+    known.map(|(_, phase)| *phase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read_as(text: &str) -> (Option<u16>, Option<Enhanced>, String) {
+        let said = said(text.as_bytes()).unwrap_or_else(|| panic!("nothing in {text:?}"));
+        (said.code, said.enhanced, said.text)
+    }
+
+    #[test]
+    fn a_reply_is_found_in_whatever_wraps_it() {
+        let relay = Some((5, 7, 64));
+        let text = "TenantAttribution; Relay Access Denied";
+        for wrapped in [
+            "550 5.7.64 TenantAttribution; Relay Access Denied",
+            "550-5.7.64 TenantAttribution;\r\n550 5.7.64 Relay Access Denied\r\n",
+            "smtp;550 5.7.64 TenantAttribution; Relay Access Denied",
+            "Diagnostic-Code: smtp; 550 5.7.64 TenantAttribution;\n    Relay Access Denied",
+            "Remote Server returned '550 5.7.64 TenantAttribution; Relay Access Denied'",
+            "mail.contoso.com #550 5.7.64 TenantAttribution; Relay Access Denied ##",
+            "[{LED=550 5.7.64 TenantAttribution; Relay Access Denied};{MSG=};{FQDN=c.mail.protection.outlook.com};{IP=52.101.73.1};{LRT=11/25/2026 8:15:31 AM}]",
+            "Reason: [{LED=550 5.4.300 Message expired -> 550 5.7.64 TenantAttribution; Relay Access Denied};{MSG=x}]",
+            "550 5.0.350 Remote server returned an error -> 550 5.7.64 TenantAttribution; Relay Access Denied",
+            "S: 550 5.7.64 TenantAttribution; Relay Access Denied",
+            "2026-11-25T08:15:31Z,out,08DD,12,192.0.2.1:25,<,550 5.7.64 TenantAttribution; Relay Access Denied",
+        ] {
+            let (code, enhanced, found) = read_as(wrapped);
+            assert_eq!((code, enhanced), (Some(550), relay), "{wrapped}");
+            assert_eq!(found, text, "{wrapped}");
+        }
+    }
+
+    #[test]
+    fn a_log_line_tells_what_the_reply_answered() {
+        let line = "status=bounced (host c.mail.protection.outlook.com[52.101.73.1] said: 550 5.7.64 TenantAttribution (in reply to RCPT TO command))";
+        let said = said(line.as_bytes()).unwrap();
+        assert_eq!((said.code, said.phase), (Some(550), Some(Phase::Recipient)));
+        for (line, phase) in [
+            ("554 no mail here (to connection)", Phase::Greeting),
+            (
+                "SMTP error from remote mail server after end of data: 554 5.6.0 x",
+                Phase::End,
+            ),
+        ] {
+            assert_eq!(super::said(line.as_bytes()).unwrap().phase, Some(phase));
+        }
+    }
+
+    #[test]
+    fn one_of_the_two_codes_is_enough() {
+        assert_eq!(read_as("5.7.64"), (None, Some((5, 7, 64)), String::new()));
+        assert_eq!(read_as("#5.7.133#").1, Some((5, 7, 133)));
+        assert_eq!(
+            read_as("550 Unable to relay"),
+            (Some(550), None, "Unable to relay".to_owned())
+        );
+        assert_eq!(read_as("host said: 550 Unable to relay").0, Some(550));
+        assert_eq!(
+            read_as("Status: 5.7.64\nDiagnostic-Code: smtp; 550 Relay denied"),
+            (Some(550), Some((5, 7, 64)), "Relay denied".to_owned())
+        );
+        assert_eq!(read_as("dsn=4.7.500, status=deferred").1, Some((4, 7, 500)));
+        assert_eq!(read_as("ConnectionReset").1, Some((4, 4, 2)));
+        assert_eq!(read_as("452-4.5.3 Too\n452 4.5.3 many").2, "Too many");
+        assert_eq!(read_as("250").0, Some(250));
+    }
+
+    #[test]
+    fn numbers_that_are_no_codes_are_none() {
+        for text in [
+            "",
+            "hello",
+            "10.20.30.40",
+            "Microsoft SMTP Server id 15.20.4523.18",
+            "192.0.2.250 is listed",
+            "5.7.64.1",
+            "delivered 250 messages of 550",
+            "650 5.x",
+            "v4.4.2beta",
+        ] {
+            assert_eq!(said(text.as_bytes()), None, "{text}");
+        }
+        // A code of another class behind it belongs to the text, as on the wire.
+        assert_eq!(read_as("250 5.1.1 odd").1, None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_or_not(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+            drop(said(&octets));
+        }
+
+        /// What delivery reads on the wire is read the same where it was copied whole.
+        #[test]
+        fn the_wire_form_reads_as_delivery_reads_it(
+            code in 400u16..600, subject in 0u16..8, detail in 0u16..900, text in "[a-zA-Z ]{0,40}",
+        ) {
+                let class = code / 100;
+            let wire = format!("{code} {class}.{subject}.{detail} {text}\r\n");
+            let (reply, _) = crate::smtp::reply::parse(wire.as_bytes()).unwrap().unwrap();
+            let said = said(wire.as_bytes()).unwrap();
+            prop_assert_eq!((said.code, said.enhanced), (Some(reply.code), reply.enhanced));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What Exchange would make of it: attribution by the connector, then promotion by the CrossPremises fields.
+
+use super::{Bears, CROSS_PREMISES, CROSS_TENANT, Conclusion, Facts, Row, says, tenant_of, value};
+use crate::exchange::Mark;
+use crate::exchange::attribution::Verdict;
+use crate::header::Examined;
+
+pub(super) fn conclude(header: &Examined, facts: &Facts<'_>, rows: &mut Vec<Row>) -> Conclusion {
+    settings(facts, rows);
+    if let Some(conclusion) = foreign(header, facts) {
+        return conclusion;
+    }
+    let carried = crossing(header, facts);
+    if let Some(conclusion) = carried {
+        return conclusion;
+    }
+    if let Some(answer) = facts.attribution
+        && answer.verdict != Verdict::Attributed
+    {
+        let mended_by = answer.mended_by.clone().unwrap_or_default();
+        return Conclusion::external(
+            format!(
+                "Exchange would not take it for the tenant's own: {}",
+                answer.because
+            ),
+            mended_by,
+        );
+    }
+    if facts.promotes == Some(false) {
+        return Conclusion::external(
+            "the inbound connector does not promote (cloud_services_mail_enabled = false), so the CrossPremises fields are dropped",
+            "CloudServicesMailEnabled on both connectors, and cloud_services_mail_enabled = true",
+        );
+    }
+    let part = |name: &str| value(header, &format!("{CROSS_PREMISES}{name}")).unwrap_or_default();
+    let given = match (facts.attribution, facts.promotes) {
+        (Some(_), Some(_)) => "",
+        _ => {
+            ", provided that the certificate attributes it and that the connector has CloudServicesMailEnabled (no configuration was read)"
+        }
+    };
+    Conclusion::internal(format!(
+        "the certificate attributes it and the connector promotes AuthAs Internal, AuthMechanism {}, AuthSource {}{given}",
+        part("AuthMechanism"),
+        part("AuthSource"),
+    ))
+}
+
+/// What the configuration adds to the table.
+fn settings(facts: &Facts<'_>, rows: &mut Vec<Row>) {
+    if let Some(answer) = facts.attribution {
+        let good = answer.verdict == Verdict::Attributed;
+        rows.push(Row {
+            field: "(certificate)".to_owned(),
+            value: answer.verdict.word().to_owned(),
+            bears: if good {
+                Bears::Neither
+            } else {
+                Bears::External
+            },
+            says: answer.because.clone(),
+            mark: Mark::Documented,
+        });
+    }
+    if let Some(promotes) = facts.promotes {
+        rows.push(Row {
+            field: "(cloud_services_mail_enabled)".to_owned(),
+            value: promotes.to_string(),
+            bears: if promotes {
+                Bears::Neither
+            } else {
+                Bears::External
+            },
+            says: "whether the inbound connector promotes, as the configuration has it".to_owned(),
+            mark: Mark::Given,
+        });
+    }
+}
+
+/// Stamps of a tenant that is not ours: Gatepost would not take it.
+fn foreign(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
+    let tenants = facts.tenants?;
+    let stamps = ["X-MS-Exchange-CrossTenant-Id", "X-OriginatorOrg"];
+    let stamp = stamps.into_iter().find(|name| header.has(name))?;
+    if tenant_of(header, tenants).is_some() {
+        return None;
+    }
+    let seen = value(header, stamp).unwrap_or_default();
+    Some(Conclusion::external(
+        format!(
+            "it is of a tenant that is not configured ({stamp}: {seen}): Gatepost refuses it, and Exchange would not take it for ours"
+        ),
+        "nothing, if that tenant is a stranger; else its [[tenant]] with tenant_id and originator_orgs (gatepost explain trust shows the evidence)",
+    ))
+}
+
+/// What the CrossPremises fields say; `None` where they say Internal as they should.
+fn crossing(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
+    let name = |part: &str| format!("{CROSS_PREMISES}{part}");
+    let count = header.count(&name("AuthAs"));
+    let Some(auth_as) = value(header, &name("AuthAs")) else {
+        return Some(absent(header));
+    };
+    if count > 1 {
+        return Some(Conclusion::external(
+            format!(
+                "X-MS-Exchange-CrossPremises-AuthAs stands {count} times, and nobody has documented which counts"
+            ),
+            "taking out what writes it a second time on the way",
+        ));
+    }
+    if !auth_as.eq_ignore_ascii_case("Internal") {
+        return Some(Conclusion::external(
+            format!(
+                "promotion carries the original verdict, and that is AuthAs {auth_as}: it was not internal before it came here"
+            ),
+            "nothing here; mail that Exchange took as external stays external",
+        ));
+    }
+    let missing = ["AuthSource", "AuthMechanism"];
+    if let Some(missing) = missing.into_iter().find(|part| !header.has(&name(part))) {
+        return Some(Conclusion::external(
+            format!("X-MS-Exchange-CrossPremises-AuthAs came without {missing}"),
+            "letting the fields through as Exchange wrote them",
+        ));
+    }
+    let ours = facts
+        .hostname
+        .is_none_or(|own| says(header, &name("AuthSource"), own.as_str()));
+    let exchange = header.has("X-OrganizationHeadersPreserved");
+    (!facts.as_delivered && !ours && !exchange).then(|| {
+        Conclusion::external(
+            "neither Exchange (X-OrganizationHeadersPreserved) nor this Gatepost wrote the CrossPremises fields, so Gatepost takes them out of an application's mail",
+            "internal = true of the [[application]] that may be internal: then Gatepost writes them",
+        )
+    })
+}
+
+fn absent(header: &Examined) -> Conclusion {
+    if header.has("X-CrossPremisesHeadersFilteredBySendConnector") {
+        return Conclusion::external(
+            "an on-premises send connector without CloudServicesMailEnabled took the Organization fields away",
+            "Set-SendConnector -CloudServicesMailEnabled $true on that server",
+        );
+    }
+    let auth_as = value(header, &format!("{CROSS_TENANT}AuthAs"));
+    match auth_as {
+        Some(auth_as) if auth_as.eq_ignore_ascii_case("Internal") => Conclusion::external(
+            "it left Exchange as internal but without CrossPremises fields, so there is nothing to promote: the outbound connector has no CloudServicesMailEnabled",
+            "Set-OutboundConnector -CloudServicesMailEnabled $true (and the same on the inbound connector)",
+        ),
+        Some(auth_as) => {
+            let entity = format!("{CROSS_TENANT}FromEntityHeader");
+            let by = if says(header, &entity, "HybridOnPrem") {
+                ", having come in over a connector without promotion"
+            } else {
+                ""
+            };
+            Conclusion::external(
+                format!("it was already external when it left Exchange (AuthAs {auth_as}{by})"),
+                "whatever handed it to Exchange: an inbound connector that fits and promotes; mail from outside stays external",
+            )
+        }
+        None => Conclusion::external(
+            "it carries no CrossPremises fields, so there is nothing to promote",
+            "for an application, internal = true of its [[application]]: Gatepost then stamps its mail to accepted domains; for mail of a mailbox, CloudServicesMailEnabled on the outbound connector",
+        ),
+    }
+}

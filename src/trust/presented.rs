@@ -1,0 +1,188 @@
+//! What does a certificate of ours show to who judges it from the other side? (for `explain attribution`)
+//!
+//! Exchange looks at names in the SAN and in the CN (exchange-online.md 2.2), where we look at the CN only without a SAN;
+//! so this reads more than [`certificate::Leaf`](super::certificate::Leaf), and proves nothing.
+
+use super::certificate::{self, ClientCertificate, Roots, Unreadable, WhyAbsent};
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// What its extended key usage allows (RFC 5280 §4.2.1.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purposes {
+    /// No such extension: everything.
+    Unrestricted,
+    /// Client authentication, with or without others.
+    Client,
+    /// Server authentication and not client authentication: what public authorities issue since 2026.
+    ServerOnly,
+    /// Neither.
+    Neither,
+}
+
+/// A chain as its peer sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// SAN dNSNames, as written.
+    pub alternative: Vec<String>,
+    /// Subject CN, the most specific.
+    pub common: Option<String>,
+    /// Who issued the leaf, as written.
+    pub issuer: String,
+    /// The leaf issued itself.
+    pub self_issued: bool,
+    /// Seconds since 1970.
+    pub not_before: u64,
+    /// Seconds since 1970.
+    pub not_after: u64,
+    /// Its key usage.
+    pub purposes: Purposes,
+    /// Why the chain does not hold, if it does not; names play no part.
+    pub fault: Option<WhyAbsent>,
+}
+
+impl Presented {
+    /// Reads a chain, leaf first, and judges it against `roots` at `unix_seconds`.
+    ///
+    /// # Errors
+    /// The chain is empty or its leaf is not readable as X.509.
+    pub fn read(
+        chain: &[CertificateDer<'_>],
+        roots: &Roots,
+        unix_seconds: u64,
+    ) -> Result<Self, Unreadable> {
+        let der = chain.first().ok_or(Unreadable)?;
+        let (_, leaf) = X509Certificate::from_der(der).map_err(|_| Unreadable)?;
+        let alternative = leaf.subject_alternative_name().map_err(|_| Unreadable)?;
+        let alternative = alternative
+            .iter()
+            .flat_map(|extension| &extension.value.general_names)
+            .filter_map(|name| {
+                if let GeneralName::DNSName(name) = name {
+                    Some((*name).to_owned())
+                } else {
+                    None
+                }
+            })
+            .collect();
+        let common = leaf.subject().iter_common_name().last();
+        let usage = leaf.extended_key_usage().map_err(|_| Unreadable)?;
+        let purposes = match usage.map(|extension| extension.value) {
+            None => Purposes::Unrestricted,
+            Some(usage) if usage.client_auth => Purposes::Client,
+            Some(usage) if usage.server_auth => Purposes::ServerOnly,
+            Some(_) => Purposes::Neither,
+        };
+        let seconds = |moment: i64| u64::try_from(moment).unwrap_or(0);
+        // Without a name to look for, what is left to be said is that none matched.
+        let fault = match certificate::judge(chain, roots, &[], unix_seconds) {
+            ClientCertificate::Verified { .. }
+            | ClientCertificate::Absent(WhyAbsent::NameMismatch { .. }) => None,
+            ClientCertificate::Absent(why) => Some(why),
+        };
+        Ok(Self {
+            alternative,
+            common: common
+                .and_then(|name| name.as_str().ok())
+                .map(str::to_owned),
+            issuer: leaf.issuer().to_string(),
+            self_issued: leaf.issuer().as_raw() == leaf.subject().as_raw(),
+            not_before: seconds(leaf.validity().not_before.timestamp()),
+            not_after: seconds(leaf.validity().not_after.timestamp()),
+            purposes,
+            fault,
+        })
+    }
+
+    /// The names that count for Exchange: SAN, then a CN that does not stand there as well.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let common = self.common.as_deref().filter(|common| {
+            let repeats = |name: &String| name.eq_ignore_ascii_case(common);
+            !self.alternative.iter().any(repeats)
+        });
+        self.alternative.iter().map(String::as_str).chain(common)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    };
+
+    const NOW: u64 = 1_795_594_533;
+
+    fn leaf(names: &[&str], common: &str, usages: &[ExtendedKeyUsagePurpose]) -> CertificateParams {
+        let names = names.iter().map(|name| (*name).to_owned());
+        let mut params = CertificateParams::new(names.collect::<Vec<_>>()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common);
+        params.extended_key_usages = usages.to_vec();
+        params
+    }
+
+    fn presented(params: &CertificateParams, with_issuer: bool) -> Presented {
+        let (key, root_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let mut root = leaf(&[], "Root", &[]);
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let anchor = root.self_signed(&root_key).unwrap();
+        let middle_key = KeyPair::generate().unwrap();
+        let mut middle = leaf(&[], "Intermediate", &[]);
+        middle.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let signed = middle
+            .signed_by(&middle_key, &Issuer::new(root, root_key))
+            .unwrap();
+        let leaf = params
+            .signed_by(&key, &Issuer::new(middle, middle_key))
+            .unwrap();
+        let mut chain = vec![leaf.der().clone()];
+        chain.extend(with_issuer.then(|| signed.der().clone()));
+        let (roots, _) = Roots::from_certificates([anchor.der()]);
+        Presented::read(&chain, &roots, NOW).unwrap()
+    }
+
+    #[test]
+    fn names_of_san_and_cn_count_once() {
+        let both = presented(&leaf(&["a.contoso.com"], "A.contoso.com", &[]), true);
+        assert_eq!(both.names().collect::<Vec<_>>(), ["a.contoso.com"]);
+        let other = presented(&leaf(&["a.contoso.com"], "b.contoso.com", &[]), true);
+        assert_eq!(
+            other.names().collect::<Vec<_>>(),
+            ["a.contoso.com", "b.contoso.com"]
+        );
+        assert!(other.issuer.contains("Intermediate") && !other.self_issued);
+    }
+
+    #[test]
+    fn the_key_usage_is_told_and_judged() {
+        use ExtendedKeyUsagePurpose::{ClientAuth, CodeSigning, ServerAuth};
+        for (usages, purposes, fault) in [
+            (&[][..], Purposes::Unrestricted, None),
+            (&[ServerAuth], Purposes::ServerOnly, None),
+            (&[ServerAuth, ClientAuth], Purposes::Client, None),
+            (
+                &[CodeSigning],
+                Purposes::Neither,
+                Some(WhyAbsent::WrongKeyUsage),
+            ),
+        ] {
+            let read = presented(&leaf(&["a.contoso.com"], "a.contoso.com", usages), true);
+            assert_eq!((read.purposes, read.fault), (purposes, fault));
+        }
+    }
+
+    #[test]
+    fn a_missing_intermediate_and_a_self_signed_leaf_lead_to_no_root() {
+        let params = leaf(&["a.contoso.com"], "a.contoso.com", &[]);
+        let lone = presented(&params, false);
+        assert_eq!(lone.fault, Some(WhyAbsent::UnknownIssuer));
+        let own = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let read = Presented::read(&[own.der().clone()], &Roots::default(), NOW).unwrap();
+        assert!(read.self_issued && read.fault.is_some());
+        assert_eq!(
+            Presented::read(&[], &Roots::default(), NOW),
+            Err(Unreadable)
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! `gatepost certificate`: shown, rehearsed, asked for. The scenario's authority stands among the public ones.
+
+use crate::harness::{Changes, HOSTNAME, Said, Surroundings, write_identity};
+use gatepost::lab::certificates::Leaf;
+use std::path::Path;
+use std::process::Command;
+
+/// Runs `gatepost certificate` where the scenario's authority is a public one, as the system's set has it.
+async fn certificate(around: &Surroundings, config: &Path, arguments: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatepost"));
+    command
+        .arg("certificate")
+        .args(arguments)
+        .arg("--config")
+        .arg(config)
+        .env("SSL_CERT_FILE", around.folder.path().join("ca.pem"));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    Said {
+        status: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Each part of a text that must be in it.
+fn assert_says(said: &Said, parts: &[&str]) {
+    for part in parts {
+        assert!(said.out.contains(part), "{part}: {said:?}");
+    }
+}
+
+/// Chain and key in files of their own, as they come back from an authority.
+fn candidate(around: &Surroundings, leaf: &Leaf) -> [String; 2] {
+    let issued = around.authority.issue(leaf).unwrap();
+    write_identity(around.folder.path(), "new", &issued);
+    let path = |file: &str| around.folder.path().join(file).display().to_string();
+    [path("new.pem"), path("new.key")]
+}
+
+#[tokio::test]
+async fn show_tells_what_a_certificate_says_and_who_depends_on_it() {
+    let around = Surroundings::new().await;
+    let config = around.configuration([0; 3], &Changes::default());
+    let leaf = Leaf::named("mail.contoso.com").and("contoso.com");
+    let issued = around.authority.issue(&leaf.server_auth_only()).unwrap();
+    write_identity(around.folder.path(), "contoso", &issued);
+    let said = certificate(&around, &config, &["show", "contoso"]).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_says(
+        &said,
+        &[
+            "certificate contoso\n",
+            "contoso.key: ECDSA P-256, belongs to the certificate",
+            "names     mail.contoso.com, contoso.com",
+            "serverAuth alone: enough",
+            "1       CN=mail.contoso.com, until 2044-01-01",
+            "signed by 2, verified",
+            "signed by CN=scenario Root, a known root",
+            "tenant    contoso, by 127.0.0.1: TlsSenderCertificateName contoso.com: an accepted domain",
+        ],
+    );
+    assert!(!said.out.contains("fabrikam"), "{said:?}");
+    let said = certificate(&around, &config, &["show", "--json"]).await;
+    let json = said.json();
+    assert_eq!(json.as_array().unwrap().len(), 3);
+    let host = &json[0];
+    assert_eq!(host["name"], "host");
+    assert_eq!(host["listeners"][0]["name"], "exchange");
+    assert_eq!(host["listeners"][0]["covers_hostname"], true);
+    assert_eq!(host["tenants"].as_array().unwrap().len(), 0);
+    assert_eq!(json[1]["chain"][0]["signer"], "next");
+    assert_eq!(json[1]["chain"][1]["signer"], "beyond");
+    assert_eq!(json[1]["tenants"][0]["stands"], "exact");
+    assert_eq!(json[1]["known_root"], true);
+    assert!(json[1]["days_left"].as_i64().unwrap() > 6000);
+}
+
+#[tokio::test]
+async fn show_is_for_bad_certificates_most_of_all() {
+    let around = Surroundings::new().await;
+    let config = around.configuration([0; 3], &Changes::default());
+    let folder = around.folder.path();
+    let issue = |leaf: &Leaf| around.authority.issue(leaf).unwrap();
+    let named = |name: &str| issue(&Leaf::named(name));
+    // The configuration is refused for each of these, and is shown all the same.
+    for (issued, parts) in [
+        (
+            issue(&Leaf::named("contoso.com").expired()),
+            &[
+                "expired ",
+                "days ago",
+                "error     certificate.contoso.chain: the certificate has expired",
+            ][..],
+        ),
+        (
+            named("elsewhere.example"),
+            &[
+                "no name is at or below an accepted domain",
+                "error     tenant.contoso.inbound_connector.certificate: no name of the certificate",
+            ],
+        ),
+    ] {
+        write_identity(folder, "contoso", &issued);
+        let said = certificate(&around, &config, &["show", "contoso"]).await;
+        assert_eq!(said.status, 1, "{said:?}");
+        assert_says(&said, parts);
+        assert_says(&said, &["not well"]);
+    }
+    write_identity(folder, "contoso", &named("contoso.com"));
+    std::fs::copy(folder.join("fabrikam.key"), folder.join("contoso.key")).unwrap();
+    let said = certificate(&around, &config, &["show", "contoso"]).await;
+    assert_eq!(said.status, 1);
+    assert_says(&said, &["does not belong to the certificate (ECDSA P-256)"]);
+    // Two warnings: of the order of things nothing is wrong.
+    write_identity(
+        folder,
+        "contoso",
+        &named("mail.contoso.com").without_intermediate(),
+    );
+    let said = certificate(&around, &config, &["show", "contoso"]).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_says(
+        &said,
+        &[
+            "signed by CN=scenario Issuing CA, which is neither here nor a known root",
+            "TlsSenderCertificateName *.contoso.com: mail.contoso.com is below the accepted domain contoso.com",
+        ],
+    );
+    let said = certificate(&around, &config, &["show", "nobody"]).await;
+    assert_eq!(said.status, 2, "{said:?}");
+    assert!(
+        said.err.contains("there is host, contoso, fabrikam"),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
+async fn show_holds_files_that_are_in_no_configuration_against_every_tenant() {
+    let around = Surroundings::new().await;
+    let config = around.configuration([0; 3], &Changes::default());
+    let [chain, key] = candidate(&around, &Leaf::named("fabrikam.com").and(HOSTNAME));
+    let files = ["show", "--chain", &chain, "--key", &key];
+    let said = certificate(&around, &config, &files).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_says(
+        &said,
+        &[
+            "listener  exchange (connector): covers hostname",
+            "tenant    contoso, by 127.0.0.1: TlsSenderCertificateName *.contoso.com: smarthost.contoso.com is below",
+            "tenant    fabrikam, by 127.0.0.1: TlsSenderCertificateName fabrikam.com: an accepted domain",
+        ],
+    );
+    // Without a configuration there is still the certificate itself.
+    let nowhere = around.folder.path().join("none.toml");
+    let said = certificate(&around, &nowhere, &files).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(!said.out.contains("tenant"), "{said:?}");
+    let missing = ["show", "--chain", &chain, "--key", "none.key"];
+    let said = certificate(&around, &config, &missing).await;
+    assert_eq!(said.status, 2, "{said:?}");
+    assert!(
+        said.err.contains("none.key") && !said.err.contains("intermediate"),
+        "{said:?}"
+    );
+    let half = certificate(&around, &config, &["show", "--chain", &chain]).await;
+    assert_eq!(half.status, 2, "{half:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rehearsal_shakes_hands_both_ways_as_exchange_would() {
+    let around = Surroundings::new().await;
+    // One certificate for everything of contoso, as a small organisation has.
+    let changes = Changes::replace("certificate = \"host\"", "certificate = \"contoso\"");
+    let config = around.configuration([0; 3], &changes);
+    let both = Leaf::named("contoso.com").and(HOSTNAME).server_auth_only();
+    write_identity(
+        around.folder.path(),
+        "contoso",
+        &around.authority.issue(&both).unwrap(),
+    );
+    let said = certificate(&around, &config, &["rehearse", "contoso"]).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_says(
+        &said,
+        &[
+            "ok        Exchange connects to listener exchange with TlsDomain smarthost.contoso.com: TLSv1_3",
+            "ok        an application connects to listener apps as smarthost.contoso.com: TLSv1_3",
+            "ok        an application connects to listener printers as smarthost.contoso.com: TLSv1_3",
+            "ok        mail of tenant contoso goes to Exchange: Exchange saw certificate contoso.com, smarthost.contoso.com, and took the mail as contoso's by it, internal",
+            "it can be used\n",
+        ],
+    );
+    assert!(
+        !said.out.contains("reload") && !said.out.contains("fabrikam"),
+        "{said:?}"
+    );
+    // A renewal that is as good.
+    let [chain, key] = candidate(&around, &Leaf::named("contoso.com").and("*.contoso.com"));
+    let files = [
+        "rehearse", "contoso", "--json", "--chain", &chain, "--key", &key,
+    ];
+    let said = certificate(&around, &config, &files).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    let json = said.json();
+    assert_eq!(json["reload_refuses"], serde_json::json!([]));
+    assert_eq!(json["handshakes"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        json["changes"][0],
+        "without the names smarthost.contoso.com"
+    );
+    assert_eq!(json["certificate"]["chain_file"], *chain);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rehearsal_says_what_a_new_certificate_would_break() {
+    let around = Surroundings::new().await;
+    let config = around.configuration([0; 3], &Changes::default());
+    // Exchange's connector is set to contoso.com today.
+    let [chain, key] = candidate(&around, &Leaf::named("mail.contoso.com"));
+    let files = ["rehearse", "contoso", "--chain", &chain, "--key", &key];
+    let said = certificate(&around, &config, &files).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert_says(
+        &said,
+        &[
+            "reload    would refuse it: certificate.contoso.chain:",
+            "new.pem: tenant contoso: Exchange takes the tenant's mail by contoso.com",
+            "FAILED    mail of tenant contoso goes to Exchange: Exchange saw certificate mail.contoso.com, and did not know the tenant by it",
+            "do not use it so\n",
+        ],
+    );
+    // An intermediate is missing: Exchange trusts it in neither direction.
+    for (name, leaf, seen) in [
+        (
+            "contoso",
+            "contoso.com",
+            "FAILED    mail of tenant contoso goes to Exchange: Exchange saw certificate contoso.com is not trusted",
+        ),
+        (
+            "host",
+            HOSTNAME,
+            "FAILED    Exchange connects to listener exchange with TlsDomain smarthost.contoso.com: TLS: invalid peer certificate",
+        ),
+    ] {
+        let torn = around
+            .authority
+            .issue(&Leaf::named(leaf))
+            .unwrap()
+            .without_intermediate();
+        write_identity(around.folder.path(), "new", &torn);
+        let said = certificate(
+            &around,
+            &config,
+            &["rehearse", name, "--chain", &chain, "--key", &key],
+        )
+        .await;
+        assert_eq!(said.status, 1, "{said:?}");
+        assert_says(&said, &[seen, "would refuse it"]);
+    }
+    // Another tenant's: the configuration itself would be refused, and nothing is played.
+    let [chain, key] = candidate(&around, &Leaf::named("fabrikam.com"));
+    let said = certificate(
+        &around,
+        &config,
+        &["rehearse", "contoso", "--chain", &chain, "--key", &key],
+    )
+    .await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert_says(
+        &said,
+        &["not rehearsed: the configuration would be refused with it"],
+    );
+}
+
+#[tokio::test]
+async fn a_request_is_made_once() {
+    let around = Surroundings::new().await;
+    let config = around.folder.path().join("none.toml");
+    let out = around.folder.path().display().to_string();
+    let request = [
+        "request",
+        "gate.contoso.com",
+        HOSTNAME,
+        "--out",
+        &out,
+        "--json",
+    ];
+    let said = certificate(&around, &config, &request).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    let json = said.json();
+    assert_eq!(json["names"][1], HOSTNAME);
+    let key = std::fs::read(json["key"].as_str().unwrap()).unwrap();
+    let again = certificate(&around, &config, &request).await;
+    assert_eq!(again.status, 2, "{again:?}");
+    assert!(again.err.contains("is there already"), "{again:?}");
+    assert_eq!(std::fs::read(json["key"].as_str().unwrap()).unwrap(), key);
+}
