@@ -133,7 +133,7 @@
     Next: Confirm-GatepostConnector.ps1, then Set-GatepostRollout.ps1 -Stage Audit. The values of secret headers come from the secrets file
     alone.
 #>
-[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium')]
+[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium', PositionalBinding = $false)]
 [OutputType([pscustomobject])]
 param(
     [ValidateLength(1, 64)]
@@ -221,7 +221,6 @@ $ErrorActionPreference = 'Stop'
 
 #region Common
 # The same in every script of this folder, so that each works alone; a test holds it so.
-$script:Mark = 'Managed by Gatepost (schema 1)'
 $script:Doing = 'starting'
 $script:Denied = $false
 $script:OwnConnection = ''
@@ -251,6 +250,14 @@ function Protect-GatepostText {
     $Text
 }
 
+# What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
+function Clear-GatepostError {
+    foreach ($entry in @($Error)) {
+        $shown = [string]$entry
+        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
+    }
+}
+
 # The error that a script ends with: what it was doing, why that failed, and how to go on.
 function Get-GatepostFailure {
     param($Record)
@@ -260,11 +267,7 @@ function Get-GatepostFailure {
         $id = 'GatepostFailed'
         $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
     }
-    # What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
-    foreach ($entry in @($Error)) {
-        $shown = [string]$entry
-        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
-    }
+    Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
     New-Object -TypeName System.Management.Automation.ErrorRecord -ArgumentList $exception, $id, ([System.Management.Automation.ErrorCategory]::InvalidOperation), $null
 }
@@ -281,7 +284,7 @@ function Assert-GatepostValue {
 # A parameter that may be left out: nothing where the template was not filled in.
 function Get-GatepostOptional {
     param([string]$Value)
-    if ($Value -match '^@\w+@$') { return '' }
+    if ($Value -match '^@\w+@$') { return [string]::Empty }
     $Value
 }
 
@@ -380,6 +383,7 @@ function Disconnect-GatepostTenant {
         elseif ($script:DisconnectAll) { Disconnect-ExchangeOnline -Confirm:$false -ErrorAction Stop }
     } catch {
         Write-Warning "The session could not be closed: $(Protect-GatepostText -Text ([string]$_.Exception.Message))"
+        Clear-GatepostError
     }
     $script:OwnConnection = ''
     $script:DisconnectAll = $false
@@ -393,7 +397,7 @@ function Read-GatepostSecret {
     $script:Doing = "reading the secrets file '$path'"
     if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { Deny-GatepostRun -Reason "The secrets file '$path' is not there: 'gatepost connector render' writes it beside the scripts, or give -SecretFile." }
     $mode = Get-GatepostProperty -Object (Get-Item -LiteralPath $path -Force) -Name 'UnixFileMode'
-    if ([string]$mode -match 'Group|Other') { Write-Warning "'$path' may be read by others than its owner: chmod 600." }
+    if ([System.Environment]::OSVersion.Platform -ne [System.PlatformID]::Win32NT -and [string]$mode -match 'Group|Other') { Write-Warning "'$path' may be read by others than its owner: chmod 600." }
     $given = $null
     try { $given = [System.IO.File]::ReadAllText($path) | ConvertFrom-Json } catch { $given = $null }
     $texts = @{}
@@ -414,6 +418,9 @@ function Read-GatepostSecret {
 #endregion Secrets
 
 #region Ownership
+# With this the comment of every object of ours begins.
+$script:Mark = 'Managed by Gatepost (schema 1)'
+
 # Whether the hybrid wizard made this connector: such a one is never touched.
 function Test-GatepostHybrid {
     param($Object)
@@ -427,7 +434,9 @@ function Test-GatepostMark {
     $comment = [string](Get-GatepostProperty -Object $Object -Name 'Comment') + [string](Get-GatepostProperty -Object $Object -Name 'Comments')
     $comment.StartsWith($script:Mark, [System.StringComparison]::Ordinal)
 }
+#endregion Ownership
 
+#region Find
 # The object of this name, nothing where there is none. Refuses one that is not ours.
 function Find-GatepostObject {
     param([object[]]$List, [string]$Name, [string]$Type, [bool]$Adopt = $false)
@@ -439,7 +448,7 @@ function Find-GatepostObject {
     }
     $found[0]
 }
-#endregion Ownership
+#endregion Find
 
 #region State
 # Lets only the owner read a file or folder.
@@ -715,12 +724,12 @@ function Invoke-GatepostRoute {
         SetHeaderName = $SecretHeaderName; SetHeaderValue = $Secret['HeaderValue']; StopRuleProcessing = $true
         ExceptIfHeaderContainsMessageHeader = $LoopHeaderName; ExceptIfHeaderContainsWords = $Secret['LoopKnown']
     }
-    foreach ($key in $Further.Keys) { $wanted[$key] = $Further[$key] }
+    foreach ($extra in $Further.Keys) { $wanted[$extra] = $Further[$extra] }
     $target = "$type '$name' of tenant $TenantId"
     if ($null -eq $Existing) {
         $new = @{ Name = $name }
         foreach ($key in $wanted.Keys) { $new[$key] = $wanted[$key] }
-        foreach ($key in $Creation.Keys) { $new[$key] = $Creation[$key] }
+        foreach ($first in $Creation.Keys) { $new[$first] = $Creation[$first] }
         $action = Get-GatepostHeld -Would 'WouldCreate'
         if ($PSCmdlet.ShouldProcess($target, 'Create, disabled')) {
             $script:Doing = "creating the $type '$name'"

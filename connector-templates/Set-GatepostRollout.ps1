@@ -103,7 +103,7 @@
 .NOTES
     Exchange Administrator, or Organization Management. An application needs Exchange.ManageAsApp and the role Exchange Administrator.
 #>
-[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium')]
+[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium', PositionalBinding = $false)]
 [OutputType([pscustomobject])]
 param(
     [Parameter(Mandatory = $true)]
@@ -158,7 +158,6 @@ $ErrorActionPreference = 'Stop'
 
 #region Common
 # The same in every script of this folder, so that each works alone; a test holds it so.
-$script:Mark = 'Managed by Gatepost (schema 1)'
 $script:Doing = 'starting'
 $script:Denied = $false
 $script:OwnConnection = ''
@@ -188,6 +187,14 @@ function Protect-GatepostText {
     $Text
 }
 
+# What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
+function Clear-GatepostError {
+    foreach ($entry in @($Error)) {
+        $shown = [string]$entry
+        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
+    }
+}
+
 # The error that a script ends with: what it was doing, why that failed, and how to go on.
 function Get-GatepostFailure {
     param($Record)
@@ -197,11 +204,7 @@ function Get-GatepostFailure {
         $id = 'GatepostFailed'
         $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
     }
-    # What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
-    foreach ($entry in @($Error)) {
-        $shown = [string]$entry
-        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
-    }
+    Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
     New-Object -TypeName System.Management.Automation.ErrorRecord -ArgumentList $exception, $id, ([System.Management.Automation.ErrorCategory]::InvalidOperation), $null
 }
@@ -218,7 +221,7 @@ function Assert-GatepostValue {
 # A parameter that may be left out: nothing where the template was not filled in.
 function Get-GatepostOptional {
     param([string]$Value)
-    if ($Value -match '^@\w+@$') { return '' }
+    if ($Value -match '^@\w+@$') { return [string]::Empty }
     $Value
 }
 
@@ -317,6 +320,7 @@ function Disconnect-GatepostTenant {
         elseif ($script:DisconnectAll) { Disconnect-ExchangeOnline -Confirm:$false -ErrorAction Stop }
     } catch {
         Write-Warning "The session could not be closed: $(Protect-GatepostText -Text ([string]$_.Exception.Message))"
+        Clear-GatepostError
     }
     $script:OwnConnection = ''
     $script:DisconnectAll = $false
@@ -324,6 +328,9 @@ function Disconnect-GatepostTenant {
 #endregion Common
 
 #region Ownership
+# With this the comment of every object of ours begins.
+$script:Mark = 'Managed by Gatepost (schema 1)'
+
 # Whether the hybrid wizard made this connector: such a one is never touched.
 function Test-GatepostHybrid {
     param($Object)
@@ -337,7 +344,9 @@ function Test-GatepostMark {
     $comment = [string](Get-GatepostProperty -Object $Object -Name 'Comment') + [string](Get-GatepostProperty -Object $Object -Name 'Comments')
     $comment.StartsWith($script:Mark, [System.StringComparison]::Ordinal)
 }
+#endregion Ownership
 
+#region Find
 # The object of this name, nothing where there is none. Refuses one that is not ours.
 function Find-GatepostObject {
     param([object[]]$List, [string]$Name, [string]$Type, [bool]$Adopt = $false)
@@ -349,7 +358,7 @@ function Find-GatepostObject {
     }
     $found[0]
 }
-#endregion Ownership
+#endregion Find
 
 # Whether the routing rule is bound to this group and no other. Exchange may show a group by another of its names.
 function Test-GatepostGroup {

@@ -21,6 +21,7 @@
 pub mod mail;
 pub mod smtp;
 // judgement: pure functions and state machines; bytes and `now` in, decisions out
+pub mod connector;
 pub mod dialogue;
 pub mod dsn;
 pub mod exchange;

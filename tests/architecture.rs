@@ -40,6 +40,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("schedule", &["mail", "smtp"]),
     ("dialogue", &["mail", "schedule", "smtp"]),
     ("dsn", &["header", "mail", "smtp"]),
+    // the other side of a tenant's connectors; beside the way of a message
+    ("connector", &["mail", "trust"]),
     // Exchange's side, to explain it: nothing that judges mail in hand asks it.
     ("exchange", &["header", "mail", "trust"]),
     // memory
@@ -165,7 +167,16 @@ const HOMES: &[(&str, &[&str])] = &[
 
 /// What the pure rooms never do.
 const PURE: &[&str] = &[
-    "mail", "smtp", "header", "trust", "route", "session", "schedule", "dialogue", "dsn",
+    "mail",
+    "smtp",
+    "header",
+    "trust",
+    "route",
+    "session",
+    "schedule",
+    "dialogue",
+    "dsn",
+    "connector",
     "exchange",
 ];
 

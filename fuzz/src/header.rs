@@ -2,6 +2,8 @@
 
 use super::naive;
 use super::world::{HOSTNAME, NOW_SECONDS, world};
+use gatepost::cli::explain_headers;
+use gatepost::exchange::promotion::{self, Facts, Reading};
 use gatepost::header::{
     self, Examined, HeaderFault, MAX_HEADER, Progress, ReceivedFacts, Splitter,
 };
@@ -10,6 +12,58 @@ use gatepost::route::{Path, Via};
 use gatepost::trust::certificate::ClientCertificate;
 use gatepost::trust::{self, Class, Peer, Settlement, Verdict};
 use std::sync::OnceLock;
+
+/// A header as somebody copied it, as `explain headers` reads it. What is made of it is a header section that reads again
+/// as the same; internal is only what says so in a field that counts; no loop value is shown, and nothing acts on a terminal.
+pub fn pasted(octets: &[u8]) {
+    if let Some(section) = header::pasted(octets) {
+        let examined = header::examine(&section).expect("a header section");
+        assert!(examined.is_ended() && examined.fields().count() > 0);
+        assert_eq!(header::pasted(&section), Some(section));
+    }
+    let Some(examined) = explain_headers::examined(octets) else {
+        assert!(explain_headers::answer_to(octets, false).is_err());
+        return;
+    };
+    let settings = &world().settings;
+    let tenant = promotion::tenant_of(&examined, &settings.tenants);
+    let facts = Facts {
+        tenants: Some(&settings.tenants),
+        hostname: Some(&settings.hostname),
+        tenant: tenant.as_deref(),
+        promotes: Some(true),
+        ..Facts::default()
+    };
+    for facts in [facts, Facts::default()] {
+        for reading in [None, Some(Reading::OnItsWay), Some(Reading::Mailbox)] {
+            let told = promotion::judge(&examined, reading, &facts);
+            let text = format!("{}\n{:?}", told.sentence(), told.rows);
+            assert!(!told.sentence().contains(char::is_control), "{text}");
+            let says = examined.fields().any(|field| {
+                let name = field.name().to_ascii_lowercase();
+                let counts = name.starts_with("x-ms-exchange-cross")
+                    || name.starts_with("x-ms-exchange-organization-");
+                counts
+                    && name.ends_with("-authas")
+                    && field.text().eq_ignore_ascii_case(b"internal")
+            });
+            assert!(told.internal != Some(true) || says, "{text}");
+            let elsewhere = examined.fields().any(|field| {
+                !naive::is_loop(field.name()) && naive::contains(&field.text(), b"contoso-loop")
+            });
+            assert!(elsewhere || !text.contains("contoso-loop"), "{text}");
+        }
+    }
+    let (good, text) = explain_headers::answer_to(octets, false).expect("it has fields");
+    let (again, json) = explain_headers::answer_to(octets, true).expect("it has fields");
+    assert_eq!(good, again);
+    assert!(
+        !text.replace('\n', "").contains(char::is_control),
+        "{text:?}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json[0]["internal"] == true, good);
+}
 
 /// The first octet cuts, the rest is a message. What is taken has one reading: ours, that of a line reader, and that of
 /// mail-parser, which reads as leniently as mail programs do.

@@ -34,10 +34,12 @@ pub const TARGETS: &[(&str, Entry)] = &[
     ("header", header::examine),
     ("hello", shell::hello),
     ("journal", store::journal),
+    ("pasted", header::pasted),
     ("proxy", shell::proxy),
     ("record", store::record),
     ("rendition", header::rendition),
     ("reply", words::reply),
+    ("said", words::said),
     ("sasl", words::sasl),
     ("session", session::session),
 ];

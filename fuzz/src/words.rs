@@ -1,5 +1,7 @@
 //! The words of the trade: commands, addresses, replies, SASL, DSN parameters.
 
+use gatepost::cli::explain_reply;
+use gatepost::dialogue::{self, NextHop, Outcome};
 use gatepost::dsn::{Fate, Kind, Report, Returned, Source};
 use gatepost::mail::{
     Domain, DomainPattern, Mailbox, MailboxPattern, QueueId, Recipient, ReversePath, Secret,
@@ -8,6 +10,43 @@ use gatepost::smtp::command::{Command, ForwardPath};
 use gatepost::smtp::extension::Offered;
 use gatepost::smtp::reply::{self, MAX_REPLY};
 use gatepost::smtp::{decode_xtext, encode_xtext, sasl};
+
+/// A text that somebody copied, as `explain reply` reads it: codes are codes that stand there, one reply has one answer on
+/// each path, and nothing of the text can act on a terminal.
+pub fn said(octets: &[u8]) {
+    let Some(said) = dialogue::said(octets) else {
+        return;
+    };
+    let digits = |number: u16| octets_hold(octets, &number.to_string());
+    assert!(said.code.is_none_or(digits), "{said:?}");
+    assert!(!said.text.contains(char::is_control), "{said:?}");
+    for next_hop in [NextHop::Exchange, NextHop::Mx, NextHop::Relay] {
+        let Ok(told) = dialogue::explain(&said, next_hop, None) else {
+            assert!(said.code.is_some_and(|code| code / 100 == 3), "{said:?}");
+            continue;
+        };
+        assert!(!told.meaning.is_empty() && !told.advice.is_empty());
+        assert_eq!(told.reply.class() == 2, told.outcome == Outcome::Delivered);
+        let held = matches!(told.outcome, Outcome::Held(_));
+        assert!(
+            !held || next_hop == NextHop::Exchange,
+            "strangers are never held for"
+        );
+        for json in [false, true] {
+            let (good, text) =
+                explain_reply::told(octets, next_hop, None, json).expect("it was explained");
+            assert_eq!(good, !told.is_bad_news());
+            let bare = text.replace('\n', "");
+            assert!(!bare.contains(char::is_control), "{text:?}");
+        }
+    }
+}
+
+fn octets_hold(octets: &[u8], text: &str) -> bool {
+    octets
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
+}
 
 /// A command line means one thing: what was read of its addresses reads again as the same, and nothing that was read can
 /// begin a line or a parameter of its own.

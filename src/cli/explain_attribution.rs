@@ -162,7 +162,7 @@ fn ask(settings: &Settings, arguments: &Arguments, now: u64) -> Result<Vec<Told>
             (None, _, None) => None,
         };
         let home = || -> Result<ReversePath, String> {
-            let first = tenant.and_then(|tenant| home_of(tenant));
+            let first = tenant.and_then(home_of);
             let domain = first.ok_or("which addresses? --mail-from and --to")?;
             reverse_path("accepted_domains", &format!("postmaster@{domain}"))
         };

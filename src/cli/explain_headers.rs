@@ -75,18 +75,12 @@ pub fn answer(
     told(&rows, json).map_err(Trouble::Use)
 }
 
-/// The judgement of a text: `explain headers` without files, for tests and fuzzing.
+/// [`answer`] to a text, without configuration.
 ///
 /// # Errors
-/// There is no header in it, or an argument is none.
-pub fn answer_to(
-    text: &[u8],
-    settings: Option<&Settings>,
-    arguments: &Arguments,
-    json: bool,
-    now: u64,
-) -> Result<(bool, String), String> {
-    let row = of_text(text, settings, arguments, now)?;
+/// There is no header in it.
+pub fn answer_to(text: &[u8], json: bool) -> Result<(bool, String), String> {
+    let row = of_text(text, None, &Arguments::default(), 0)?;
     told(&[row], json)
 }
 
@@ -117,8 +111,9 @@ fn read(arguments: &Arguments) -> Result<Vec<u8>, String> {
     Ok(text)
 }
 
-/// As it was on the wire, else as somebody copied it.
-fn examined(text: &[u8]) -> Option<Examined> {
+/// A header section as it was on the wire, else as somebody copied it; `None` where there is no field.
+#[must_use]
+pub fn examined(text: &[u8]) -> Option<Examined> {
     let on_the_wire = || {
         let mut splitter = Splitter::default();
         let length = match splitter.push(text).ok()? {
@@ -209,7 +204,12 @@ fn queued(
             "no message {id} is queued: gatepost trace {id} tells what became of it; its header is in the recipient's mailbox"
         ))
     };
-    let parsed: QueueId = id.parse().map_err(|_| not_queued())?;
+    let parsed: QueueId = id.parse().map_err(|_| {
+        let id = shown(id.as_bytes());
+        Trouble::Use(format!(
+            "{id} is no queue id; a file is given with --message"
+        ))
+    })?;
     let told: Vec<Told> = match client(settings)?.get(&format!("/queue/{parsed}/header"), &[]) {
         Err(ClientError::Refused(404, _)) => return Err(not_queued()),
         told => told?,
@@ -308,5 +308,55 @@ impl Row {
             "fields": fields,
             "sentence": self.sentence(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAILBOX: &str = "Received: from smarthost.contoso.com (192.0.2.1) by\n AMS.mail.protection.outlook.com with Microsoft SMTP Server id 1\nFrom: a@contoso.com\n\
+        X-EOPAttributedMessage: 0\nX-MS-Exchange-Organization-MessageDirectionality: Originating\n\
+        X-MS-Exchange-Organization-AuthAs: Anonymous\nX-OrganizationHeadersPreserved: AM8.prod.outlook.com\n";
+
+    #[test]
+    fn a_pasted_block_is_judged_field_by_field_and_ends_with_the_sentence() {
+        let (good, text) = answer_to(MAILBOX.as_bytes(), false).unwrap();
+        assert!(!good);
+        insta::assert_snapshot!(text, @r"
+        reading: as a mailbox shows it
+
+        SPEAKS    FIELD
+        external  X-MS-Exchange-Organization-AuthAs: Anonymous
+                  Exchange's verdict: not authenticated [documented]
+        internal  X-MS-Exchange-Organization-MessageDirectionality: Originating
+                  attributed to the tenant: from inside, or by an inbound connector that fitted [documented]
+        internal  X-OrganizationHeadersPreserved: AM8.prod.outlook.com
+                  the outbound connector had CloudServicesMailEnabled: the message left with CrossPremises fields [observed]
+        -         X-EOPAttributedMessage: 0
+                  Exchange's front end has attributed it; to whom, others say [observed]
+
+        External because it was attributed but not promoted: the CrossPremises fields left Exchange and were dropped where they came in; mended by this: CloudServicesMailEnabled on the inbound connector: Set-InboundConnector -CloudServicesMailEnabled $true.
+        ");
+    }
+
+    #[test]
+    fn json_holds_the_same_and_no_header_is_said() {
+        let (good, text) = answer_to(MAILBOX.as_bytes(), true).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(!good);
+        assert_eq!(value[0]["internal"], false);
+        assert_eq!(value[0]["fields"].as_array().unwrap().len(), 4);
+        assert!(
+            value[0]["sentence"]
+                .as_str()
+                .unwrap()
+                .starts_with("External because")
+        );
+        assert!(
+            answer_to(b"hello", false)
+                .unwrap_err()
+                .contains("no header field")
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::io::Read as _;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The reply, as a log, a bounce or a message trace shows it; without, it is read from standard input.
-    #[arg(value_name = "REPLY", allow_hyphen_values = true)]
+    #[arg(value_name = "REPLY")]
     reply: Vec<String>,
     /// Who gave it: each way has its own law.
     #[arg(long, value_enum, default_value = "exchange")]

@@ -3,6 +3,7 @@
 
 pub mod certificate;
 pub mod check;
+pub mod connector;
 pub mod explain_attribution;
 pub mod explain_headers;
 pub mod explain_reply;
@@ -64,6 +65,9 @@ enum Command {
     /// Explain a judgement.
     #[command(subcommand)]
     Explain(Explain),
+    /// Exchange's side: the scripts that make a tenant's connectors and rules, and what these have become.
+    #[command(subcommand)]
+    Connector(connector::Action),
     /// The queue of the running server.
     #[command(subcommand)]
     Queue(queue::Action),
@@ -147,6 +151,9 @@ pub fn run() -> ExitCode {
                 explain_trust::run(settings, &question, arguments.json, unix_millis() / 1000)
             })
         }
+        Command::Connector(action) => answered(load_with_warnings(config).and_then(|loaded| {
+            connector::answer(config, loaded, &action, json).map_err(Trouble::told)
+        })),
         Command::Explain(Explain::Attribution(question)) => {
             answered(load(config).and_then(|settings| {
                 let now = unix_millis() / 1000;
@@ -341,7 +348,7 @@ fn unix_millis() -> u64 {
 mod tests {
     use super::*;
 
-    const PAGES: [(&str, &str); 6] = [
+    const PAGES: [(&str, &str); 7] = [
         ("README.md", include_str!("../../README.md")),
         (
             "docs/configuration.md",
@@ -350,6 +357,10 @@ mod tests {
         (
             "docs/looking-after.md",
             include_str!("../../docs/looking-after.md"),
+        ),
+        (
+            "docs/connectors.md",
+            include_str!("../../docs/connectors.md"),
         ),
         ("docs/metrics.md", include_str!("../../docs/metrics.md")),
         ("deploy/README.md", include_str!("../../deploy/README.md")),
@@ -375,7 +386,8 @@ mod tests {
         }
         let mut found = Vec::new();
         for (whole, line) in lines {
-            let line = line.replace("sudo -u gatepost ", "");
+            let line = line.trim_start().replace("sudo -u gatepost ", "");
+            let line = line.replace("sudo gatepost ", "gatepost ");
             let line = line.replace("cargo run --release -- ", "gatepost ");
             if line.starts_with("gatepost ") && line != "gatepost ready" {
                 let words = line.split_whitespace();
@@ -389,7 +401,8 @@ mod tests {
     #[test]
     fn every_command_on_the_pages_is_understood() {
         let mut count = 0;
-        for (name, page) in PAGES {
+        let steps = crate::connector::fixtures::steps();
+        for (name, page) in PAGES.into_iter().chain([("a rendered README.md", &*steps)]) {
             for (whole, words) in commands(page) {
                 count += 1;
                 use clap::error::ErrorKind::{

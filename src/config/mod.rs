@@ -292,6 +292,13 @@ pub fn parse(
     })
 }
 
+/// The line on which a key of the file stands, dotted as in [`Problem::key`]: for findings of others than the check. Of the
+/// innermost table on its way, where the key is not there; 1 where nothing of it is.
+#[must_use]
+pub fn line_of_key(path: &Path, key: &str) -> usize {
+    std::fs::read_to_string(path).map_or(1, |source| problem::line_of_key(&source, key))
+}
+
 /// What `"system"` means on this machine, for who hands in [`Surroundings`] of his own.
 #[must_use]
 pub fn system_roots() -> Roots {

@@ -150,19 +150,66 @@ fn key_within(table: &DeTable<'_>, path: &str, offset: usize) -> Option<String> 
                 let DeValue::Table(inner) = item.get_ref() else {
                     return None;
                 };
-                let name = inner.iter().find(|(key, _)| key.get_ref() == "name");
-                let name = name
-                    .and_then(|(_, value)| value.get_ref().as_str())
-                    .filter(|name| is_name(name));
-                let path = name.map_or_else(
-                    || format!("{here}[{index}]"),
-                    |name| format!("{here}.{name}"),
-                );
-                key_within(inner, &path, offset)
+                key_within(inner, &item_path(inner, &here, index), offset)
             }),
             _ => None,
         }
     })
+}
+
+/// The line of a key, dotted as in [`Problem::key`]; of the innermost table on its way that is there, where it is not.
+pub(super) fn line_of_key(source: &str, key: &str) -> usize {
+    let Ok(table) = DeTable::parse(source) else {
+        return 1;
+    };
+    let mut places = Vec::new();
+    places_within(table.get_ref(), "", &mut places);
+    let on_the_way = |path: &str| {
+        key.strip_prefix(path)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let deepest = places
+        .iter()
+        .filter(|(path, _)| on_the_way(path))
+        .max_by_key(|(path, _)| path.len());
+    deepest.map_or(1, |(_, offset)| line_of(source, *offset))
+}
+
+/// Every key with its dotted name and where it stands.
+fn places_within(table: &DeTable<'_>, path: &str, places: &mut Vec<(String, usize)>) {
+    for (key, value) in table.iter() {
+        let here = if path.is_empty() {
+            key.get_ref().to_string()
+        } else {
+            format!("{path}.{}", key.get_ref())
+        };
+        places.push((here.clone(), key.span().start));
+        match value.get_ref() {
+            DeValue::Table(inner) => places_within(inner, &here, places),
+            DeValue::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    if let DeValue::Table(inner) = item.get_ref() {
+                        let path = item_path(inner, &here, index);
+                        places.push((path.clone(), item.span().start));
+                        places_within(inner, &path, places);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The dotted name of a table in a list: by its name, else by its index.
+fn item_path(table: &DeTable<'_>, list: &str, index: usize) -> String {
+    let name = table.iter().find(|(key, _)| key.get_ref() == "name");
+    let name = name
+        .and_then(|(_, value)| value.get_ref().as_str())
+        .filter(|name| is_name(name));
+    name.map_or_else(
+        || format!("{list}[{index}]"),
+        |name| format!("{list}.{name}"),
+    )
 }
 
 /// Whether `text` may name a table: it becomes part of keys, metric labels, `Received:` fields and commands.
@@ -196,6 +243,24 @@ mod tests {
         let json = serde_json::to_value(&problem).unwrap();
         assert_eq!(json["severity"], "warning");
         assert_eq!(json["file"], "g.toml");
+    }
+
+    #[test]
+    fn places_are_found_by_their_key() {
+        let source = "a = 1\n[[tenant]]\nname = \"x\"\n[tenant.inbound_connector]\nhost = 1\n[[tenant]]\nname = \"x.y\"\nb = 1\n";
+        for (key, line) in [
+            ("a", 1),
+            ("tenant.x", 2),
+            ("tenant.x.secret_header", 2),
+            ("tenant.x.inbound_connector", 4),
+            ("tenant.x.inbound_connector.host", 5),
+            ("tenant.x.inbound_connector.port", 4),
+            ("tenant.x.y.b", 8),
+            ("listener", 1),
+        ] {
+            assert_eq!(line_of_key(source, key), line, "{key}");
+        }
+        assert_eq!(line_of_key("= no TOML", "a"), 1);
     }
 
     #[test]

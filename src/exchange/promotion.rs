@@ -180,10 +180,17 @@ const CROSS_TENANT: &str = "X-MS-Exchange-CrossTenant-";
 /// A mailbox shows Organization fields beside what only Exchange's transport adds; alone they may be forged, in a mail that
 /// has not been there yet.
 fn recognised(header: &Examined, facts: &Facts<'_>) -> Reading {
-    if facts.as_delivered || topmost_is_ours(header, facts) {
+    let organization = |name: &str| header.has(&format!("{ORGANIZATION}{name}"));
+    if facts.as_delivered {
         return Reading::OnItsWay;
     }
-    let organization = |name: &str| header.has(&format!("{ORGANIZATION}{name}"));
+    // Its front end writes both, and nobody lets them out again.
+    if organization("MessageDirectionality") && header.has("X-EOPAttributedMessage") {
+        return Reading::Mailbox;
+    }
+    if topmost_is_ours(header, facts) {
+        return Reading::OnItsWay;
+    }
     let transport = organization("MessageDirectionality")
         || organization("Network-Message-Id")
         || organization("ExpirationStartTime")

@@ -77,6 +77,8 @@ pub fn write_all_at(
 ) -> io::Result<()> {
     /// IOV_MAX of Linux.
     const MOST: usize = 1024;
+    // Nothing to write is no write: a disk that takes nothing of it is well.
+    IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         let now = slices.get(..MOST).unwrap_or(slices);
         match file.write_at(now, offset) {
@@ -240,6 +242,12 @@ pub(crate) mod faulty {
         Allocate,
         /// Body write: ENOSPC.
         BodyFull,
+        /// open: EMFILE, as it were.
+        Open,
+        /// rename: done, and EIO all the same.
+        RenameDone,
+        /// fsync of a folder: EIO.
+        Folder,
     }
 
     #[derive(Debug, Default)]
@@ -301,6 +309,9 @@ pub(crate) mod faulty {
             RealDisk.allocate(path, bytes)
         }
         fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+            if self.take(Fault::Open) {
+                return Err(io::Error::other("injected EMFILE"));
+            }
             let file = RealDisk.open(path)?;
             Ok(Box::new(FaultyFile {
                 file,
@@ -319,7 +330,11 @@ pub(crate) mod faulty {
             }))
         }
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            RealDisk.rename(from, to)
+            RealDisk.rename(from, to)?;
+            if self.take(Fault::RenameDone) {
+                return Err(io::Error::other("injected EIO"));
+            }
+            Ok(())
         }
         fn remove(&self, path: &Path) -> io::Result<()> {
             RealDisk.remove(path)
@@ -328,6 +343,10 @@ pub(crate) mod faulty {
             RealDisk.make_folder(path)
         }
         fn sync_directory(&self, path: &Path) -> io::Result<()> {
+            if self.take(Fault::Folder) {
+                return Err(io::Error::other("injected EIO"));
+            }
+            self.note(&path.display().to_string(), "folder");
             RealDisk.sync_directory(path)
         }
     }

@@ -1,6 +1,6 @@
 //! Where is a body that is too large for the journal?
 //!
-//! In a file of its own, written as it arrives under a temporary name; then fdatasync, rename, directory sync, all before
+//! In a file of its own, written as it arrives under a temporary name; then rename, fdatasync, directory sync, all before
 //! the record that names it. So a record never names a body that is not there, and a body that no record names is
 //! rubbish from a session that ended.
 
@@ -165,10 +165,12 @@ impl Incoming {
     /// The disk is full or fails; the file is gone then.
     pub fn keep(mut self, id: u64) -> Result<BodyFile, JournalError> {
         let failed = |error: std::io::Error| JournalError::of("keeping a body file", &error);
-        self.file.sync().map_err(failed)?;
+        // Renamed before the sync, so that one commit of the file system carries both: until a record names it, the file is
+        // rubbish under either name.
         let path = self.bodies.path(id);
         self.bodies.disk.rename(&self.path, &path).map_err(failed)?;
         self.path = path;
+        self.file.sync().map_err(failed)?;
         self.bodies
             .disk
             .sync_directory(&self.bodies.directory)

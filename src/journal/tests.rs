@@ -294,6 +294,95 @@ fn a_restart_goes_on_in_the_same_segment() {
 }
 
 #[test]
+fn what_a_start_has_read_is_written_once_more_and_synced_before_anything_is_decided() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rig, _) = start(folder.path(), Arc::new(RealDisk), SMALL);
+    rig.commit(1, &[b'x'; 40_000]).unwrap();
+    rig.commit(2, &[b'x'; 40_000]).unwrap();
+    drop(rig);
+    let disk = FaultyDisk::default();
+    let (rig, found) = start(folder.path(), Arc::new(disk.clone()), SMALL);
+    assert_eq!(metas(&found), ["1", "2"]);
+    let calls = |log: &str, call| disk.count(log, call);
+    // The second follows the first, which was on disk before it was begun.
+    assert_eq!(
+        (calls("00000001-", "write"), calls("00000001-", "sync")),
+        (0, 0)
+    );
+    assert_eq!(
+        (calls("00000002-", "write"), calls("00000002-", "sync")),
+        (1, 1)
+    );
+    drop(rig);
+    disk.next(&[Fault::Sync]);
+    let opened = open(
+        folder.path(),
+        Arc::new(disk),
+        SMALL,
+        &Metrics::new().unwrap(),
+        &mut |_| Ok(()),
+    );
+    assert!(matches!(opened.unwrap_err(), JournalError::Failing(why) if why.contains("once more")));
+}
+
+#[test]
+fn a_new_folder_has_its_name_synced_in_those_above_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let (rig, _) = start(
+        &folder.path().join("data/spool"),
+        Arc::new(disk.clone()),
+        SMALL,
+    );
+    let name = folder.path().display().to_string();
+    let synced: Vec<String> = disk
+        .log()
+        .into_iter()
+        .filter(|(_, call)| *call == "folder")
+        .map(|(path, _)| path)
+        .collect();
+    for above in ["", "/data", "/data/spool"] {
+        assert!(synced.contains(&format!("{name}{above}")), "{synced:?}");
+    }
+    drop(rig);
+}
+
+#[test]
+fn a_segment_that_cannot_be_opened_keeps_no_space() {
+    for fault in [Fault::Open, Fault::RenameDone] {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::default();
+        let (rig, _) = start(folder.path(), Arc::new(disk.clone()), SMALL);
+        rig.commit(1, &[b'x'; 40_000]).unwrap();
+        disk.next(&[fault; 10]);
+        for id in 2..12 {
+            assert!(rig.commit(id, &[b'x'; 40_000]).is_err());
+        }
+        assert_eq!(logs(folder.path()).len(), 1, "{fault:?}");
+        rig.commit(12, &[b'x'; 40_000]).unwrap();
+        rig.journal.stop();
+        assert_eq!(metas(&replayed(folder.path()).0), ["1", "12"]);
+    }
+}
+
+#[test]
+fn a_failed_sync_of_the_folder_does_not_end_the_giving_back_of_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let (rig, _) = start(folder.path(), Arc::new(disk.clone()), SMALL);
+    let first = rig.commit(1, &[b'x'; 40_000]).unwrap();
+    rig.commit(2, &[b'x'; 40_000]).unwrap();
+    rig.journal.done(1, false);
+    assert!(rig.journal.release(first));
+    disk.next(&[Fault::Folder]);
+    assert!(rig.journal.delete_dead().is_err());
+    rig.journal.delete_dead().unwrap();
+    assert_eq!(logs(folder.path()).len(), 1);
+    rig.commit(3, &[b'x'; 40_000]).unwrap();
+    rig.journal.stop();
+}
+
+#[test]
 fn a_damaged_record_in_the_middle_is_passed_over_counted_and_kept_aside() {
     for sealed in [false, true] {
         let folder = tempfile::tempdir().unwrap();

@@ -92,7 +92,7 @@ pub struct Fault<'a> {
     pub reason: &'a str,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// Mail flows, with the messages that met a tenant fault since the last success; in a ramp since `ramp`.
     Flowing {
@@ -117,7 +117,7 @@ impl Default for State {
 }
 
 /// The state of one tenant's queue.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Hold {
     state: State,
     since: Option<u64>,

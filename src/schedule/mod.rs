@@ -21,3 +21,6 @@ pub struct Law {
     /// `delay_notice`: from arrival.
     pub delay_notice: Option<Duration>,
 }
+
+#[cfg(test)]
+mod walk_tests;

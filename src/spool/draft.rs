@@ -13,12 +13,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const ALL_DRAFTS: usize = 64 * 1024 * 1024;
 /// A draft that may be in memory whatever the others have.
 const SMALL: usize = 16 * 1024;
+/// Octets of a large body that are gathered before a blocking thread is asked to write them.
+const PIECE: usize = 64 * 1024;
 
 /// Bytes of a message that nothing has promised to keep yet.
 #[derive(Debug)]
 pub struct Draft {
     bodies: Bodies,
     pub(super) content: Content,
+    /// What is still to be written behind a large body.
+    pub(super) gathered: Vec<u8>,
     share: Share,
 }
 
@@ -63,6 +67,7 @@ impl Draft {
         Self {
             bodies,
             content: Content::Memory(Vec::new()),
+            gathered: Vec::new(),
             share: Share { all, own: 0 },
         }
     }
@@ -72,15 +77,27 @@ impl Draft {
     /// # Errors
     /// The disk is full or failing.
     pub async fn append(&mut self, bytes: Bytes) -> Result<(), SpoolError> {
-        if let Content::Memory(kept) = &mut self.content
-            && kept.len() + bytes.len() <= LARGE
-            && (self.share.grow(bytes.len()) || kept.len() + bytes.len() <= SMALL)
-        {
-            // Copied: `bytes` may be a corner of a large read buffer, which a queued message would keep alive.
-            kept.extend_from_slice(&bytes);
-            return Ok(());
+        let granted = self.share.grow(bytes.len());
+        match &mut self.content {
+            Content::Memory(kept)
+                if kept.len() + bytes.len() <= LARGE
+                    && (granted || kept.len() + bytes.len() <= SMALL) =>
+            {
+                // Copied: `bytes` may be a corner of a large read buffer, which a queued message would keep alive.
+                kept.extend_from_slice(&bytes);
+                return Ok(());
+            }
+            Content::File(_) if granted && self.gathered.len() + bytes.len() <= PIECE => {
+                if self.gathered.is_empty() {
+                    self.gathered.reserve_exact(PIECE);
+                }
+                self.gathered.extend_from_slice(&bytes);
+                return Ok(());
+            }
+            Content::Memory(_) | Content::File(_) | Content::Moving => {}
         }
         let content = std::mem::replace(&mut self.content, Content::Moving);
+        let gathered = std::mem::take(&mut self.gathered);
         let bodies = self.bodies.clone();
         let written = tokio::task::spawn_blocking(move || {
             let incoming = match content {
@@ -91,6 +108,7 @@ impl Draft {
                     incoming
                 }
                 Content::File(mut incoming) => {
+                    incoming.write(&gathered)?;
                     incoming.write(&bytes)?;
                     incoming
                 }
@@ -116,10 +134,12 @@ impl Draft {
             Content::File(incoming) => incoming,
             Content::Moving => return Err(spool_error(crate::journal::JournalError::Closed)),
         };
-        tokio::task::spawn_blocking(incoming.read_back())
+        let mut octets = tokio::task::spawn_blocking(incoming.read_back())
             .await
             .map_err(|error| SpoolError::Failing(error.to_string()))?
-            .map_err(spool_error)
+            .map_err(spool_error)?;
+        octets.extend_from_slice(&self.gathered);
+        Ok(octets)
     }
 }
 
@@ -146,6 +166,25 @@ mod tests {
             [&small[..], b"more"].concat()
         );
         assert_eq!(all.load(Ordering::Relaxed), 0, "a file takes no memory");
+        let mut expected = [&small[..], b"more"].concat();
+        for size in [1, 1000, PIECE - 1000, 2 * PIECE, 7] {
+            draft.append(vec![size as u8; size].into()).await.unwrap();
+            expected.resize(expected.len() + size, size as u8);
+            assert_eq!(draft.read_back().await.unwrap(), expected);
+            assert!(all.load(Ordering::Relaxed) <= PIECE, "a piece at most");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_first_piece_that_memory_does_not_take_goes_to_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let bodies = Bodies::new(folder.path().to_owned(), Arc::new(RealDisk));
+        let all = Arc::new(AtomicUsize::new(ALL_DRAFTS));
+        let piece = Bytes::from(vec![b'x'; SMALL + 1]);
+        let mut draft = Draft::new(bodies, all);
+        draft.append(piece.clone()).await.unwrap();
+        assert!(matches!(draft.content, Content::File(_)));
+        assert_eq!(draft.read_back().await.unwrap(), piece);
     }
 
     #[tokio::test]

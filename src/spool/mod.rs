@@ -34,7 +34,7 @@ use keeper::Keeper;
 use queue::{Entry, Lease, LegState, Queue};
 use record::{Row, StateRow, decode};
 use replay::Replay;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -43,8 +43,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
-/// Bytes of messages just accepted that delivery may take from memory, in all.
-const FRESH: usize = 32 * 1024 * 1024;
+/// Octets of messages just accepted that delivery may take from memory, in all: half a second of mail at full speed.
+const FRESH: usize = 8 * 1024 * 1024;
+
+/// Milliseconds after which a message makes room for newer ones: what has not left by then waits for a next hop.
+const STALE: u64 = 10_000;
 
 /// How long a session waits for the disk. What it stands for may still be written: then the client, told 451, brings the
 /// message once more (at least once, product.md 9), and nobody hangs.
@@ -99,7 +102,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Memory {
     queue: Queue,
-    fresh: HashMap<u64, Fresh>,
+    /// By id, and so by arrival.
+    fresh: BTreeMap<u64, Fresh>,
     fresh_octets: usize,
 }
 
@@ -210,7 +214,16 @@ impl Memory {
             legs: legs.into(),
         };
         self.queue.insert(id, entry, message.arrived);
-        if !accepting.large && self.fresh_octets + accepting.cost <= FRESH {
+        if accepting.large {
+            return;
+        }
+        while self.fresh_octets + accepting.cost > FRESH
+            && let Some((oldest, fresh)) = self.fresh.first_key_value()
+            && fresh.message.arrived + STALE <= message.arrived
+        {
+            self.drop_fresh(*oldest);
+        }
+        if self.fresh_octets + accepting.cost <= FRESH {
             self.fresh_octets += accepting.cost;
             let fresh = Fresh {
                 message: Arc::clone(message),
@@ -354,7 +367,10 @@ impl Spool {
                 bytes.shrink_to_fit();
                 (Bytes::from(bytes), None)
             }
-            Content::File(incoming) => (Bytes::new(), Some(keep_file(*incoming, id).await?)),
+            Content::File(incoming) => {
+                let file = keep_file(*incoming, draft.gathered, id).await?;
+                (Bytes::new(), Some(file))
+            }
             Content::Moving => {
                 return Err(SpoolError::Failing(
                     "a write of the body was cut short".to_owned(),
@@ -763,11 +779,15 @@ impl Inner {
 }
 
 async fn keep_file(
-    incoming: crate::journal::large::Incoming,
+    mut incoming: crate::journal::large::Incoming,
+    rest: Vec<u8>,
     id: QueueId,
 ) -> Result<BodyFile, SpoolError> {
-    tokio::task::spawn_blocking(move || incoming.keep(id.as_u64()))
-        .await
+    let kept = tokio::task::spawn_blocking(move || {
+        incoming.write(&rest)?;
+        incoming.keep(id.as_u64())
+    });
+    kept.await
         .map_err(|error| SpoolError::Failing(error.to_string()))?
         .map_err(spool_error)
 }

@@ -487,6 +487,44 @@ async fn a_full_disk_refuses_and_mail_is_taken_again_once_there_is_space() {
     spool.close().await;
 }
 
+#[tokio::test]
+async fn a_large_message_that_was_refused_for_a_failed_write_leaves_no_body_and_does_not_come_back()
+{
+    use crate::journal::disk::faulty::{Fault, FaultyDisk};
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let metrics = Metrics::new().unwrap();
+    let spool =
+        Spool::open_on(folder.path(), Arc::new(disk.clone()), 1024 * 1024, &metrics).unwrap();
+    keep(&spool, 1, 1, b"body of a message").await;
+    let body = vec![b'x'; 1_100_000];
+    let mut draft = spool.draft();
+    draft.append(Bytes::from(body.clone())).await.unwrap();
+    // The body has a sync of its own; the next is the journal's.
+    let bodies = folder.path().join("bodies");
+    let left = || std::fs::read_dir(&bodies).unwrap().count();
+    disk.next(&[Fault::Write]);
+    assert!(spool.accept(draft, message(2, 1, &body)).await.is_err());
+    assert_eq!(
+        left(),
+        1,
+        "its record may be readable: not before it is known to be done"
+    );
+    for round in 0..600 {
+        if left() == 0 {
+            break;
+        }
+        assert!(round < 599, "the body stays");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    spool.close().await;
+    drop(spool);
+    let spool = open(folder.path());
+    let ids: Vec<String> = spool.scan(10, NOW).into_iter().map(|row| row.id).collect();
+    assert_eq!(ids, [QueueId::from_u64(1).to_string()]);
+    spool.close().await;
+}
+
 /// A message by mx to recipients of these domains.
 fn by_mx(id: u64, domains: &[&str]) -> Message {
     let mut message = message(id, domains.len(), b"body");
@@ -553,6 +591,26 @@ async fn by_mx_each_domain_is_a_queue_of_its_own_and_stays_so_over_a_restart() {
     spool.close().await;
     drop(spool);
     assert!(open(folder.path()).due(u64::MAX - 1).is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_for_a_next_hop_makes_room_in_memory_for_mail_that_goes_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let body = vec![b'x'; 1_000_000];
+    for id in 1..=10 {
+        keep(&spool, id, 1, &body).await;
+    }
+    let is_fresh = |id: u64| spool.0.shared.memory().fresh.contains_key(&id);
+    let fresh = (1..=10).filter(|id| is_fresh(*id)).count();
+    assert!((1..10).contains(&fresh) && is_fresh(1), "bounded: {fresh}");
+    let mut later = message(11, 1, &body);
+    later.arrived = NOW + STALE;
+    let mut draft = spool.draft();
+    draft.append(Bytes::from(body)).await.unwrap();
+    spool.accept(draft, later).await.unwrap();
+    assert!(is_fresh(11) && !is_fresh(1) && is_fresh(2));
+    assert!(spool.0.shared.memory().fresh_octets <= FRESH);
 }
 
 #[tokio::test]

@@ -378,6 +378,35 @@ impl Process {
         Self::spawn(shell, Stdio::null())
     }
 
+    /// Under strace, which lets calls of these names go wrong as `how` says (`signal=KILL:when=7`, per thread). Nothing where
+    /// it did not come as far as being ready.
+    pub fn injected(config: &Path, calls: &str, how: &str, log: &Path) -> Option<Self> {
+        let mut command = Command::new("strace");
+        // -D: the server is the child, and strace stands beside it.
+        command
+            .args(["-D", "-f", "-qq", "-o", "/dev/null"])
+            .args(["-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:{how}")])
+            .arg(env!("CARGO_BIN_EXE_gatepost"))
+            .args(["serve", "--config"])
+            .arg(config);
+        let log = std::fs::File::create(log).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        match lines.next() {
+            Some(Ok(line)) if line == "gatepost ready" => Some(Self(child)),
+            _ => {
+                let _over = (child.kill(), child.wait());
+                None
+            }
+        }
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_over(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
     fn with_log(config: &Path, log: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatepost"));
         command.args(["serve", "--config"]).arg(config);
@@ -396,9 +425,9 @@ impl Process {
         self.0.id()
     }
 
-    /// kill -9.
+    /// kill -9, where it still lives.
     pub fn kill(mut self) {
-        self.0.kill().unwrap();
+        let _perhaps_over = self.0.kill();
         self.0.wait().unwrap();
     }
 

@@ -24,11 +24,17 @@ mod admin;
 mod bounces;
 mod certificates;
 mod commands;
+mod connector;
+mod connector_round;
 mod crash;
 mod exact;
+mod explain;
 mod gates;
 mod harness;
+#[path = "../powershell/host.rs"]
+mod host;
 mod house;
+mod injected;
 mod journeys;
 mod keys;
 mod lapse;

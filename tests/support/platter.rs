@@ -95,7 +95,7 @@ impl Left {
     /// Lays the files out below `to`, as they lay below `from`.
     pub fn lay_out(&self, from: &Path, to: &Path) {
         for folder in &self.folders {
-            let folder = to.join(folder.strip_prefix(from).unwrap_or(Path::new("")));
+            let folder = to.join(folder.strip_prefix(from).unwrap_or_else(|_| Path::new("")));
             std::fs::create_dir_all(folder).unwrap();
         }
         for (path, content) in &self.files {

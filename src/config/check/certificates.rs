@@ -145,7 +145,14 @@ fn judge_chain(reader: &mut Reader<'_>, chain: &At<identity::Loaded>) -> bool {
     };
     let system = (reader.surroundings.system_roots)();
     let Some((issuer, shown)) = loaded.chain.beyond() else {
-        return roots::holds(&system, last.subject_der());
+        let known = roots::holds(&system, last.subject_der());
+        if !known && loaded.chain.links.len() == 1 {
+            reader.warn(
+                spot,
+                "the certificate is self-signed: Exchange Online takes only those of a public authority (450 4.4.317, 550 5.7.64)",
+            );
+        }
+        return known;
     };
     if !roots::holds(&system, issuer) {
         reader.warn(

@@ -6,7 +6,7 @@ use crate::exchange::Mark;
 use crate::mail::{DomainPattern, shown};
 use std::net::IpAddr;
 
-/// The suffixes under which Exchange Online takes a tenant's mail, and whether the first label alone names the domain.
+/// The suffixes under which Exchange Online takes a tenant's mail; the first label names the domain.
 const FAMILIES: &[&str] = &[
     ".mail.protection.outlook.com",
     ".mail.protection.office365.us",
@@ -41,7 +41,15 @@ pub(super) fn judge(
         fatal: Some((reply, says.to_owned(), right.to_owned())),
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    if bare.parse::<IpAddr>().is_ok() {
+    let address = bare.parse::<IpAddr>().ok();
+    if address.is_some_and(|address| address.is_loopback()) {
+        let says = format!("{seen} is this machine: a simulated Exchange, not the real one");
+        return Endpoint {
+            step: Step::new("endpoint", State::Unknown, says, Mark::Given),
+            fatal: None,
+        };
+    }
+    if address.is_some() {
         return fatal(
             &format!("the host {seen} is an address: Exchange wants a tenant's endpoint name"),
             WRONG_REGION,

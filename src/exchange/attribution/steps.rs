@@ -77,7 +77,9 @@ pub(super) fn certificate(
         }
         None => {
             let issuer = shown(presented.issuer.as_bytes());
-            let says = format!("valid, issued by {issuer}, its chain leads to a public root");
+            let says = format!(
+                "valid, issued by {issuer}; its chain leads to a root that Exchange is taken to trust"
+            );
             steps.push(Step::new(
                 "certificate",
                 State::Holds,

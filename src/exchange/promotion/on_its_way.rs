@@ -33,17 +33,22 @@ pub(super) fn conclude(header: &Examined, facts: &Facts<'_>, rows: &mut Vec<Row>
         );
     }
     let part = |name: &str| value(header, &format!("{CROSS_PREMISES}{name}")).unwrap_or_default();
-    let given = match (facts.attribution, facts.promotes) {
-        (Some(_), Some(_)) => "",
-        _ => {
-            ", provided that the certificate attributes it and that the connector has CloudServicesMailEnabled (no configuration was read)"
-        }
-    };
-    Conclusion::internal(format!(
-        "the certificate attributes it and the connector promotes AuthAs Internal, AuthMechanism {}, AuthSource {}{given}",
+    let promotes = format!(
+        "promotes AuthAs Internal, AuthMechanism {}, AuthSource {}",
         part("AuthMechanism"),
         part("AuthSource"),
-    ))
+    );
+    Conclusion::internal(match (facts.attribution, facts.tenants) {
+        (Some(_), _) => {
+            format!("the certificate attributes it, and the inbound connector {promotes}")
+        }
+        (None, None) => format!(
+            "an inbound connector that the certificate fits and that has CloudServicesMailEnabled {promotes} (neither was judged: no configuration was read)"
+        ),
+        (None, Some(_)) => format!(
+            "an inbound connector that the certificate fits and that has CloudServicesMailEnabled {promotes} (neither was judged: the header names no tenant that has one, --tenant does)"
+        ),
+    })
 }
 
 /// What the configuration adds to the table.

@@ -1,1 +1,327 @@
+use super::*;
+use crate::header::examine;
+use crate::trust::fixtures::{CONTOSO_ID, FABRIKAM_ID, contoso, tenants};
 
+fn header(fields: &[&str]) -> Examined {
+    let text: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+    examine(format!("{text}\r\n").as_bytes()).unwrap()
+}
+
+const CROSSING: [&str; 4] = [
+    "X-MS-Exchange-CrossPremises-AuthAs: Internal",
+    "X-MS-Exchange-CrossPremises-AuthMechanism: 04",
+    "X-MS-Exchange-CrossPremises-AuthSource: GV2.prod.outlook.com",
+    "X-OrganizationHeadersPreserved: AM8.prod.outlook.com",
+];
+const FROM: &str = "From: Ada <ada@contoso.com>";
+
+fn with(more: &[&'static str]) -> Vec<&'static str> {
+    [&[FROM], more].concat()
+}
+
+/// As Gatepost with contoso's configuration has it, the certificate being attributed so.
+fn judged(fields: &[&str], change: impl FnOnce(&mut Facts<'_>)) -> Judgement {
+    let tenants = tenants([contoso()]);
+    let tenant = tenants.named("contoso").cloned().unwrap();
+    let answer = attributed(attribution::Verdict::Attributed);
+    let hostname = "smarthost.contoso.com".parse().unwrap();
+    let mut facts = Facts {
+        tenants: Some(&tenants),
+        hostname: Some(&hostname),
+        tenant: Some(&tenant),
+        attribution: Some(&answer),
+        promotes: Some(true),
+        as_delivered: false,
+    };
+    change(&mut facts);
+    judge(&header(fields), None, &facts)
+}
+
+fn attributed(verdict: attribution::Verdict) -> attribution::Answer {
+    attribution::Answer {
+        verdict,
+        tenant: Some("contoso".to_owned()),
+        by: None,
+        steps: Vec::new(),
+        replies: Vec::new(),
+        because: "the reason".to_owned(),
+        mended_by: Some("the remedy".to_owned()),
+    }
+}
+
+fn on_its_way(fields: &[&'static str]) -> Judgement {
+    let judgement = judged(&with(fields), |_| ());
+    assert_eq!(judgement.reading, Reading::OnItsWay);
+    judgement
+}
+
+fn mailbox(fields: &[&'static str]) -> Judgement {
+    let judgement = judged(
+        &[&with(fields)[..], &["X-EOPAttributedMessage: 0"]].concat(),
+        |_| (),
+    );
+    assert_eq!(judgement.reading, Reading::Mailbox);
+    judgement
+}
+
+#[test]
+fn both_gates_make_it_internal() {
+    let judgement = on_its_way(&CROSSING);
+    assert_eq!(judgement.internal, Some(true));
+    insta::assert_snapshot!(judgement.sentence(), @"Internal: the certificate attributes it, and the inbound connector promotes AuthAs Internal, AuthMechanism 04, AuthSource GV2.prod.outlook.com.");
+    // Without a configuration it says what it has not judged.
+    let alone = judge(&header(&with(&CROSSING)), None, &Facts::default());
+    assert_eq!(alone.internal, Some(true));
+    assert!(
+        alone.because.contains("no configuration was read"),
+        "{}",
+        alone.because
+    );
+}
+
+#[test]
+fn attribution_and_promotion_are_two_gates() {
+    let answer = attributed(attribution::Verdict::External);
+    let tenants = tenants([contoso()]);
+    let tenant = tenants.named("contoso").cloned().unwrap();
+    let facts = Facts {
+        tenants: Some(&tenants),
+        tenant: Some(&tenant),
+        attribution: Some(&answer),
+        promotes: Some(true),
+        ..Facts::default()
+    };
+    let fields = header(&with(&CROSSING));
+    let judgement = judge(&fields, None, &facts);
+    assert_eq!(judgement.internal, Some(false));
+    insta::assert_snapshot!(judgement.sentence(), @"External because Exchange would not take it for the tenant's own: the reason; mended by this: the remedy.");
+    let off = judged(&with(&CROSSING), |facts| facts.promotes = Some(false));
+    assert_eq!(off.internal, Some(false));
+    assert!(
+        off.because.contains("cloud_services_mail_enabled = false"),
+        "{}",
+        off.because
+    );
+    let row = off
+        .rows
+        .iter()
+        .find(|row| row.field.contains("cloud_services"))
+        .unwrap();
+    assert_eq!(row.bears, Bears::External);
+}
+
+#[test]
+fn what_is_missing_or_wrong_on_the_way_is_named() {
+    let internal = "X-MS-Exchange-CrossTenant-AuthAs: Internal";
+    let [auth_as, mechanism, source, preserved] = CROSSING;
+    for (fields, because, remedy) in [
+        (&[][..], "no CrossPremises fields", "internal = true"),
+        (
+            &[internal],
+            "left Exchange as internal but without",
+            "Set-OutboundConnector",
+        ),
+        (
+            &[
+                "X-MS-Exchange-CrossTenant-AuthAs: Anonymous",
+                "X-MS-Exchange-CrossTenant-FromEntityHeader: HybridOnPrem",
+            ],
+            "already external when it left Exchange (AuthAs Anonymous, having come in over a connector",
+            "an inbound connector that fits",
+        ),
+        (
+            &["X-CrossPremisesHeadersFilteredBySendConnector: host"],
+            "on-premises send connector",
+            "Set-SendConnector",
+        ),
+        (
+            &[auth_as, auth_as, mechanism, source, preserved],
+            "stands 2 times",
+            "second time",
+        ),
+        (
+            &[auth_as, mechanism, preserved],
+            "without AuthSource",
+            "letting the fields through",
+        ),
+        (
+            &[auth_as, source, preserved],
+            "without AuthMechanism",
+            "letting the fields through",
+        ),
+        (
+            &[
+                "X-MS-Exchange-CrossPremises-AuthAs: Anonymous",
+                mechanism,
+                source,
+                preserved,
+            ],
+            "AuthAs Anonymous: it was not internal before",
+            "stays external",
+        ),
+        (
+            &[auth_as, mechanism, source],
+            "neither Exchange",
+            "internal = true",
+        ),
+    ] {
+        let judgement = on_its_way(fields);
+        assert_eq!(judgement.internal, Some(false), "{fields:?}");
+        assert!(judgement.because.contains(because), "{}", judgement.because);
+        assert!(judgement.mended_by.as_deref().unwrap().contains(remedy));
+    }
+}
+
+#[test]
+fn our_own_stamp_and_what_gatepost_delivers_are_believed() {
+    let stamp = [
+        "X-MS-Exchange-CrossPremises-AuthAs: Internal",
+        "X-MS-Exchange-CrossPremises-AuthMechanism: 10",
+        "X-MS-Exchange-CrossPremises-AuthSource: smarthost.contoso.com",
+        "X-OriginatorOrg: contoso.com",
+    ];
+    assert_eq!(on_its_way(&stamp).internal, Some(true));
+    let delivered = judged(&with(&CROSSING[..3]), |facts| facts.as_delivered = true);
+    assert_eq!(delivered.internal, Some(true));
+}
+
+#[test]
+fn stamps_of_a_stranger_are_told_before_all() {
+    let id = format!("X-MS-Exchange-CrossTenant-Id: {FABRIKAM_ID}");
+    let fields = [&with(&CROSSING)[..], &[&*id]].concat();
+    let judgement = judged(&fields, |facts| facts.tenant = None);
+    assert_eq!(judgement.internal, Some(false));
+    assert!(
+        judgement.because.contains("not configured"),
+        "{}",
+        judgement.because
+    );
+    let own = format!("X-MS-Exchange-CrossTenant-id: {CONTOSO_ID}");
+    let fields = [&with(&CROSSING)[..], &[&*own]].concat();
+    assert_eq!(judged(&fields, |_| ()).internal, Some(true));
+    let org = with(&["X-OriginatorOrg: evil.example"]);
+    assert!(
+        judged(&org, |_| ())
+            .because
+            .contains("X-OriginatorOrg: evil.example")
+    );
+}
+
+#[test]
+fn what_exchange_made_of_it_stands_in_a_mailbox() {
+    let anonymous = "X-MS-Exchange-Organization-AuthAs: Anonymous";
+    let originating = "X-MS-Exchange-Organization-MessageDirectionality: Originating";
+    let incoming = "X-MS-Exchange-Organization-MessageDirectionality: Incoming";
+    let promoted = "X-CrossPremisesHeadersPromoted: AMS.prod.outlook.com";
+    let hybrid = "X-MS-Exchange-CrossTenant-FromEntityHeader: HybridOnPrem";
+    for (fields, because, remedy) in [
+        (
+            &[anonymous, incoming][..],
+            "no inbound connector fitted",
+            "explain attribution",
+        ),
+        (
+            &[anonymous, originating],
+            "an application's mail without the internal stamp",
+            "internal = true",
+        ),
+        (
+            &[anonymous, hybrid],
+            "an application's mail without the internal stamp",
+            "internal = true",
+        ),
+        (
+            &[anonymous, originating, CROSSING[3]],
+            "dropped where they came in",
+            "Set-InboundConnector",
+        ),
+        (
+            &[
+                anonymous,
+                originating,
+                "X-MS-Exchange-Transport-CrossTenantHeadersStripped: AMS",
+            ],
+            "left Exchange without CrossPremises fields",
+            "Set-OutboundConnector",
+        ),
+        (
+            &[anonymous, originating, promoted],
+            "carries the original verdict",
+            "[[application]]",
+        ),
+        (
+            &[
+                anonymous,
+                "X-MS-Exchange-CrossTenant-FromEntityHeader: Internet",
+            ],
+            "no inbound connector fitted",
+            "explain attribution",
+        ),
+        (&[anonymous], "is not in this copy", "explain attribution"),
+        (
+            &["X-MS-Exchange-Organization-AuthAs: Partner"],
+            "a partner's",
+            "OnPremises",
+        ),
+    ] {
+        let judgement = mailbox(fields);
+        assert_eq!(judgement.internal, Some(false), "{fields:?}");
+        assert!(judgement.because.contains(because), "{}", judgement.because);
+        let mended_by = judgement.mended_by.unwrap();
+        assert!(mended_by.contains(remedy), "{mended_by}");
+    }
+    let internal = "X-MS-Exchange-Organization-AuthAs: Internal";
+    let judgement = mailbox(&[internal, originating, promoted]);
+    insta::assert_snapshot!(judgement.sentence(), @"Internal: attributed by the connector and promoted, AuthAs Internal.");
+    assert!(mailbox(&[internal]).because.contains("without promotion"));
+    let untold = mailbox(&[incoming]);
+    assert_eq!(untold.internal, None);
+    assert!(
+        untold.sentence().starts_with("It cannot be told"),
+        "{}",
+        untold.sentence()
+    );
+}
+
+#[test]
+fn the_reading_is_recognised() {
+    let reading = |fields: &[&str]| judged(fields, |_| ()).reading;
+    let forged = "X-MS-Exchange-Organization-AuthAs: Internal";
+    // An excerpt shows no more; a whole message that has never met Exchange has forged it.
+    assert_eq!(reading(&[forged]), Reading::Mailbox);
+    assert_eq!(reading(&[FROM, forged]), Reading::OnItsWay);
+    let met = "Received: from x by AMS.mail.protection.outlook.com with Microsoft\r\n SMTP Server id 1; now";
+    assert_eq!(reading(&[met, FROM, forged]), Reading::Mailbox);
+    let ours = "Received: from x\r\n\tby smarthost.contoso.com with ESMTPS; now";
+    assert_eq!(reading(&[ours, met, FROM, forged]), Reading::OnItsWay);
+    let told = judge(
+        &header(&[forged]),
+        Some(Reading::OnItsWay),
+        &Facts::default(),
+    );
+    assert_eq!(
+        (told.reading, told.internal),
+        (Reading::OnItsWay, Some(false))
+    );
+}
+
+#[test]
+fn loop_header_values_are_never_shown() {
+    for (value, shown) in [("loop-contoso", "(matches)"), ("loop-other", "(differs)")] {
+        let field = format!("X-Gatepost-Processed: {value}");
+        let judgement = judged(&[&with(&CROSSING)[..], &[&*field]].concat(), |_| ());
+        assert!(!format!("{judgement:?}").contains(value), "{judgement:?}");
+        let row = judgement
+            .rows
+            .iter()
+            .find(|row| row.field == "X-Gatepost-Processed");
+        assert_eq!(row.unwrap().value, shown);
+    }
+}
+
+#[test]
+fn values_of_peers_are_escaped() {
+    let judgement = judged(&["X-MS-Exchange-Organization-AuthAs: \x1b[31mred"], |_| ());
+    let text = format!("{} {:?}", judgement.sentence(), judgement.rows);
+    assert!(!text.contains('\x1b'), "{text}");
+}

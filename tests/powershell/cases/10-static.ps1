@@ -78,7 +78,7 @@ Test-Case 'static: a sample without fault has no finding' {
 }
 
 # Rule, what is put for what, part of the message.
-$bad = @(
+$badSamples = @(
     @('Syntax', '$changes = @{}', '$changes = @{', 'Missing'),
     @('Ascii', 'Sets something.', "Sets something $([char]0xE9).", '0xE9'),
     @('LineEnd', "`$changes = @{}`r`n", "`$changes = @{}`n", 'LF without CR'),
@@ -162,7 +162,7 @@ $bad = @(
     @('Unused', '$changes = @{}', '$changes = @{}; $other = 1', 'never read'),
     @('Unused', 'function Set-Drift {', "function Get-Other { 1 }`r`nfunction Set-Drift {", 'never called')
 )
-foreach ($row in $bad) {
+foreach ($row in $badSamples) {
     Test-Case "static: $($row[0]) is found: $($row[2] -replace '\s+', ' ')" -With $row {
         param($row)
         Assert-That ($sample.Contains($row[1])) "the sample holds '$($row[1])'"
@@ -177,7 +177,7 @@ Test-Case 'static: every rule has a bad sample' {
         [regex]::Matches([System.IO.File]::ReadAllText($_.FullName), "Rule '(\w+)'|Rule = '(\w+)'") | ForEach-Object { $_.Groups[1].Value + $_.Groups[2].Value }
     } | Sort-Object -Unique)
     Assert-That ($named.Count -gt 25) "the rules are found in the sources, found $($named.Count)"
-    Assert-Equal @($named | Where-Object { @($bad | ForEach-Object { $_[0] }) -notcontains $_ -and $_ -ne 'Region' }) @() 'rules without a sample'
+    Assert-Equal @($named | Where-Object { @($badSamples | ForEach-Object { $_[0] }) -notcontains $_ -and $_ -ne 'Region' }) @() 'rules without a sample'
 }
 
 Test-Case 'static: a common region that differs is found, a script without one, a token that no script has' {

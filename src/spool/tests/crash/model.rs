@@ -214,6 +214,21 @@ impl Model {
         self.expected(queue, is_due, |_| true)
     }
 
+    /// When the next recipient of a queue is due who is not yet.
+    pub(super) fn next_try(&self, queue: &Destination, now: u64) -> Option<u64> {
+        let next = self.queued().into_iter().filter_map(|id| {
+            let mail = self.mail(id);
+            let parts = mail.state().as_ref()?.iter().enumerate();
+            let parts = parts.filter(|(at, part)| part.queue == *queue && !mail.leased[*at]);
+            let owed = parts.flat_map(|(_, part)| &part.owed);
+            let next = owed
+                .filter(|owed| !owed.operator_hold)
+                .map(|owed| owed.next_try);
+            next.min().filter(|next| *next > now)
+        });
+        next.min()
+    }
+
     pub(super) fn oldest(&self, queue: &Destination) -> Option<Leased> {
         self.expected(queue, |owed| !owed.operator_hold, |_| true)
     }

@@ -86,6 +86,8 @@ pub(super) enum End {
 
 pub(super) struct World {
     root: PathBuf,
+    /// Where `root` is a folder of its own.
+    folder: Option<tempfile::TempDir>,
     pub(super) disk: StepDisk,
     pub(super) spool: Spool,
     hands: Option<Hands>,
@@ -130,6 +132,7 @@ impl World {
         let next = model.0.last_key_value().map_or(1, |(id, _)| id + 1);
         let mut world = Self {
             root: root.to_owned(),
+            folder: None,
             disk,
             spool,
             hands: Some(hands),
@@ -191,6 +194,7 @@ impl World {
             Op::Kill => self.reopen()?,
         }
         self.mark();
+        self.nobody_waits_unseen()?;
         let (seen, expected) = (seen(&self.spool), self.model.states());
         if seen == expected {
             return Ok(());
@@ -203,6 +207,25 @@ impl World {
             seen.get(id),
             expected.get(id)
         ))
+    }
+
+    /// Who can go now is in a queue that is due; for who can go later, somebody wakes in time.
+    fn nobody_waits_unseen(&self) -> Result<(), String> {
+        let due = self.spool.due(self.now);
+        let wake = self.spool.next_wake();
+        for queue in self.model.queues() {
+            let is_listed = due.iter().any(|(listed, _)| *listed == queue);
+            if self.model.due(&queue, self.now).is_some() && !is_listed {
+                return Err(format!("{queue} is due, and nobody is told"));
+            }
+            let next = self.model.next_try(&queue, self.now);
+            if next.is_some_and(|next| wake.is_none_or(|wake| wake > next)) {
+                return Err(format!(
+                    "{queue} is due at {next:?}, but one wakes at {wake:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The journal's thread writes what waits.
@@ -377,7 +400,7 @@ impl World {
     fn act(&mut self, action: QueueAction, which: usize) {
         let queued = self.model.queued();
         // One in so many is an order for all, but for what would leave nothing.
-        let all = which % 16 == 0 && action != QueueAction::Delete;
+        let all = which.is_multiple_of(16) && action != QueueAction::Delete;
         let meant = match which.checked_rem(queued.len()) {
             None => return,
             Some(_) if all => queued,
@@ -430,6 +453,19 @@ impl World {
         let (spool, hands) = opened?;
         (self.spool, self.hands) = (spool, Some(hands));
         self.model.restarted(&seen(&self.spool), &mut self.tally)
+    }
+
+    /// The power is cut; what is `left` lies on a new disk.
+    pub(super) fn power_cut(&mut self, left: &Left) -> Result<(), String> {
+        self.leases.clear();
+        self.spool.0.journal.stop();
+        self.hands = None;
+        let folder = tempfile::tempdir().unwrap();
+        self.root = folder.path().to_owned();
+        self.folder = Some(folder);
+        self.disk = StepDisk::holding(&self.root, left, Platter::holding(left));
+        self.marks.clear();
+        self.reopen()
     }
 
     /// Delivers all there is, and looks at every octet; then nothing is left, also of space.

@@ -97,7 +97,7 @@ function Add-StandInConnection {
     $script:World.Opened++
     $organization = ''
     if (-not $User) { $organization = $Tenant.Organization }
-    $script:World.Connections.Add([ordered]@{
+    [void]$script:World.Connections.Add([ordered]@{
         ConnectionId = [guid]::NewGuid().ToString(); State = 'Connected'; Id = $script:World.Opened; Name = "ExchangeOnline_$($script:World.Opened)"
         UserPrincipalName = $User; ConnectionUri = 'https://outlook.office365.com'; AzureAdAuthorizationEndpointUri = 'https://login.microsoftonline.com/organizations'
         TokenExpiryTimeUTC = $script:World.Clock.AddHours(1); CertificateAuthentication = [bool]$AppId; ModuleName = 'tmpEXO_standin'; ModulePrefix = $Prefix
@@ -128,12 +128,12 @@ $script:Imported = @{}
 $script:Handlers['Disconnect-ExchangeOnline'] = {
     param($call)
     $given = $call.Given
-    $keep = New-Object System.Collections.Generic.List[object]
+    $keep = New-Object System.Collections.ArrayList
     foreach ($one in $script:World.Connections) {
         $goes = $true
         if ($given.ContainsKey('ConnectionId')) { $goes = @($given['ConnectionId']) -contains $one.ConnectionId }
         if ($given.ContainsKey('ModulePrefix')) { $goes = @($given['ModulePrefix']) -contains $one.ModulePrefix }
-        if (-not $goes) { $keep.Add($one) }
+        if (-not $goes) { [void]$keep.Add($one) }
     }
     $script:World.Connections = $keep
     Update-StandInModule

@@ -95,7 +95,7 @@ $script:Handlers['New-InboundConnector'] = {
     foreach ($key in $script:InboundDefault.Keys) { $made[$key] = $script:InboundDefault[$key] }
     Merge-StandInConnector -Stored $made -Default $script:InboundDefault -Given $call.Given
     Assert-StandInInbound -Stored $made
-    $tenant.Inbound.Add($made)
+    [void]$tenant.Inbound.Add($made)
     Show-StandInObject -Tenant $tenant -Stored $made -Text $script:ConnectorText
 }
 
@@ -154,7 +154,7 @@ $script:Handlers['New-OutboundConnector'] = {
     foreach ($key in $script:OutboundDefault.Keys) { $made[$key] = $script:OutboundDefault[$key] }
     Merge-StandInConnector -Stored $made -Default $script:OutboundDefault -Given $call.Given
     Assert-StandInOutbound -Stored $made -Given $call.Given
-    $tenant.Outbound.Add($made)
+    [void]$tenant.Outbound.Add($made)
     Show-StandInObject -Tenant $tenant -Stored $made -Text $script:ConnectorText
 }
 

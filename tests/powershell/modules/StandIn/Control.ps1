@@ -3,8 +3,8 @@
 # An empty world: no tenant, no connection, no fault, the clock at the real time.
 function Reset-StandIn {
     $script:World = @{
-        Clock = (ConvertTo-StandInUtc ([datetime]::UtcNow)); Tenants = [ordered]@{}; Connections = New-Object System.Collections.Generic.List[object]
-        Calls = New-Object System.Collections.Generic.List[object]; Faults = New-Object System.Collections.Generic.List[object]; Opened = 0
+        Clock = (ConvertTo-StandInUtc ([datetime]::UtcNow)); Tenants = [ordered]@{}; Connections = New-Object System.Collections.ArrayList
+        Calls = New-Object System.Collections.ArrayList; Faults = New-Object System.Collections.ArrayList; Opened = 0
         Windows = $false; SignsIn = ''; Validation = @{ Connect = $true; Send = $true; Text = ''; TraceStatus = 'Delivered'; Events = @() }
     }
     Update-StandInModule
@@ -20,9 +20,9 @@ function Add-StandInTenant {
     )
     $tenant = @{
         TenantId = $TenantId; Organization = $Organization; AcceptedDomains = $AcceptedDomains; Environment = $Environment; Users = @($User); Partners = @()
-        Apps = @{}; UnsetText = ''; NoInbound = $false; Arc = @(); Groups = New-Object System.Collections.Generic.List[object]
-        Inbound = New-Object System.Collections.Generic.List[object]; Outbound = New-Object System.Collections.Generic.List[object]
-        Rules = New-Object System.Collections.Generic.List[object]; Traces = New-Object System.Collections.Generic.List[object]; TraceQueries = @()
+        Apps = @{}; UnsetText = ''; NoInbound = $false; Arc = @(); Groups = New-Object System.Collections.ArrayList
+        Inbound = New-Object System.Collections.ArrayList; Outbound = New-Object System.Collections.ArrayList
+        Rules = New-Object System.Collections.ArrayList; Traces = New-Object System.Collections.ArrayList; TraceQueries = @()
         OrganizationConfig = [ordered]@{ Name = $Organization; Identity = $Organization; DisplayName = $Organization; IsDehydrated = $false; RejectDirectSend = $false; GuidName = $TenantId }
         TransportConfig = [ordered]@{ Name = 'Transport Settings'; MessageExpiration = '1.00:00:00'; ExternalPostmasterAddress = $null; SmtpClientAuthenticationDisabled = $true }
         FilterPolicies = @([ordered]@{ Name = 'Default'; Identity = 'Default'; IPAllowList = @(); IPBlockList = @(); EnableSafeList = $false })
@@ -34,7 +34,7 @@ function Add-StandInTenant {
     }
     if ($AppId) { $tenant.Apps[$AppId] = @{ Role = $true } }
     foreach ($address in $Groups) {
-        $tenant.Groups.Add([ordered]@{
+        [void]$tenant.Groups.Add([ordered]@{
             Name = ($address -split '@')[0]; Alias = ($address -split '@')[0]; DisplayName = ($address -split '@')[0]; Identity = $address; PrimarySmtpAddress = $address
             Guid = [guid]::NewGuid().ToString(); ExternalDirectoryObjectId = [guid]::NewGuid().ToString(); RecipientType = 'MailUniversalDistributionGroup'
             RecipientTypeDetails = 'MailUniversalDistributionGroup'; GroupType = 'Universal'; Members = @($User)
@@ -81,7 +81,7 @@ function Set-StandInFault {
         [string]$Cmdlet = '*', [int]$Call = 1, [ValidateSet('Before', 'After')][string]$When = 'Before',
         [string]$Message = 'A server side error has occurred because of which the operation could not be completed. Please try again after some time.', [string]$Kind = 'ServerSideError'
     )
-    $script:World.Faults.Add([pscustomobject]@{ Cmdlet = $Cmdlet; Call = $Call; When = $When; Message = $Message; Kind = $Kind; Seen = 0; Raised = $false })
+    [void]$script:World.Faults.Add([pscustomobject]@{ Cmdlet = $Cmdlet; Call = $Call; When = $When; Message = $Message; Kind = $Kind; Seen = 0; Raised = $false })
 }
 
 function Get-StandInFault { $script:World.Faults }

@@ -3,7 +3,7 @@
 # A list of text as the service gives it back: a list also when it has one member.
 function ConvertTo-StandInList {
     param($Value)
-    $list = New-Object System.Collections.ArrayList
+    $list = [System.Collections.ArrayList]::new()
     foreach ($one in @($Value)) { if ($null -ne $one -and '' -ne [string]$one) { [void]$list.Add([string]$one) } }
     , $list
 }
@@ -28,14 +28,14 @@ function Merge-StandInList {
 # A copy to hand out, so that nobody changes the tenant by changing what Get- gave him.
 function Show-StandInObject {
     param($Tenant, $Stored, [string[]]$Text = @())
-    $shown = New-Object PSObject
+    $shown = [ordered]@{}
     foreach ($key in $Stored.Keys) {
         $value = $Stored[$key]
-        if ($value -is [System.Collections.IList]) { $value = ConvertTo-StandInList $value }
-        elseif ($Text -contains $key -and ($null -eq $value -or '' -eq $value)) { $value = $Tenant.UnsetText }
-        $shown | Add-Member -MemberType NoteProperty -Name $key -Value $value
+        if ($null -eq $value -or '' -eq $value) { if ($Text -contains $key) { $value = $Tenant.UnsetText } }
+        elseif ($value -is [System.Collections.IList]) { $value = ConvertTo-StandInList $value }
+        $shown[$key] = $value
     }
-    $shown
+    [pscustomobject]$shown
 }
 
 function Find-StandInObject {

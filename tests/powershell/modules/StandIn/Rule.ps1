@@ -90,20 +90,28 @@ function Move-StandInRule {
 # As Get-TransportRule shows a rule: every predicate and action, those not used without a value.
 function Show-StandInRule {
     param($Tenant, $Stored)
-    $shown = Show-StandInObject -Tenant $Tenant -Stored $Stored -Text @('Comments')
-    $used = @($Stored.Keys | Where-Object { $null -ne $Stored[$_] -and $script:RuleOwn -notcontains $_ -and $_ -match 'Contains|Matches|Scope|MemberOf|SizeOver|MessageType' })
-    $shown | Add-Member -MemberType NoteProperty -Name 'Conditions' -Value @($used | Where-Object { $_ -notmatch '^ExceptIf' })
-    $shown | Add-Member -MemberType NoteProperty -Name 'Exceptions' -Value @($used | Where-Object { $_ -match '^ExceptIf' })
-    $shown | Add-Member -MemberType NoteProperty -Name 'Actions' -Value @('RouteMessageOutboundConnector', 'SetHeaderName', 'RemoveHeader' | Where-Object { $null -ne $Stored[$_] })
-    # The text for people holds every value, also those of headers that are secret.
-    $text = @($Stored.Keys | Where-Object { $null -ne $Stored[$_] } | ForEach-Object { "$_ '" + (@($Stored[$_]) -join "' or '") + "'" }) -join "`r`n"
-    $shown | Add-Member -MemberType NoteProperty -Name 'Description' -Value $text
-    $shown
+    $all = [ordered]@{}
+    $conditions = @()
+    $exceptions = @()
+    $text = [System.Text.StringBuilder]::new()
+    foreach ($key in $Stored.Keys) {
+        $all[$key] = $Stored[$key]
+        if ($null -eq $Stored[$key]) { continue }
+        # The text for people holds every value, also those of headers that are secret.
+        [void]$text.AppendLine("$key '" + (@($Stored[$key]) -join "' or '") + "'")
+        if ($script:RuleOwn -contains $key -or $key -notmatch 'Contains|Matches|Scope|MemberOf|SizeOver|MessageType') { continue }
+        if ($key -match '^ExceptIf') { $exceptions += $key } else { $conditions += $key }
+    }
+    $all['Conditions'] = $conditions
+    $all['Exceptions'] = $exceptions
+    $all['Actions'] = @(foreach ($key in 'RouteMessageOutboundConnector', 'SetHeaderName', 'RemoveHeader') { if ($null -ne $Stored[$key]) { $key } })
+    $all['Description'] = $text.ToString()
+    Show-StandInObject -Tenant $Tenant -Stored $all -Text @('Comments')
 }
 
 $script:Handlers['Get-TransportRule'] = {
     param($call)
-    $found = @($call.Tenant.Rules)
+    $found = $call.Tenant.Rules
     if ($call.Given.ContainsKey('Identity')) { $found = @(Find-StandInObject -List $found -Identity $call.Given['Identity'] -What 'rule') }
     if ($call.Given.ContainsKey('State')) { $found = @($found | Where-Object { $_['State'] -eq $call.Given['State'] }) }
     foreach ($one in $found) { Show-StandInRule -Tenant $call.Tenant -Stored $one }

@@ -81,7 +81,7 @@ function Invoke-StandInCommand {
         Number = $script:World.Calls.Count + 1; Cmdlet = $Name; Parameters = $given; Changes = $changes; WhatIf = $preview
         TenantId = $null; Prompt = $false; Outcome = 'Running'
     }
-    $script:World.Calls.Add($call)
+    [void]$script:World.Calls.Add($call)
 
     $asks = $Name -match '^(Remove|Disable)-' -or $Name -eq 'Disconnect-ExchangeOnline'
     if ($given.ContainsKey('Confirm')) { $asks = [bool]$given['Confirm'] }
@@ -165,15 +165,16 @@ function Test-StandInValue {
 # The fault for this call, if a test has set one: each is raised once.
 function Get-StandInDueFault {
     param([string]$Name)
+    $due = $null
     foreach ($fault in $script:World.Faults) {
         if ($fault.Raised -or ($fault.Cmdlet -ne '*' -and $fault.Cmdlet -ne $Name)) { continue }
         $fault.Seen++
-        if ($fault.Seen -eq $fault.Call) {
+        if ($fault.Seen -eq $fault.Call -and $null -eq $due) {
             $fault.Raised = $true
-            return $fault
+            $due = $fault
         }
     }
-    $null
+    $due
 }
 
 # The functions of a connection, made once: their script blocks belong to this module and see nothing of the caller.

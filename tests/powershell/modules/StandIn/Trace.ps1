@@ -7,7 +7,7 @@ function Add-StandInTrace {
         [datetime]$Received = $script:World.Clock, [object[]]$Event = @(), [string]$MessageId = ''
     )
     if (-not $MessageId) { $MessageId = '<' + [guid]::NewGuid().ToString() + '@standin>' }
-    $script:World.Tenants[$TenantId].Traces.Add([pscustomobject]@{
+    [void]$script:World.Tenants[$TenantId].Traces.Add([pscustomobject]@{
         MessageTraceId = [guid]::NewGuid(); MessageId = $MessageId; Received = (ConvertTo-StandInUtc $Received); SenderAddress = $Sender; RecipientAddress = $Recipient
         Subject = $Subject; Status = $Status; FromIP = '192.0.2.25'; ToIP = ''; Size = 4096; Event = @($Event)
     })

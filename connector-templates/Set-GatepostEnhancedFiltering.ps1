@@ -1,0 +1,388 @@
+#Requires -Version 5.1
+
+<#
+.SYNOPSIS
+    Lets Exchange Online look past Gatepost at the host before it when it filters mail, or no longer.
+
+.DESCRIPTION
+    Enhanced Filtering for connectors is for mail that came in from the Internet before it came to Gatepost: Exchange then judges SPF, DKIM
+    and DMARC by the hop before. Mail of users that goes through Gatepost and comes back internal does not need it.
+
+    SkipLastIP  the last hop, Gatepost, is looked past
+    SkipIPs     the addresses of -SkipAddress are looked past: for more than one hop
+    Off         nothing is looked past
+
+    Only Gatepost's own inbound connector is changed. Microsoft's own and private (RFC 1918) addresses cannot be looked past.
+
+.PARAMETER Mode
+    SkipLastIP, SkipIPs or Off: see above.
+
+.PARAMETER SkipAddress
+    Addresses, ranges or CIDR blocks of the hops to look past, for -Mode SkipIPs.
+
+.PARAMETER TestUser
+    Only for mail whose recipients are all in this list. Without it, for all mail.
+
+.PARAMETER InboundConnectorName
+    Name of the inbound connector.
+
+.PARAMETER TenantId
+    The tenant's directory ID (a GUID). The script refuses to read or change any other tenant.
+
+.PARAMETER UserPrincipalName
+    Account to sign in with, interactively.
+
+.PARAMETER DelegatedOrganization
+    The customer's tenant, for a partner with delegated administration.
+
+.PARAMETER AppId
+    Application to sign in as, with -Organization and a certificate.
+
+.PARAMETER Organization
+    The tenant's name that ends in .onmicrosoft.com, for an application or a managed identity.
+
+.PARAMETER CertificateThumbprint
+    Certificate of the application in the certificate store (Windows).
+
+.PARAMETER CertificateFilePath
+    Certificate of the application as a .pfx file.
+
+.PARAMETER CertificatePassword
+    Password of that file.
+
+.PARAMETER ManagedIdentity
+    Signs in as the managed identity of the machine, with -Organization.
+
+.PARAMETER ManagedIdentityAccountId
+    Client ID of a managed identity that the machine does not have by itself.
+
+.PARAMETER ExchangeEnvironmentName
+    The cloud that the tenant is in; O365Default where nothing is given.
+
+.EXAMPLE
+    .\Set-GatepostEnhancedFiltering.ps1 -Mode SkipLastIP -WhatIf
+
+    Shows what would be set.
+
+.EXAMPLE
+    .\Set-GatepostEnhancedFiltering.ps1 -Mode SkipIPs -SkipAddress 192.0.2.10, 192.0.2.11 -TestUser me@contoso.com -UserPrincipalName admin@contoso.com
+
+    Looks past two hops, for mail that goes to this mailbox alone.
+
+.EXAMPLE
+    .\Set-GatepostEnhancedFiltering.ps1 -Mode Off -AppId 00000000-0000-0000-0000-000000000000 -Organization contoso.onmicrosoft.com -CertificateThumbprint $thumbprint
+
+    As an application, without a person.
+
+.EXAMPLE
+    foreach ($customer in 'contoso', 'fabrikam') { & ".\$customer\Set-GatepostEnhancedFiltering.ps1" -Mode SkipLastIP -AppId $app -Organization "$customer.onmicrosoft.com" -CertificateThumbprint $thumbprint }
+
+    One tenant after another, each with the folder that was rendered for it. A session is opened and closed for each; a folder of another tenant is refused.
+
+.OUTPUTS
+    One object for each thing looked at: Type, Name, Action, Changes, Message. No value of a secret header stands in it.
+
+.NOTES
+    Exchange Administrator, or Organization Management. An application needs Exchange.ManageAsApp and the role Exchange Administrator.
+#>
+[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium', PositionalBinding = $false)]
+[OutputType([pscustomobject])]
+param(
+    [Parameter(Mandatory = $true)]
+    [ValidateSet('SkipLastIP', 'SkipIPs', 'Off')]
+    [string]$Mode,
+
+    [ValidatePattern('^[0-9A-Fa-f.:]+([/-][0-9A-Fa-f.:]+)?$')]
+    [string[]]$SkipAddress,
+
+    [ValidatePattern('^[^@\s]+@[^@\s]+$')]
+    [string[]]$TestUser,
+
+    [ValidateLength(1, 64)]
+    [string]$InboundConnectorName = 'From Gatepost',
+
+    [ValidateNotNullOrEmpty()]
+    [string]$TenantId = '@TenantId@',
+
+    [string]$UserPrincipalName,
+
+    [string]$DelegatedOrganization,
+
+    [string]$AppId,
+
+    [string]$Organization,
+
+    [string]$CertificateThumbprint,
+
+    [string]$CertificateFilePath,
+
+    [securestring]$CertificatePassword,
+
+    [switch]$ManagedIdentity,
+
+    [string]$ManagedIdentityAccountId,
+
+    [ValidateSet('O365Default', 'O365GermanyCloud', 'O365China', 'O365USGovGCCHigh', 'O365USGovDoD')]
+    [string]$ExchangeEnvironmentName = '@ExchangeEnvironmentName@'
+)
+
+Set-StrictMode -Version 2.0
+$ErrorActionPreference = 'Stop'
+
+#region Common
+# The same in every script of this folder, so that each works alone; a test holds it so.
+$script:Doing = 'starting'
+$script:Denied = $false
+$script:OwnConnection = ''
+$script:DisconnectAll = $false
+$script:Hidden = @()
+
+# The value of a property; nothing where the object has none of this name.
+function Get-GatepostProperty {
+    param($Object, [string]$Name)
+    if ($null -eq $Object) { return $null }
+    $property = $Object.PSObject.Properties[$Name]
+    if ($null -eq $property) { return $null }
+    $property.Value
+}
+
+# Ends the script with a reason that is no fault of Exchange Online.
+function Deny-GatepostRun {
+    param([string]$Reason)
+    $script:Denied = $true
+    throw $Reason
+}
+
+# A text without the values of secret headers.
+function Protect-GatepostText {
+    param([string]$Text)
+    foreach ($value in $script:Hidden) { if ($value) { $Text = $Text.Replace($value, '(secret)') } }
+    $Text
+}
+
+# What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
+function Clear-GatepostError {
+    foreach ($entry in @($Error)) {
+        $shown = [string]$entry
+        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
+    }
+}
+
+# The error that a script ends with: what it was doing, why that failed, and how to go on.
+function Get-GatepostFailure {
+    param($Record)
+    $text = Protect-GatepostText -Text ([string]$Record.Exception.Message)
+    $id = 'GatepostRefused'
+    if (-not $script:Denied) {
+        $id = 'GatepostFailed'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+    }
+    Clear-GatepostError
+    $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
+    New-Object -TypeName System.Management.Automation.ErrorRecord -ArgumentList $exception, $id, ([System.Management.Automation.ErrorCategory]::InvalidOperation), $null
+}
+
+# Fails where a value was neither filled in by render nor given.
+function Assert-GatepostValue {
+    param([string]$Name, [string[]]$Value)
+    $bad = @($Value | Where-Object { -not $_ -or $_ -match '^@\w+@$' })
+    if (@($Value).Count -eq 0 -or $bad.Count -gt 0) {
+        Deny-GatepostRun -Reason "$Name has no value: give -$Name, or let 'gatepost connector render' fill this script in."
+    }
+}
+
+# A parameter that may be left out: nothing where the template was not filled in.
+function Get-GatepostOptional {
+    param([string]$Value)
+    if ($Value -match '^@\w+@$') { return [string]::Empty }
+    $Value
+}
+
+# One line of the result: for one thing in the tenant, what was done with it.
+function Write-GatepostResult {
+    param([string]$Type, [string]$Name, [string]$Action, [string[]]$Changes = @(), [string]$Message = '')
+    [pscustomobject]@{ Type = $Type; Name = $Name; Action = $Action; Changes = @($Changes); Message = $Message }
+}
+
+# What became of a change that ShouldProcess held back.
+function Get-GatepostHeld {
+    param([string]$Would)
+    if ($WhatIfPreference) { return $Would }
+    'Skipped'
+}
+
+# What Connect-ExchangeOnline is called with.
+function Get-GatepostSignIn {
+    $signIn = @{ ShowBanner = $false }
+    $environment = Get-GatepostOptional -Value $ExchangeEnvironmentName
+    if ($environment) { $signIn['ExchangeEnvironmentName'] = $environment }
+    if ($AppId -or $ManagedIdentity) {
+        if (-not $Organization) { Deny-GatepostRun -Reason 'Signing in as an application needs -Organization: the name of the tenant that ends in .onmicrosoft.com.' }
+        if ($UserPrincipalName -or $DelegatedOrganization) { Deny-GatepostRun -Reason 'Give either a user (-UserPrincipalName, -DelegatedOrganization) or an application (-AppId or -ManagedIdentity), not both.' }
+        $signIn['Organization'] = $Organization
+    }
+    if ($AppId) {
+        if ($ManagedIdentity) { Deny-GatepostRun -Reason 'Give either -AppId or -ManagedIdentity, not both.' }
+        if ([bool]$CertificateThumbprint -eq [bool]$CertificateFilePath) { Deny-GatepostRun -Reason '-AppId goes with one of -CertificateThumbprint (Windows) and -CertificateFilePath.' }
+        $signIn['AppId'] = $AppId
+        if ($CertificateThumbprint) { $signIn['CertificateThumbprint'] = $CertificateThumbprint }
+        if ($CertificateFilePath) {
+            $signIn['CertificateFilePath'] = $PSCmdlet.GetUnresolvedProviderPathFromPSPath($CertificateFilePath)
+            if ($null -ne $CertificatePassword) { $signIn['CertificatePassword'] = $CertificatePassword }
+        }
+    } elseif ($ManagedIdentity) {
+        $signIn['ManagedIdentity'] = $true
+        if ($ManagedIdentityAccountId) { $signIn['ManagedIdentityAccountId'] = $ManagedIdentityAccountId }
+    } else {
+        if ($CertificateThumbprint -or $CertificateFilePath) { Deny-GatepostRun -Reason 'A certificate goes with -AppId and -Organization.' }
+        if ($Organization) { Deny-GatepostRun -Reason '-Organization goes with -AppId or -ManagedIdentity; a partner signs in with -DelegatedOrganization.' }
+        if ($UserPrincipalName) { $signIn['UserPrincipalName'] = $UserPrincipalName }
+        if ($DelegatedOrganization) { $signIn['DelegatedOrganization'] = $DelegatedOrganization }
+    }
+    $signIn
+}
+
+# The sessions to Exchange Online in this window whose cmdlets have no prefix and whose token is good.
+function Get-GatepostSession {
+    @(Get-ConnectionInformation -ErrorAction Stop | Where-Object {
+        (Get-GatepostProperty -Object $_ -Name 'State') -eq 'Connected' -and (Get-GatepostProperty -Object $_ -Name 'TokenStatus') -eq 'Active' -and
+        -not (Get-GatepostProperty -Object $_ -Name 'IsEopSession') -and -not (Get-GatepostProperty -Object $_ -Name 'ModulePrefix')
+    })
+}
+
+# A session of the right tenant: one that is open, else one of our own. Nothing of another tenant is read.
+function Connect-GatepostTenant {
+    Assert-GatepostValue -Name 'TenantId' -Value $TenantId
+    $signIn = Get-GatepostSignIn
+    $script:Doing = 'loading the module ExchangeOnlineManagement'
+    $minimum = [version]'3.2.0'
+    $loaded = @(Get-Module -Name 'ExchangeOnlineManagement')
+    if ($loaded.Count -eq 0) {
+        $there = @(Get-Module -Name 'ExchangeOnlineManagement' -ListAvailable | Where-Object { $_.Version -ge $minimum })
+        if ($there.Count -eq 0) { Deny-GatepostRun -Reason "The module ExchangeOnlineManagement $minimum or later is not on this machine. Install it: Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser" }
+        Import-Module -Name 'ExchangeOnlineManagement' -MinimumVersion $minimum -ErrorAction Stop
+    } elseif ($loaded[0].Version -lt $minimum) {
+        Deny-GatepostRun -Reason "ExchangeOnlineManagement $($loaded[0].Version) is loaded, and $minimum or later is needed. Update-Module -Name ExchangeOnlineManagement, then a new window."
+    }
+    $script:Doing = 'looking for an open session'
+    $open = @(Get-GatepostSession)
+    foreach ($one in $open) {
+        $other = [string](Get-GatepostProperty -Object $one -Name 'TenantID')
+        if ($other -ne $TenantId) { Deny-GatepostRun -Reason "This window is connected to tenant $other, and the script is for tenant $TenantId. Nothing was read or changed. Disconnect-ExchangeOnline, or use another window." }
+    }
+    if ($open.Count -gt 0) {
+        Write-Verbose "Using the open session of tenant $TenantId as $(Get-GatepostProperty -Object $open[0] -Name 'UserPrincipalName')$(Get-GatepostProperty -Object $open[0] -Name 'AppId')."
+        return
+    }
+    $script:Doing = "signing in to Exchange Online for tenant $TenantId"
+    $before = @(Get-ConnectionInformation -ErrorAction Stop | ForEach-Object { [string](Get-GatepostProperty -Object $_ -Name 'ConnectionId') })
+    $script:DisconnectAll = ($before.Count -eq 0)
+    Connect-ExchangeOnline @signIn -ErrorAction Stop
+    $own = @(Get-GatepostSession | Where-Object { $before -notcontains [string](Get-GatepostProperty -Object $_ -Name 'ConnectionId') })
+    if ($own.Count -eq 0) { Deny-GatepostRun -Reason 'Connect-ExchangeOnline came back without a session.' }
+    $script:OwnConnection = [string](Get-GatepostProperty -Object $own[0] -Name 'ConnectionId')
+    $reached = [string](Get-GatepostProperty -Object $own[0] -Name 'TenantID')
+    if ($reached -ne $TenantId) { Deny-GatepostRun -Reason "The sign-in led to tenant $reached, and the script is for tenant $TenantId. Nothing was read or changed." }
+    Write-Verbose "Signed in to tenant $TenantId, $(Get-GatepostProperty -Object $own[0] -Name 'Organization')$(Get-GatepostProperty -Object $own[0] -Name 'DelegatedOrganization')."
+}
+
+# Closes the session that this script opened, and no other.
+function Disconnect-GatepostTenant {
+    try {
+        if ($script:OwnConnection) { Disconnect-ExchangeOnline -ConnectionId $script:OwnConnection -Confirm:$false -ErrorAction Stop }
+        elseif ($script:DisconnectAll) { Disconnect-ExchangeOnline -Confirm:$false -ErrorAction Stop }
+    } catch {
+        Write-Warning "The session could not be closed: $(Protect-GatepostText -Text ([string]$_.Exception.Message))"
+        Clear-GatepostError
+    }
+    $script:OwnConnection = ''
+    $script:DisconnectAll = $false
+}
+#endregion Common
+
+#region Ownership
+# With this the comment of every object of ours begins.
+$script:Mark = 'Managed by Gatepost (schema 1)'
+
+# Whether the hybrid wizard made this connector: such a one is never touched.
+function Test-GatepostHybrid {
+    param($Object)
+    $name = [string](Get-GatepostProperty -Object $Object -Name 'Name')
+    [string](Get-GatepostProperty -Object $Object -Name 'ConnectorSource') -eq 'HybridWizard' -or $name -like 'Inbound from *' -or $name -like 'Outbound to *'
+}
+
+# Whether the object carries our mark.
+function Test-GatepostMark {
+    param($Object)
+    $comment = [string](Get-GatepostProperty -Object $Object -Name 'Comment') + [string](Get-GatepostProperty -Object $Object -Name 'Comments')
+    $comment.StartsWith($script:Mark, [System.StringComparison]::Ordinal)
+}
+#endregion Ownership
+
+#region Find
+# The object of this name, nothing where there is none. Refuses one that is not ours.
+function Find-GatepostObject {
+    param([object[]]$List, [string]$Name, [string]$Type, [bool]$Adopt = $false)
+    $found = @($List | Where-Object { $null -ne $_ -and [string]$_.Name -eq $Name })
+    if ($found.Count -eq 0) { return $null }
+    if ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Deny-GatepostRun -Reason "The $Type '$Name' belongs to the hybrid set-up and is never touched: choose another name." }
+    if (-not $Adopt -and -not (Test-GatepostMark -Object $found[0])) {
+        Deny-GatepostRun -Reason "There is a $Type '$Name' that is not Gatepost's: its comment does not begin with '$($script:Mark)'. It was not touched. Choose another name, or take it over with Install-GatepostConnector.ps1 -Force."
+    }
+    $found[0]
+}
+#endregion Find
+
+# A list as one text, without order and case.
+function Get-GatepostListText {
+    param($Value)
+    @($Value | Where-Object { $_ } | ForEach-Object { ([string]$_).ToLowerInvariant() } | Sort-Object -Unique) -join ', '
+}
+
+try {
+    if (($Mode -eq 'SkipIPs') -ne [bool]$SkipAddress) { Deny-GatepostRun -Reason '-Mode SkipIPs goes with -SkipAddress, and no other mode does.' }
+    if ($Mode -eq 'Off' -and $TestUser) { Deny-GatepostRun -Reason '-TestUser has no meaning with -Mode Off.' }
+    $private = @($SkipAddress | Where-Object { $_ -match '^(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|127\.|169\.254\.)' })
+    if ($private.Count -gt 0) { Deny-GatepostRun -Reason "$($private -join ', '): private addresses are not supported here." }
+    Connect-GatepostTenant
+    $type = 'inbound connector'
+    $script:Doing = 'reading the inbound connectors'
+    $connector = Find-GatepostObject -List @(Get-InboundConnector -ErrorAction Stop) -Name $InboundConnectorName -Type $type
+    if ($null -eq $connector) { Deny-GatepostRun -Reason "There is no inbound connector '$InboundConnectorName' in tenant $TenantId`: Install-GatepostConnector.ps1 makes it." }
+    $set = @{ Identity = $InboundConnectorName }
+    $changes = @()
+    $last = $Mode -eq 'SkipLastIP'
+    if (([string](Get-GatepostProperty -Object $connector -Name 'EFSkipLastIP') -eq 'True') -ne $last) {
+        $set['EFSkipLastIP'] = $last
+        $changes += "EFSkipLastIP: '$(-not $last)' -> '$last'"
+    }
+    $addressesNow = Get-GatepostListText -Value (Get-GatepostProperty -Object $connector -Name 'EFSkipIPs')
+    $addressesNext = Get-GatepostListText -Value $SkipAddress
+    if ($addressesNow -ne $addressesNext) {
+        $set['EFSkipIPs'] = $null
+        if ($SkipAddress) { $set['EFSkipIPs'] = $SkipAddress }
+        $changes += "EFSkipIPs: '$addressesNow' -> '$addressesNext'"
+    }
+    $usersNow = Get-GatepostListText -Value (Get-GatepostProperty -Object $connector -Name 'EFUsers')
+    $usersNext = Get-GatepostListText -Value $TestUser
+    if ($usersNow -ne $usersNext) {
+        $set['EFUsers'] = $null
+        if ($TestUser) { $set['EFUsers'] = $TestUser }
+        $changes += "EFUsers: '$usersNow' -> '$usersNext'"
+    }
+    if ($changes.Count -eq 0) {
+        Write-GatepostResult -Type $type -Name $InboundConnectorName -Action 'Unchanged' -Message "Enhanced Filtering: $Mode"
+    } else {
+        $action = Get-GatepostHeld -Would 'WouldUpdate'
+        if ($PSCmdlet.ShouldProcess("$type '$InboundConnectorName' of tenant $TenantId", 'Set ' + ($changes -join '; '))) {
+            $script:Doing = "setting Enhanced Filtering of the $type '$InboundConnectorName'"
+            Set-InboundConnector @set -Confirm:$false -ErrorAction Stop
+            $action = 'Updated'
+        }
+        Write-GatepostResult -Type $type -Name $InboundConnectorName -Action $action -Changes $changes -Message 'takes effect within minutes'
+    }
+} catch {
+    $PSCmdlet.ThrowTerminatingError((Get-GatepostFailure -Record $_))
+} finally {
+    Disconnect-GatepostTenant
+}

@@ -1,0 +1,502 @@
+#Requires -Version 5.1
+
+<#
+.SYNOPSIS
+    Checks whether a tenant is ready for Gatepost's connectors. Reads only.
+
+.DESCRIPTION
+    Looks at what the sign-in may do, at accepted domains and the certificate's name, at objects that have our names or get in our way, at
+    hybrid connectors, rules that route or stop before ours, Direct Send, rich text (TNEF), the IP allow list and the pilot group. Action is
+    Passed, Advice (worth a look) or Failed (Install would fail, or mail would). The script ends with an error if something failed.
+
+.PARAMETER InboundConnectorName
+    Name of the inbound connector.
+
+.PARAMETER OutboundConnectorName
+    Name of the outbound connector.
+
+.PARAMETER RoutingRuleName
+    Name of the mail flow rule that sends mail to Gatepost.
+
+.PARAMETER CleanUpRuleName
+    Name of the mail flow rule that takes the loop header off mail that has come back.
+
+.PARAMETER SmartHosts
+    Host names that Exchange connects to: 'hostname' of gatepost.toml.
+
+.PARAMETER TlsSenderCertificateName
+    The name in the certificate that Gatepost shows to Exchange; it must lie in an accepted domain of the tenant.
+
+.PARAMETER AcceptedDomains
+    The tenant's domains as gatepost.toml has them.
+
+.PARAMETER PilotGroup
+    Address of the group whose members take part in the pilot.
+
+.PARAMETER TenantId
+    The tenant's directory ID (a GUID). The script refuses to read or change any other tenant.
+
+.PARAMETER UserPrincipalName
+    Account to sign in with, interactively.
+
+.PARAMETER DelegatedOrganization
+    The customer's tenant, for a partner with delegated administration.
+
+.PARAMETER AppId
+    Application to sign in as, with -Organization and a certificate.
+
+.PARAMETER Organization
+    The tenant's name that ends in .onmicrosoft.com, for an application or a managed identity.
+
+.PARAMETER CertificateThumbprint
+    Certificate of the application in the certificate store (Windows).
+
+.PARAMETER CertificateFilePath
+    Certificate of the application as a .pfx file.
+
+.PARAMETER CertificatePassword
+    Password of that file.
+
+.PARAMETER ManagedIdentity
+    Signs in as the managed identity of the machine, with -Organization.
+
+.PARAMETER ManagedIdentityAccountId
+    Client ID of a managed identity that the machine does not have by itself.
+
+.PARAMETER ExchangeEnvironmentName
+    The cloud that the tenant is in; O365Default where nothing is given.
+
+.EXAMPLE
+    .\Test-GatepostPreflight.ps1 -UserPrincipalName admin@contoso.com | Where-Object { $_.Action -ne 'Passed' }
+
+    Shows what deserves a look.
+
+.EXAMPLE
+    .\Test-GatepostPreflight.ps1 -AppId 00000000-0000-0000-0000-000000000000 -Organization contoso.onmicrosoft.com -CertificateThumbprint $thumbprint
+
+    As an application, without a person.
+
+.EXAMPLE
+    foreach ($customer in 'contoso', 'fabrikam') { & ".\$customer\Test-GatepostPreflight.ps1" -AppId $app -Organization "$customer.onmicrosoft.com" -CertificateThumbprint $thumbprint }
+
+    One tenant after another, each with the folder that was rendered for it. A session is opened and closed for each; a folder of another tenant is refused.
+
+.OUTPUTS
+    One object for each thing looked at: Type, Name, Action, Changes, Message. No value of a secret header stands in it.
+
+.NOTES
+    View-Only Organization Management or Global Reader is enough to read; run it with the account that installs, so that its roles are
+    checked as well.
+#>
+[CmdletBinding(PositionalBinding = $false)]
+[OutputType([pscustomobject])]
+param(
+    [ValidateLength(1, 64)]
+    [string]$InboundConnectorName = 'From Gatepost',
+
+    [ValidateLength(1, 64)]
+    [string]$OutboundConnectorName = 'To Gatepost',
+
+    [ValidateLength(1, 64)]
+    [string]$RoutingRuleName = 'Route to Gatepost',
+
+    [ValidateLength(1, 64)]
+    [string]$CleanUpRuleName = 'Back from Gatepost',
+
+    [ValidatePattern('^(\*\.)?([A-Za-z0-9_-]+\.)+[A-Za-z0-9-]+$|^@\w+@$')]
+    [string[]]$SmartHosts = @('@SmartHosts@'),
+
+    [ValidatePattern('^(\*\.)?([A-Za-z0-9_-]+\.)+[A-Za-z0-9-]+$|^@\w+@$')]
+    [string]$TlsSenderCertificateName = '@TlsSenderCertificateName@',
+
+    [ValidateNotNullOrEmpty()]
+    [string[]]$AcceptedDomains = @('@AcceptedDomains@'),
+
+    [AllowEmptyString()]
+    [string]$PilotGroup = '@PilotGroup@',
+
+    [ValidateNotNullOrEmpty()]
+    [string]$TenantId = '@TenantId@',
+
+    [string]$UserPrincipalName,
+
+    [string]$DelegatedOrganization,
+
+    [string]$AppId,
+
+    [string]$Organization,
+
+    [string]$CertificateThumbprint,
+
+    [string]$CertificateFilePath,
+
+    [securestring]$CertificatePassword,
+
+    [switch]$ManagedIdentity,
+
+    [string]$ManagedIdentityAccountId,
+
+    [ValidateSet('O365Default', 'O365GermanyCloud', 'O365China', 'O365USGovGCCHigh', 'O365USGovDoD')]
+    [string]$ExchangeEnvironmentName = '@ExchangeEnvironmentName@'
+)
+
+Set-StrictMode -Version 2.0
+$ErrorActionPreference = 'Stop'
+
+#region Common
+# The same in every script of this folder, so that each works alone; a test holds it so.
+$script:Doing = 'starting'
+$script:Denied = $false
+$script:OwnConnection = ''
+$script:DisconnectAll = $false
+$script:Hidden = @()
+
+# The value of a property; nothing where the object has none of this name.
+function Get-GatepostProperty {
+    param($Object, [string]$Name)
+    if ($null -eq $Object) { return $null }
+    $property = $Object.PSObject.Properties[$Name]
+    if ($null -eq $property) { return $null }
+    $property.Value
+}
+
+# Ends the script with a reason that is no fault of Exchange Online.
+function Deny-GatepostRun {
+    param([string]$Reason)
+    $script:Denied = $true
+    throw $Reason
+}
+
+# A text without the values of secret headers.
+function Protect-GatepostText {
+    param([string]$Text)
+    foreach ($value in $script:Hidden) { if ($value) { $Text = $Text.Replace($value, '(secret)') } }
+    $Text
+}
+
+# What Exchange Online answered stays in the list of errors, but for answers that repeat a secret.
+function Clear-GatepostError {
+    foreach ($entry in @($Error)) {
+        $shown = [string]$entry
+        if ((Protect-GatepostText -Text $shown) -cne $shown) { $Error.Remove($entry) }
+    }
+}
+
+# The error that a script ends with: what it was doing, why that failed, and how to go on.
+function Get-GatepostFailure {
+    param($Record)
+    $text = Protect-GatepostText -Text ([string]$Record.Exception.Message)
+    $id = 'GatepostRefused'
+    if (-not $script:Denied) {
+        $id = 'GatepostFailed'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+    }
+    Clear-GatepostError
+    $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
+    New-Object -TypeName System.Management.Automation.ErrorRecord -ArgumentList $exception, $id, ([System.Management.Automation.ErrorCategory]::InvalidOperation), $null
+}
+
+# Fails where a value was neither filled in by render nor given.
+function Assert-GatepostValue {
+    param([string]$Name, [string[]]$Value)
+    $bad = @($Value | Where-Object { -not $_ -or $_ -match '^@\w+@$' })
+    if (@($Value).Count -eq 0 -or $bad.Count -gt 0) {
+        Deny-GatepostRun -Reason "$Name has no value: give -$Name, or let 'gatepost connector render' fill this script in."
+    }
+}
+
+# A parameter that may be left out: nothing where the template was not filled in.
+function Get-GatepostOptional {
+    param([string]$Value)
+    if ($Value -match '^@\w+@$') { return [string]::Empty }
+    $Value
+}
+
+# One line of the result: for one thing in the tenant, what was done with it.
+function Write-GatepostResult {
+    param([string]$Type, [string]$Name, [string]$Action, [string[]]$Changes = @(), [string]$Message = '')
+    [pscustomobject]@{ Type = $Type; Name = $Name; Action = $Action; Changes = @($Changes); Message = $Message }
+}
+
+# What became of a change that ShouldProcess held back.
+function Get-GatepostHeld {
+    param([string]$Would)
+    if ($WhatIfPreference) { return $Would }
+    'Skipped'
+}
+
+# What Connect-ExchangeOnline is called with.
+function Get-GatepostSignIn {
+    $signIn = @{ ShowBanner = $false }
+    $environment = Get-GatepostOptional -Value $ExchangeEnvironmentName
+    if ($environment) { $signIn['ExchangeEnvironmentName'] = $environment }
+    if ($AppId -or $ManagedIdentity) {
+        if (-not $Organization) { Deny-GatepostRun -Reason 'Signing in as an application needs -Organization: the name of the tenant that ends in .onmicrosoft.com.' }
+        if ($UserPrincipalName -or $DelegatedOrganization) { Deny-GatepostRun -Reason 'Give either a user (-UserPrincipalName, -DelegatedOrganization) or an application (-AppId or -ManagedIdentity), not both.' }
+        $signIn['Organization'] = $Organization
+    }
+    if ($AppId) {
+        if ($ManagedIdentity) { Deny-GatepostRun -Reason 'Give either -AppId or -ManagedIdentity, not both.' }
+        if ([bool]$CertificateThumbprint -eq [bool]$CertificateFilePath) { Deny-GatepostRun -Reason '-AppId goes with one of -CertificateThumbprint (Windows) and -CertificateFilePath.' }
+        $signIn['AppId'] = $AppId
+        if ($CertificateThumbprint) { $signIn['CertificateThumbprint'] = $CertificateThumbprint }
+        if ($CertificateFilePath) {
+            $signIn['CertificateFilePath'] = $PSCmdlet.GetUnresolvedProviderPathFromPSPath($CertificateFilePath)
+            if ($null -ne $CertificatePassword) { $signIn['CertificatePassword'] = $CertificatePassword }
+        }
+    } elseif ($ManagedIdentity) {
+        $signIn['ManagedIdentity'] = $true
+        if ($ManagedIdentityAccountId) { $signIn['ManagedIdentityAccountId'] = $ManagedIdentityAccountId }
+    } else {
+        if ($CertificateThumbprint -or $CertificateFilePath) { Deny-GatepostRun -Reason 'A certificate goes with -AppId and -Organization.' }
+        if ($Organization) { Deny-GatepostRun -Reason '-Organization goes with -AppId or -ManagedIdentity; a partner signs in with -DelegatedOrganization.' }
+        if ($UserPrincipalName) { $signIn['UserPrincipalName'] = $UserPrincipalName }
+        if ($DelegatedOrganization) { $signIn['DelegatedOrganization'] = $DelegatedOrganization }
+    }
+    $signIn
+}
+
+# The sessions to Exchange Online in this window whose cmdlets have no prefix and whose token is good.
+function Get-GatepostSession {
+    @(Get-ConnectionInformation -ErrorAction Stop | Where-Object {
+        (Get-GatepostProperty -Object $_ -Name 'State') -eq 'Connected' -and (Get-GatepostProperty -Object $_ -Name 'TokenStatus') -eq 'Active' -and
+        -not (Get-GatepostProperty -Object $_ -Name 'IsEopSession') -and -not (Get-GatepostProperty -Object $_ -Name 'ModulePrefix')
+    })
+}
+
+# A session of the right tenant: one that is open, else one of our own. Nothing of another tenant is read.
+function Connect-GatepostTenant {
+    Assert-GatepostValue -Name 'TenantId' -Value $TenantId
+    $signIn = Get-GatepostSignIn
+    $script:Doing = 'loading the module ExchangeOnlineManagement'
+    $minimum = [version]'3.2.0'
+    $loaded = @(Get-Module -Name 'ExchangeOnlineManagement')
+    if ($loaded.Count -eq 0) {
+        $there = @(Get-Module -Name 'ExchangeOnlineManagement' -ListAvailable | Where-Object { $_.Version -ge $minimum })
+        if ($there.Count -eq 0) { Deny-GatepostRun -Reason "The module ExchangeOnlineManagement $minimum or later is not on this machine. Install it: Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser" }
+        Import-Module -Name 'ExchangeOnlineManagement' -MinimumVersion $minimum -ErrorAction Stop
+    } elseif ($loaded[0].Version -lt $minimum) {
+        Deny-GatepostRun -Reason "ExchangeOnlineManagement $($loaded[0].Version) is loaded, and $minimum or later is needed. Update-Module -Name ExchangeOnlineManagement, then a new window."
+    }
+    $script:Doing = 'looking for an open session'
+    $open = @(Get-GatepostSession)
+    foreach ($one in $open) {
+        $other = [string](Get-GatepostProperty -Object $one -Name 'TenantID')
+        if ($other -ne $TenantId) { Deny-GatepostRun -Reason "This window is connected to tenant $other, and the script is for tenant $TenantId. Nothing was read or changed. Disconnect-ExchangeOnline, or use another window." }
+    }
+    if ($open.Count -gt 0) {
+        Write-Verbose "Using the open session of tenant $TenantId as $(Get-GatepostProperty -Object $open[0] -Name 'UserPrincipalName')$(Get-GatepostProperty -Object $open[0] -Name 'AppId')."
+        return
+    }
+    $script:Doing = "signing in to Exchange Online for tenant $TenantId"
+    $before = @(Get-ConnectionInformation -ErrorAction Stop | ForEach-Object { [string](Get-GatepostProperty -Object $_ -Name 'ConnectionId') })
+    $script:DisconnectAll = ($before.Count -eq 0)
+    Connect-ExchangeOnline @signIn -ErrorAction Stop
+    $own = @(Get-GatepostSession | Where-Object { $before -notcontains [string](Get-GatepostProperty -Object $_ -Name 'ConnectionId') })
+    if ($own.Count -eq 0) { Deny-GatepostRun -Reason 'Connect-ExchangeOnline came back without a session.' }
+    $script:OwnConnection = [string](Get-GatepostProperty -Object $own[0] -Name 'ConnectionId')
+    $reached = [string](Get-GatepostProperty -Object $own[0] -Name 'TenantID')
+    if ($reached -ne $TenantId) { Deny-GatepostRun -Reason "The sign-in led to tenant $reached, and the script is for tenant $TenantId. Nothing was read or changed." }
+    Write-Verbose "Signed in to tenant $TenantId, $(Get-GatepostProperty -Object $own[0] -Name 'Organization')$(Get-GatepostProperty -Object $own[0] -Name 'DelegatedOrganization')."
+}
+
+# Closes the session that this script opened, and no other.
+function Disconnect-GatepostTenant {
+    try {
+        if ($script:OwnConnection) { Disconnect-ExchangeOnline -ConnectionId $script:OwnConnection -Confirm:$false -ErrorAction Stop }
+        elseif ($script:DisconnectAll) { Disconnect-ExchangeOnline -Confirm:$false -ErrorAction Stop }
+    } catch {
+        Write-Warning "The session could not be closed: $(Protect-GatepostText -Text ([string]$_.Exception.Message))"
+        Clear-GatepostError
+    }
+    $script:OwnConnection = ''
+    $script:DisconnectAll = $false
+}
+#endregion Common
+
+#region Ownership
+# With this the comment of every object of ours begins.
+$script:Mark = 'Managed by Gatepost (schema 1)'
+
+# Whether the hybrid wizard made this connector: such a one is never touched.
+function Test-GatepostHybrid {
+    param($Object)
+    $name = [string](Get-GatepostProperty -Object $Object -Name 'Name')
+    [string](Get-GatepostProperty -Object $Object -Name 'ConnectorSource') -eq 'HybridWizard' -or $name -like 'Inbound from *' -or $name -like 'Outbound to *'
+}
+
+# Whether the object carries our mark.
+function Test-GatepostMark {
+    param($Object)
+    $comment = [string](Get-GatepostProperty -Object $Object -Name 'Comment') + [string](Get-GatepostProperty -Object $Object -Name 'Comments')
+    $comment.StartsWith($script:Mark, [System.StringComparison]::Ordinal)
+}
+#endregion Ownership
+
+$script:Failed = 0
+
+function Write-GatepostCheck {
+    param([string]$Type, [string]$Name, [bool]$Bad, [bool]$Fatal, [string]$Message)
+    $action = 'Passed'
+    if ($Bad) {
+        $action = 'Advice'
+        if ($Fatal) {
+            $action = 'Failed'
+            $script:Failed++
+        }
+    }
+    Write-GatepostResult -Type $Type -Name $Name -Action $action -Message $Message
+}
+
+# Cmdlets come with a session only as far as the roles of the account go.
+function Test-GatepostRole {
+    $needed = [ordered]@{
+        'New-InboundConnector' = 'Remote and Accepted Domains'; 'Set-InboundConnector' = 'Remote and Accepted Domains'; 'New-OutboundConnector' = 'Remote and Accepted Domains'
+        'Set-OutboundConnector' = 'Remote and Accepted Domains'; 'New-TransportRule' = 'Transport Rules'; 'Set-TransportRule' = 'Transport Rules'
+        'Get-MessageTraceV2' = 'Message Tracking'; 'Validate-OutboundConnector' = 'Remote and Accepted Domains'
+    }
+    $missing = @()
+    foreach ($cmdlet in $needed.Keys) { if ($null -eq (Get-Command -Name $cmdlet -ErrorAction SilentlyContinue)) { $missing += "$cmdlet ($($needed[$cmdlet]))" } }
+    $message = 'the session has every cmdlet that the scripts call'
+    if ($missing.Count -gt 0) { $message = "not in this session, so the account lacks a role, or the module is too old: $($missing -join ', ')" }
+    Write-GatepostCheck -Type 'session' -Name 'roles' -Bad ($missing.Count -gt 0) -Fatal $true -Message $message
+}
+
+function Test-GatepostOrganization {
+    $script:Doing = 'reading the organization configuration'
+    $configuration = Get-OrganizationConfig -ErrorAction Stop
+    $closed = [string](Get-GatepostProperty -Object $configuration -Name 'IsDehydrated') -eq 'True'
+    $message = 'the tenant takes connectors'
+    if ($closed) { $message = 'run Enable-OrganizationCustomization once, and wait some minutes: until then the tenant takes no connectors' }
+    Write-GatepostCheck -Type 'organization' -Name 'IsDehydrated' -Bad $closed -Fatal $true -Message $message
+    $rejects = [string](Get-GatepostProperty -Object $configuration -Name 'RejectDirectSend') -eq 'True'
+    $message = 'mail that matches no connector and claims to be from one of the domains is refused (550 5.7.68); Gatepost''s own mail as well while its certificate does not match'
+    if (-not $rejects) { $message = 'anybody on the Internet can hand in mail from one of the domains past Gatepost: once every device goes through Gatepost, Set-OrganizationConfig -RejectDirectSend $true' }
+    Write-GatepostCheck -Type 'organization' -Name 'RejectDirectSend' -Bad (-not $rejects) -Fatal $false -Message $message
+}
+
+function Test-GatepostDomain {
+    $script:Doing = 'reading the accepted domains'
+    $domains = @{}
+    foreach ($one in @(Get-AcceptedDomain -ErrorAction Stop)) { $domains[([string]$one.DomainName).ToLowerInvariant()] = [string](Get-GatepostProperty -Object $one -Name 'DomainType') }
+    foreach ($domain in $AcceptedDomains) {
+        $plain = ($domain -replace '^\*\.', '').ToLowerInvariant()
+        $message = 'an accepted domain of this tenant'
+        $bad = -not $domains.ContainsKey($plain)
+        if ($bad) { $message = 'in accepted_domains of gatepost.toml, and no accepted domain of this tenant: take it out there, or add and verify it in the admin centre' }
+        elseif ($domains[$plain] -eq 'InternalRelay') {
+            $bad = $true
+            $message = 'an internal relay domain: mail to addresses that Exchange does not know is sent on by a connector; it must not lead back to Gatepost'
+        }
+        Write-GatepostCheck -Type 'accepted domain' -Name $domain -Bad $bad -Fatal $false -Message $message
+    }
+    $name = ($TlsSenderCertificateName -replace '^\*\.', '').ToLowerInvariant()
+    $parents = @($domains.Keys | Where-Object { $name.EndsWith('.' + $_, [System.StringComparison]::Ordinal) })
+    if ($domains.ContainsKey($name)) { Write-GatepostCheck -Type 'certificate name' -Name $TlsSenderCertificateName -Bad $false -Fatal $false -Message 'an accepted domain: Exchange can tell by it whose mail it is' }
+    elseif ($parents.Count -gt 0) { Write-GatepostCheck -Type 'certificate name' -Name $TlsSenderCertificateName -Bad $true -Fatal $false -Message "only below the accepted domain '$($parents[0])': better add the name itself in the admin centre (Settings, Domains)" }
+    else { Write-GatepostCheck -Type 'certificate name' -Name $TlsSenderCertificateName -Bad $true -Fatal $true -Message 'no accepted domain of this tenant, nor below one: Exchange refuses mail that only the certificate can attribute (550 5.7.64). Add and verify it in the admin centre; PowerShell cannot' }
+}
+
+# Objects that have our names, and those that get in the way of ours.
+function Test-GatepostName {
+    param([object[]]$List, [string]$Name, [string]$Type)
+    $found = @($List | Where-Object { $null -ne $_ -and [string]$_.Name -eq $Name })
+    if ($found.Count -eq 0) { Write-GatepostCheck -Type $Type -Name $Name -Bad $false -Fatal $false -Message 'the name is free' }
+    elseif ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Write-GatepostCheck -Type $Type -Name $Name -Bad $true -Fatal $true -Message 'belongs to the hybrid set-up: choose another name' }
+    elseif (Test-GatepostMark -Object $found[0]) { Write-GatepostCheck -Type $Type -Name $Name -Bad $false -Fatal $false -Message 'is there, and Gatepost''s' }
+    else { Write-GatepostCheck -Type $Type -Name $Name -Bad $true -Fatal $true -Message 'is there, and not Gatepost''s: choose another name, or take it over with Install-GatepostConnector.ps1 -Force' }
+}
+
+function Test-GatepostConnector {
+    $script:Doing = 'reading the inbound connectors'
+    $inbound = @(Get-InboundConnector -ErrorAction Stop)
+    $script:Doing = 'reading the outbound connectors'
+    $outbound = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop)
+    Test-GatepostName -List $inbound -Name $InboundConnectorName -Type 'inbound connector'
+    Test-GatepostName -List $outbound -Name $OutboundConnectorName -Type 'outbound connector'
+    foreach ($one in $inbound) {
+        if ([string]$one.Name -eq $InboundConnectorName) { continue }
+        $certificate = [string](Get-GatepostProperty -Object $one -Name 'TlsSenderCertificateName')
+        $covers = $certificate -and ($certificate -eq $TlsSenderCertificateName -or ($certificate.StartsWith('*.') -and $TlsSenderCertificateName -like $certificate))
+        $on = [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True'
+        if ($covers -and $on) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $true -Message "also fits the certificate that Gatepost shows ($certificate): Exchange may take that connector, with its settings" }
+        elseif (Test-GatepostHybrid -Object $one) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'belongs to the hybrid set-up: no script of ours touches it' }
+        elseif ($on -and [string](Get-GatepostProperty -Object $one -Name 'ConnectorType') -eq 'Partner') {
+            $restricts = @('RestrictDomainsToIPAddresses', 'RestrictDomainsToCertificate' | Where-Object { [string](Get-GatepostProperty -Object $one -Name $_) -eq 'True' })
+            if ($restricts.Count -gt 0) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $false -Message "a Partner connector with $($restricts -join ' and '): mail of its domains that ours does not match is refused (550 5.7.51)" }
+        }
+    }
+    foreach ($one in $outbound) {
+        if ([string]$one.Name -eq $OutboundConnectorName) { continue }
+        if (Test-GatepostHybrid -Object $one) { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'belongs to the hybrid set-up: no script of ours touches it' }
+        $takes = @('RouteAllMessagesViaOnPremises', 'AllAcceptedDomains' | Where-Object { [string](Get-GatepostProperty -Object $one -Name $_) -eq 'True' })
+        if ($takes.Count -gt 0 -and [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True') { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message "$($takes -join ' and '): mail that has come back from Gatepost takes this way as well" }
+        $hosts = @(Get-GatepostProperty -Object $one -Name 'SmartHosts' | Where-Object { $_ } | ForEach-Object { ([string]$_).Trim('[', ']') })
+        if (@($hosts | Where-Object { $SmartHosts -contains $_ }).Count -gt 0) { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'leads to Gatepost as well: without the secret header, and perhaps round' }
+    }
+}
+
+function Test-GatepostRule {
+    $script:Doing = 'reading the transport rules'
+    $rules = @(Get-TransportRule -ErrorAction Stop)
+    Test-GatepostName -List $rules -Name $RoutingRuleName -Type 'transport rule'
+    Test-GatepostName -List $rules -Name $CleanUpRuleName -Type 'transport rule'
+    $own = @($rules | Where-Object { [string]$_.Name -eq $RoutingRuleName })
+    foreach ($rule in $rules) {
+        if (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$rule.Name -or [string](Get-GatepostProperty -Object $rule -Name 'State') -ne 'Enabled') { continue }
+        $does = @()
+        if ([string](Get-GatepostProperty -Object $rule -Name 'RouteMessageOutboundConnector')) { $does += "routes mail to '$($rule.RouteMessageOutboundConnector)'" }
+        if ([string](Get-GatepostProperty -Object $rule -Name 'StopRuleProcessing') -eq 'True') { $does += 'stops the rules behind it' }
+        if ($does.Count -eq 0) { continue }
+        $message = "$($does -join ' and '), priority $($rule.Priority): ours comes before it at priority 0, and mail that has come back meets it then"
+        if ($own.Count -gt 0 -and [int]$rule.Priority -lt [int]$own[0].Priority) { $message = "$($does -join ' and '), and stands before ours (priority $($rule.Priority)): such mail never reaches Gatepost" }
+        Write-GatepostCheck -Type 'transport rule' -Name $rule.Name -Bad $true -Fatal $false -Message $message
+    }
+}
+
+function Test-GatepostRest {
+    $script:Doing = 'reading the remote domains'
+    foreach ($one in @(Get-RemoteDomain -ErrorAction Stop)) {
+        $always = [string](Get-GatepostProperty -Object $one -Name 'TNEFEnabled') -eq 'True'
+        $message = 'no rich text (TNEF) by force'
+        if ($always) { $message = 'TNEFEnabled is $true: mail to this domain goes out as winmail.dat, and signatures break. Set-RemoteDomain -TNEFEnabled $false or $null' }
+        Write-GatepostCheck -Type 'remote domain' -Name $one.Name -Bad $always -Fatal $false -Message $message
+    }
+    $script:Doing = 'reading the connection filter'
+    foreach ($one in @(Get-HostedConnectionFilterPolicy -ErrorAction Stop)) {
+        $addresses = @(Get-GatepostProperty -Object $one -Name 'IPAllowList' | Where-Object { $_ })
+        $message = 'the IP allow list is empty'
+        if ($addresses.Count -gt 0) { $message = "the IP allow list has $($addresses.Count) entries: it is no substitute for the connector, and mail from these addresses skips spam filtering" }
+        Write-GatepostCheck -Type 'connection filter' -Name $one.Name -Bad ($addresses.Count -gt 0) -Fatal $false -Message $message
+    }
+    $group = Get-GatepostOptional -Value $PilotGroup
+    if ($group) {
+        $script:Doing = 'reading the distribution groups'
+        $found = @()
+        try { $found = @(Get-Recipient -Identity $group -ErrorAction Stop) } catch {
+            if ([string]$_ -notmatch 'couldn''t be found|could not be found|wasn''t found|not found') { throw }
+            Write-Verbose "The group '$group' is not there."
+        }
+        $message = 'is there'
+        $bad = $found.Count -ne 1 -or [string](Get-GatepostProperty -Object $found[0] -Name 'RecipientType') -notmatch 'Group'
+        if ($bad) { $message = 'is no group of this tenant: the routing rule could not be bound to it' }
+        Write-GatepostCheck -Type 'pilot group' -Name $group -Bad $bad -Fatal $true -Message $message
+    }
+}
+
+try {
+    foreach ($pair in @(@('SmartHosts', $SmartHosts), @('TlsSenderCertificateName', $TlsSenderCertificateName), @('AcceptedDomains', $AcceptedDomains))) { Assert-GatepostValue -Name $pair[0] -Value $pair[1] }
+    Connect-GatepostTenant
+    Write-GatepostCheck -Type 'session' -Name 'tenant' -Bad $false -Fatal $false -Message "tenant $TenantId, PowerShell $($PSVersionTable.PSVersion), ExchangeOnlineManagement $(@(Get-Module -Name 'ExchangeOnlineManagement')[0].Version)"
+    Test-GatepostRole
+    Test-GatepostOrganization
+    Test-GatepostDomain
+    Test-GatepostConnector
+    Test-GatepostRule
+    Test-GatepostRest
+    if ($script:Failed -gt 0) { Deny-GatepostRun -Reason "$($script:Failed) checks failed: see the results with Action 'Failed'." }
+} catch {
+    $PSCmdlet.ThrowTerminatingError((Get-GatepostFailure -Record $_))
+} finally {
+    Disconnect-GatepostTenant
+}

@@ -1,0 +1,452 @@
+//! The steps in order, for this tenant: what an administrator reads beside the scripts.
+
+use super::objects::Kind;
+use super::plan::Plan;
+use super::render::value_file;
+use super::{ENVIRONMENTS, SECRETS_FILE};
+use crate::mail::DomainPattern;
+
+/// The text; US-ASCII, no secret in it.
+pub(super) fn write(plan: &Plan) -> String {
+    let parts = [
+        head(plan),
+        before(plan),
+        machine(),
+        install(plan),
+        rollout(plan),
+        checking(plan),
+        failing(),
+        changing(plan),
+        removal(),
+    ];
+    parts.join("\n")
+}
+
+fn head(plan: &Plan) -> String {
+    let Plan {
+        tenant,
+        tenant_id,
+        hostname,
+        tls_domain,
+        certificate_name,
+        secret,
+        looped,
+        environment,
+        ..
+    } = plan;
+    let cloud = if plan.cloud { "True" } else { "False" };
+    let pilot = plan
+        .pilot_group
+        .as_deref()
+        .unwrap_or("none: -Stage Pilot asks for -PilotGroup");
+    let accepted: Vec<String> = plan.accepted.iter().map(ToString::to_string).collect();
+    format!(
+        "# Exchange's side of Gatepost: tenant {tenant}
+
+Written by `gatepost connector render`, filled in for the tenant {tenant_id}; the scripts refuse
+another one. Exchange names connectors from its own side: its inbound connector is where Gatepost delivers.
+
+| object | what it does |
+| --- | --- |
+| inbound connector `{}` | mail that shows the certificate `{certificate_name}` is this tenant's |
+| outbound connector `{}` | brings mail to `{hostname}`, port 25, and asks for the name `{tls_domain}` in its certificate |
+| transport rule `{}` | sends mail of the tenant's own senders there with the field `{}`; not what carries `{}` already |
+| transport rule `{}` | directly behind it: takes `{}` off what has come back |
+
+| value | |
+| --- | --- |
+| CloudServicesMailEnabled, on both connectors | {cloud} |
+| accepted domains that Gatepost knows | {} |
+| pilot group | {pilot} |
+| cloud | {environment} |
+
+`{SECRETS_FILE}` holds the values of the two fields. Whoever reads it can pass for Exchange or keep mail away from Gatepost: leave it with
+the scripts, for yourself alone, and delete it where you do not need it any more; `render` writes it again.
+",
+        Kind::Inbound.name(),
+        Kind::Outbound.name(),
+        Kind::Route.name(),
+        secret.name,
+        looped.name,
+        Kind::CleanUp.name(),
+        looped.name,
+        accepted.join(", "),
+    )
+}
+
+fn before(plan: &Plan) -> String {
+    let mut steps = vec![format!(
+        "**DNS.** `{}` has an address record that the Internet sees. Publish no TLSA record for it, or keep it exact.",
+        plan.hostname
+    )];
+    let (host, port) = &plan.exchange;
+    steps.push(format!(
+        "**Firewall.** TCP 25 in from the networks of Exchange Online (`https://endpoints.office.com`, id 10); TCP {port} out to `{host}`."
+    ));
+    steps.push(domain(plan));
+    steps.push(
+        "**SPF.** Mail that Gatepost sends by `mx`, and mail of applications that are not `internal`, needs Gatepost's address in the
+   SPF record of its sender's domain."
+            .to_owned(),
+    );
+    let made: Vec<String> = plan
+        .made()
+        .map(|(key, header)| {
+            format!(
+                "`{key}` (field `{}`, value in `{}`)",
+                header.name,
+                value_file(key)
+            )
+        })
+        .collect();
+    if !made.is_empty() {
+        steps.push(format!(
+            "**Configuration.** It lacks {}. Add the lines that `render` printed, reload Gatepost, and
+   render again: until then every mail that the rule sends would go round or be refused.",
+            made.join(" and ")
+        ));
+    }
+    let steps: String = steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| format!("{}. {step}\n", index + 1))
+        .collect();
+    format!("## 1. Before\n\n{steps}")
+}
+
+/// The certificate's name as an accepted domain of the tenant.
+fn domain(plan: &Plan) -> String {
+    let name = &plan.certificate_name;
+    let told = |pattern: &DomainPattern| pattern.to_string() == *name;
+    match &plan.certificate_alternative {
+        None if name.starts_with("*.") => format!(
+            "**Accepted domain.** The certificate carries `{name}` only. Exchange takes it where the domain below the star is an accepted
+   domain; a certificate with a name of its own, as an accepted domain of its own, is safer."
+        ),
+        None if plan.accepted.iter().any(told) => format!(
+            "**Accepted domain.** `{name}` is one of the tenant's: `Get-AcceptedDomain` lists it. If not, add and verify it in the admin
+   centre (Settings, Domains); a sub-domain needs no mailboxes."
+        ),
+        _ => format!(
+            "**Accepted domain.** The certificate's name `{name}` lies below an accepted domain and is none itself. Add and verify it
+   in the admin centre (Settings, Domains; it needs no mailboxes), and add it to `accepted_domains` in the configuration."
+        ),
+    }
+}
+
+fn machine() -> String {
+    "## 2. A machine with PowerShell
+
+Windows PowerShell 5.1, or PowerShell 7 in the version that the module asks for. Copy this folder there, open PowerShell in it, and
+check it:
+
+    Get-Content .\\SHA256SUMS | ForEach-Object { $sum, $name = $_ -split '  ', 2; if ((Get-FileHash -Path $name).Hash -ne $sum) { $name } }
+
+names what was changed on the way (on Linux: `sha256sum -c SHA256SUMS`). On Windows, after a download, `Unblock-File -Path .\\*.ps1`. Then
+
+    Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser
+
+The scripts sign you in where no session of this tenant is open (role: Exchange Administrator). Each has its help, as in
+`Get-Help .\\Test-GatepostPreflight.ps1 -Full`. What changes something takes `-WhatIf`, and may be run again: it then changes only what
+is missing or differs.
+"
+    .to_owned()
+}
+
+/// An address of the tenant to show in a command: `you@contoso.com`.
+pub(super) fn somebody(plan: &Plan, who: &str) -> String {
+    let domains = plan.accepted.iter().map(|own| own.domain().as_str());
+    let usual = domains
+        .clone()
+        .find(|domain| !domain.ends_with(".onmicrosoft.com") && *domain != plan.certificate_name);
+    let domain = usual
+        .or_else(|| domains.clone().next())
+        .unwrap_or("contoso.com");
+    format!("{who}@{domain}")
+}
+
+fn install(plan: &Plan) -> String {
+    let you = somebody(plan, "you");
+    format!("## 3. Look, install, prove
+
+    .\\Test-GatepostPreflight.ps1
+    .\\Install-GatepostConnector.ps1 -WhatIf
+    .\\Install-GatepostConnector.ps1
+    .\\Confirm-GatepostConnector.ps1 -Recipient {you}
+
+The first changes nothing and says what stands in the way. Install makes the two connectors and the two rules, the routing rule disabled, and
+keeps what was there before as JSON. Confirm lets Exchange send its own test mail through Gatepost; `gatepost trace` shows it as taken and
+delivered. For applications and devices alone you are done here: nothing sends user mail to Gatepost.
+")
+}
+
+fn rollout(plan: &Plan) -> String {
+    let pilot = match &plan.pilot_group {
+        Some(group) => {
+            format!("    .\\Set-GatepostRollout.ps1 -Stage Pilot          # the mail of {group}")
+        }
+        None => {
+            "    .\\Set-GatepostRollout.ps1 -Stage Pilot -PilotGroup 'pilot@contoso.com'".to_owned()
+        }
+    };
+    format!(
+        "## 4. User mail, step by step
+
+Read first in Gatepost's README when not to route user mail through it.
+
+    .\\Set-GatepostRollout.ps1 -Stage Audit          # sends nothing; the message trace shows what the rule would take
+{pilot}
+    .\\Set-GatepostRollout.ps1 -Stage Everyone
+
+After each, wait some minutes, send a mail, and look: it comes back once, as internal (`X-MS-Exchange-Organization-AuthAs: Internal` in
+its header), and `gatepost trace ADDRESS` shows it once.
+
+**Emergency stop:** nothing more is sent to Gatepost; what is there is delivered.
+
+    .\\Set-GatepostRollout.ps1 -Stage Stop
+    Disable-TransportRule -Identity '{}'          # the same without the scripts
+",
+        Kind::Route.name()
+    )
+}
+
+fn checking(plan: &Plan) -> String {
+    format!(
+        "## 5. Check, now and then
+
+    .\\Export-GatepostState.ps1 -Folder .\\today
+
+Take the folder to the machine of Gatepost, and there
+
+    gatepost connector diff --tenant {} --exports today
+
+It names each drift, what it breaks, and the line that mends it; status 0 is none. `.\\Repair-GatepostConnector.ps1` mends what is ours.
+The export holds the secret values, as the rules do: delete it when it has done its work.
+",
+        plan.tenant
+    )
+}
+
+fn failing() -> String {
+    "## 6. When it fails
+
+| what you see | where to look |
+| --- | --- |
+| any reply with a code | `gatepost explain reply`: what it means, whose fault it is, what to do |
+| a mail that did not arrive | `gatepost trace ADDRESS`; in Exchange `Get-MessageTraceV2` |
+| 550 5.7.64, 5.7.68, 451 4.4.62 when Gatepost delivers | certificate name, accepted domain, inbound connector: `gatepost connector diff` |
+| Pending in Exchange's message trace | DNS, firewall, the name in the certificate of the listener; a held connector (451 4.4.0) in `gatepost queue list` |
+| 550 5.7.1 from Gatepost | the secret header, or a sender outside `accepted_domains`: `gatepost trace`, `gatepost explain trust` |
+| 554 5.4.6 from Gatepost, 5.4.14 from Exchange | the loop value in the rule and in the configuration: `gatepost connector diff` |
+| mail comes back external | CloudServicesMailEnabled on both connectors: `gatepost connector diff` |
+"
+    .to_owned()
+}
+
+fn changing(plan: &Plan) -> String {
+    let environment = if plan.environment == ENVIRONMENTS[0] {
+        String::new()
+    } else {
+        format!(" --environment {}", plan.environment)
+    };
+    let pilot = plan.pilot_group.as_ref().map_or_else(String::new, |group| {
+        let group = group.replace('\'', "'\\''");
+        format!(" --pilot-group '{group}'")
+    });
+    format!(
+        "## 7. Changes
+
+**A secret is rotated.** A loop value that Exchange does not know yet sends mail round, and a secret that Gatepost does not know yet is refused;
+so the two swap in turns. OLD and NEW are the values, each best in a file of its own (`${{file:...}}`):
+
+1. `secret_header`: value NEW, previous OLD. `loop_header`: value OLD, previous NEW. Reload Gatepost: it takes both, and writes the old one.
+2. Render, then let Exchange know both; give it an hour:
+
+       gatepost connector render --tenant {}{pilot}{environment} --output FOLDER
+       .\\Update-GatepostSecret.ps1 -Stage Both
+
+3. `loop_header`: value NEW, previous OLD. Reload: Gatepost writes the new one.
+4. When `gatepost queue list` shows nothing from before that, render again, and
+
+       .\\Update-GatepostSecret.ps1 -Stage NewOnly
+
+5. Take both `previous` out of the configuration, reload, and render once more.
+
+**A certificate is renewed.** With the same names nothing changes here. With others: render, run `.\\Repair-GatepostConnector.ps1`, and reload at once;
+what comes between is held, not lost.
+
+**Only where asked:** `.\\Set-GatepostArcSealer.ps1` and `.\\Set-GatepostEnhancedFiltering.ps1`; their help says for whom.
+",
+        plan.tenant
+    )
+}
+
+fn removal() -> String {
+    "## 8. Removal
+
+    .\\Set-GatepostRollout.ps1 -Stage Stop
+    .\\Remove-GatepostConnector.ps1 -WhatIf
+    .\\Remove-GatepostConnector.ps1
+
+Let an hour pass after the first, until `gatepost queue list` is empty. Applications and devices need the inbound connector for as long as they
+send (`-KeepInboundConnector`). Objects without Gatepost's mark stay.
+"
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{LOOPED, SECRET, plan};
+    use super::*;
+
+    #[test]
+    fn the_steps_stand_in_order_for_the_tenant() {
+        insta::assert_snapshot!(write(&plan()), @r##"
+        # Exchange's side of Gatepost: tenant contoso
+
+        Written by `gatepost connector render`, filled in for the tenant 11111111-2222-3333-4444-555555555555; the scripts refuse
+        another one. Exchange names connectors from its own side: its inbound connector is where Gatepost delivers.
+
+        | object | what it does |
+        | --- | --- |
+        | inbound connector `From Gatepost` | mail that shows the certificate `smarthost.contoso.com` is this tenant's |
+        | outbound connector `To Gatepost` | brings mail to `smarthost.contoso.com`, port 25, and asks for the name `smarthost.contoso.com` in its certificate |
+        | transport rule `Route to Gatepost` | sends mail of the tenant's own senders there with the field `X-Contoso-Gate`; not what carries `X-Gatepost-Processed` already |
+        | transport rule `Back from Gatepost` | directly behind it: takes `X-Gatepost-Processed` off what has come back |
+
+        | value | |
+        | --- | --- |
+        | CloudServicesMailEnabled, on both connectors | True |
+        | accepted domains that Gatepost knows | contoso.com, contoso.onmicrosoft.com, smarthost.contoso.com |
+        | pilot group | none: -Stage Pilot asks for -PilotGroup |
+        | cloud | O365Default |
+
+        `gatepost-secrets.json` holds the values of the two fields. Whoever reads it can pass for Exchange or keep mail away from Gatepost: leave it with
+        the scripts, for yourself alone, and delete it where you do not need it any more; `render` writes it again.
+
+        ## 1. Before
+
+        1. **DNS.** `smarthost.contoso.com` has an address record that the Internet sees. Publish no TLSA record for it, or keep it exact.
+        2. **Firewall.** TCP 25 in from the networks of Exchange Online (`https://endpoints.office.com`, id 10); TCP 25 out to `contoso-com.mail.protection.outlook.com`.
+        3. **Accepted domain.** `smarthost.contoso.com` is one of the tenant's: `Get-AcceptedDomain` lists it. If not, add and verify it in the admin
+           centre (Settings, Domains); a sub-domain needs no mailboxes.
+        4. **SPF.** Mail that Gatepost sends by `mx`, and mail of applications that are not `internal`, needs Gatepost's address in the
+           SPF record of its sender's domain.
+
+        ## 2. A machine with PowerShell
+
+        Windows PowerShell 5.1, or PowerShell 7 in the version that the module asks for. Copy this folder there, open PowerShell in it, and
+        check it:
+
+            Get-Content .\SHA256SUMS | ForEach-Object { $sum, $name = $_ -split '  ', 2; if ((Get-FileHash -Path $name).Hash -ne $sum) { $name } }
+
+        names what was changed on the way (on Linux: `sha256sum -c SHA256SUMS`). On Windows, after a download, `Unblock-File -Path .\*.ps1`. Then
+
+            Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser
+
+        The scripts sign you in where no session of this tenant is open (role: Exchange Administrator). Each has its help, as in
+        `Get-Help .\Test-GatepostPreflight.ps1 -Full`. What changes something takes `-WhatIf`, and may be run again: it then changes only what
+        is missing or differs.
+
+        ## 3. Look, install, prove
+
+            .\Test-GatepostPreflight.ps1
+            .\Install-GatepostConnector.ps1 -WhatIf
+            .\Install-GatepostConnector.ps1
+            .\Confirm-GatepostConnector.ps1 -Recipient you@contoso.com
+
+        The first changes nothing and says what stands in the way. Install makes the two connectors and the two rules, the routing rule disabled, and
+        keeps what was there before as JSON. Confirm lets Exchange send its own test mail through Gatepost; `gatepost trace` shows it as taken and
+        delivered. For applications and devices alone you are done here: nothing sends user mail to Gatepost.
+
+        ## 4. User mail, step by step
+
+        Read first in Gatepost's README when not to route user mail through it.
+
+            .\Set-GatepostRollout.ps1 -Stage Audit          # sends nothing; the message trace shows what the rule would take
+            .\Set-GatepostRollout.ps1 -Stage Pilot -PilotGroup 'pilot@contoso.com'
+            .\Set-GatepostRollout.ps1 -Stage Everyone
+
+        After each, wait some minutes, send a mail, and look: it comes back once, as internal (`X-MS-Exchange-Organization-AuthAs: Internal` in
+        its header), and `gatepost trace ADDRESS` shows it once.
+
+        **Emergency stop:** nothing more is sent to Gatepost; what is there is delivered.
+
+            .\Set-GatepostRollout.ps1 -Stage Stop
+            Disable-TransportRule -Identity 'Route to Gatepost'          # the same without the scripts
+
+        ## 5. Check, now and then
+
+            .\Export-GatepostState.ps1 -Folder .\today
+
+        Take the folder to the machine of Gatepost, and there
+
+            gatepost connector diff --tenant contoso --exports today
+
+        It names each drift, what it breaks, and the line that mends it; status 0 is none. `.\Repair-GatepostConnector.ps1` mends what is ours.
+        The export holds the secret values, as the rules do: delete it when it has done its work.
+
+        ## 6. When it fails
+
+        | what you see | where to look |
+        | --- | --- |
+        | any reply with a code | `gatepost explain reply`: what it means, whose fault it is, what to do |
+        | a mail that did not arrive | `gatepost trace ADDRESS`; in Exchange `Get-MessageTraceV2` |
+        | 550 5.7.64, 5.7.68, 451 4.4.62 when Gatepost delivers | certificate name, accepted domain, inbound connector: `gatepost connector diff` |
+        | Pending in Exchange's message trace | DNS, firewall, the name in the certificate of the listener; a held connector (451 4.4.0) in `gatepost queue list` |
+        | 550 5.7.1 from Gatepost | the secret header, or a sender outside `accepted_domains`: `gatepost trace`, `gatepost explain trust` |
+        | 554 5.4.6 from Gatepost, 5.4.14 from Exchange | the loop value in the rule and in the configuration: `gatepost connector diff` |
+        | mail comes back external | CloudServicesMailEnabled on both connectors: `gatepost connector diff` |
+
+        ## 7. Changes
+
+        **A secret is rotated.** A loop value that Exchange does not know yet sends mail round, and a secret that Gatepost does not know yet is refused;
+        so the two swap in turns. OLD and NEW are the values, each best in a file of its own (`${file:...}`):
+
+        1. `secret_header`: value NEW, previous OLD. `loop_header`: value OLD, previous NEW. Reload Gatepost: it takes both, and writes the old one.
+        2. Render, then let Exchange know both; give it an hour:
+
+               gatepost connector render --tenant contoso --output FOLDER
+               .\Update-GatepostSecret.ps1 -Stage Both
+
+        3. `loop_header`: value NEW, previous OLD. Reload: Gatepost writes the new one.
+        4. When `gatepost queue list` shows nothing from before that, render again, and
+
+               .\Update-GatepostSecret.ps1 -Stage NewOnly
+
+        5. Take both `previous` out of the configuration, reload, and render once more.
+
+        **A certificate is renewed.** With the same names nothing changes here. With others: render, run `.\Repair-GatepostConnector.ps1`, and reload at once;
+        what comes between is held, not lost.
+
+        **Only where asked:** `.\Set-GatepostArcSealer.ps1` and `.\Set-GatepostEnhancedFiltering.ps1`; their help says for whom.
+
+        ## 8. Removal
+
+            .\Set-GatepostRollout.ps1 -Stage Stop
+            .\Remove-GatepostConnector.ps1 -WhatIf
+            .\Remove-GatepostConnector.ps1
+
+        Let an hour pass after the first, until `gatepost queue list` is empty. Applications and devices need the inbound connector for as long as they
+        send (`-KeepInboundConnector`). Objects without Gatepost's mark stay.
+        "##);
+    }
+
+    #[test]
+    fn every_script_has_its_step() {
+        let text = write(&plan());
+        for (name, _) in super::super::SCRIPTS {
+            assert!(text.contains(&format!(".\\{name}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_steps_are_ascii_and_hold_no_secret() {
+        let text = write(&plan());
+        assert!(text.is_ascii());
+        assert!(!text.contains(SECRET) && !text.contains(LOOPED));
+        let lines = text.lines().filter(|line| !line.starts_with('|'));
+        let longest = lines.map(str::len).max().unwrap();
+        assert!(longest < 165, "{longest}");
+    }
+}

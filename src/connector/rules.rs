@@ -1,0 +1,367 @@
+//! Do the rules stand in the right order, does another rule come before them, and how far is the rollout?
+
+use super::desired::{ENABLED, ENFORCE, Word, is_marked};
+use super::diff::{Drift, Mend, Report};
+use super::export::{Exported, flag, list, text};
+use super::literal::literal;
+use super::objects::Kind;
+use super::plan::Plan;
+use crate::mail::shown;
+
+/// How far the rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The routing rule is disabled.
+    Stopped,
+    /// It only writes into the message trace what it would do.
+    Audit,
+    /// It takes the mail of a group.
+    Pilot,
+    /// It takes everyone's.
+    Everyone,
+}
+
+impl Stage {
+    /// As `Set-GatepostRollout -Stage` names it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "Stop",
+            Self::Audit => "Audit",
+            Self::Pilot => "Pilot",
+            Self::Everyone => "Everyone",
+        }
+    }
+
+    /// In words.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Stopped => {
+                "the routing rule is disabled: Exchange sends nothing to Gatepost (Set-GatepostRollout.ps1 -Stage Audit begins)"
+            }
+            Self::Audit => {
+                "the routing rule is in Audit: it sends nothing yet, and the message trace shows what it would take"
+            }
+            Self::Pilot => "the routing rule takes the mail of the pilot group",
+            Self::Everyone => "the routing rule takes everyone's mail",
+        }
+    }
+
+    /// Whether mail depends on the connectors.
+    pub(super) fn sends(self) -> bool {
+        matches!(self, Self::Pilot | Self::Everyone)
+    }
+}
+
+/// How far the routing rule is, where there is one.
+pub(super) fn stage(rules: &[Exported]) -> Option<Stage> {
+    let named = |rule: &&Exported| rule.text("Name").eq_ignore_ascii_case(Kind::Route.name());
+    let marked = |rule: &&Exported| {
+        is_marked(&rule.text("Comments")) && rule.is_set("RouteMessageOutboundConnector")
+    };
+    let own = rules.iter().find(named);
+    let own = own.or_else(|| rules.iter().find(marked))?;
+    Some(if !is_enabled(own) {
+        Stage::Stopped
+    } else if !is_enforced(own) {
+        Stage::Audit
+    } else if own.is_set("FromMemberOf") {
+        Stage::Pilot
+    } else {
+        Stage::Everyone
+    })
+}
+
+fn is(rule: &Exported, property: &str, word: Word) -> bool {
+    rule.get(property).is_none_or(|value| {
+        let value = text(value);
+        value.is_empty()
+            || value.eq_ignore_ascii_case(word.name)
+            || value == word.number.to_string()
+    })
+}
+
+fn is_enabled(rule: &Exported) -> bool {
+    is(rule, "State", ENABLED)
+        && rule
+            .get("Enabled")
+            .is_none_or(|value| flag(value) != Some(false))
+}
+
+fn is_enforced(rule: &Exported) -> bool {
+    is(rule, "Mode", ENFORCE)
+}
+
+/// The place of a rule in Exchange's order: its priority, else where it stands in the export.
+fn priority(rule: &Exported, place: usize) -> i64 {
+    let written = rule.text("Priority").parse().ok();
+    written.unwrap_or_else(|| i64::try_from(place).unwrap_or(i64::MAX))
+}
+
+/// What keeps mail from the routing rule, or from the clean-up rule once it is back.
+pub(super) fn order(
+    report: &mut Report,
+    plan: &Plan,
+    rules: &[Exported],
+    route: Option<usize>,
+    clean_up: Option<usize>,
+) {
+    let at = |place: Option<usize>| {
+        let place = place?;
+        Some((rules.get(place)?, priority(rules.get(place)?, place)))
+    };
+    let foreign = rules
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| Some(*place) != route && Some(*place) != clean_up)
+        .map(|(place, rule)| (rule, priority(rule, place)));
+    let foreign: Vec<(&Exported, i64)> = foreign.collect();
+    if let Some((own, own_priority)) = at(route) {
+        before(report, own, own_priority, at(clean_up), &foreign);
+        behind(report, own_priority, at(clean_up));
+    }
+    for (rule, _) in &foreign {
+        same_way(report, plan, rule);
+    }
+    for place in [route, clean_up].into_iter().flatten() {
+        if let Some(rule) = rules.get(place) {
+            narrowed(report, rule);
+        }
+    }
+}
+
+/// Enabled rules before ours that end the processing or route the mail elsewhere.
+fn before(
+    report: &mut Report,
+    own: &Exported,
+    own_priority: i64,
+    clean_up: Option<(&Exported, i64)>,
+    foreign: &[(&Exported, i64)],
+) {
+    let mut ahead: Vec<&(&Exported, i64)> = foreign
+        .iter()
+        .filter(|(rule, priority)| {
+            *priority < own_priority && is_enabled(rule) && is_enforced(rule)
+        })
+        .collect();
+    ahead.sort_by_key(|(_, priority)| *priority);
+    let what = |rule: &Exported| {
+        let stops = rule.is_set("StopRuleProcessing");
+        let routes = rule.is_set("RouteMessageOutboundConnector");
+        match (stops, routes) {
+            (true, true) => Some("routes and stops"),
+            (true, false) => Some("stops"),
+            (false, true) => Some("routes"),
+            (false, false) => None,
+        }
+    };
+    let named = |rule: &Exported| shown(rule.text("Name").as_bytes());
+    let telling: Vec<(String, i64)> = ahead
+        .iter()
+        .filter_map(|(rule, priority)| {
+            Some((
+                format!("{} ({priority}, {})", named(rule), what(rule)?),
+                *priority,
+            ))
+        })
+        .collect();
+    let harmless: Vec<String> = ahead
+        .iter()
+        .filter(|(rule, _)| what(rule).is_none())
+        .map(|(rule, _)| named(rule))
+        .collect();
+    if !harmless.is_empty() {
+        report.note(
+            "transport rule",
+            format!(
+                "before {} stand {}: what they change, Gatepost sees",
+                Kind::Route.name(),
+                harmless.join(", ")
+            ),
+        );
+    }
+    let Some((_, first)) = telling.first() else {
+        return;
+    };
+    let own_name = own.text("Name");
+    let mut line = format!(
+        "Set-TransportRule -Identity {} -Priority {first}",
+        literal(&own_name)
+    );
+    if let Some((clean_up, _)) = clean_up {
+        line.push_str(&format!(
+            "; Set-TransportRule -Identity {} -Priority {}",
+            literal(&clean_up.text("Name")),
+            first + 1
+        ));
+    }
+    let names: Vec<&str> = telling.iter().map(|(name, _)| name.as_str()).collect();
+    report.drift.push(Drift {
+        object: Kind::Route.title().to_owned(),
+        name: shown(own_name.as_bytes()),
+        property: "Priority".to_owned(),
+        is: format!("{own_priority}, behind {}", names.join(", ")),
+        should: format!("{first}, before them"),
+        breaks: "mail that such a rule takes never meets ours: it goes out past Gatepost, or another way".to_owned(),
+        mend: Mend::Line(line),
+    });
+}
+
+/// The clean-up rule stands directly behind the routing rule.
+fn behind(report: &mut Report, route: i64, clean_up: Option<(&Exported, i64)>) {
+    let Some((rule, own)) = clean_up else {
+        return;
+    };
+    if own == route + 1 {
+        return;
+    }
+    // A rule that stood before the routing rule leaves its place, and the routing rule moves up.
+    let target = if own < route { route } else { route + 1 };
+    let name = rule.text("Name");
+    report.drift.push(Drift {
+        object: Kind::CleanUp.title().to_owned(),
+        name: shown(name.as_bytes()),
+        property: "Priority".to_owned(),
+        is: own.to_string(),
+        should: format!("{}, directly behind {}", target, Kind::Route.name()),
+        breaks: "a rule between the two may end the processing of returned mail: its loop header, with the value, leaves the tenant".to_owned(),
+        mend: Mend::Line(format!("Set-TransportRule -Identity {} -Priority {target}", literal(&name))),
+    });
+}
+
+/// Another rule that sends mail to our connector.
+fn same_way(report: &mut Report, plan: &Plan, rule: &Exported) {
+    let same = rule
+        .text("RouteMessageOutboundConnector")
+        .eq_ignore_ascii_case(Kind::Outbound.name());
+    if !same || !is_enabled(rule) {
+        return;
+    }
+    let name = rule.text("Name");
+    let excepts = [
+        "ExceptIfHeaderContainsMessageHeader",
+        "ExceptIfHeaderMatchesMessageHeader",
+    ]
+    .iter()
+    .any(|property| rule.text(property).eq_ignore_ascii_case(&plan.looped.name));
+    if excepts {
+        report.note(
+            "transport rule",
+            format!(
+                "{} sends mail to {} as well",
+                shown(name.as_bytes()),
+                Kind::Outbound.name()
+            ),
+        );
+        return;
+    }
+    report.drift.push(Drift {
+        object: Kind::Route.title().to_owned(),
+        name: shown(name.as_bytes()),
+        property: "RouteMessageOutboundConnector".to_owned(),
+        is: format!(
+            "{}, without an exception for {}",
+            Kind::Outbound.name(),
+            plan.looped.name
+        ),
+        should: format!("not set, but in {}", Kind::Route.name()),
+        breaks: "mail that has come back is sent to Gatepost again, which refuses it: 554 5.4.6"
+            .to_owned(),
+        mend: Mend::Line(format!(
+            "Disable-TransportRule -Identity {}",
+            literal(&name)
+        )),
+    });
+}
+
+/// Beginnings of the names of conditions and exceptions.
+const CONDITIONS: [&str; 17] = [
+    "AnyOf",
+    "Attachment",
+    "BetweenMemberOf",
+    "ContentCharacterSet",
+    "ExceptIf",
+    "From",
+    "HasClassification",
+    "HasNoClassification",
+    "Header",
+    "Manager",
+    "MessageContains",
+    "MessageSize",
+    "MessageType",
+    "Recipient",
+    "Sender",
+    "Sent",
+    "Subject",
+];
+
+/// Actions that do more to the mail than ours do.
+const ACTIONS: [&str; 17] = [
+    "AddManagerAsRecipientType",
+    "AddToRecipients",
+    "ApplyHtmlDisclaimerText",
+    "ApplyOME",
+    "ApplyRightsProtectionTemplate",
+    "BlindCopyTo",
+    "CopyTo",
+    "DeleteMessage",
+    "Disconnect",
+    "ModerateMessageByManager",
+    "ModerateMessageByUser",
+    "PrependSubject",
+    "Quarantine",
+    "RedirectMessageTo",
+    "RejectMessageReasonText",
+    "RouteMessageOutboundRequireTls",
+    "SetSCL",
+];
+
+/// What a rule of ours may hold; the rest is told.
+const KNOWN: [&str; 14] = [
+    "ExceptIfHeaderContainsMessageHeader",
+    "ExceptIfHeaderContainsWords",
+    "ExceptIfHeaderMatchesMessageHeader",
+    "ExceptIfHeaderMatchesPatterns",
+    "ExceptIfMessageSizeOver",
+    "ExceptIfMessageTypeMatches",
+    "FromMemberOf",
+    "FromScope",
+    "HeaderContainsMessageHeader",
+    "HeaderContainsWords",
+    "RecipientAddressType",
+    "SenderAddressLocation",
+    "SentToScope",
+    "SetHeaderName",
+];
+
+/// Conditions, exceptions and actions of a rule of ours that no rendering puts there.
+fn narrowed(report: &mut Report, rule: &Exported) {
+    let name = rule.text("Name");
+    let further: Vec<&str> = rule
+        .names()
+        .filter(|property| {
+            let is_condition = CONDITIONS.iter().any(|start| property.starts_with(start));
+            let is_action = ACTIONS.contains(property);
+            (is_condition || is_action) && !KNOWN.contains(property) && rule.is_set(property)
+        })
+        .filter(|property| !property.contains('@'))
+        .collect();
+    if !further.is_empty() {
+        report.note(
+            &format!("transport rule {}", shown(name.as_bytes())),
+            format!(
+                "also holds {}, which no script of ours sets",
+                further.join(", ")
+            ),
+        );
+    }
+    if name.eq_ignore_ascii_case(Kind::Route.name()) && rule.is_set("FromMemberOf") {
+        let groups = rule.get("FromMemberOf").map(list).unwrap_or_default();
+        report.note(
+            &format!("transport rule {}", Kind::Route.name()),
+            format!(
+                "takes the mail of {} only",
+                shown(groups.join(", ").as_bytes())
+            ),
+        );
+    }
+}

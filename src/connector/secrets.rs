@@ -1,0 +1,51 @@
+//! The file that hands the secret values to the scripts: beside them, for its owner alone, in no sum and in no output.
+
+use super::plan::{Header, Plan};
+use crate::mail::Secret;
+use serde_json::{Value, json};
+
+/// Its name; the scripts look for it beside themselves.
+pub const SECRETS_FILE: &str = "gatepost-secrets.json";
+
+/// What a rendering before this one kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Whose values these are.
+    pub tenant_id: String,
+    /// The value of the secret header.
+    pub secret: Option<Secret>,
+    /// The value of the loop header.
+    pub looped: Option<Secret>,
+}
+
+/// The file's content.
+pub(super) fn write(plan: &Plan) -> String {
+    let previous = |header: &Header| -> Vec<Value> {
+        header
+            .previous
+            .iter()
+            .map(|value| json!(value.expose_str()))
+            .collect()
+    };
+    let value = json!({
+        "TenantId": plan.tenant_id,
+        "SecretHeaderValue": plan.secret.value.expose_str(),
+        "SecretHeaderPrevious": previous(&plan.secret),
+        "LoopHeaderValue": plan.looped.value.expose_str(),
+        "LoopHeaderPrevious": previous(&plan.looped),
+    });
+    format!("{value:#}\n")
+}
+
+/// Reads one that was written before; `None` where it is no such file.
+#[must_use]
+pub fn read(content: &[u8]) -> Option<Kept> {
+    let value: Value = serde_json::from_slice(content).ok()?;
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let secret = |key: &str| text(key).filter(|text| !text.is_empty()).map(Secret::new);
+    Some(Kept {
+        tenant_id: text("TenantId")?.to_owned(),
+        secret: secret("SecretHeaderValue"),
+        looped: secret("LoopHeaderValue"),
+    })
+}

@@ -1,0 +1,275 @@
+//! What else in the tenant decides: its domains, its other connectors, whether Exchange's own test mail has come through.
+
+use super::diff::{Drift, Mend, Report, seen};
+use super::export::{Exported, flag, list, text};
+use super::literal::literal;
+use super::objects::Kind;
+use super::plan::Plan;
+use super::readme::somebody;
+use super::rules::Stage;
+use crate::mail::{Domain, DomainPattern, shown};
+use crate::trust::certificate::name_covers;
+
+/// Whether the hybrid wizard made it: such a connector is never touched.
+fn is_hybrid(object: &Exported) -> bool {
+    let source = object.text("ConnectorSource");
+    let name = object.text("Name").to_ascii_lowercase();
+    source.eq_ignore_ascii_case("HybridWizard")
+        || source == "2"
+        || name.starts_with("inbound from ")
+        || name.starts_with("outbound to ")
+}
+
+/// Tells the hybrid connectors.
+pub(super) fn hybrid(report: &mut Report, title: &str, objects: &[Exported]) {
+    for object in objects.iter().filter(|object| is_hybrid(object)) {
+        let name = shown(object.text("Name").as_bytes());
+        report.note(
+            &format!("{title} {name}"),
+            "belongs to the hybrid set-up: leave it alone, no script of ours touches it",
+        );
+    }
+}
+
+/// Inbound connectors beside ours (at `own` among them) that Exchange could take our mail for.
+pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exported], own: usize) {
+    hybrid(report, "inbound connector", objects);
+    let ours = objects
+        .get(own)
+        .map(|own| own.text("TlsSenderCertificateName"))
+        .unwrap_or_default();
+    for (place, other) in objects.iter().enumerate() {
+        let enabled = other
+            .get("Enabled")
+            .is_none_or(|value| flag(value) != Some(false));
+        if place == own || !enabled {
+            continue;
+        }
+        let name = other.text("Name");
+        let theirs = other.text("TlsSenderCertificateName");
+        if !theirs.is_empty() && overlaps(&theirs, &plan.certificate_name, &ours) {
+            report.drift.push(Drift {
+                object: Kind::Inbound.title().to_owned(),
+                name: shown(name.as_bytes()),
+                property: "TlsSenderCertificateName".to_owned(),
+                is: seen(&theirs),
+                should: format!("a name of its own: {} is Gatepost's", plan.certificate_name),
+                breaks: "two connectors fit the certificate that Gatepost shows, and Exchange may take the other with its settings: mail arrives as external, or is refused".to_owned(),
+                mend: if is_hybrid(other) {
+                    Mend::Step("Leave the hybrid connector, and give Gatepost a certificate with a name of its own ([tenant.inbound_connector] certificate).".to_owned())
+                } else {
+                    Mend::Line(format!("Set-InboundConnector -Identity {} -Enabled $false", literal(&name)))
+                },
+            });
+        }
+        let is_partner = other.text("ConnectorType").eq_ignore_ascii_case("Partner");
+        let restricts = [
+            "RestrictDomainsToIPAddresses",
+            "RestrictDomainsToCertificate",
+        ];
+        if let Some(property) = restricts.iter().find(|property| other.is_set(property))
+            && is_partner
+        {
+            report.note(
+                &format!("inbound connector {}", shown(name.as_bytes())),
+                format!("a Partner connector with {property}: where ours does not match, it answers 550 5.7.51 TenantInboundAttribution"),
+            );
+        }
+    }
+}
+
+/// Whether another connector's name means the certificate that ours means.
+fn overlaps(theirs: &str, certificate: &str, ours: &str) -> bool {
+    let covers = |name: &str, other: &str| {
+        name.eq_ignore_ascii_case(other)
+            || other
+                .parse::<Domain>()
+                .is_ok_and(|other| name_covers(name, &other))
+    };
+    covers(theirs, certificate) || (!ours.is_empty() && theirs.eq_ignore_ascii_case(ours))
+}
+
+/// Whether Exchange's own test mail has come through the outbound connector.
+pub(super) fn validation(report: &mut Report, plan: &Plan, own: &Exported, stage: Option<Stage>) {
+    let Some(value) = own.get("IsValidated") else {
+        return;
+    };
+    let name = own.text("Name");
+    let last = own
+        .get("LastValidationTimestamp")
+        .map(text)
+        .unwrap_or_default();
+    let last = date(&last).unwrap_or(last);
+    if flag(value) == Some(true) {
+        return;
+    }
+    if stage.is_none_or(|stage| !stage.sends()) {
+        report.note(
+            &format!("outbound connector {}", shown(name.as_bytes())),
+            "IsValidated is False: run Confirm-GatepostConnector.ps1 before the rule sends mail",
+        );
+        return;
+    }
+    report.drift.push(Drift {
+        object: Kind::Outbound.title().to_owned(),
+        name: shown(name.as_bytes()),
+        property: "IsValidated".to_owned(),
+        is: match last.as_str() {
+            "" => "False".to_owned(),
+            last => format!("False, last tried {}", shown(last.as_bytes())),
+        },
+        should: "True".to_owned(),
+        breaks: "the rule sends mail to a connector that Exchange's own test mail has not come through: it may wait in Exchange's queue (Pending), and the admin centre warns".to_owned(),
+        mend: Mend::Line(format!(".\\Confirm-GatepostConnector.ps1 -Recipient {}", literal(&somebody(plan, "you")))),
+    });
+}
+
+/// The day of a date as 5.1 writes it, `/Date(1700000000000)/`, or as everything else does.
+fn date(written: &str) -> Option<String> {
+    let millis = written.strip_prefix("/Date(")?.split(')').next()?;
+    let digits = millis.split(['+']).next()?;
+    let seconds = digits.parse::<i64>().ok()?.div_euclid(1000);
+    let at = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    at.format(&time::format_description::well_known::Rfc3339)
+        .ok()
+}
+
+/// Accepted domains of the tenant and of the configuration, and the certificate's name among them.
+pub(super) fn domains(report: &mut Report, plan: &Plan, objects: &[Exported]) {
+    let tenant: Vec<(Domain, bool)> = objects
+        .iter()
+        .filter_map(|object| {
+            let name = object.text("DomainName");
+            let name = if name.is_empty() {
+                object.text("Name")
+            } else {
+                name
+            };
+            let sub = object.is_set("MatchSubDomains") || name.starts_with("*.");
+            let domain = name.trim_start_matches("*.").parse().ok()?;
+            Some((domain, sub))
+        })
+        .collect();
+    let holds = |domain: &Domain| {
+        tenant
+            .iter()
+            .any(|(own, sub)| own == domain || *sub && domain.is_at_or_below(own))
+    };
+    for own in &plan.accepted {
+        if holds(own.domain()) {
+            continue;
+        }
+        let is_certificate = plan.certificate_name == own.domain().as_str();
+        report.drift.push(Drift {
+            object: "accepted domain".to_owned(),
+            name: own.to_string(),
+            property: "DomainName".to_owned(),
+            is: "absent in the tenant".to_owned(),
+            should: format!("there, as accepted_domains of tenant {} says", plan.tenant),
+            breaks: if is_certificate {
+                "it is the name of Gatepost's certificate: Exchange takes its mail for nobody's, 550 5.7.64 TenantAttribution (ATTR36)".to_owned()
+            } else {
+                "Gatepost takes its senders for this tenant's, and Exchange does not: 550 5.7.64 without the certificate, 5.1.8 or 5.7.750 in numbers".to_owned()
+            },
+            mend: Mend::Step(format!("Add and verify {} in the Microsoft 365 admin centre (Settings, Domains), or take it out of accepted_domains; Exchange Online PowerShell cannot add a domain.", own.domain())),
+        });
+    }
+    for (domain, _) in &tenant {
+        let known = plan.accepted.iter().any(|own| own.matches(domain));
+        if !known {
+            report.drift.push(Drift {
+                object: "accepted domain".to_owned(),
+                name: domain.to_string(),
+                property: "DomainName".to_owned(),
+                is: "absent in the configuration".to_owned(),
+                should: format!("in accepted_domains of tenant {}", plan.tenant),
+                breaks: "mail whose envelope sender or From: lies there is refused by Gatepost, 550 5.7.1, and mail to it counts as mail to the outside".to_owned(),
+                mend: Mend::Step(format!("Add \"{domain}\" to accepted_domains of [[tenant]] {} in the configuration, then reload; or keep its senders out of the rule.", plan.tenant)),
+            });
+        }
+    }
+    certificate(report, plan, &tenant);
+    for object in objects {
+        let kind = object.text("DomainType");
+        if kind.eq_ignore_ascii_case("InternalRelay") || kind.eq_ignore_ascii_case("ExternalRelay")
+        {
+            report.note(
+                &format!("accepted domain {}", shown(object.text("DomainName").as_bytes())),
+                format!("is {kind}: mail to recipients that Exchange does not know leaves by a connector, and must not find ours"),
+            );
+        }
+    }
+}
+
+fn certificate(report: &mut Report, plan: &Plan, tenant: &[(Domain, bool)]) {
+    let name = plan.certificate_name.trim_start_matches("*.");
+    let Ok(domain) = name.parse::<Domain>() else {
+        return;
+    };
+    let told = plan
+        .accepted
+        .iter()
+        .any(|own| *own == DomainPattern::Exact(domain.clone()));
+    let itself = tenant
+        .iter()
+        .any(|(own, sub)| *own == domain || *sub && domain.is_at_or_below(own));
+    if told || itself {
+        return;
+    }
+    let parent = tenant.iter().find(|(own, _)| domain.is_at_or_below(own));
+    match parent {
+        Some((parent, _)) => report.note(
+            "accepted domain",
+            format!("the certificate's name {} is below {parent}, no accepted domain itself: add it, or let TlsSenderCertificateName be *.{parent}", plan.certificate_name),
+        ),
+        None => report.drift.push(Drift {
+            object: "accepted domain".to_owned(),
+            name: plan.certificate_name.clone(),
+            property: "DomainName".to_owned(),
+            is: "absent in the tenant".to_owned(),
+            should: "there: it is the name of Gatepost's certificate".to_owned(),
+            breaks: "Exchange takes Gatepost's mail for nobody's: 550 5.7.64 TenantAttribution (ATTR36)".to_owned(),
+            mend: Mend::Step(format!("Add and verify {name} in the Microsoft 365 admin centre (Settings, Domains); Exchange Online PowerShell cannot add a domain.")),
+        }),
+    }
+}
+
+/// Which sealers the tenant trusts. Gatepost seals nothing, so that none is asked for.
+pub(super) fn arc(report: &mut Report, objects: &[Exported]) {
+    let sealers: Vec<String> = objects
+        .iter()
+        .filter_map(|object| object.get("ArcTrustedSealers"))
+        .flat_map(list)
+        .collect();
+    let sealers = match sealers.is_empty() {
+        true => "none".to_owned(),
+        false => seen(&sealers.join(", ")),
+    };
+    report.note(
+        "ARC",
+        format!("trusted sealers: {sealers}; Gatepost changes no body and seals nothing, so it needs no entry"),
+    );
+}
+
+/// Settings of the organisation that decide what a mistake costs.
+pub(super) fn organization(report: &mut Report, objects: &[Exported]) {
+    let Some(organization) = objects.first() else {
+        return;
+    };
+    if let Some(value) = organization.get("RejectDirectSend") {
+        report.note(
+            "organisation",
+            if flag(value) == Some(true) {
+                "RejectDirectSend is on: with a connector or certificate that does not match, internal senders get 550 5.7.68 instead of arriving as external"
+            } else {
+                "RejectDirectSend is off: anyone may write to the tenant as one of its own users; turn it on once all mail comes by connector"
+            },
+        );
+    }
+    if organization.is_set("IsDehydrated") {
+        report.note(
+            "organisation",
+            "IsDehydrated: run Enable-OrganizationCustomization once before the scripts",
+        );
+    }
+}

@@ -1,0 +1,700 @@
+//! One drift at a time, for whatever the table of desired properties holds.
+
+use super::desired::{Property, Want, desired};
+use super::diff::{Drift, Mend, Report, diff};
+use super::export::Exported;
+use super::fixtures::{KINDS, LOOPED, SECRET, Tenancy, plan, plan_with};
+use super::objects::Kind;
+use crate::mail::Secret;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn compared(tenancy: &Tenancy) -> Report {
+    diff(&plan(), &tenancy.exports())
+}
+
+/// The only drift; no secret stands anywhere in the report.
+fn only(report: &Report) -> &Drift {
+    let written = serde_json::to_string(report).unwrap();
+    assert!(
+        !written.contains(SECRET) && !written.contains(LOOPED),
+        "{written}"
+    );
+    let [drift] = report.drift.as_slice() else {
+        panic!("{:#?}", report.drift);
+    };
+    assert!(!drift.breaks.is_empty() && !drift.is.is_empty() && !drift.should.is_empty());
+    drift
+}
+
+fn line(drift: &Drift) -> &str {
+    let Mend::Line(line) = &drift.mend else {
+        panic!("{drift:?}");
+    };
+    is_known(line);
+    line
+}
+
+/// Every cmdlet of a line with its parameters stands in the table that the scripts are checked against.
+fn is_known(line: &str) {
+    let table: Value =
+        serde_json::from_str(include_str!("../../tests/powershell/cmdlets.json")).unwrap();
+    for command in line
+        .split("; ")
+        .filter(|command| command.contains("-Identity"))
+    {
+        let (cmdlet, rest) = command.split_once(' ').unwrap();
+        let parameters = &table["cmdlets"][cmdlet]["parameters"];
+        assert!(parameters.is_object(), "{cmdlet}");
+        let names = rest.split(" -").map(|part| part.split(' ').next().unwrap());
+        for name in names {
+            let name = name.trim_start_matches('-');
+            assert!(parameters[name].is_object(), "{cmdlet} -{name}: {line}");
+        }
+    }
+}
+
+fn wrong(want: &Want) -> Vec<Value> {
+    match want {
+        Want::Mark => vec![json!("made by hand"), json!(null), json!("")],
+        Want::Flag(true) => vec![json!(false), json!("False"), json!(0), json!(null)],
+        Want::Flag(false) => vec![json!(true), json!("True"), json!(1)],
+        Want::Word(word) => vec![json!("Other"), json!(word.number + 1), json!(null)],
+        Want::Text(..) => vec![json!("wrong.example"), json!(null)],
+        Want::Hosts(_) => vec![
+            json!(["wrong.example"]),
+            json!([]),
+            json!("a.example *"),
+            json!(null),
+        ],
+        Want::Unset => vec![json!(["contoso.com"]), json!("*")],
+        Want::OutboundConnector => vec![json!("Elsewhere"), json!(null)],
+        Want::Secret(_) => vec![json!("guess"), json!(LOOPED), json!(null)],
+        Want::Words(_) => vec![
+            json!(["guess"]),
+            json!([LOOPED, "old"]),
+            json!([]),
+            json!(null),
+        ],
+    }
+}
+
+#[test]
+fn a_tenant_as_rendered_has_no_drift() {
+    let report = compared(&Tenancy::of(&plan()));
+    assert_eq!(report.drift, []);
+    assert_eq!(report.stage, Some("Everyone"));
+    assert_eq!(
+        report
+            .notes
+            .iter()
+            .map(|note| note.text.as_str())
+            .collect::<Vec<_>>(),
+        ["the routing rule takes everyone's mail"]
+    );
+}
+
+#[test]
+fn each_property_that_drifts_is_told_alone_and_mended_by_its_own_line() {
+    let plan = plan();
+    let mut count = 0;
+    for kind in KINDS {
+        for property in desired(kind, &plan) {
+            for value in wrong(&property.want) {
+                let mut tenancy = Tenancy::of(&plan);
+                tenancy.object(kind)[property.name] = value.clone();
+                let report = compared(&tenancy);
+                let drift = only(&report);
+                assert_eq!(
+                    (drift.name.as_str(), drift.property.as_str()),
+                    (kind.name(), property.name),
+                    "{value}"
+                );
+                judge_line(kind, &property, line(drift));
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 80, "{count}");
+}
+
+fn judge_line(kind: Kind, property: &Property, line: &str) {
+    let expected = if property.name == "State" {
+        "Enable-TransportRule"
+    } else {
+        kind.setter()
+    };
+    let identity = format!("{expected} -Identity '{}'", kind.name());
+    assert!(line.contains(&identity), "{line}");
+    for name in property
+        .with
+        .iter()
+        .copied()
+        .chain((property.name != "State").then_some(property.name))
+    {
+        assert!(line.contains(&format!(" -{name} ")), "{line}: {name}");
+    }
+    let reads = matches!(property.want, Want::Secret(_) | Want::Words(_));
+    if reads {
+        assert!(
+            line.starts_with(
+                "$s = Get-Content -Raw -Path '.\\gatepost-secrets.json' | ConvertFrom-Json; "
+            ),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_property_that_was_not_exported_is_a_note() {
+    let plan = plan();
+    for kind in KINDS {
+        for property in desired(kind, &plan) {
+            let mut tenancy = Tenancy::of(&plan);
+            tenancy
+                .object(kind)
+                .as_object_mut()
+                .unwrap()
+                .remove(property.name);
+            let report = compared(&tenancy);
+            assert_eq!(report.drift, [], "{}", property.name);
+            let told = format!("{} is not in the export", property.name);
+            assert!(
+                report.notes.iter().any(|note| note.text.starts_with(&told)),
+                "{told}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_dress_of_a_right_value_is_right() {
+    for (kind, property, value) in [
+        (Kind::Inbound, "SenderDomains", json!(["*"])),
+        (Kind::Inbound, "SenderDomains", json!("smtp:*;1")),
+        (
+            Kind::Inbound,
+            "SenderDomains",
+            json!([{ "Address": "*", "Type": "SMTP", "Cost": 1 }]),
+        ),
+        (Kind::Inbound, "ConnectorType", json!(1)),
+        (
+            Kind::Inbound,
+            "ConnectorType",
+            json!({ "value": 1, "Value": "OnPremises" }),
+        ),
+        (Kind::Inbound, "RequireTls", json!("True")),
+        (
+            Kind::Inbound,
+            "TlsSenderCertificateName",
+            json!("SMARTHOST.contoso.com"),
+        ),
+        (
+            Kind::Inbound,
+            "TlsSenderCertificateName",
+            json!("@{Domain=smarthost.contoso.com; IncludeSubDomains=False}"),
+        ),
+        (Kind::Inbound, "TreatMessagesAsInternal", json!(null)),
+        (Kind::Outbound, "TlsSettings", json!(4)),
+        (
+            Kind::Outbound,
+            "SmartHosts",
+            json!([{ "Domain": "Smarthost.Contoso.com", "Address": null, "IsIPAddress": false }]),
+        ),
+        (Kind::Outbound, "SmartHosts", json!("smarthost.contoso.com")),
+        (Kind::Outbound, "RecipientDomains", json!("")),
+        (Kind::Route, "FromScope", json!(0)),
+        (Kind::Route, "ExceptIfHeaderContainsWords", json!(LOOPED)),
+        (Kind::CleanUp, "State", json!(0)),
+        (Kind::CleanUp, "Mode", json!(3)),
+    ] {
+        let mut tenancy = Tenancy::of(&plan());
+        tenancy.object(kind)[property] = value.clone();
+        assert_eq!(compared(&tenancy).drift, [], "{property} {value}");
+    }
+    // A rule may name the connector by its GUID.
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.outbound[0]["Guid"] = json!("d0d71cb9-6105-410f-8193-3640e12852a5");
+    tenancy.rules[0]["RouteMessageOutboundConnector"] =
+        json!("D0D71CB9-6105-410f-8193-3640e12852a5");
+    assert_eq!(compared(&tenancy).drift, []);
+}
+
+#[test]
+fn an_absent_object_is_told_with_what_installs_it() {
+    for kind in KINDS {
+        let mut tenancy = Tenancy::of(&plan());
+        match kind {
+            Kind::Inbound => tenancy.inbound.clear(),
+            Kind::Outbound => tenancy.outbound.clear(),
+            Kind::Route => drop(tenancy.rules.remove(0)),
+            Kind::CleanUp => drop(tenancy.rules.remove(1)),
+        }
+        let report = compared(&tenancy);
+        let drift = only(&report);
+        assert_eq!(
+            (drift.name.as_str(), drift.is.as_str()),
+            (kind.name(), "absent")
+        );
+        assert_eq!(line(drift), ".\\Install-GatepostConnector.ps1");
+    }
+}
+
+#[test]
+fn a_renamed_object_is_known_by_its_mark() {
+    for kind in KINDS {
+        let mut tenancy = Tenancy::of(&plan());
+        tenancy.object(kind)["Name"] = json!("R\u{e8}gle d'essai");
+        if kind == Kind::Outbound {
+            // Exchange renames it in the rules as well.
+            tenancy.rules[0]["RouteMessageOutboundConnector"] = json!("R\u{e8}gle d'essai");
+        }
+        let report = compared(&tenancy);
+        let drift = only(&report);
+        assert_eq!(drift.property, "Name");
+        assert!(
+            line(drift).ends_with(&format!(
+                "-Identity ('R' + [char]0x00E8 + 'gle d''essai') -Name '{}'",
+                kind.name()
+            )),
+            "{drift:?}"
+        );
+        let mut copy = tenancy.object(kind).clone();
+        copy["Name"] = json!("a copy");
+        match kind {
+            Kind::Inbound => tenancy.inbound.push(copy),
+            Kind::Outbound => tenancy.outbound.push(copy),
+            Kind::Route | Kind::CleanUp => tenancy.rules.push(copy),
+        }
+        let report = compared(&tenancy);
+        let several = report
+            .drift
+            .iter()
+            .find(|drift| drift.is.contains("carry Gatepost's mark"));
+        assert!(several.is_some(), "{:#?}", report.drift);
+    }
+}
+
+#[test]
+fn a_copy_with_our_mark_is_a_note_and_two_of_one_name_are_drift() {
+    let mut tenancy = Tenancy::of(&plan());
+    let mut copy = tenancy.outbound[0].clone();
+    copy["Name"] = json!("To Gatepost (old)");
+    tenancy.outbound.push(copy);
+    let report = compared(&tenancy);
+    assert_eq!(report.drift, []);
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.text.contains("To Gatepost (old)"))
+    );
+    let twin = tenancy.outbound[0].clone();
+    tenancy.outbound.push(twin);
+    assert!(only(&compared(&tenancy)).is.starts_with("2 objects"));
+}
+
+#[test]
+fn word_lists_say_present_previous_and_outdated_and_never_a_value() {
+    let rotating = || {
+        plan_with(|tenant| {
+            let header = tenant.loop_header.as_mut().unwrap();
+            header.previous = vec![Secret::new("old-value-secret")];
+            let header = tenant.secret_header.as_mut().unwrap();
+            header.values.push(Secret::new("old-gate"));
+        })
+    };
+    for (words, is) in [
+        (json!([LOOPED, "old-value-secret"]), None),
+        (json!(format!("{LOOPED} old-value-secret")), None),
+        (
+            json!([LOOPED, "stranger"]),
+            Some("the present value, and one outdated value"),
+        ),
+        (
+            json!(["old-value-secret"]),
+            Some("one previous value, not the present one"),
+        ),
+        (
+            json!(["x", "y"]),
+            Some("2 outdated values, not the present one"),
+        ),
+        (
+            json!(["x", "old-value-secret"]),
+            Some("previous and outdated values, not the present one"),
+        ),
+    ] {
+        let mut tenancy = Tenancy::of(&rotating());
+        tenancy.rules[0]["ExceptIfHeaderContainsWords"] = words.clone();
+        let report = diff(&rotating(), &tenancy.exports());
+        match is {
+            None => assert_eq!(report.drift, [], "{words}"),
+            Some(is) => {
+                let drift = only(&report);
+                assert_eq!(drift.is, is);
+                assert!(!line(drift).contains("old-value"), "{drift:?}");
+                assert!(line(drift).ends_with("-ExceptIfHeaderContainsWords (@($s.LoopHeaderValue) + @($s.LoopHeaderPrevious))"), "{drift:?}");
+            }
+        }
+    }
+    // Once only the present value is left, the configuration can forget the old one.
+    let mut tenancy = Tenancy::of(&rotating());
+    tenancy.rules[1]["HeaderContainsWords"] = json!([LOOPED]);
+    tenancy.rules[0]["SetHeaderValue"] = json!("old-gate");
+    let report = diff(&rotating(), &tenancy.exports());
+    assert_eq!(report.drift, []);
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.text.contains("after -Stage NewOnly it can go"))
+    );
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.text.contains("still a previous value"))
+    );
+}
+
+#[test]
+fn a_value_with_blanks_is_one_word_also_where_depth_made_a_text_of_the_list() {
+    let blanks = || {
+        plan_with(|tenant| {
+            tenant.loop_header.as_mut().unwrap().value = Secret::new("a value with blanks");
+        })
+    };
+    let mut tenancy = Tenancy::of(&blanks());
+    tenancy.rules[0]["ExceptIfHeaderContainsWords"] = json!("a value with blanks");
+    assert_eq!(diff(&blanks(), &tenancy.exports()).drift, []);
+}
+
+fn foreign(name: &str, priority: i64, further: Value) -> Value {
+    let mut rule = json!({ "Name": name, "Priority": priority, "State": "Enabled", "Mode": "Enforce", "StopRuleProcessing": false });
+    rule.as_object_mut()
+        .unwrap()
+        .extend(further.as_object().unwrap().clone());
+    rule
+}
+
+/// Our two rules, moved to `route` and `clean_up`, and foreign ones.
+fn with_rules(route: i64, clean_up: i64, others: Vec<Value>) -> Tenancy {
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.rules[0]["Priority"] = json!(route);
+    tenancy.rules[1]["Priority"] = json!(clean_up);
+    tenancy.rules.extend(others);
+    tenancy
+}
+
+#[test]
+fn a_foreign_rule_that_stops_or_routes_before_ours_is_drift() {
+    for (further, what) in [
+        (json!({ "StopRuleProcessing": true }), "stops"),
+        (
+            json!({ "RouteMessageOutboundConnector": "Elsewhere" }),
+            "routes",
+        ),
+        (
+            json!({ "RouteMessageOutboundConnector": "Elsewhere", "StopRuleProcessing": true }),
+            "routes and stops",
+        ),
+    ] {
+        let tenancy = with_rules(1, 2, vec![foreign("Theirs", 0, further)]);
+        let report = compared(&tenancy);
+        let drift = only(&report);
+        assert_eq!(
+            (drift.name.as_str(), drift.property.as_str()),
+            ("Route to Gatepost", "Priority")
+        );
+        assert_eq!(drift.is, format!("1, behind Theirs (0, {what})"));
+        assert_eq!(
+            line(drift),
+            "Set-TransportRule -Identity 'Route to Gatepost' -Priority 0; Set-TransportRule -Identity 'Back from Gatepost' -Priority 1"
+        );
+    }
+    for harmless in [
+        foreign("Theirs", 0, json!({})),
+        foreign(
+            "Theirs",
+            0,
+            json!({ "StopRuleProcessing": true, "State": "Disabled" }),
+        ),
+        foreign(
+            "Theirs",
+            0,
+            json!({ "StopRuleProcessing": true, "Mode": "Audit" }),
+        ),
+        foreign("Theirs", 3, json!({ "StopRuleProcessing": true })),
+    ] {
+        let (route, clean_up) = if harmless["Priority"] == 0 {
+            (1, 2)
+        } else {
+            (0, 1)
+        };
+        assert_eq!(
+            compared(&with_rules(route, clean_up, vec![harmless])).drift,
+            []
+        );
+    }
+}
+
+#[test]
+fn the_clean_up_rule_stands_directly_behind_the_routing_rule() {
+    for (route, clean_up, target) in [(0, 2, 1), (1, 0, 1), (5, 2, 5)] {
+        let tenancy = with_rules(route, clean_up, vec![]);
+        let report = compared(&tenancy);
+        let drift = only(&report);
+        assert_eq!(
+            (drift.name.as_str(), drift.property.as_str()),
+            ("Back from Gatepost", "Priority")
+        );
+        assert_eq!(
+            line(drift),
+            format!("Set-TransportRule -Identity 'Back from Gatepost' -Priority {target}")
+        );
+    }
+}
+
+#[test]
+fn another_rule_to_our_connector_needs_the_loop_exception() {
+    let rule = |further| foreign("Old way", 7, further);
+    let tenancy = with_rules(
+        0,
+        1,
+        vec![rule(
+            json!({ "RouteMessageOutboundConnector": "To Gatepost" }),
+        )],
+    );
+    let report = compared(&tenancy);
+    assert_eq!(
+        line(only(&report)),
+        "Disable-TransportRule -Identity 'Old way'"
+    );
+    let excepting = json!({ "RouteMessageOutboundConnector": "To Gatepost", "ExceptIfHeaderContainsMessageHeader": "x-gatepost-processed" });
+    let report = compared(&with_rules(0, 1, vec![rule(excepting)]));
+    assert_eq!(report.drift, []);
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.text.starts_with("Old way sends mail"))
+    );
+}
+
+#[test]
+fn the_rollout_is_told_and_decides_whether_validation_is_missing() {
+    for (further, stage, drifts) in [
+        (json!({ "State": "Disabled" }), "Stop", 0),
+        (json!({ "Mode": "Audit" }), "Audit", 0),
+        (json!({ "Mode": 1 }), "Audit", 0),
+        (json!({ "FromMemberOf": ["pilot@contoso.com"] }), "Pilot", 1),
+        (json!({}), "Everyone", 1),
+    ] {
+        let mut tenancy = Tenancy::of(&plan());
+        tenancy.rules[0]
+            .as_object_mut()
+            .unwrap()
+            .extend(further.as_object().unwrap().clone());
+        assert_eq!(compared(&tenancy).drift, [], "{stage}");
+        tenancy.outbound[0]["IsValidated"] = json!(false);
+        tenancy.outbound[0]["LastValidationTimestamp"] = json!("/Date(1795594533000)/");
+        let report = compared(&tenancy);
+        assert_eq!(
+            (report.stage, report.drift.len()),
+            (Some(stage), drifts),
+            "{:#?}",
+            report.drift
+        );
+        if drifts == 1 {
+            let drift = only(&report);
+            assert_eq!(drift.is, "False, last tried 2026-11-25T08:15:33Z");
+            assert_eq!(
+                line(drift),
+                ".\\Confirm-GatepostConnector.ps1 -Recipient 'you@contoso.com'"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_second_connector_for_our_certificate_is_drift_and_a_hybrid_one_is_left_alone() {
+    for (name, source, certificate, drifts) in [
+        ("Theirs", "Default", "smarthost.contoso.com", 1),
+        ("Theirs", "Default", "*.contoso.com", 1),
+        ("Theirs", "Default", "mail.contoso.com", 0),
+        ("Inbound from 1f2e", "HybridWizard", "mail.contoso.com", 0),
+        ("Inbound from 1f2e", "HybridWizard", "*.contoso.com", 1),
+    ] {
+        let mut tenancy = Tenancy::of(&plan());
+        tenancy.inbound.push(json!({ "Name": name, "Enabled": true, "ConnectorType": "OnPremises", "ConnectorSource": source, "TlsSenderCertificateName": certificate }));
+        let report = compared(&tenancy);
+        assert_eq!(report.drift.len(), drifts, "{certificate}");
+        let hybrid = source == "HybridWizard";
+        assert_eq!(
+            report
+                .notes
+                .iter()
+                .any(|note| note.text.contains("leave it alone")),
+            hybrid
+        );
+        if drifts == 1 {
+            let drift = only(&report);
+            assert_eq!(drift.name, name);
+            assert_eq!(matches!(drift.mend, Mend::Step(_)), hybrid);
+        }
+        tenancy.inbound[1]["Enabled"] = json!(false);
+        assert_eq!(
+            compared(&tenancy).drift,
+            [],
+            "a disabled one matches nothing"
+        );
+    }
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.inbound.push(
+        json!({ "Name": "Gate", "ConnectorType": "Partner", "RestrictDomainsToIPAddresses": true }),
+    );
+    assert!(
+        compared(&tenancy)
+            .notes
+            .iter()
+            .any(|note| note.text.contains("5.7.51"))
+    );
+}
+
+#[test]
+fn accepted_domains_agree_on_both_sides() {
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.domains.remove(0);
+    let report = compared(&tenancy);
+    assert_eq!(
+        (only(&report).name.as_str(), only(&report).is.as_str()),
+        ("contoso.com", "absent in the tenant")
+    );
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy
+        .domains
+        .push(json!({ "DomainName": { "Domain": "contoso.de" }, "DomainType": "InternalRelay" }));
+    let report = compared(&tenancy);
+    assert_eq!(
+        (only(&report).name.as_str(), only(&report).is.as_str()),
+        ("contoso.de", "absent in the configuration")
+    );
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.text.contains("InternalRelay"))
+    );
+    // The certificate's name is told once, with its own consequence.
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.domains.pop();
+    let report = compared(&tenancy);
+    assert!(only(&report).breaks.contains("550 5.7.64"), "{report:#?}");
+    tenancy.domains[0]["MatchSubDomains"] = json!(true);
+    assert_eq!(compared(&tenancy).drift, [], "sub-domains match");
+}
+
+#[test]
+fn a_wildcard_on_the_connector_covers_a_certificate_below_an_accepted_domain() {
+    let mut plan = plan();
+    plan.certificate_name = "mail.contoso.com".to_owned();
+    plan.certificate_alternative = Some("*.contoso.com".to_owned());
+    let mut tenancy = Tenancy::of(&plan);
+    tenancy.inbound[0]["TlsSenderCertificateName"] = json!("*.contoso.com");
+    let report = diff(&plan, &tenancy.exports());
+    assert_eq!(report.drift, []);
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.text.contains("which covers mail.contoso.com"))
+    );
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.text.contains("is below contoso.com"))
+    );
+}
+
+#[test]
+fn what_may_be_set_for_a_reason_is_a_note() {
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.inbound[0]["EFSkipLastIP"] = json!(true);
+    tenancy.outbound[0]["SenderRewritingEnabled"] = json!(true);
+    tenancy.rules[0]["ExceptIfMessageTypeMatches"] = json!("Calendaring");
+    tenancy.rules[0]["SubjectContainsWords"] = json!(["[secure]"]);
+    tenancy.rules[0]["RecipientAddressType"] = json!("Resolved");
+    let mut exports = tenancy.exports();
+    let read = |text: &str| Exported::read(text.as_bytes()).unwrap();
+    exports.arc = Some(read("{\"ArcTrustedSealers\": \"a.example, b.example\"}"));
+    exports.organization = Some(read("{\"RejectDirectSend\": true, \"IsDehydrated\": true}"));
+    let report = diff(&plan(), &exports);
+    assert_eq!(report.drift, []);
+    let told: Vec<&str> = report.notes.iter().map(|note| note.text.as_str()).collect();
+    for word in [
+        "EFSkipLastIP",
+        "SenderRewritingEnabled",
+        "Calendaring",
+        "also holds SubjectContainsWords,",
+        "a.example, b.example",
+        "RejectDirectSend is on",
+        "Enable-OrganizationCustomization",
+    ] {
+        assert!(
+            told.iter().any(|text| text.contains(word)),
+            "{word}: {told:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_not_exported_is_not_compared() {
+    let mut exports = Tenancy::of(&plan()).exports();
+    exports.rules = None;
+    exports.domains = None;
+    let report = diff(&plan(), &exports);
+    assert_eq!(report.compared, ["InboundConnector", "OutboundConnector"]);
+    assert_eq!((report.drift.len(), report.stage), (0, None));
+}
+
+/// JSON of any shape, as deep as it takes.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,8}|@\\{[a-zA-Z=; ]{0,12}\\}|/Date\\([0-9+-]{0,20}\\)/|smtp:[*a-z.;0-9]{0,8}"
+            .prop_map(Value::from),
+        Just(json!(LOOPED)),
+        Just(json!(SECRET)),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map("Value|value|Domain|Address|Count|Name", inner, 0..3)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever stands in a property, also a secret where none belongs: the answer comes, and repeats no secret.
+    #[test]
+    fn any_value_of_any_property_is_borne(kind in 0usize..4, choice in any::<prop::sample::Index>(), value in any_json()) {
+        let (kind, plan) = (KINDS[kind], plan());
+        let mut names: Vec<&str> = desired(kind, &plan).iter().map(|property| property.name).collect();
+        names.extend(["Name", "Priority", "State", "Mode", "FromMemberOf", "IsValidated", "LastValidationTimestamp", "ConnectorSource"]);
+        let name = *choice.get(&names);
+        let mut tenancy = Tenancy::of(&plan);
+        tenancy.object(kind)[name] = value;
+        let report = compared(&tenancy);
+        let written = serde_json::to_string(&report).unwrap();
+        prop_assert!(!written.contains(SECRET) && !written.contains(LOOPED), "{}", written);
+    }
+
+    #[test]
+    fn any_octets_are_an_export_or_a_reason(octets in prop::collection::vec(any::<u8>(), 0..64)) {
+        drop(Exported::read(&octets));
+    }
+}

@@ -1,0 +1,210 @@
+# Install-GatepostConnector: what it creates, and that it changes nothing that is right.
+
+$mark = 'Managed by Gatepost (schema 1)'
+
+# What each object holds after the first run (conventions: what each object needs).
+$inboundWanted = [ordered]@{
+    Enabled = 'True'; ConnectorType = 'OnPremises'; ConnectorSource = 'Default'; SenderDomains = 'smtp:*;1'; TlsSenderCertificateName = 'mail.contoso.com'; RequireTls = 'True'
+    RestrictDomainsToCertificate = 'True'; RestrictDomainsToIPAddresses = 'False'; CloudServicesMailEnabled = 'True'; TreatMessagesAsInternal = 'False'; SenderIPAddresses = ''
+    AssociatedAcceptedDomains = ''; TrustedOrganizations = ''; EFSkipLastIP = 'False'; EFSkipIPs = ''; EFUsers = ''
+}
+$outboundWanted = [ordered]@{
+    Enabled = 'True'; TestMode = 'False'; ConnectorType = 'OnPremises'; ConnectorSource = 'Default'; IsTransportRuleScoped = 'True'; UseMXRecord = 'False'
+    SmartHosts = 'mx1.gatepost.example,mx2.gatepost.example'; TlsSettings = 'DomainValidation'; TlsDomain = 'mx1.gatepost.example'; CloudServicesMailEnabled = 'True'
+    RecipientDomains = ''; AllAcceptedDomains = 'False'; RouteAllMessagesViaOnPremises = 'False'; SenderRewritingEnabled = 'False'; IsValidated = 'False'
+}
+$routeWanted = [ordered]@{
+    State = 'Disabled'; Mode = 'Audit'; Priority = '0'; FromScope = 'InOrganization'; SentToScope = ''; FromMemberOf = 'pilot@contoso.com'; RouteMessageOutboundConnector = 'To Gatepost'
+    SetHeaderName = 'X-Contoso-Gate'; SetHeaderValue = $secretValue; ExceptIfHeaderContainsMessageHeader = 'X-Contoso-Loop'; ExceptIfHeaderContainsWords = $loopValue
+    StopRuleProcessing = 'True'; RuleErrorAction = 'Ignore'; SetAuditSeverity = 'Low'; RemoveHeader = ''; ExceptIfMessageTypeMatches = ''; ExceptIfMessageSizeOver = ''
+}
+$backWanted = [ordered]@{
+    State = 'Enabled'; Mode = 'Enforce'; Priority = '1'; HeaderContainsMessageHeader = 'X-Contoso-Loop'; HeaderContainsWords = $loopValue; RemoveHeader = 'X-Contoso-Loop'
+    StopRuleProcessing = 'False'; RouteMessageOutboundConnector = ''; SetHeaderName = ''; FromScope = ''
+}
+
+# What differs between an object of the tenant and what it must hold.
+function Compare-Wanted {
+    param($Stored, $Wanted)
+    foreach ($key in $Wanted.Keys) {
+        $is = @($Stored[$key] | ForEach-Object { [string]$_ }) -join ','
+        if ($is -cne $Wanted[$key]) { "$key is '$is', wanted '$($Wanted[$key])'" }
+    }
+}
+function Assert-Installed {
+    param($Tenant, [int]$First = 0)
+    Assert-Equal @($Tenant.Inbound | ForEach-Object { $_.Name }) @('From Gatepost') 'the inbound connectors'
+    Assert-Equal @($Tenant.Outbound | ForEach-Object { $_.Name }) @('To Gatepost') 'the outbound connectors'
+    Assert-Equal (Compare-Wanted $Tenant.Inbound[0] $inboundWanted) @() 'the inbound connector'
+    Assert-Equal (Compare-Wanted $Tenant.Outbound[0] $outboundWanted) @() 'the outbound connector'
+    Assert-Equal @($Tenant.Rules | ForEach-Object { $_.Name }) @('Route to Gatepost', 'Back from Gatepost') 'the rules in their order'
+    Assert-Equal (Compare-Wanted $Tenant.Rules[$First] $routeWanted) @() 'the routing rule'
+    Assert-Equal (Compare-Wanted $Tenant.Rules[$First + 1] $backWanted) @() 'the clean-up rule'
+    foreach ($one in @($Tenant.Inbound[0].Comment, $Tenant.Outbound[0].Comment, $Tenant.Rules[0].Comments, $Tenant.Rules[1].Comments)) { Assert-That ($one.StartsWith($mark)) "our mark, found '$one'" }
+}
+
+Test-Case 'install: the first run creates exactly the four objects, each parameter as it must be' {
+    $tenant = Add-Contoso
+    $run = Invoke-Good 'Install-GatepostConnector'
+    Assert-Installed $tenant
+    Assert-Equal (Get-Action $run) @('From Gatepost: Created', 'To Gatepost: Created', 'Route to Gatepost: Created', 'Back from Gatepost: Created') 'the results'
+    Assert-Equal (Get-RightChange) @('New-InboundConnector', 'New-OutboundConnector', 'New-TransportRule', 'New-TransportRule') 'four changes, connectors before the rule that names one'
+    Assert-Equal @($run.Results | ForEach-Object { @($_.PSObject.Properties | ForEach-Object { $_.Name }) -join ' ' } | Sort-Object -Unique) @('Type Name Action Changes Message') 'the shape of a result'
+}
+
+foreach ($unset in @('', $null)) {
+    Test-Case "install: a second run changes nothing, with unset text as $(if ($null -eq $unset) { 'nothing' } else { 'empty text' })" -With @{ Text = $unset } {
+        param($with)
+        $tenant = Add-Contoso
+        $tenant.UnsetText = $with.Text
+        $null = Invoke-Good 'Install-GatepostConnector'
+        $before = Get-StandInSnapshot
+        Clear-StandInCall
+        $run = Invoke-Good 'Install-GatepostConnector'
+        Assert-Equal (Get-Change) @() 'no call that changes the tenant'
+        Assert-Equal (Get-Action $run) @('From Gatepost: Unchanged', 'To Gatepost: Unchanged', 'Route to Gatepost: Unchanged', 'Back from Gatepost: Unchanged') 'the results'
+        Assert-Equal (Get-StandInSnapshot) $before 'the tenant'
+        Assert-Equal @(Get-ChildItem -LiteralPath $run.Folder) @() 'no export, for there was no change'
+    }
+}
+
+Test-Case 'install: lists in another order and case are no drift, nor other names of the connector' {
+    $tenant = Add-Installed
+    Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property SmartHosts -Value @('MX2.gatepost.example', 'mx1.GATEPOST.example')
+    Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property TlsDomain -Value 'MX1.Gatepost.Example'
+    Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property RouteMessageOutboundConnector -Value $tenant.Outbound[0].Guid
+    $null = Invoke-Good 'Install-GatepostConnector'
+    Assert-Equal (Get-Change) @() 'no call that changes the tenant'
+}
+
+Test-Case 'install: -WhatIf changes nothing and says what it would create' {
+    $null = Add-Contoso
+    $before = Get-StandInSnapshot
+    $run = Invoke-Good 'Install-GatepostConnector' -Preview
+    Assert-Equal (Get-Change) @() 'no call that changes the tenant'
+    Assert-Equal (Get-StandInSnapshot) $before 'the tenant'
+    Assert-Equal (Get-Action $run) @('From Gatepost: WouldCreate', 'To Gatepost: WouldCreate', 'Route to Gatepost: WouldCreate', 'Back from Gatepost: WouldCreate') 'the results'
+    Assert-Equal @(Get-ChildItem -LiteralPath $run.Folder) @() 'no export'
+}
+
+Test-Case 'install: the state before the first change is exported, for its owner alone, and holds no object of ours' {
+    $tenant = Add-Contoso
+    $tenant.Arc = @('fabrikam.com')
+    $run = Invoke-Good 'Install-GatepostConnector'
+    $folders = @(Get-ChildItem -LiteralPath $run.Folder)
+    Assert-Equal $folders.Count 1 'one folder'
+    $names = @(Get-ChildItem -LiteralPath $folders[0].FullName | ForEach-Object { $_.Name } | Sort-Object)
+    foreach ($name in 'AcceptedDomain.json', 'ArcConfig.json', 'InboundConnector.json', 'OrganizationConfig.json', 'OutboundConnector.json', 'TransportRule.json') { Assert-That ($names -contains $name) "$name is there, found $names" }
+    Assert-Equal ([string]$folders[0].UnixFileMode) 'UserExecute, UserWrite, UserRead' 'the mode of the folder'
+    foreach ($file in (Get-ChildItem -LiteralPath $folders[0].FullName)) { Assert-Equal ([string]$file.UnixFileMode) 'UserWrite, UserRead' "the mode of $($file.Name)" }
+    $rules = [System.IO.File]::ReadAllText([System.IO.Path]::Combine($folders[0].FullName, 'TransportRule.json')).Trim()
+    Assert-Equal $rules '[]' 'no rule before'
+    $calls = @(Get-StandInCall | ForEach-Object { $_.Cmdlet })
+    Assert-That ([array]::IndexOf($calls, 'Export-TransportRuleCollection') -lt [array]::IndexOf($calls, 'New-InboundConnector')) 'the export comes first'
+}
+
+Test-Case 'install: how far the rollout is stays as it is' {
+    $null = Add-Installed
+    Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property State -Value 'Enabled'
+    Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property Mode -Value 'Enforce'
+    Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property FromMemberOf -Value $null
+    $null = Invoke-Good 'Install-GatepostConnector'
+    Assert-Equal (Get-Change) @() 'no call that changes the tenant'
+}
+
+Test-Case 'install: other rules keep their order behind ours; a priority by parameter' {
+    $tenant = Add-Contoso
+    Set-StandInConnection -TenantId $kit.TenantId
+    New-TransportRule -Name 'Disclaimer' -FromScope InOrganization -PrependSubject 'x' -ErrorAction Stop | Out-Null
+    New-TransportRule -Name 'Encryption' -FromScope InOrganization -PrependSubject 'y' -ErrorAction Stop | Out-Null
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ Priority = 1 }
+    Assert-Equal @($tenant.Rules | ForEach-Object { "$($_.Priority) $($_.Name)" }) @('0 Disclaimer', '1 Route to Gatepost', '2 Back from Gatepost', '3 Encryption') 'the order'
+    Clear-StandInCall
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ Priority = 1 }
+    Assert-Equal (Get-Change) @() 'a second run changes nothing'
+}
+
+Test-Case 'install: exceptions, error action and CloudServicesMailEnabled as the parameters say' {
+    $tenant = Add-Contoso
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ ExceptMessageType = 'Calendaring'; ExceptSizeOver = '22.5MB'; RuleErrorAction = 'Defer'; CloudServicesMailEnabled = 'False'; PilotGroup = '' }
+    $route = $tenant.Rules[0]
+    Assert-Equal @($route.ExceptIfMessageTypeMatches, $route.ExceptIfMessageSizeOver, $route.RuleErrorAction, $route.FromMemberOf) @('Calendaring', '22.5 MB (23,592,960 bytes)', 'Defer', '') 'the routing rule'
+    Assert-Equal @($tenant.Inbound[0].CloudServicesMailEnabled, $tenant.Outbound[0].CloudServicesMailEnabled) @('False', 'False') 'both connectors'
+    Clear-StandInCall
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ ExceptMessageType = 'Calendaring'; ExceptSizeOver = '22.5MB'; RuleErrorAction = 'Defer'; CloudServicesMailEnabled = 'False'; PilotGroup = '' }
+    Assert-Equal (Get-Change) @() 'a second run changes nothing'
+}
+
+foreach ($kind in 'Inbound', 'Outbound', 'Rules') {
+    Test-Case "install: an object of our name that is not ours is refused before any change, and taken over with -Force ($kind)" -With $kind {
+        param($kind)
+        $tenant = Add-Contoso
+        Set-StandInConnection -TenantId $kit.TenantId
+        $name = @{ Inbound = 'From Gatepost'; Outbound = 'To Gatepost'; Rules = 'Route to Gatepost' }[$kind]
+        if ($kind -eq 'Inbound') { New-InboundConnector -Name $name -SenderDomains 'fabrikam.com' -Comment 'theirs' -ErrorAction Stop | Out-Null }
+        if ($kind -eq 'Outbound') { New-OutboundConnector -Name $name -RecipientDomains 'fabrikam.com' -ErrorAction Stop | Out-Null }
+        if ($kind -eq 'Rules') { New-TransportRule -Name $name -FromScope InOrganization -PrependSubject 'x' -ErrorAction Stop | Out-Null }
+        $before = Get-StandInSnapshot
+        Clear-StandInCall
+        $run = Invoke-Script 'Install-GatepostConnector'
+        Assert-That ($run.Failed -match [regex]::Escape($name) -and $run.Failed -match '-Force') "a refusal that names the object and -Force, found '$($run.Failed)'"
+        Assert-Equal (Get-Change) @() 'no call that changes the tenant'
+        Assert-Equal (Get-StandInSnapshot) $before 'the tenant'
+        $run = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+        Assert-That ((Get-Action $run) -contains "${name}: Updated") 'it was taken over'
+        Assert-That (([string]$tenant[$kind][0]['Comment'] + [string]$tenant[$kind][0]['Comments']).StartsWith($mark)) 'it carries our mark'
+        Clear-StandInCall
+        $null = Invoke-Good 'Install-GatepostConnector'
+        Assert-Equal (Get-Change) @() 'a further run without -Force changes nothing'
+    }
+}
+
+Test-Case 'install: a hybrid connector of our name is never touched, also with -Force' {
+    $null = Add-Contoso
+    Set-StandInConnection -TenantId $kit.TenantId
+    New-InboundConnector -Name 'From Gatepost' -SenderDomains '*' -ConnectorSource HybridWizard -ErrorAction Stop | Out-Null
+    $before = Get-StandInSnapshot
+    Clear-StandInCall
+    $run = Invoke-Script 'Install-GatepostConnector' -With @{ Force = $true }
+    Assert-That ($run.Failed -match 'hybrid') "a refusal, found '$($run.Failed)'"
+    Assert-Equal (Get-Change) @() 'no call that changes the tenant'
+    Assert-Equal (Get-StandInSnapshot) $before 'the tenant'
+}
+
+Test-Case 'install: a certificate name outside the accepted domains is refused before any change, one below is a warning' {
+    $null = Add-Contoso
+    $run = Invoke-Script 'Install-GatepostConnector' -With @{ TlsSenderCertificateName = 'mail.fabrikam.com' }
+    Assert-That ($run.Failed -match 'mail\.fabrikam\.com' -and $run.Failed -match 'accepted domain') "a refusal, found '$($run.Failed)'"
+    Assert-Equal (Get-Change) @() 'no call that changes the tenant'
+    $run = Invoke-Good 'Install-GatepostConnector' -With @{ TlsSenderCertificateName = 'smtp.contoso.com' }
+    Assert-That (@($run.Warnings | Where-Object { $_ -match 'smtp\.contoso\.com' }).Count -eq 1) "a warning, found $($run.Warnings)"
+}
+
+Test-Case 'install: a tenant that was never opened up is refused before any change' {
+    $tenant = Add-Contoso
+    $tenant.OrganizationConfig['IsDehydrated'] = $true
+    $run = Invoke-Script 'Install-GatepostConnector'
+    Assert-That ($run.Failed -match 'Enable-OrganizationCustomization') "a refusal, found '$($run.Failed)'"
+    Assert-Equal (Get-Change) @() 'no call that changes the tenant'
+}
+
+Test-Case 'install: a template that was not rendered names the parameter and render; with all parameters it works alone' {
+    $tenant = Add-Contoso
+    $folder = New-WorkFolder
+    [System.IO.File]::WriteAllBytes([System.IO.Path]::Combine($folder, 'Install-GatepostConnector.ps1'), $files['Install-GatepostConnector.ps1'])
+    $run = Invoke-Script 'Install-GatepostConnector' -Folder $folder
+    Assert-That ($run.Failed -match '-SmartHosts' -and $run.Failed -match 'gatepost connector render') "what to do, found '$($run.Failed)'"
+    Assert-Equal @(Get-StandInCall).Count 0 'nothing was called'
+    Set-KitSecret -Folder $folder
+    $with = @{}
+    foreach ($key in $kit.Keys) { $with[$key] = $kit[$key] }
+    $null = Invoke-Good 'Install-GatepostConnector' -Folder $folder -With $with
+    Assert-Installed $tenant
+}
+
+Test-Case 'install: without -ExportFolder the state goes beside the script' {
+    $null = Add-Contoso
+    $folder = New-Kit
+    $null = & ([System.IO.Path]::Combine($folder, 'Install-GatepostConnector.ps1'))
+    Assert-Equal @(Get-ChildItem -LiteralPath $folder -Directory).Count 1 'one folder beside the script'
+}

@@ -1,0 +1,108 @@
+# Repair-GatepostConnector: each managed property, drifted alone, is set back with one call that sets it alone.
+
+# Object, property, what it drifted to, parameters that Exchange wants in the same call, what drifted with it.
+$drifts = @(
+    @('Inbound', 'Enabled', $false), @('Inbound', 'ConnectorType', 'Partner'), @('Inbound', 'SenderDomains', @('smtp:contoso.com;1')), @('Inbound', 'TlsSenderCertificateName', 'old.contoso.com'),
+    @('Inbound', 'RequireTls', $false), @('Inbound', 'RestrictDomainsToCertificate', $false), @('Inbound', 'RestrictDomainsToIPAddresses', $true),
+    @('Inbound', 'CloudServicesMailEnabled', $false, @('TreatMessagesAsInternal')), @('Inbound', 'AssociatedAcceptedDomains', @('contoso.com')),
+    @('Outbound', 'Enabled', $false), @('Outbound', 'TestMode', $true), @('Outbound', 'ConnectorType', 'Partner'), @('Outbound', 'IsTransportRuleScoped', $false),
+    @('Outbound', 'UseMXRecord', $true, @('SmartHosts')), @('Outbound', 'SmartHosts', @('mx1.gatepost.example'), @('UseMXRecord')), @('Outbound', 'TlsSettings', 'CertificateValidation', @('TlsDomain')),
+    @('Outbound', 'TlsDomain', 'other.example', @('TlsSettings')), @('Outbound', 'CloudServicesMailEnabled', $false, @('TreatMessagesAsInternal')), @('Outbound', 'RecipientDomains', @('fabrikam.com')),
+    @('Outbound', 'AllAcceptedDomains', $true), @('Outbound', 'RouteAllMessagesViaOnPremises', $true),
+    @('Route', 'FromScope', $null), @('Route', 'RouteMessageOutboundConnector', 'Other'), @('Route', 'SetHeaderName', 'X-Other', @('SetHeaderValue')), @('Route', 'SetHeaderValue', 'guess', @('SetHeaderName')),
+    @('Route', 'ExceptIfHeaderContainsMessageHeader', 'X-Other', @('ExceptIfHeaderContainsWords')), @('Route', 'ExceptIfHeaderContainsWords', @('true'), @('ExceptIfHeaderContainsMessageHeader')),
+    @('Route', 'StopRuleProcessing', $false),
+    @('Back', 'HeaderContainsMessageHeader', 'X-Other', @('HeaderContainsWords')), @('Back', 'HeaderContainsWords', @('true'), @('HeaderContainsMessageHeader')), @('Back', 'RemoveHeader', 'X-Other'),
+    @('Back', 'StopRuleProcessing', $true), @('Back', 'Mode', 'Audit')
+)
+$objects = @{ Inbound = @('Inbound', 'From Gatepost'); Outbound = @('Outbound', 'To Gatepost'); Route = @('Rules', 'Route to Gatepost'); Back = @('Rules', 'Back from Gatepost') }
+
+# All drifts in one tenant, one after the other: an installation for each would take most of the time.
+foreach ($kind in 'Inbound', 'Outbound', 'Route', 'Back') {
+    Test-Case "repair: every property of the object $kind, drifted alone, is set back alone; -WhatIf says so and changes nothing" -With $kind {
+        param($kind)
+        $null = Add-Contoso
+        $null = Invoke-Good 'Install-GatepostConnector'
+        Set-StandInConnection -TenantId $kit.TenantId
+        New-OutboundConnector -Name 'Other' -RecipientDomains 'fabrikam.com' -ErrorAction Stop | Out-Null
+        $right = Get-StandInSnapshot
+        foreach ($drift in @($drifts | Where-Object { $_[0] -eq $kind })) {
+            $property = $drift[1]
+            $together = @()
+            if ($drift.Count -gt 3) { $together = $drift[3] }
+            $list, $name = $objects[$kind]
+            Set-StandInProperty -Kind $list -Name $name -Property $property -Value $drift[2]
+            $wrong = Get-StandInSnapshot
+            Assert-That (($wrong -join '') -cne ($right -join '')) "$property drifts"
+            Clear-StandInCall
+            if ($property -match '^(Enabled|SmartHosts|SetHeaderValue|Mode)$') {
+                $run = Invoke-Good 'Repair-GatepostConnector' -Preview
+                Assert-Equal (Get-Change) @() "$property`: -WhatIf calls nothing that changes the tenant"
+                Assert-Equal (Get-StandInSnapshot) $wrong "$property`: -WhatIf leaves the tenant"
+                Assert-That ((Get-Action $run) -contains "${name}: WouldUpdate") "$property`: -WhatIf says what it would, found $(Get-Action $run)"
+                Clear-StandInCall
+            }
+            $run = Invoke-Good 'Repair-GatepostConnector'
+            $calls = @(Get-StandInCall -Changes)
+            Assert-Equal $calls.Count 1 "$property`: one change, found $(Get-Change)"
+            $set = @($calls[0].Parameters.Keys | Where-Object { 'Identity', 'Confirm', 'ErrorAction' -notcontains $_ -and $together -notcontains $_ })
+            Assert-Equal $set @($property) "$property`: only it is set"
+            Assert-Equal (Get-StandInSnapshot) $right "$property`: the tenant is as it was"
+            $line = @($run.Results | Where-Object { $_.Name -eq $name })[0]
+            Assert-That ($line.Action -eq 'Updated' -and ($line.Changes -join ' ') -match $property) "$property`: the result names it, found $($line.Changes)"
+            Assert-Equal @($run.Results | Where-Object { $_.Action -ne 'Unchanged' }).Count 1 "$property`: the others are unchanged"
+        }
+    }
+}
+
+Test-Case 'repair: TreatMessagesAsInternal, which excludes CloudServicesMailEnabled, is set back with it in one call' {
+    $null = Add-Installed
+    $right = Get-StandInSnapshot
+    Set-StandInProperty -Kind Inbound -Name 'From Gatepost' -Property CloudServicesMailEnabled -Value $false
+    Set-StandInProperty -Kind Inbound -Name 'From Gatepost' -Property TreatMessagesAsInternal -Value $true
+    $null = Invoke-Good 'Repair-GatepostConnector'
+    Assert-Equal (Get-Change) @('Set-InboundConnector -CloudServicesMailEnabled -Identity -TreatMessagesAsInternal') 'one call'
+    Assert-Equal (Get-StandInSnapshot) $right 'the tenant is as it was'
+}
+
+Test-Case 'repair: a clean-up rule that is disabled or in another place is enabled and moved behind the routing rule' {
+    $tenant = Add-Contoso
+    $null = Invoke-Good 'Install-GatepostConnector'
+    Set-StandInConnection -TenantId $kit.TenantId
+    New-TransportRule -Name 'Other' -FromScope InOrganization -PrependSubject 'x' -Priority 1 -ErrorAction Stop | Out-Null
+    Set-StandInProperty -Kind Rules -Name 'Back from Gatepost' -Property State -Value 'Disabled'
+    foreach ($place in 0, 2) {
+        Set-StandInProperty -Kind Rules -Name 'Back from Gatepost' -Property Priority -Value $place
+        $null = Invoke-Good 'Repair-GatepostConnector'
+        Assert-Equal @($tenant.Rules | ForEach-Object { "$($_.Name) $($_.State)" }) @('Route to Gatepost Disabled', 'Back from Gatepost Enabled', 'Other Enabled') "moved from place $place"
+    }
+}
+
+Test-Case 'repair: what is missing is named and not made; what is not ours is refused' {
+    $null = Add-Installed
+    Set-StandInConnection -TenantId $kit.TenantId
+    Remove-InboundConnector -Identity 'From Gatepost' -Confirm:$false -ErrorAction Stop
+    Clear-StandInCall
+    $run = Invoke-Good 'Repair-GatepostConnector'
+    Assert-That ((Get-Action $run) -contains 'From Gatepost: Missing') "it is named, found $(Get-Action $run)"
+    Assert-Equal (Get-Change) @() 'nothing is made'
+    Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property Comments -Value 'theirs'
+    $run = Invoke-Script 'Repair-GatepostConnector'
+    Assert-That ($run.Failed -match 'Route to Gatepost') "a refusal, found '$($run.Failed)'"
+    Assert-Equal (Get-Change) @() 'nothing is changed'
+}
+
+Test-Case 'repair: hybrid and other objects are left alone, the rollout is not touched' {
+    $tenant = Add-Installed
+    Set-StandInConnection -TenantId $kit.TenantId
+    New-InboundConnector -Name 'Inbound from 42' -SenderDomains '*' -ConnectorSource HybridWizard -ErrorAction Stop | Out-Null
+    New-OutboundConnector -Name 'Outbound to 42' -RecipientDomains 'contoso.com' -ConnectorSource HybridWizard -ErrorAction Stop | Out-Null
+    New-TransportRule -Name 'Other' -FromScope InOrganization -PrependSubject 'x' -ErrorAction Stop | Out-Null
+    Enable-TransportRule -Identity 'Route to Gatepost' -Mode Enforce -Confirm:$false -ErrorAction Stop
+    Set-TransportRule -Identity 'Route to Gatepost' -FromMemberOf $null -Confirm:$false -ErrorAction Stop
+    Set-StandInProperty -Kind Inbound -Name 'From Gatepost' -Property RequireTls -Value $false
+    Clear-StandInCall
+    $null = Invoke-Good 'Repair-GatepostConnector'
+    Assert-Equal (Get-Change) @('Set-InboundConnector -Identity -RequireTls') 'one change'
+    Assert-Equal @($tenant.Rules[0].State, $tenant.Rules[0].Mode, $tenant.Rules[0].FromMemberOf) @('Enabled', 'Enforce', '') 'the rollout'
+}

@@ -1,0 +1,115 @@
+# Set-GatepostRollout, Update-GatepostSecret: stages and what they refuse.
+
+function Get-Route { param($Tenant) @($Tenant.Rules | Where-Object { $_.Name -eq 'Route to Gatepost' })[0] }
+function Get-Stage { param($Tenant) $rule = Get-Route $Tenant; "$($rule.State) $($rule.Mode) $(@($rule.FromMemberOf) -join ',')" }
+
+Test-Case 'rollout: Audit, Pilot, Everyone, Stop, each once; a second run of a stage changes nothing' {
+    $null = Add-Ready
+    $tenant = Get-StandInTenant
+    $ends = [ordered]@{ Audit = 'Enabled Audit pilot@contoso.com'; Pilot = 'Enabled Enforce pilot@contoso.com'; Everyone = 'Enabled Enforce '; Stop = 'Disabled Enforce ' }
+    foreach ($stage in $ends.Keys) {
+        $before = Get-StandInSnapshot
+        Clear-StandInCall
+        $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = $stage } -Preview
+        Assert-Equal (Get-Change) @() "$stage`: -WhatIf calls nothing that changes the tenant"
+        Assert-Equal (Get-StandInSnapshot) $before "$stage`: -WhatIf leaves the tenant"
+        Assert-Equal (Get-Action $run) @('Route to Gatepost: WouldUpdate') "$stage`: -WhatIf says what it would"
+        $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = $stage }
+        Assert-Equal (Get-Stage $tenant) $ends[$stage] "the rule in stage $stage"
+        Assert-Equal (Get-Action $run) @('Route to Gatepost: Updated') "the result of stage $stage"
+        Clear-StandInCall
+        $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = $stage }
+        Assert-Equal (Get-Change) @() "$stage`: a second run changes nothing"
+        Assert-Equal (Get-Action $run) @('Route to Gatepost: Unchanged') "$stage`: a second run says so"
+    }
+}
+
+Test-Case 'rollout: the rule is bound to the group before it is enabled' {
+    $null = Add-Ready
+    Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property FromMemberOf -Value $null
+    $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Pilot'; PilotGroup = 'second@contoso.com' }
+    Assert-Equal (Get-RightChange) @('Set-TransportRule', 'Enable-TransportRule') 'the order'
+    Assert-Equal (Get-Stage (Get-StandInTenant)) 'Enabled Enforce second@contoso.com' 'the rule'
+    $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Audit' }
+    Assert-Equal (Get-Stage (Get-StandInTenant)) 'Enabled Audit pilot@contoso.com' 'back to Audit, for the group of the kit'
+}
+
+Test-Case 'rollout: Pilot without a group, a group that is not there, a rule that is not there' {
+    $null = Add-Contoso
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ PilotGroup = '' }
+    Clear-StandInCall
+    $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Pilot'; PilotGroup = '' }
+    Assert-That ($run.Failed -match '-PilotGroup') "a refusal, found '$($run.Failed)'"
+    $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Pilot'; PilotGroup = 'nobody@contoso.com' }
+    Assert-That ($run.Failed -match 'nobody@contoso\.com') "a refusal, found '$($run.Failed)'"
+    Assert-Equal (Get-RightChange) @() 'nothing was changed'
+    Assert-Equal (Get-Stage (Get-StandInTenant)) 'Disabled Audit ' 'the rule'
+    (Get-StandInTenant).Rules.Clear()
+    $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
+    Assert-That ($run.Failed -match 'Route to Gatepost') "a refusal, found '$($run.Failed)'"
+}
+
+# What would lose mail or let it go round is refused, and nothing is changed.
+foreach ($bad in @(
+        @('Inbound', 'From Gatepost', 'Enabled', $false, 'inbound connector'), @('Outbound', 'To Gatepost', 'Enabled', $false, 'outbound connector'), @('Outbound', 'To Gatepost', 'TestMode', $true, 'test mode'),
+        @('Rules', 'Back from Gatepost', 'State', 'Disabled', 'Back from Gatepost'), @('Rules', 'Back from Gatepost', 'Mode', 'Audit', 'Back from Gatepost'),
+        @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', $null, 'exception'), @('Rules', 'Route to Gatepost', 'FromScope', $null, 'own senders'))) {
+    Test-Case "rollout: refused while $($bad[2]) of '$($bad[1])' is '$($bad[3])', but Stop works" -With $bad {
+        param($bad)
+        Add-Ready
+        Set-StandInProperty -Kind $bad[0] -Name $bad[1] -Property $bad[2] -Value $bad[3]
+        foreach ($stage in 'Audit', 'Pilot', 'Everyone') {
+            $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = $stage }
+            Assert-That ($run.Failed -match $bad[4]) "$stage is refused and says why, found '$($run.Failed)'"
+        }
+        Assert-Equal (Get-Change) @() 'nothing was changed'
+        Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property State -Value 'Enabled'
+        $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
+        Assert-Equal (Get-Route (Get-StandInTenant)).State 'Disabled' 'Stop works'
+    }
+}
+
+# The values of a rule as they lie in the tenant.
+function Get-Word { param($Tenant) $route = Get-Route $Tenant; $back = @($Tenant.Rules | Where-Object { $_.Name -eq 'Back from Gatepost' })[0]; "set $($route.SetHeaderValue), except $(@($route.ExceptIfHeaderContainsWords | Sort-Object) -join '+'), back $(@($back.HeaderContainsWords | Sort-Object) -join '+')" }
+
+Test-Case 'secret: Both sets the new value and keeps both words, NewOnly leaves the new ones; each repeated changes nothing' {
+    Add-Ready
+    $tenant = Get-StandInTenant
+    $folder = New-Kit
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop 'NewL00p' -OldSecret $secretValue -OldLoop $loopValue
+    $before = Get-StandInSnapshot
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder -Preview
+    Assert-Equal (Get-Change) @() '-WhatIf calls nothing that changes the tenant'
+    Assert-Equal (Get-StandInSnapshot) $before '-WhatIf leaves the tenant'
+    Assert-Equal (Get-Action $run | Sort-Object) @('Back from Gatepost: WouldUpdate', 'Route to Gatepost: WouldUpdate') '-WhatIf says what it would'
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    $both = @('NewL00p', $loopValue | Sort-Object) -join '+'
+    Assert-Equal (Get-Word $tenant) "set NewS3cret, except $both, back $both" 'both words, the new value'
+    Assert-That ($run.Text -notmatch "NewS3cret|NewL00p|$secretValue|$loopValue") 'no value is shown'
+    Clear-StandInCall
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    Assert-Equal (Get-Change) @() 'a second run changes nothing'
+    $null = Invoke-Good 'Repair-GatepostConnector' -Folder $folder
+    $null = Invoke-Good 'Install-GatepostConnector' -Folder $folder
+    Assert-Equal (Get-Change) @() 'repair and install see no drift in between'
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop 'NewL00p'
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-Equal (Get-Word $tenant) 'set NewS3cret, except NewL00p, back NewL00p' 'the new words alone'
+    Clear-StandInCall
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-Equal (Get-Change) @() 'a second run changes nothing'
+}
+
+Test-Case 'secret: NewOnly before Both is refused; words that the file does not have stay in Both, with a warning' {
+    Add-Ready
+    $tenant = Get-StandInTenant
+    $folder = New-Kit
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop 'NewL00p'
+    $run = Invoke-Script 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-That ($run.Failed -match '-Stage Both') "a refusal, found '$($run.Failed)'"
+    Assert-Equal (Get-Change) @() 'nothing was changed'
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    $both = @('NewL00p', $loopValue | Sort-Object) -join '+'
+    Assert-Equal (Get-Word $tenant) "set NewS3cret, except $both, back $both" 'mail that is on its way with the old word still ends'
+    Assert-That ($run.Warnings.Count -gt 0 -and $run.Text -notmatch $loopValue) 'a warning without the word'
+}

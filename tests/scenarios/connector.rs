@@ -1,0 +1,486 @@
+//! Exchange's side of a tenant: rendered into a folder, and compared with what the tenant exports.
+
+use crate::harness::{CONTOSO, Changes, Said, Surroundings, gatepost};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+const SECRETS: [&str; 2] = ["contoso-secret", "contoso-loop"];
+
+struct Stage {
+    around: Surroundings,
+    config: PathBuf,
+}
+
+impl Stage {
+    async fn with(changes: Changes) -> Self {
+        let around = Surroundings::new().await;
+        let config = around.configuration([0; 3], &changes);
+        Self { around, config }
+    }
+
+    async fn new() -> Self {
+        Self::with(Changes::default()).await
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.around.folder.path().join(name)
+    }
+
+    /// `gatepost connector` with these words; no secret is ever said.
+    async fn connector(&self, words: &str) -> Said {
+        let folder = self.around.folder.path().to_str().unwrap();
+        let words = format!("connector {words}").replace("HERE", folder);
+        let words: Vec<&str> = words.split(' ').collect();
+        let said = gatepost(&self.config, &words).await;
+        for secret in SECRETS {
+            assert!(
+                !said.out.contains(secret) && !said.err.contains(secret),
+                "{said:?}"
+            );
+        }
+        said
+    }
+
+    async fn render(&self, further: &str) -> Said {
+        self.connector(&format!(
+            "render --tenant contoso --output HERE/kit{further}"
+        ))
+        .await
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Every file with its content, its mode and the moment of its last change.
+fn listing(folder: &Path) -> Vec<(String, Vec<u8>, u32, std::time::SystemTime)> {
+    let mut all: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let changed = std::fs::metadata(&path).unwrap().modified().unwrap();
+            (name, std::fs::read(&path).unwrap(), mode(&path), changed)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_rendering_is_for_its_owner_and_a_second_one_changes_nothing() {
+    let stage = Stage::new().await;
+    let kit = stage.path("kit");
+    let said = stage.render(" --pilot-group pilot@contoso.com").await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_eq!(
+        (mode(&kit), mode(&kit.join("gatepost-secrets.json"))),
+        (0o700, 0o600)
+    );
+    let secrets: Value =
+        serde_json::from_slice(&std::fs::read(kit.join("gatepost-secrets.json")).unwrap()).unwrap();
+    let expected = json!({
+        "TenantId": CONTOSO,
+        "SecretHeaderValue": "contoso-secret",
+        "SecretHeaderPrevious": [],
+        "LoopHeaderValue": "contoso-loop",
+        "LoopHeaderPrevious": [],
+    });
+    assert_eq!(secrets, expected);
+    let sums = std::process::Command::new("sha256sum")
+        .args(["-c", "--strict", "SHA256SUMS"])
+        .current_dir(&kit)
+        .output()
+        .unwrap();
+    assert!(sums.status.success(), "{sums:?}");
+    let before = listing(&kit);
+    for (name, content, _, _) in &before {
+        let text = String::from_utf8(content.clone()).unwrap();
+        let is_secret = name == "gatepost-secrets.json";
+        for secret in SECRETS {
+            assert_eq!(text.contains(secret), is_secret, "{name}");
+        }
+        assert!(text.is_ascii(), "{name}");
+        if name.ends_with(".ps1") {
+            assert_eq!(
+                text.matches('\n').count(),
+                text.matches("\r\n").count(),
+                "{name}"
+            );
+            assert!(!text.contains("'@TlsDomain@'"), "{name}");
+        }
+    }
+    let said = stage
+        .render(" --pilot-group pilot@contoso.com --json")
+        .await;
+    assert_eq!(listing(&kit), before);
+    let facts = said.json();
+    assert_eq!(facts["values"]["TlsDomain"], "smarthost.contoso.com");
+    assert_eq!(facts["values"]["TlsSenderCertificateName"], "contoso.com");
+    assert_eq!(facts["values"]["PilotGroup"], "pilot@contoso.com");
+    assert!(
+        facts["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|file| file["state"] == "unchanged"),
+        "{facts}"
+    );
+    // Another group is another rendering; what does not depend on it stays as it was.
+    let said = stage.render(" --json").await;
+    let facts = said.json();
+    let state = |name: &str| {
+        let files = facts["files"].as_array().unwrap();
+        let file = files.iter().find(|file| file["name"] == name).unwrap();
+        file["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(state("README.md"), "written");
+    assert_eq!(state("gatepost-secrets.json"), "unchanged");
+}
+
+#[tokio::test]
+async fn a_folder_of_somebody_elses_is_left_alone() {
+    let stage = Stage::new().await;
+    let kit = stage.path("kit");
+    std::fs::create_dir(&kit).unwrap();
+    std::fs::write(kit.join("mine.txt"), "mine").unwrap();
+    let said = stage.render("").await;
+    assert_eq!(
+        (said.status, std::fs::read_dir(&kit).unwrap().count()),
+        (2, 1),
+        "{said:?}"
+    );
+    assert!(said.err.contains("--force"), "{said:?}");
+    let before = mode(&kit);
+    assert_eq!(stage.render(" --force").await.status, 0);
+    assert_eq!(
+        mode(&kit),
+        before,
+        "a folder of somebody else's keeps its mode"
+    );
+    assert_eq!(std::fs::read(kit.join("mine.txt")).unwrap(), b"mine");
+    // A file that was changed by hand since is not written over.
+    std::fs::write(kit.join("README.md"), "my own notes").unwrap();
+    let said = stage.render("").await;
+    assert_eq!(said.status, 2, "{said:?}");
+    assert!(
+        said.err
+            .contains("changed since it was rendered: README.md"),
+        "{said:?}"
+    );
+    assert_eq!(stage.render(" --force").await.status, 0);
+    // Nor is another tenant's rendering.
+    let other = "render --tenant fabrikam --output HERE/kit";
+    let said = stage.connector(other).await;
+    assert!(
+        said.status == 2 && said.err.contains("another tenant"),
+        "{said:?}"
+    );
+    // A folder whose parent is not there, and a file in its place.
+    for output in ["HERE/no/such/kit", "HERE/gatepost.toml"] {
+        let said = stage
+            .connector(&format!("render --tenant contoso --output {output}"))
+            .await;
+        assert_eq!(said.status, 2, "{said:?}");
+    }
+    let left: Vec<String> = listing_names(stage.around.folder.path());
+    assert!(left.iter().all(|name| !name.starts_with('.')), "{left:?}");
+}
+
+fn listing_names(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap();
+    names
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_tenant_without_secret_and_loop_header_is_given_both() {
+    let lines = [
+        "secret_header = { name = \"X-contoso-Gate\", value = \"contoso-secret\" }\n",
+        "loop_header = { name = \"X-Gatepost-Processed\", value = \"contoso-loop\" }\n",
+    ];
+    let changes = Changes {
+        replace: lines.iter().map(|line| (*line, String::new())).collect(),
+        append: String::new(),
+    };
+    let stage = Stage::with(changes).await;
+    let kit = stage.path("kit");
+    let said = stage.render("").await;
+    assert_eq!(said.status, 0, "{said:?}");
+    let value = |key: &str| std::fs::read_to_string(kit.join(format!("{key}.value"))).unwrap();
+    let (secret, looped) = (value("secret_header"), value("loop_header"));
+    for made in [&secret, &looped] {
+        assert!(made.len() == 33 && made.trim().bytes().all(|octet| octet.is_ascii_hexdigit()));
+        assert!(
+            !said.out.contains(made.trim()) && !said.err.contains(made.trim()),
+            "{said:?}"
+        );
+    }
+    assert_ne!(secret, looped);
+    assert_eq!(mode(&kit.join("secret_header.value")), 0o600);
+    assert!(
+        !std::fs::read_to_string(kit.join("SHA256SUMS"))
+            .unwrap()
+            .contains(".value")
+    );
+    assert!(
+        said.err
+            .contains("tenant.contoso.loop_header: warning: missing: made one"),
+        "{said:?}"
+    );
+    let before = listing(&kit);
+    assert_eq!(stage.render("").await.status, 0);
+    assert_eq!(listing(&kit), before, "the values made first are kept");
+    // What it prints is what the configuration then takes.
+    std::fs::create_dir(stage.path("secrets")).unwrap();
+    for key in ["secret_header", "loop_header"] {
+        std::fs::copy(
+            kit.join(format!("{key}.value")),
+            stage.path(&format!("secrets/contoso.{key}")),
+        )
+        .unwrap();
+    }
+    let printed: Vec<&str> = said
+        .out
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.contains("${file:"))
+        .collect();
+    assert_eq!(printed.len(), 2, "{said:?}");
+    let text = std::fs::read_to_string(&stage.config).unwrap();
+    let place = format!("tenant_id = \"{CONTOSO}\"\n");
+    let text = text.replace(&place, &format!("{place}{}\n{}\n", printed[0], printed[1]));
+    std::fs::write(&stage.config, text).unwrap();
+    let said = stage.render(" --json").await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(!said.err.contains("missing: made one"), "{said:?}");
+    let names = listing_names(&kit);
+    assert!(
+        !names.iter().any(|name| name.ends_with(".value")),
+        "{names:?}"
+    );
+    let secrets: Value =
+        serde_json::from_slice(&std::fs::read(kit.join("gatepost-secrets.json")).unwrap()).unwrap();
+    assert_eq!(
+        (
+            secrets["SecretHeaderValue"].as_str(),
+            secrets["LoopHeaderValue"].as_str()
+        ),
+        (Some(secret.trim()), Some(looped.trim()))
+    );
+}
+
+#[tokio::test]
+async fn what_makes_the_set_wrong_is_told_with_its_line_and_nothing_is_written() {
+    let table = [
+        (
+            "hostname = \"smarthost.contoso.com\"",
+            "hostname = \"mx.contoso.local\"",
+            "gatepost.toml:2: hostname: mx.contoso.local ends in .local",
+        ),
+        (
+            "service = \"connector\"",
+            "service = \"submission\"",
+            "gatepost.toml:18: listener: no [[listener]]",
+        ),
+    ];
+    for (from, to, told) in table {
+        let stage = Stage::with(Changes::replace(from, to)).await;
+        let said = stage.render("").await;
+        assert_eq!(said.status, 1, "{said:?}");
+        assert!(said.err.contains(told), "{said:?}");
+        assert!(!stage.path("kit").exists());
+        let said = stage
+            .connector("diff --tenant contoso --exports HERE")
+            .await;
+        assert_eq!(said.status, 2, "{said:?}");
+    }
+    // What only deserves a look is told, and rendered.
+    let stage = Stage::with(Changes::replace(
+        "cloud_services_mail_enabled = true\n\n[[tenant]]",
+        "cloud_services_mail_enabled = false\n\n[[tenant]]",
+    ))
+    .await;
+    let said = stage.render(" --json").await;
+    assert_eq!(
+        (
+            said.status,
+            said.json()["values"]["CloudServicesMailEnabled"].as_str()
+        ),
+        (0, Some("False"))
+    );
+    assert!(
+        said.err
+            .contains("tenant.contoso.inbound_connector.cloud_services_mail_enabled: warning: "),
+        "{said:?}"
+    );
+    assert!(
+        said.err
+            .contains("listener.exchange.address: warning: port 0"),
+        "{said:?}"
+    );
+    assert!(
+        !said.err.contains("fabrikam"),
+        "another tenant's is not told: {said:?}"
+    );
+}
+
+#[tokio::test]
+async fn wrong_use_is_status_2() {
+    let stage = Stage::new().await;
+    for words in [
+        "render --output HERE/kit",
+        "render --tenant nobody --output HERE/kit",
+        "render --tenant contoso",
+        "render --tenant contoso --output HERE/kit --pilot-group nonsense",
+        "render --tenant contoso --output HERE/kit --environment Moon",
+        "diff --tenant contoso",
+        "diff --tenant contoso --exports HERE/none",
+        "diff --tenant contoso --rules HERE/gatepost.toml",
+        "diff --exports HERE",
+    ] {
+        let said = stage.connector(words).await;
+        assert_eq!(said.status, 2, "{words}: {said:?}");
+        assert!(!said.err.contains("panicked"), "{said:?}");
+    }
+}
+
+/// The tenant's objects as the scripts make them.
+fn exported() -> [(&'static str, Value); 4] {
+    let mark = "Managed by Gatepost (schema 1). See gatepost connector.";
+    let inbound = json!({
+        "Name": "From Gatepost", "Comment": mark, "Enabled": true, "ConnectorType": "OnPremises", "ConnectorSource": "Default",
+        "SenderDomains": ["smtp:*;1"], "TlsSenderCertificateName": "contoso.com", "RequireTls": true, "RestrictDomainsToCertificate": true,
+        "RestrictDomainsToIPAddresses": false, "CloudServicesMailEnabled": true, "TreatMessagesAsInternal": false,
+        "AssociatedAcceptedDomains": [], "EFSkipLastIP": false,
+    });
+    let outbound = json!({
+        "Name": "To Gatepost", "Comment": mark, "Enabled": true, "TestMode": false, "ConnectorType": "OnPremises",
+        "IsTransportRuleScoped": true, "UseMXRecord": false, "SmartHosts": ["smarthost.contoso.com"], "TlsSettings": "DomainValidation",
+        "TlsDomain": "smarthost.contoso.com", "CloudServicesMailEnabled": true, "RouteAllMessagesViaOnPremises": false,
+        "AllAcceptedDomains": false, "RecipientDomains": [], "IsValidated": true,
+    });
+    let rules = json!([
+        {
+            "Name": "Route to Gatepost", "Comments": mark, "Priority": 0, "State": "Disabled", "Mode": "Enforce", "FromScope": "InOrganization",
+            "RouteMessageOutboundConnector": "To Gatepost", "SetHeaderName": "X-contoso-Gate", "SetHeaderValue": "contoso-secret",
+            "StopRuleProcessing": true, "ExceptIfHeaderContainsMessageHeader": "X-Gatepost-Processed",
+            "ExceptIfHeaderContainsWords": ["contoso-loop"], "Description": "contoso-secret contoso-loop",
+        },
+        {
+            "Name": "Back from Gatepost", "Comments": mark, "Priority": 1, "State": "Enabled", "Mode": "Enforce",
+            "HeaderContainsMessageHeader": "X-Gatepost-Processed", "HeaderContainsWords": ["contoso-loop"],
+            "RemoveHeader": "X-Gatepost-Processed", "StopRuleProcessing": false,
+        },
+    ]);
+    let domains = json!({ "DomainName": "contoso.com", "DomainType": "Authoritative" });
+    [
+        ("InboundConnector.json", inbound),
+        ("OutboundConnector.json", outbound),
+        ("TransportRule.json", rules),
+        ("AcceptedDomain.json", domains),
+    ]
+}
+
+/// As Windows PowerShell 5.1 writes behind `>`.
+fn utf16(text: &str) -> Vec<u8> {
+    format!("\u{feff}{text}\r\n")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_tenant_that_agrees_is_status_0_and_each_drift_is_told_with_what_mends_it() {
+    let stage = Stage::new().await;
+    let exports = stage.path("state");
+    std::fs::create_dir(&exports).unwrap();
+    for (name, value) in exported() {
+        std::fs::write(exports.join(name), utf16(&value.to_string())).unwrap();
+    }
+    let diff = "diff --tenant contoso --exports HERE/state";
+    let said = stage.connector(diff).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.out.contains("tenant contoso: 0 drift(s)"), "{said:?}");
+    assert!(
+        said.out.contains("the routing rule is disabled"),
+        "{said:?}"
+    );
+
+    let mut rules = exported()[2].1.clone();
+    rules[0]["SetHeaderValue"] = json!("a guess");
+    rules[1]["HeaderContainsWords"] = json!(["an old value"]);
+    std::fs::write(exports.join("TransportRule.json"), rules.to_string()).unwrap();
+    let said = stage.connector(diff).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(
+        !said.out.contains("guess") && !said.out.contains("old value"),
+        "{said:?}"
+    );
+    let said = stage.connector(&format!("{diff} --json")).await;
+    let facts = said.json();
+    assert_eq!(
+        (
+            said.status,
+            facts["tenant"].as_str(),
+            facts["stage"].as_str()
+        ),
+        (1, Some("contoso"), Some("Stop"))
+    );
+    let drifts: Vec<(&str, &str, &str)> = facts["drift"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|drift| {
+            let text = |key: &str| drift[key].as_str().unwrap();
+            (text("name"), text("property"), text("is"))
+        })
+        .collect();
+    assert_eq!(
+        drifts,
+        [
+            ("Route to Gatepost", "SetHeaderValue", "differs"),
+            (
+                "Back from Gatepost",
+                "HeaderContainsWords",
+                "one outdated value, not the present one"
+            ),
+        ]
+    );
+    // Single files; a file that is named must be there.
+    let said = stage.connector("diff --tenant contoso --inbound HERE/state/InboundConnector.json --outbound HERE/state/OutboundConnector.json").await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(
+        said.out
+            .ends_with("in InboundConnector, OutboundConnector\n"),
+        "{said:?}"
+    );
+    let said = stage
+        .connector(&format!("{diff} --arc HERE/none.json"))
+        .await;
+    assert_eq!(said.status, 2, "{said:?}");
+    // An export of nothing is an empty file.
+    std::fs::write(exports.join("OutboundConnector.json"), "").unwrap();
+    let said = stage.connector(diff).await;
+    assert!(
+        said.status == 1 && said.out.contains(".\\Install-GatepostConnector.ps1"),
+        "{said:?}"
+    );
+    for broken in [
+        &b"Name : To Gatepost"[..],
+        b"[{\"Name\": \"\xfc\"}]",
+        b"[1]",
+    ] {
+        std::fs::write(exports.join("OutboundConnector.json"), broken).unwrap();
+        let said = stage.connector(diff).await;
+        assert!(
+            said.status == 2 && said.err.contains("OutboundConnector.json: "),
+            "{said:?}"
+        );
+    }
+    std::fs::remove_file(exports.join("TransportRule.json")).unwrap();
+    assert_eq!(stage.connector(diff).await.status, 2);
+}
