@@ -49,6 +49,7 @@ mod operations;
 mod outside;
 mod proofs;
 mod reload;
+mod resolver;
 mod secrets;
 mod seen;
 mod siege;
