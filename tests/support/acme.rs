@@ -6,7 +6,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gatepost::lab::certificates::{Authority, Issued, Leaf};
-use rustls_pki_types::SignatureVerificationAlgorithm as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
