@@ -429,6 +429,7 @@ fn foreseen(settings: &Settings) -> Foreseen {
         tenants: tenants().collect(),
         streams: tenants().map(|tenant| (tenant, String::new())).collect(),
         ways: Vec::new(),
+        renewed: settings.renewed.iter().map(ToString::to_string).collect(),
     };
     // Reports go by the tenant's connector, whatever the routes say.
     let connectors = settings.inbound_connectors.iter();

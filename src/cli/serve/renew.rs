@@ -35,7 +35,6 @@ pub(super) async fn keep(server: &Server, config: &Path, renewed: mpsc::Sender<(
         for name in &settings.renewed {
             let orders = &server.metrics().acme_orders;
             let count = |result: &str| orders.with_label_values(&[&**name, result]);
-            let _zeros = ["ok", "failed", "refused"].map(count);
             let mut identities = settings.identities.iter();
             let Some(identity) = identities.find(|own| own.name == *name) else {
                 continue;
