@@ -21,6 +21,8 @@ pub(super) struct Writer {
     keep_days: u32,
     lost: prometheus::IntCounter,
     open: Option<Day>,
+    /// The day that was last told.
+    today: Option<u32>,
     /// The oldest day that was kept when last looked.
     oldest: Option<u32>,
     /// The removal of old index rows, while it is under way.
@@ -41,6 +43,7 @@ impl Writer {
             keep_days: in_days(keep),
             lost,
             open: None,
+            today: None,
             oldest: None,
             sweep: None,
         }
@@ -74,7 +77,10 @@ impl Writer {
             self.keep_days = in_days(keep);
             self.oldest = None;
         }
-        if let Some(day) = orders.today {
+        let asked = orders.keep.is_some() || orders.today.is_some();
+        self.today = orders.today.or(self.today);
+        // A shorter time after a reload counts from the date that was last told: this moment's may be wrong.
+        if let Some(day) = self.today.filter(|_| asked) {
             self.retain(day);
         }
         for done in orders.flushes {

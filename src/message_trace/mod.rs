@@ -304,7 +304,6 @@ mod tests {
             "what is gone is not found"
         );
         tracer.keep(Duration::from_secs(2 * 86_400));
-        tracer.today(11 * DAY + 6);
         tracer.flush().await;
         assert_eq!(
             files(folder.path()),
