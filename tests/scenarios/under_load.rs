@@ -202,10 +202,9 @@ async fn a_log_whose_reader_goes_away_or_comes_late_stops_no_mail() {
             let length = std::io::Read::read(&mut log, &mut piece).unwrap();
             said.extend_from_slice(&piece[..length]);
         }
-        drop(log);
-        String::from_utf8_lossy(&said).into_owned()
+        (log, String::from_utf8_lossy(&said).into_owned())
     });
-    let heard = heard.await.unwrap();
+    let (log, heard) = heard.await.unwrap();
     for line in heard.lines().take(heard.lines().count() - 1) {
         assert!(
             line.starts_with("20") && line.contains('Z'),
@@ -217,6 +216,7 @@ async fn a_log_whose_reader_goes_away_or_comes_late_stops_no_mail() {
             .await
             .contains("gatepost_log_lost_total 0\n")
     );
+    drop(log);
     // Closed: what nobody can be told is counted.
     flow.go_on(40).await;
     flow.end().await.undisturbed();
