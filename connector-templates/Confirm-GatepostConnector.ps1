@@ -446,6 +446,9 @@ function Read-GatepostPassage {
     $until = [datetime]::UtcNow.AddMinutes($WaitMinutes)
     while ($true) {
         $Query['EndDate'] = [datetime]::UtcNow.AddMinutes(1)
+        # A query covers ten days at most, and this one ends later each time.
+        $first = $Query['EndDate'].AddDays(-10)
+        if ($Query['StartDate'] -lt $first) { $Query['StartDate'] = $first }
         $rows = @(Get-GatepostTrace -Query $Query)
         $verdicts = @($rows | Group-Object -Property 'MessageId', 'RecipientAddress' | ForEach-Object { Get-GatepostVerdict -Rows @($_.Group) -Query $Query })
         if ($verdicts.Count -gt 0 -and @($verdicts | Where-Object { $_.Action -eq 'Pending' }).Count -eq 0) { break }

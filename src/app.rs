@@ -5,7 +5,7 @@ use crate::clock::{Clock, Steps};
 use crate::config::Settings;
 use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher, InboundConnector};
-use crate::dns::{Dns, Resolve};
+use crate::dns::{Dns, Known, Remembering, Resolve};
 use crate::journal::disk::{RealDisk, make_directory};
 use crate::mail::{QueueIds, Secret};
 use crate::mailauth::Verifier;
@@ -49,6 +49,7 @@ pub struct Server {
     metrics: Metrics,
     dispatcher: Dispatcher,
     verifier: Arc<Verifier>,
+    hosts: Known,
     accounts: Arc<ArcSwap<Accounts>>,
     settings: Arc<ArcSwap<Settings>>,
     access: Arc<ArcSwap<Access>>,
@@ -98,7 +99,8 @@ impl Server {
         )));
         tracer.today(clock.unix_millis());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let deliver = deliver_settings(&settings)?;
+        let hosts = Known::default();
+        let deliver = deliver_settings(&settings, &hosts)?;
         let verifier = Arc::new(Verifier::new(Arc::clone(&deliver.resolver), cores)?);
         let start = u32::from_be_bytes([random[0], random[1], random[2], random[3]]);
         let ids = Arc::new(QueueIds::starting_at(start));
@@ -165,6 +167,7 @@ impl Server {
             metrics,
             dispatcher,
             verifier,
+            hosts,
             accounts,
             settings,
             access,
@@ -207,6 +210,12 @@ impl Server {
     #[must_use]
     pub fn spool(&self) -> &Spool {
         &self.spool
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
     }
 
     /// The counters.
@@ -279,7 +288,7 @@ impl Server {
         }
         let random = random_octets()?;
         let exchange_online = Arc::new(settings.exchange_online.clone());
-        let deliver = deliver_settings(&settings)?;
+        let deliver = deliver_settings(&settings, &self.hosts)?;
         let access = access(&settings)?;
         // Everything that can fail comes first, so that a bad configuration changes nothing.
         for listener in &settings.listeners {
@@ -420,6 +429,7 @@ fn foreseen(settings: &Settings) -> Foreseen {
         tenants: tenants().collect(),
         streams: tenants().map(|tenant| (tenant, String::new())).collect(),
         ways: Vec::new(),
+        renewed: settings.renewed.iter().map(ToString::to_string).collect(),
     };
     // Reports go by the tenant's connector, whatever the routes say.
     let connectors = settings.inbound_connectors.iter();
@@ -462,7 +472,7 @@ fn policy(settings: &Settings, listener: &ListenerSettings) -> Policy {
     }
 }
 
-fn deliver_settings(settings: &Settings) -> Result<DeliverSettings, String> {
+fn deliver_settings(settings: &Settings, hosts: &Known) -> Result<DeliverSettings, String> {
     let (resolver, mx_port): (Arc<dyn Resolve>, u16) = match &settings.outside {
         Some(outside) => (Arc::clone(&outside.resolver), outside.mx_port),
         None => {
@@ -472,7 +482,7 @@ fn deliver_settings(settings: &Settings) -> Result<DeliverSettings, String> {
     };
     Ok(DeliverSettings {
         tenants: settings.tenants.clone(),
-        resolver,
+        resolver: Arc::new(Remembering::new(resolver, hosts.clone())),
         mx_port,
         hostname: settings.hostname.clone(),
         connectors: settings.inbound_connectors.clone(),
@@ -561,7 +571,6 @@ async fn stopping(down: &mut watch::Receiver<bool>) {
     }
 }
 
-/// 0700, and made where it is missing.
 fn access(settings: &Settings) -> Result<Access, String> {
     Ok(Access {
         hosts: settings.admin.hosts.clone(),

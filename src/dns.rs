@@ -3,12 +3,15 @@
 //! Behind `trait Resolve`, so that a scenario or the lab can hand in a fixed [`Zone`]. With `[dns] servers = "system"` host names
 //! of connectors and relays are asked of the system (so that `/etc/hosts` and its kin count, as an administrator expects);
 //! MX records and the hosts that they name are asked of the system's name servers. Configured servers are asked directly.
-//! Answers of name servers are cached as long as their TTL says. [`exchangers`] makes an order of tries of it.
+//! Answers of name servers are cached as long as their TTL says; where none comes any more, connectors and relays are where
+//! they were ([`Remembering`]). [`exchangers`] makes an order of tries of it.
 
 mod exchangers;
+mod known;
 mod zone;
 
 pub use exchangers::{NoWay, exchanger_addresses, exchangers};
+pub use known::{Known, Remembering};
 pub use zone::Zone;
 
 use hickory_resolver::TokioResolver;

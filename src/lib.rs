@@ -38,6 +38,7 @@ pub mod message_trace;
 pub mod metrics;
 pub mod spool;
 // shells: the only place with sockets, timers and the clock
+pub mod acme;
 pub mod admin;
 pub mod clock;
 pub mod deliver;

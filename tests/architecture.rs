@@ -91,6 +91,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "trust",
         ],
     ),
+    ("acme", &["dns", "mail", "trust"]),
     ("admin", &["mail", "message_trace", "metrics", "spool"]),
     // an oracle with our parser would share our mistakes: never `header` or `trust`
     ("lab", &["mail", "smtp"]),
@@ -98,6 +99,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "acme",
             "credentials",
             "deliver",
             "dns",
@@ -137,18 +139,24 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ureq", &["admin"]),
     ("toml", &["config", "cli"]),
     // `certificate request` makes keys and requests.
-    ("rcgen", &["lab", "cli"]),
+    ("rcgen", &["lab", "cli", "acme"]),
     ("ppp", &["receive"]),
     ("tls_parser", &["receive"]),
     ("webpki", &["trust", "deliver", "config", "lab"]),
     // `config` asks the provider whether a key belongs to its certificate.
-    ("rustls", &["receive", "deliver", "lab", "config"]),
-    ("tokio_rustls", &["receive", "deliver", "lab"]),
+    (
+        "rustls",
+        &["receive", "deliver", "lab", "config", "acme", "cli"],
+    ),
+    ("tokio_rustls", &["receive", "deliver", "lab", "acme"]),
+    ("instant_acme", &["acme"]),
+    ("hyper", &["acme"]),
     ("argon2", &["credentials"]),
     ("password_auth", &["credentials", "cli", "config", "lab"]),
     (
         "tokio",
         &[
+            "acme",
             "app",
             "admin",
             "cli",

@@ -786,6 +786,17 @@ async fn every_key_of_the_contract_is_read_into_its_setting() {
     assert_eq!(s.hostname.as_str(), "smarthost.contoso.com");
     assert_eq!(s.data_directory, path.with_file_name("spool"));
     assert_eq!(&*s.identities[0].name, "contoso");
+    let acme = s.acme.as_ref().unwrap();
+    assert_eq!(acme.directory, "https://acme.example/directory");
+    assert_eq!(acme.contact, ["mailto:ops@contoso.com"]);
+    assert_eq!(acme.challenge_address.to_string(), "192.0.2.80:8080");
+    assert_eq!(acme.roots.anchors.len(), 1);
+    assert_eq!(acme.folder, path.with_file_name("spool"));
+    assert_eq!(
+        s.renewed.iter().map(|name| &**name).collect::<Vec<_>>(),
+        ["contoso"]
+    );
+    assert_eq!(loaded.certificates[0].acme_names, ["contoso.com"]);
 
     use gatepost::receive::{BareNewlines, Service, TlsMode};
     let [exchange, apps, printers] = &s.listeners[..] else {

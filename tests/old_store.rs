@@ -1,7 +1,7 @@
 //! What an older version has queued is found by this one: stores kept in `tests/data/store-*`, as they were written.
 //!
-//! A store that is kept is never made anew: it stands for what lies on an administrator's disk when he upgrades. When a
-//! record changes, keep a further one beside it: `OUT=tests/data/store-2 cargo test --test old_store -- --ignored`.
+//! A store that is kept is never made anew: it stands for what lies on an administrator's disk when he upgrades. Each release
+//! whose records differ from those of the one before keeps one beside it, before it is tagged: tests/data/README.md.
 
 #![allow(
     clippy::unwrap_used,

@@ -6,6 +6,7 @@
 mod client;
 mod door;
 mod queue;
+mod scrape;
 
 pub use client::{Client, ClientError};
 pub use queue::{ActAnswer, ActRequest, MAX_PAGE, PageRequest};
@@ -15,18 +16,20 @@ use crate::message_trace::{Query, TraceEvent, Tracer};
 use crate::metrics::Metrics;
 use crate::spool::Spool;
 use arc_swap::ArcSwap;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query as UrlQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
+use bytes::Bytes;
+use scrape::Scrape;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Who may call the API.
 #[derive(Debug)]
@@ -108,12 +111,16 @@ impl Bound {
 struct Guard {
     admin: Arc<Admin>,
     address: SocketAddr,
+    work: Arc<Semaphore>,
 }
 
 fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
+    // Each answer of the API reads from the disk and costs a core meanwhile: the others wait in line, mail does not.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let guard = Guard {
         admin: Arc::clone(&admin),
         address,
+        work: Arc::new(Semaphore::new((cores / 2).max(1))),
     };
     let api = Router::new()
         .route("/queue", get(queue::list))
@@ -125,6 +132,7 @@ fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
         .with_state(Arc::clone(&admin));
     Router::new()
         .route("/metrics", get(metrics))
+        .layer(Extension(Arc::new(Scrape::default())))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(admin)
@@ -153,6 +161,8 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         );
         return refusal;
     }
+    // Nobody closes it.
+    let _turn = guard.work.acquire().await;
     next.run(request).await
 }
 
@@ -185,9 +195,15 @@ fn problem(status: StatusCode, text: &str) -> Response {
     (status, axum::Json(serde_json::json!({ "error": text }))).into_response()
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    (admin.refresh)();
-    match admin.metrics.text() {
+async fn metrics(
+    State(admin): State<Arc<Admin>>,
+    Extension(scrape): Extension<Arc<Scrape>>,
+) -> Response {
+    let made = scrape.text(|| {
+        (admin.refresh)();
+        admin.metrics.text().map(Bytes::from)
+    });
+    match made.await {
         Ok(text) => (
             [(
                 header::CONTENT_TYPE,

@@ -3,6 +3,7 @@
 
 mod facts;
 mod handshakes;
+pub(super) mod obtain;
 mod rehearse;
 mod request;
 mod show;
@@ -31,6 +32,14 @@ pub enum Action {
         /// Files that are not in their places yet.
         #[command(flatten)]
         files: Files,
+    },
+    /// Order a certificate from the authority of [acme] and put it in its place: the first one, or one that is due.
+    Obtain {
+        /// A [[certificate]] with acme = true.
+        name: String,
+        /// Even if it is not due.
+        #[arg(long)]
+        now: bool,
     },
     /// Make a private key and a certificate signing request (PKCS #10).
     Request(request::Arguments),
@@ -65,6 +74,7 @@ pub fn run(config: &Path, action: &Action, json: bool) -> ExitCode {
     let done = match action {
         Action::Show { name, files } => show::run(config, name.as_deref(), files, json),
         Action::Rehearse { name, files } => rehearse::run(config, name, files, json),
+        Action::Obtain { name, now } => obtain::run(config, name, *now, json),
         Action::Request(arguments) => request::run(arguments, json),
     };
     let (status, problem) = match done {

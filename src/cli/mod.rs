@@ -215,6 +215,15 @@ impl Trouble {
     }
 }
 
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Use(problem) | Self::Server(problem) => f.write_str(problem),
+            Self::NobodyReads => f.write_str("nobody reads"),
+        }
+    }
+}
+
 impl From<String> for Trouble {
     fn from(problem: String) -> Self {
         Self::Use(problem)

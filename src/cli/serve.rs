@@ -1,5 +1,7 @@
 //! `gatepost serve`: the smart host.
 
+mod renew;
+
 use super::log::Log;
 use crate::app::Server;
 use crate::config::{Settings, Severity};
@@ -67,11 +69,17 @@ async fn serve(settings: Settings, path: &Path, log: &Log) -> Result<(), String>
         .collect();
     tracing::info!(listeners = %listeners.join(" "), admin = %server.admin_address(), "ready");
     say_ready();
-    loop {
-        tokio::select! {
-            () = signalled(&mut terminate) => break,
-            () = signalled(&mut interrupt) => break,
-            () = signalled(&mut hangup) => reload(&server, path, log).await,
+    {
+        let (renewed, mut renewals) = tokio::sync::mpsc::channel(1);
+        let mut keeper = std::pin::pin!(renew::keep(&server, path, renewed));
+        loop {
+            tokio::select! {
+                () = signalled(&mut terminate) => break,
+                () = signalled(&mut interrupt) => break,
+                () = signalled(&mut hangup) => reload(&server, path, log).await,
+                Some(()) = renewals.recv() => reload(&server, path, log).await,
+                () = &mut keeper => break,
+            }
         }
     }
     tracing::info!("stopping");

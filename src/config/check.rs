@@ -3,6 +3,7 @@
 //! A step that finds a fault notes it and hands on what it could make, so that later steps still find theirs. Nothing
 //! here is used unless no error was noted: [`Settings`] comes out only then.
 
+mod acme;
 mod applications;
 mod certificates;
 mod connectors;
@@ -20,6 +21,7 @@ use super::raw::{File, default};
 use super::reader::{Reader, Scope, base_of};
 use super::value::Tables;
 use super::{Certificate, ConnectorUse, ListenerUse, Settings};
+use crate::acme::Authority;
 use crate::mail::{Domain, DomainSet};
 use crate::receive::ListenerSettings;
 use crate::trust::Tenants;
@@ -27,26 +29,41 @@ use crate::trust::certificate::Identity;
 use crate::trust::sender_name::SenderName;
 use named::Named;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Checks everything. `None` where something that settings need could not be made; then there is an error, too.
-pub(super) fn check(raw: &File, reader: &mut Reader<'_>) -> (Option<Settings>, Vec<Certificate>) {
+pub(super) fn check(
+    raw: &File,
+    reader: &mut Reader<'_>,
+) -> (Option<Settings>, Vec<Certificate>, Option<Authority>) {
+    let data_directory = reader
+        .path(&Scope::top(), "data_directory", &raw.data_directory)
+        .map(|at| at.value)
+        .unwrap_or_else(|| base_of(reader.file()).join(default::DATA_DIRECTORY));
+    let authority = acme::authority(raw, reader, &data_directory);
     let (certificates, mut seen) = certificates::certificates(raw, reader);
-    let settings = settings(raw, reader, certificates, &mut seen);
-    (settings, seen)
+    let mut settings = settings(raw, reader, data_directory, certificates, &mut seen);
+    if let Some(settings) = &mut settings {
+        settings.acme.clone_from(&authority);
+        settings.renewed = seen
+            .iter()
+            .filter(|own| !own.acme_names.is_empty())
+            .filter_map(|own| own.name.as_deref().map(Into::into))
+            .collect();
+    }
+    (settings, seen, authority)
 }
 
 fn settings(
     raw: &File,
     reader: &mut Reader<'_>,
+    data_directory: PathBuf,
     certificates: Named<Arc<Identity>>,
     seen: &mut [Certificate],
 ) -> Option<Settings> {
     let top = Scope::top();
     let hostname = reader.required(&top, "hostname", &raw.hostname, fully_qualified);
-    let data_directory = reader
-        .path(&top, "data_directory", &raw.data_directory)
-        .map(|at| at.value);
     house::store(raw, reader);
     let hostname_value = hostname.as_ref().map(|at| &at.value);
     let listeners = listeners::listeners(raw, reader, &certificates, hostname_value);
@@ -76,9 +93,10 @@ fn settings(
     }
     Some(Settings {
         hostname: hostname?.value,
-        data_directory: data_directory
-            .unwrap_or_else(|| base_of(reader.file()).join(default::DATA_DIRECTORY)),
+        data_directory,
         identities: certificates.into_values(),
+        acme: None,
+        renewed: Vec::new(),
         listeners,
         exchange_online: exchange.receiving,
         endpoints_made: exchange.endpoints_made,

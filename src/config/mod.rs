@@ -17,6 +17,7 @@ mod value;
 
 pub use problem::{Problem, Severity, Unreadable};
 
+use crate::acme::Authority;
 use crate::credentials::Account;
 use crate::deliver::{InboundConnector, Relay, ServerTrust};
 use crate::dns::Resolve;
@@ -44,6 +45,10 @@ pub struct Settings {
     pub data_directory: PathBuf,
     /// `[[certificate]]`, loaded.
     pub identities: Vec<Arc<Identity>>,
+    /// `[acme]`.
+    pub acme: Option<Authority>,
+    /// The `[[certificate]]`s with `acme = true`.
+    pub renewed: Vec<Arc<str>>,
     /// `[[listener]]`.
     pub listeners: Vec<ListenerSettings>,
     /// `[exchange_online]`, the receiving half.
@@ -122,6 +127,8 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// `[[certificate]]`, in the order of the file.
     pub certificates: Vec<Certificate>,
+    /// `[acme]`, also where the configuration is refused: the first certificate is ordered before it can be well.
+    pub acme: Option<Authority>,
 }
 
 impl Loaded {
@@ -149,6 +156,8 @@ pub struct Certificate {
     pub known_root: bool,
     /// Whether the key belongs to the leaf; `None` where one of them could not be read.
     pub key_fits: Option<bool>,
+    /// What it is ordered for with `acme = true`; else empty.
+    pub acme_names: Vec<String>,
     /// The listeners that show it.
     pub listeners: Vec<ListenerUse>,
     /// The inbound connectors that it is presented to.
@@ -218,6 +227,18 @@ pub fn load_with(path: &Path, candidate: Option<Candidate<'_>>) -> Result<Loaded
     load_beside(path, None, candidate)
 }
 
+/// [`reload`] with another chain and key in the place of a certificate's own.
+///
+/// # Errors
+/// The file cannot be read, is not TOML, or has an unknown key.
+pub fn reload_with(
+    path: &Path,
+    endpoints_in_force: &Published,
+    candidate: Candidate<'_>,
+) -> Result<Loaded, Unreadable> {
+    load_beside(path, Some(endpoints_in_force), Some(candidate))
+}
+
 /// [`load`] for a server that runs: endpoint data that cannot be true does not refuse the rest, the data in force stay.
 ///
 /// # Errors
@@ -279,7 +300,7 @@ pub fn parse(
     let raw: raw::File =
         toml::from_str(source).map_err(|error| Unreadable::from_toml(path, source, &error))?;
     let mut reader = reader::Reader::new(path, source, surroundings);
-    let (settings, certificates) = check::check(&raw, &mut reader);
+    let (settings, certificates, acme) = check::check(&raw, &mut reader);
     let mut problems = reader.problems;
     problems.sort_by_key(|problem| problem.line);
     let refused = problems
@@ -289,6 +310,7 @@ pub fn parse(
         settings: settings.filter(|_| !refused),
         problems,
         certificates,
+        acme,
     })
 }
 

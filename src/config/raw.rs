@@ -9,6 +9,9 @@ use serde::Deserialize;
 /// Defaults, as they would be written in the file.
 pub(super) mod default {
     pub(in super::super) const DATA_DIRECTORY: &str = "/var/lib/gatepost";
+    pub(in super::super) const ACME_DIRECTORY: &str =
+        "https://acme-v02.api.letsencrypt.org/directory";
+    pub(in super::super) const ACME_CHALLENGE_ADDRESS: &str = "0.0.0.0:80";
     pub(in super::super) const MAX_MESSAGE_SIZE: u64 = 150 * 1024 * 1024;
     pub(in super::super) const MAX_CONNECTIONS: usize = 1000;
     pub(in super::super) const CLIENT_CERTIFICATE_NAMES: &[&str] = &["mail.protection.outlook.com"];
@@ -43,6 +46,8 @@ pub(super) struct File {
     pub(super) data_directory: Key<String>,
     /// `[store]`.
     pub(super) store: Table<Store>,
+    /// `[acme]`.
+    pub(super) acme: Table<Acme>,
     /// `[[certificate]]`.
     pub(super) certificate: Tables<Certificate>,
     /// `[[listener]]`.
@@ -89,6 +94,26 @@ pub(super) struct Certificate {
     pub(super) chain: Key<String>,
     /// PEM file. Required.
     pub(super) key: Key<String>,
+    /// Renewed by the authority of `[acme]`. Default false.
+    pub(super) acme: Key<bool>,
+    /// What it is ordered for. Required with `acme`.
+    pub(super) names: Key<List>,
+}
+
+/// `[acme]`: the authority that signs certificates with `acme = true`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Acme {
+    /// URL. Default Let's Encrypt's.
+    pub(super) directory: Key<String>,
+    /// Addresses that the authority may write to. Default none.
+    pub(super) contact: Key<List>,
+    /// Where tokens are fetched. Default `0.0.0.0:80`.
+    pub(super) challenge_address: Key<String>,
+    /// `system` (default) or a PEM file: who vouches for the authority's web server.
+    pub(super) roots: Key<String>,
+    /// Required, and true.
+    pub(super) terms_of_service_agreed: Key<bool>,
 }
 
 /// `[[listener]]`: a socket that takes mail.

@@ -5,8 +5,8 @@
 
 use super::LabError;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
@@ -166,6 +166,26 @@ impl Authority {
     /// # Errors
     /// A name that no certificate can hold, or no key could be made.
     pub fn issue(&self, leaf: &Leaf) -> Result<Issued, LabError> {
+        let key = key()?;
+        let signed = self.signed(leaf, &key)?;
+        Ok(Issued {
+            chain_pem: format!("{}{}", signed.pem(), self.intermediate.pem()),
+            key_pem: key.serialize_pem(),
+            chain: vec![signed.der().clone(), self.intermediate.der().clone()],
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        })
+    }
+
+    /// Signs a certificate for somebody else's key; the chain in PEM, leaf first.
+    ///
+    /// # Errors
+    /// A name that no certificate can hold.
+    pub fn certify(&self, leaf: &Leaf, key: &impl PublicKeyData) -> Result<String, LabError> {
+        let signed = self.signed(leaf, key)?;
+        Ok(format!("{}{}", signed.pem(), self.intermediate.pem()))
+    }
+
+    fn signed(&self, leaf: &Leaf, key: &impl PublicKeyData) -> Result<Certificate, LabError> {
         let mut params =
             CertificateParams::new(leaf.alternative_names.clone()).map_err(certificate)?;
         params.distinguished_name = common_name(&leaf.common_name);
@@ -175,16 +195,9 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages.clone_from(&leaf.usages);
         params.use_authority_key_identifier_extension = true;
-        let key = key()?;
-        let signed = params
-            .signed_by(&key, &self.intermediate)
-            .map_err(certificate)?;
-        Ok(Issued {
-            chain_pem: format!("{}{}", signed.pem(), self.intermediate.pem()),
-            key_pem: key.serialize_pem(),
-            chain: vec![signed.der().clone(), self.intermediate.der().clone()],
-            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        })
+        params
+            .signed_by(key, &self.intermediate)
+            .map_err(certificate)
     }
 
     /// The root in PEM.

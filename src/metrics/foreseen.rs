@@ -18,6 +18,8 @@ pub struct Foreseen {
     pub ways: Vec<(String, String)>,
     /// Streams of each tenant: tenant, stream; without one it is empty.
     pub streams: Vec<(String, String)>,
+    /// Certificates that are ordered by ACME.
+    pub renewed: Vec<String>,
 }
 
 impl Metrics {
@@ -79,6 +81,11 @@ impl Metrics {
                     let result = [via.as_str(), tenant, stream, outcome];
                     let _zero = self.deliveries.with_label_values(&result);
                 }
+            }
+        }
+        for name in &foreseen.renewed {
+            for result in ["ok", "failed", "refused"] {
+                let _zero = self.acme_orders.with_label_values(&[name.as_str(), result]);
             }
         }
         for operation in ["accept", "full", "read", "reclaim", "replay", "write"] {

@@ -101,6 +101,7 @@ fn what_is_foreseen_stands_at_zero_and_takes_nothing_back() {
             ("contoso".to_owned(), "bulk".to_owned()),
             ("fabrikam".to_owned(), "other".to_owned()),
         ],
+        renewed: vec!["contoso".to_owned()],
     };
     metrics.foresee(&foreseen);
     let text = String::from_utf8(metrics.text().unwrap()).unwrap();
@@ -111,6 +112,7 @@ fn what_is_foreseen_stands_at_zero_and_takes_nothing_back() {
         "gatepost_deliveries_total{outcome=\"failed\",stream=\"bulk\",tenant=\"contoso\",via=\"relay:up\"} 0",
         "gatepost_queue_parked{tenant=\"contoso\",via=\"relay:up\"} 0",
         "gatepost_authentications_total{listener=\"apps\",result=\"rejected\"} 0",
+        "gatepost_acme_orders_total{name=\"contoso\",result=\"refused\"} 0",
     ] {
         assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
     }

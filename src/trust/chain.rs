@@ -90,7 +90,7 @@ impl Chain {
         let mut parsed = Vec::with_capacity(certificates.len());
         for (index, der) in certificates.iter().enumerate() {
             match X509Certificate::from_der(der) {
-                Ok((rest, certificate)) if rest.is_empty() => parsed.push((der, certificate)),
+                Ok(([], certificate)) => parsed.push((der, certificate)),
                 _ => return Err((index, Unreadable)),
             }
         }
@@ -195,10 +195,6 @@ fn signed(own: &X509Certificate<'_>, issuer: &CertificateDer<'_>) -> bool {
     })
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "of the kinds of keys two are in use; the others are told by their number"
-)]
 fn key(own: &X509Certificate<'_>) -> String {
     let info = own.public_key();
     match info.parsed() {

@@ -21,6 +21,9 @@ class Row:
         self.seen.extend(one for one in what if one not in self.seen)
 
 
+# Mail for this domain is handed to Gatepost with a certificate that is not Exchange's.
+WRONG = "wrong.example"
+
 Check = tuple[str, Callable[[Rig, Row], None]]
 
 
@@ -106,6 +109,19 @@ def refused_without_secret(rig: Rig, row: Row, inject: int) -> None:
     need(refused[0]["reply"].startswith("550 5.7.1 "), f"refused with {refused[0]['reply']}")
     need(not rig.exchange.wait(word, 0.1), "a message with a wrong secret arrived")
     row.saw("wrong secret: 550 5.7.1")
+
+
+def refused_with_another_certificate(rig: Rig, row: Row, inject: int) -> None:
+    """From one of Exchange's addresses, but with a certificate of another name: one of two proofs, so 451 4.7.1 at MAIL."""
+    sender = f"{token()}@contoso.com"
+    rig.inject(inject, sender, [f"user@{WRONG}"], rig.stamped(sender, recipient=f"user@{WRONG}"))
+    refused = rig.events(sender, "refused")
+    need(refused, "a certificate of another name was not refused")
+    facts = refused[0]
+    need(facts["reply"].startswith("451 4.7.1 "), f"refused with {facts['reply']}")
+    need(facts["peer"].startswith("127.0.40."), f"came from {facts['peer']}")
+    need(not rig.exchange.wait(sender, 0.1), "a message with a wrong certificate arrived")
+    row.saw("wrong certificate: 451 4.7.1")
 
 
 # ---- a mail server as Gatepost's next hop ----

@@ -82,10 +82,11 @@ class Rig:
         self.stack = contextlib.ExitStack()
         self.tenants: list[Tenant] = []
         self.relays: list[tuple[str, int, str, str]] = []
-        self.ports = {name: free_port() for name in ("exchange", "apps", "smtps", "admin")}
+        self.ports = {name: free_port() for name in ("exchange", "apps", "smtps", "devices", "admin")}
         self._authority()
         self.smarthost = self.certificate("smarthost", SMARTHOST, "127.0.0.1")
         self.exchange_identity = self.certificate("exchange", EXCHANGE)
+        self.wrong_identity = self.certificate("wrong", "mail.wrong.example")
         self.exchange = Sink(self._exchange_context())  # where contoso's internal mail goes
         self.mailbox = Sink()  # where the mail servers under test send what Gatepost gave them
         self.stack.callback(self.exchange.close)
@@ -199,6 +200,7 @@ level = "debug"
             ("exchange", "connector", "starttls"),
             ("apps", "submission", "starttls"),
             ("smtps", "submission", "implicit"),
+            ("devices", "submission", "optional"),
         ):
             parts.append(
                 f'[[listener]]\nname = "{name}"\naddress = "127.0.0.1:{self.ports[name]}"\nservice = "{service}"\n'

@@ -20,6 +20,9 @@
     reason = "tests read the clock to bound their waits"
 )]
 
+mod acme;
+#[path = "../support/acme.rs"]
+mod acme_authority;
 mod admin;
 mod bounces;
 mod certificates;
@@ -46,6 +49,7 @@ mod operations;
 mod outside;
 mod proofs;
 mod reload;
+mod resolver;
 mod secrets;
 mod seen;
 mod siege;

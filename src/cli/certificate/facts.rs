@@ -195,9 +195,10 @@ impl Facts {
 }
 
 /// The keys whose problems concern a certificate.
-fn keys(certificate: &Certificate) -> Vec<String> {
+pub(super) fn keys(certificate: &Certificate) -> Vec<String> {
     let name = certificate.name.as_deref().unwrap_or_default();
-    let own = ["name", "chain", "key", "acme"].map(|key| format!("certificate.{name}.{key}"));
+    let own =
+        ["name", "chain", "key", "acme", "names"].map(|key| format!("certificate.{name}.{key}"));
     let listeners = certificate.listeners.iter();
     let listeners = listeners.map(|one| format!("listener.{}.certificate", one.name));
     let connectors = certificate.connectors.iter();

@@ -7,16 +7,11 @@ use super::Told;
 use crate::cli::Trouble;
 use crate::mail::DomainPattern;
 use clap::Args;
-use rcgen::{
-    CertificateParams, DistinguishedName, DnType, KeyPair, RsaKeySize, SignatureAlgorithm,
-};
+use rcgen::{KeyPair, RsaKeySize, SignatureAlgorithm};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-
-/// The longest commonName (RFC 5280 appendix A.1, ub-common-name).
-const LONGEST_COMMON_NAME: usize = 64;
 
 /// What is asked for.
 #[derive(Debug, Args)]
@@ -39,8 +34,11 @@ enum KeyType {
     EcdsaP256,
     EcdsaP384,
     /// For an authority that signs nothing else.
+    #[value(name = "rsa-2048")]
     Rsa2048,
+    #[value(name = "rsa-3072")]
     Rsa3072,
+    #[value(name = "rsa-4096")]
     Rsa4096,
 }
 
@@ -75,7 +73,8 @@ pub(super) fn run(arguments: &Arguments, json: bool) -> Told {
     }
     let broken = |error: rcgen::Error| Trouble::Use(format!("no request can be made: {error}"));
     let key = arguments.key_type.generate().map_err(broken)?;
-    let request = request(&names, &key).map_err(broken)?;
+    let request = crate::acme::request(&names, &key).and_then(|request| request.pem());
+    let request = request.map_err(broken)?;
     write_new(&key_file, key.serialize_pem().as_bytes(), 0o600)?;
     write_new(&request_file, request.as_bytes(), 0o644)?;
     let (key_file, request_file) = (key_file.display(), request_file.display());
@@ -118,20 +117,8 @@ fn names(given: &[String]) -> Result<Vec<String>, Trouble> {
     Ok(names)
 }
 
-/// The request in PEM form: the names as SAN, the first as CN too where it fits.
-fn request(names: &[String], key: &KeyPair) -> Result<String, rcgen::Error> {
-    let mut params = CertificateParams::new(names.to_vec())?;
-    params.distinguished_name = DistinguishedName::new();
-    if let Some(first) = names.first().filter(|one| one.len() <= LONGEST_COMMON_NAME) {
-        params
-            .distinguished_name
-            .push(DnType::CommonName, first.as_str());
-    }
-    params.serialize_request(key)?.pem()
-}
-
 /// Writes a file that was not there, to the disk.
-fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), Trouble> {
+pub(super) fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), Trouble> {
     let failed = |error: std::io::Error| Trouble::Use(format!("{}: {error}", path.display()));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);

@@ -19,11 +19,14 @@ pub(super) fn certificates(
     reader: &mut Reader<'_>,
 ) -> (Named<Arc<Identity>>, Vec<Certificate>) {
     let mut named = Named::new("certificate");
-    let mut seen = Vec::new();
+    let (mut seen, mut ordered) = (Vec::new(), Vec::new());
     for (table, scope) in reader.tables("certificate", &raw.certificate, |table| Some(&table.name))
     {
         let name = reader.name(&scope, &table.name);
-        let (identity, certificate) = certificate(reader, &scope, table, name.as_ref());
+        let names = super::acme::names(raw, reader, &scope, table, &mut ordered);
+        let (identity, mut certificate) =
+            certificate(reader, &scope, table, name.as_ref(), !names.is_empty());
+        certificate.acme_names = names;
         seen.push(certificate);
         named.add(reader, name, identity);
     }
@@ -35,6 +38,7 @@ fn certificate(
     scope: &Scope,
     table: &Raw,
     name: Option<&At<String>>,
+    ordered: bool,
 ) -> (Option<Arc<Identity>>, Certificate) {
     reader.demand(scope, "chain", &table.chain);
     let mut chain_file = reader.path(scope, "chain", &table.chain);
@@ -53,10 +57,10 @@ fn certificate(
     }
     let chain = chain_file
         .as_ref()
-        .and_then(|path| or_report(reader, path, identity::chain(&path.value)));
+        .and_then(|path| or_report(reader, path, identity::chain(&path.value), ordered));
     let key = key_file
         .as_ref()
-        .and_then(|path| or_report(reader, path, identity::key(&path.value)));
+        .and_then(|path| or_report(reader, path, identity::key(&path.value), ordered));
     let known_root = chain
         .as_ref()
         .is_some_and(|chain| judge_chain(reader, chain));
@@ -73,6 +77,7 @@ fn certificate(
             .map_or_else(Vec::new, |at| at.value.leaf.names.clone()),
         known_root,
         key_fits: None,
+        acme_names: Vec::new(),
         listeners: Vec::new(),
         connectors: Vec::new(),
     };
@@ -103,13 +108,17 @@ fn or_report<T>(
     reader: &mut Reader<'_>,
     path: &At<PathBuf>,
     read: Result<T, String>,
+    ordered: bool,
 ) -> Option<At<T>> {
     match read {
         Ok(value) => Some(At {
             value,
             spot: path.spot.clone(),
         }),
-        Err(why) => {
+        Err(mut why) => {
+            if ordered && !path.value.exists() {
+                why += ": the first one is ordered by `gatepost certificate obtain`";
+            }
             reader.error(&path.spot, why);
             None
         }

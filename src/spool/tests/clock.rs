@@ -29,7 +29,6 @@ async fn waiting(folder: &Path, next_try: u64) -> Spool {
 
 /// Which message is due at that time.
 fn due_at(spool: &Spool, now: u64) -> Option<(u64, u64)> {
-    let _due = spool.due(now);
     let due = spool.next_due(&exchange(), now)?;
     Some((due.message().id.as_u64(), due.arrived()))
 }

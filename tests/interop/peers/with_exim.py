@@ -88,6 +88,12 @@ gatepost:
   transport = gatepost
   route_list = * 127.0.0.1 byname
   self = send
+wrong:
+  driver = manualroute
+  domains = {peer.WRONG}
+  transport = wrong
+  route_list = * 127.0.0.1 byname
+  self = send
 mailbox:
   driver = manualroute
   transport = mailbox
@@ -102,6 +108,17 @@ gatepost:
   hosts_require_tls = *
   tls_certificate = {rig.exchange_identity[0]}
   tls_privatekey = {rig.exchange_identity[1]}
+  tls_verify_certificates = {rig.authority}
+  tls_verify_hosts = *
+  tls_verify_cert_hostnames =
+wrong:
+  driver = smtp
+  port = {rig.ports["exchange"]}
+  allow_localhost
+  interface = 127.0.40.2
+  hosts_require_tls = *
+  tls_certificate = {rig.wrong_identity[0]}
+  tls_privatekey = {rig.wrong_identity[1]}
   tls_verify_certificates = {rig.authority}
   tls_verify_hosts = *
   tls_verify_cert_hostnames =
@@ -137,6 +154,7 @@ plain:
         peer.sends_large_to_many(rig, row, self.inject)
         peer.sends_smtputf8(rig, row, self.inject)
         peer.refused_without_secret(rig, row, self.inject)
+        peer.refused_with_another_certificate(rig, row, self.inject)
         sent = [line for line in self.lines("=>") if "T=gatepost" in line]
         need(all(re.search(r" L\b", line) for line in sent), f"no pipelining: {sent}")
         need(all("CV=yes" in line for line in sent), f"our certificate was not verified: {sent}")

@@ -51,9 +51,10 @@ class Peer(peer.Peer):
         # With OpenSSL 3 it cannot sign with EC keys.
         own = rig.certificate("opensmtpd", "opensmtpd.interop.example", "127.0.0.1", kind="rsa:2048")
         exchange = rig.certificate("opensmtpd-exchange", EXCHANGE, kind="rsa:2048")
+        wrong = rig.certificate("opensmtpd-wrong", "mail.wrong.example", kind="rsa:2048")
         # It refuses keys that others may read.
         keys = []
-        for _, key in (own, exchange):
+        for _, key in (own, exchange, wrong):
             keys.append(self.folder / key.name)
             shutil.copy(key, keys[-1])
             keys[-1].chmod(0o600)
@@ -61,26 +62,28 @@ class Peer(peer.Peer):
         hashed = subprocess.run(["openssl", "passwd", "-6", PASSWORD], capture_output=True, text=True, check=True).stdout.strip()
         table.write_text(f"gatepost {hashed}\n")
         configuration = self.folder / "smtpd.conf"
-        configuration.write_text(self.configuration(rig, own[0], exchange[0], *keys))
+        configuration.write_text(self.configuration(rig, (own[0], exchange[0], wrong[0]), keys))
         configuration.chmod(0o600)
         rig.run_until_end([*command, self.program, "-d", "-f", configuration, "-T", "smtp"], self.folder / "log")
         for port in (self.inject, self.hop, self.login):
             wait_for_port(port, self.folder / "log")
 
-    def configuration(self, rig, chain, exchange_chain, key, exchange_key):
+    def configuration(self, rig, chains, keys):
+        names = ("own", "exchange", "wrong")
+        pairs = (f'pki {name} cert "{chain}"\npki {name} key "{key}"' for name, chain, key in zip(names, chains, keys))
+        own_pairs = "\n".join(pairs)
         return f"""
-pki own cert "{chain}"
-pki own key "{key}"
-pki exchange cert "{exchange_chain}"
-pki exchange key "{exchange_key}"
+{own_pairs}
 ca interop cert "{rig.authority}"
 table logins file:{self.folder}/logins
 listen on 127.0.0.1 port {self.inject} tag INJECT
 listen on 127.0.0.1 port {self.hop} tls-require verify pki own ca interop tag HOP
 listen on 127.0.0.1 port {self.login} tls-require pki own auth <logins> tag LOGIN
 action "gatepost" relay host smtp+tls://127.0.0.1:{rig.ports["exchange"]} src 127.0.40.3 pki exchange ca interop
+action "wrong" relay host smtp+tls://127.0.0.1:{rig.ports["exchange"]} src 127.0.40.3 pki wrong ca interop
 action "mailbox" relay host smtp+notls://127.0.0.1:{rig.mailbox.port}
 match from any for domain "contoso.com" action "gatepost"
+match from any for domain "{peer.WRONG}" action "wrong"
 match from any for any action "mailbox"
 """
 
@@ -96,6 +99,7 @@ match from any for any action "mailbox"
         peer.sends(rig, row, self.inject, "127.0.40.3:", "DATA")
         peer.sends_large_to_many(rig, row, self.inject)
         peer.refused_without_secret(rig, row, self.inject)
+        peer.refused_with_another_certificate(rig, row, self.inject)
 
     def receives(self, rig, row):
         peer.receives(rig, row, "opensmtpd", f"user@{DOMAIN}")

@@ -1,4 +1,5 @@
-"""Postfix: its smtp client as sender, its smtpd as next hop, twice (with and without SMTPUTF8). One instance of its own (`-c`)."""
+"""Postfix: its smtp client as sender, its smtpd as next hop, twice (with and without SMTPUTF8), and as a relay with AUTH. One
+instance of its own (`-c`)."""
 
 import hashlib
 import os
@@ -9,7 +10,8 @@ import subprocess
 
 import peer
 from peer import need
-from rig import SMARTHOST, free_port, wait_for_port
+from logins import Logins
+from rig import PASSWORD, SMARTHOST, free_port, wait_for_port
 from tools import installed, root_needed, version
 
 DOMAIN, ASCII_DOMAIN = "postfix.example", "postfix-ascii.example"
@@ -24,8 +26,9 @@ class Peer(peer.Peer):
         self.version = "Postfix " + version([installed("postconf"), "-d", "-h", "mail_version"])
 
     def plan(self, rig):
-        self.inject, self.hop, self.ascii_hop = free_port(), free_port(), free_port()
+        self.inject, self.hop, self.ascii_hop, self.login = (free_port() for _ in range(4))
         self.tenants = [rig.tenant("postfix", DOMAIN, self.hop), rig.tenant("postfix-ascii", ASCII_DOMAIN, self.ascii_hop)]
+        self.relayed = rig.relay("postfix", self.login, "gatepost", PASSWORD)
 
     def start(self, rig):
         self.folder = rig.folder / "postfix"
@@ -38,13 +41,15 @@ class Peer(peer.Peer):
                 shutil.copy(f"/etc/postfix/{file}", etc)
         if os.path.isdir("/etc/postfix/postfix-files.d"):
             shutil.copytree("/etc/postfix/postfix-files.d", etc / "postfix-files.d")
-        chain, key = rig.certificate("postfix", "postfix.interop.example")
+        chain, key = rig.certificate("postfix", "postfix.interop.example", "127.0.0.1")
+        self.logins = Logins(self.folder / "logins", "gatepost", PASSWORD)
+        rig.stack.callback(self.logins.close)
         (etc / "main.cf").write_text(self.main_cf(rig, chain, key))
         (etc / "master.cf").write_text(self.master_cf(rig))
         rig.stack.callback(self.stop)
         run = subprocess.run([self.program, "-c", etc, "start"], capture_output=True, text=True, check=False, timeout=60)
         need(run.returncode == 0, f"postfix start: {run.stderr[-800:]}")
-        for port in (self.inject, self.hop, self.ascii_hop):
+        for port in (self.inject, self.hop, self.ascii_hop, self.login):
             wait_for_port(port, self.folder / "log")
 
     def stop(self):
@@ -65,7 +70,8 @@ mynetworks =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 relayhost = [127.0.0.1]:{rig.mailbox.port}
-transport_maps = inline:{{ {{contoso.com = gatepost:[127.0.0.1]:{rig.ports["exchange"]}}} }}
+transport_maps = inline:{{ {{contoso.com = gatepost:[127.0.0.1]:{rig.ports["exchange"]}}},
+ {{{peer.WRONG} = wrong:[127.0.0.1]:{rig.ports["exchange"]}}} }}
 alias_maps =
 local_recipient_maps =
 smtpd_tls_chain_files = {key}, {chain}
@@ -80,15 +86,22 @@ smtp_tls_CAfile = {rig.authority}
 
     def master_cf(self, rig):
         gate = "-o smtpd_tls_security_level=encrypt -o smtpd_tls_req_ccert=yes -v"
-        client = (
+        login = (
+            "-o smtpd_tls_security_level=encrypt -o smtpd_tls_auth_only=yes -o smtpd_sasl_auth_enable=yes -o smtpd_sasl_type=dovecot "
+            f"-o smtpd_sasl_path={self.folder}/logins -o smtpd_relay_restrictions=permit_sasl_authenticated,reject"
+        )
+        client, wrong = (
             f"-o smtp_bind_address=127.0.40.1 -o smtp_tls_security_level=secure -o {{smtp_tls_secure_cert_match={SMARTHOST}}} "
-            f"-o {{smtp_tls_chain_files={rig.exchange_identity[1]}, {rig.exchange_identity[0]}}} -v"
+            f"-o {{smtp_tls_chain_files={key}, {chain}}} -v"
+            for chain, key in (rig.exchange_identity, rig.wrong_identity)
         )
         return f"""
 127.0.0.1:{self.inject} inet n - n - - smtpd -o mynetworks=127.0.0.0/8 -o smtpd_relay_restrictions=permit_mynetworks,reject
 127.0.0.1:{self.hop} inet n - n - - smtpd {gate}
 127.0.0.1:{self.ascii_hop} inet n - n - - smtpd {gate} -o smtpd_discard_ehlo_keywords=smtputf8,chunking
+127.0.0.1:{self.login} inet n - n - - smtpd {login}
 gatepost unix - - n - - smtp {client}
+wrong unix - - n - - smtp {wrong}
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -121,12 +134,14 @@ postlog unix-dgram n - n - 1 postlogd
         yield "sender", self.sends
         yield "next hop", self.receives
         yield "next hop without SMTPUTF8 and CHUNKING", self.receives_ascii
+        yield "relay", self.relays
 
     def sends(self, rig, row):
         peer.sends(rig, row, self.inject, "127.0.40.1:", "DATA")
         peer.sends_large_to_many(rig, row, self.inject)
         peer.sends_smtputf8(rig, row, self.inject)
         peer.refused_without_secret(rig, row, self.inject)
+        peer.refused_with_another_certificate(rig, row, self.inject)
         said = self.commands("smtp", ">")
         need(
             any(
@@ -154,6 +169,11 @@ postlog unix-dgram n - n - 1 postlogd
         need("DATA" in said, "DATA was not used")
         row.saw("client certificate (fingerprint)", "DATA")
         peer.bounces_smtputf8(rig, row, "postfix-ascii", ASCII_DOMAIN)
+
+    def relays(self, rig, row):
+        peer.receives_as_relay(rig, row, "postfix", self.relayed)
+        need(self.logins.granted, "nobody logged in")
+        need("sasl_method=PLAIN, sasl_username=gatepost" in (self.folder / "log").read_text(errors="replace"), "no login in Postfix's log")
 
 
 def fingerprint(chain):

@@ -15,7 +15,7 @@ EXCEPTIONS = {
     "cert_revocation": "the test authority publishes neither CRL nor OCSP",
 }
 
-LISTENERS = (("exchange", True), ("apps", True), ("smtps", False))
+LISTENERS = (("exchange", True), ("apps", True), ("smtps", False), ("devices", True))
 
 
 class Peer(peer.Peer):

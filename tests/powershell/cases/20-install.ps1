@@ -77,6 +77,16 @@ Test-Case 'install: lists in another order and case are no drift, nor other name
     Assert-Equal (Get-Change) @() 'no call that changes the tenant'
 }
 
+Test-Case 'install: drift is set back, also of a connector in test mode, which Exchange hides' {
+    $null = Add-Installed
+    $right = Get-StandInSnapshot
+    Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property TestMode -Value $true
+    Set-StandInProperty -Kind Inbound -Name 'From Gatepost' -Property RequireTls -Value $false
+    $null = Invoke-Good 'Install-GatepostConnector'
+    Assert-Equal (Get-Change) @('Set-InboundConnector -Identity -RequireTls', 'Set-OutboundConnector -Identity -TestMode') 'one call for each, with what differs alone'
+    Assert-Equal (Get-StandInSnapshot) $right 'the tenant is as it was'
+}
+
 Test-Case 'install: -WhatIf changes nothing and says what it would create' {
     $null = Add-Contoso
     $before = Get-StandInSnapshot

@@ -22,7 +22,7 @@ function Get-ScriptFinding {
     $ast = [Parser]::ParseInput($text, [ref]$tokens, [ref]$errors)
     $script:Script = @{
         Name = $Name; Bytes = $Bytes; Text = $text; Ast = $ast; Tokens = $tokens; Nodes = @{}; Functions = @{}; Calls = @{}; Facts = @{}
-        Findings = New-Object System.Collections.ArrayList; Context = @{}; Active = @{}; Known = @{}; Circle = $false
+        Findings = New-Object System.Collections.ArrayList; Context = @{}; Active = @{}; Known = @{}; Circle = $false; Writes = @{}
     }
     foreach ($problem in $errors) { Add-Finding -Rule 'Syntax' -At $problem -Message $problem.Message }
     foreach ($node in $ast.FindAll({ $true }, $true)) {
@@ -37,6 +37,7 @@ function Get-ScriptFinding {
         if (-not $script:Script.Calls.ContainsKey($called)) { $script:Script.Calls[$called] = New-Object System.Collections.ArrayList }
         [void]$script:Script.Calls[$called].Add($call)
     }
+    $script:Script.Writes = Get-Write
     Test-Text
     if ($errors.Count -eq 0) {
         Test-Version

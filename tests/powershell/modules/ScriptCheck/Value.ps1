@@ -173,23 +173,40 @@ function Get-VariableValue {
 function Join-Assignment {
     param($Value, [string]$Name, $Scope)
     $found = $false
-    foreach ($node in (Get-Node 'AssignmentStatementAst')) {
-        if ((Get-Scope $node) -ne $Scope) { continue }
-        $left = $node.Left
-        while ($left -is [AttributedExpressionAst]) { $left = $left.Child }
-        if (Test-Variable $left $Name) { $found = $true; Join-Value -Into $Value -From (Get-Value $node.Right); continue }
-        if ($left -is [IndexExpressionAst] -and (Test-Variable $left.Target $Name)) { Join-KeyAssignment -Value $Value -Key $left.Index -Expression $node.Right }
-        elseif ($left -is [MemberExpressionAst] -and (Test-Variable $left.Expression $Name)) { Join-KeyAssignment -Value $Value -Key $left.Member -Expression $node.Right }
-    }
-    foreach ($node in (Get-Node 'InvokeMemberExpressionAst')) {
-        if ($node.Member.Extent.Text -ne 'Add' -or -not (Test-Variable $node.Expression $Name) -or (Get-Scope $node) -ne $Scope) { continue }
-        if (@($node.Arguments).Count -eq 2) { Join-KeyAssignment -Value $Value -Key $node.Arguments[0] -Expression $node.Arguments[1] }
-        elseif (@($node.Arguments).Count -eq 1) { Join-Value -Into $Value -From (Get-Value $node.Arguments[0]) }
-    }
-    foreach ($node in (Get-Node 'ForEachStatementAst')) {
-        if ((Test-Variable $node.Variable $Name) -and (Get-Scope $node) -eq $Scope) { $found = $true; Join-Value -Into $Value -From (Get-Value $node.Condition) }
+    if (-not $script:Script.Writes.ContainsKey($Name)) { return $false }
+    foreach ($write in $script:Script.Writes[$Name]) {
+        if ($write.Scope -ne $Scope) { continue }
+        if ($null -ne $write.Key) { Join-KeyAssignment -Value $Value -Key $write.Key -Expression $write.Expression; continue }
+        if ($write.Whole) { $found = $true }
+        Join-Value -Into $Value -From (Get-Value $write.Expression)
     }
     $found
+}
+
+# Every place of the script that writes to a variable, by the variable's name.
+function Get-Write {
+    $all = @{}
+    $add = {
+        param($Target, $Node, $Key, $Expression, [bool]$Whole)
+        if ($Target -isnot [VariableExpressionAst]) { return }
+        $name = $Target.VariablePath.UserPath -replace '^script:', ''
+        if (-not $all.ContainsKey($name)) { $all[$name] = New-Object System.Collections.ArrayList }
+        [void]$all[$name].Add(@{ Scope = (Get-Scope $Node); Key = $Key; Expression = $Expression; Whole = $Whole })
+    }
+    foreach ($node in (Get-Node 'AssignmentStatementAst')) {
+        $left = $node.Left
+        while ($left -is [AttributedExpressionAst]) { $left = $left.Child }
+        if ($left -is [IndexExpressionAst]) { & $add $left.Target $node $left.Index $node.Right $false }
+        elseif ($left -is [MemberExpressionAst]) { & $add $left.Expression $node $left.Member $node.Right $false }
+        else { & $add $left $node $null $node.Right $true }
+    }
+    foreach ($node in (Get-Node 'InvokeMemberExpressionAst')) {
+        if ($node.Member.Extent.Text -ne 'Add') { continue }
+        if (@($node.Arguments).Count -eq 2) { & $add $node.Expression $node $node.Arguments[0] $node.Arguments[1] $false }
+        elseif (@($node.Arguments).Count -eq 1) { & $add $node.Expression $node $null $node.Arguments[0] $false }
+    }
+    foreach ($node in (Get-Node 'ForEachStatementAst')) { & $add $node.Variable $node $null $node.Condition $true }
+    $all
 }
 
 # One key: the expression is its value. Several keys (the variable of a loop): each keeps its own value when the expression is
@@ -218,11 +235,6 @@ function Get-Inner {
     if ($Node -is [PipelineAst] -and $Node.PipelineElements.Count -eq 1) { $Node = $Node.PipelineElements[0] }
     if ($Node -is [CommandExpressionAst]) { $Node = $Node.Expression }
     $Node
-}
-
-function Test-Variable {
-    param($Node, [string]$Name)
-    $Node -is [VariableExpressionAst] -and ($Node.VariablePath.UserPath -replace '^script:', '') -eq $Name
 }
 
 # $_ in a block of Where-Object or ForEach-Object: what the element before it writes.

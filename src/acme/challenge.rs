@@ -1,0 +1,129 @@
+//! Where the authority fetches tokens (http-01, RFC 8555 §8.3): a listener that knows a few paths, while an order runs.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+/// Authorities look from a handful of places at once; whoever comes besides waits.
+const CONNECTIONS: usize = 32;
+/// A request and its answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The head of a request.
+const LONGEST_HEAD: usize = 4096;
+const FOLDER: &str = "/.well-known/acme-challenge/";
+
+type Tokens = Arc<Mutex<HashMap<String, String>>>;
+
+/// The listener; ends when dropped.
+pub(super) struct Responder {
+    tokens: Tokens,
+    accepting: JoinHandle<()>,
+}
+
+impl Responder {
+    /// Starts listening.
+    pub(super) async fn start(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let tokens = Tokens::default();
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&tokens)));
+        Ok(Self { tokens, accepting })
+    }
+
+    /// Shows the answer to a token.
+    pub(super) fn show(&self, token: &str, key_authorization: &str) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.insert(token.to_owned(), key_authorization.to_owned());
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, tokens: Tokens) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, mostly: soon there is one again.
+                tracing::debug!(%error, "acme.challenge_address");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let tokens = Arc::clone(&tokens);
+        tokio::spawn(async move {
+            let served = tokio::time::timeout(DEADLINE, serve(stream, &tokens)).await;
+            if !matches!(served, Ok(Ok(()))) {
+                tracing::debug!("a request for a token came to nothing");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn serve(mut stream: TcpStream, tokens: &Tokens) -> io::Result<()> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+        if head.len() > LONGEST_HEAD || stream.read_buf(&mut head).await? == 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+    let answer = answer(&head, tokens);
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+fn answer(head: &[u8], tokens: &Tokens) -> String {
+    let line = head.split(|&octet| octet == b'\r').next();
+    let line = line.and_then(|line| std::str::from_utf8(line).ok());
+    let path = line.and_then(|line| line.strip_prefix("GET ")?.split(' ').next());
+    let token = path.and_then(|path| path.strip_prefix(FOLDER));
+    let tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
+    let (status, body) = match token.and_then(|token| tokens.get(token)) {
+        Some(body) => ("200 OK", body.as_str()),
+        None => ("404 Not Found", ""),
+    };
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_token_of_this_order_is_answered() {
+        let tokens = Tokens::default();
+        tokens
+            .lock()
+            .unwrap()
+            .insert("abc".to_owned(), "abc.thumb".to_owned());
+        let said = |head: &str| answer(head.as_bytes(), &tokens);
+        let good = said("GET /.well-known/acme-challenge/abc HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(good.starts_with("HTTP/1.1 200 OK\r\n") && good.ends_with("\r\n\r\nabc.thumb"));
+        for head in [
+            "GET /.well-known/acme-challenge/ab HTTP/1.1\r\n\r\n",
+            "GET /.well-known/acme-challenge/../abc HTTP/1.1\r\n\r\n",
+            "POST /.well-known/acme-challenge/abc HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "\r\n\r\n",
+        ] {
+            assert!(said(head).starts_with("HTTP/1.1 404 "), "{head}");
+        }
+    }
+}
