@@ -177,10 +177,13 @@ impl Accounts {
     /// Turns the reserve into segment `name`, which is active from now on.
     pub(super) fn take_reserve(&self, name: Name) -> Result<Box<dyn LogFile>, JournalError> {
         self.make_reserve()?;
-        // Known from here on: whatever goes wrong, the file is deleted in its turn, at the latest.
-        locked(&self.table)
-            .segments
-            .insert(name.number, Account::new(name));
+        // Known from here on: whatever goes wrong, the file is deleted in its turn, at the latest. And active in the same
+        // breath: the keeper would take a segment in which nothing lives yet for one in which nothing lives any more.
+        let before = {
+            let mut table = locked(&self.table);
+            table.segments.insert(name.number, Account::new(name));
+            table.active.replace(name.number)
+        };
         let path = name.path(&self.directory);
         let taken = {
             let mut reserve = locked(&self.reserve);
@@ -192,11 +195,9 @@ impl Accounts {
                 .and_then(|()| self.disk.open(&path))
         };
         match taken {
-            Ok(file) => {
-                locked(&self.table).active = Some(name.number);
-                Ok(file)
-            }
+            Ok(file) => Ok(file),
             Err(error) => {
+                locked(&self.table).active = before;
                 // At once where that can be: a disk or a process that lacks something fails again and again.
                 if self.disk.remove(&path).is_ok() {
                     self.closed(name);
@@ -272,5 +273,96 @@ impl Table {
         let whole = self.segments.len() as u64 * segment_bytes;
         let tolerated = 2 * self.live_octets + SLACK_SEGMENTS * segment_bytes;
         self.oldest().filter(|_| whole > tolerated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::disk::RealDisk;
+    use std::io;
+    use std::sync::{OnceLock, Weak};
+
+    /// At each call, the keeper would look what is dead.
+    #[derive(Debug, Default)]
+    struct Watched {
+        accounts: OnceLock<Weak<Accounts>>,
+        seen: Mutex<Vec<u32>>,
+    }
+
+    impl Watched {
+        fn look(&self) {
+            if let Some(accounts) = self.accounts.get().and_then(Weak::upgrade)
+                && let Some(dead) = locked(&accounts.table).dead()
+            {
+                locked(&self.seen).push(dead.number);
+            }
+        }
+    }
+
+    impl Disk for Arc<Watched> {
+        fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+            self.look();
+            RealDisk.allocate(path, bytes)
+        }
+        fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+            self.look();
+            RealDisk.open(path)
+        }
+        fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+            RealDisk.create(path)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.look();
+            RealDisk.rename(from, to)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            RealDisk.remove(path)
+        }
+        fn make_folder(&self, path: &Path) -> io::Result<()> {
+            RealDisk.make_folder(path)
+        }
+        fn sync_directory(&self, path: &Path) -> io::Result<()> {
+            self.look();
+            RealDisk.sync_directory(path)
+        }
+    }
+
+    #[test]
+    fn a_segment_that_is_being_begun_is_not_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Watched::default());
+        let accounts = Arc::new(Accounts::new(
+            folder.path().to_owned(),
+            Arc::new(Arc::clone(&disk)),
+            4096,
+        ));
+        disk.accounts.set(Arc::downgrade(&accounts)).unwrap();
+        let name = |number| Name { number, salt: 7 };
+        let _first = accounts.take_reserve(name(1)).unwrap();
+        let readers = Readers::new();
+        accounts.delete_dead(&readers).unwrap();
+        assert!(name(1).path(folder.path()).exists());
+        assert!(locked(&disk.seen).is_empty(), "the only one");
+        let _second = accounts.take_reserve(name(2)).unwrap();
+        // The one before, in which nothing lives, is deleted once it is not written to any more.
+        accounts.delete_dead(&readers).unwrap();
+        assert!(!name(1).path(folder.path()).exists());
+        assert!(name(2).path(folder.path()).exists());
+        assert!(!locked(&disk.seen).contains(&2), "{:?}", disk.seen);
+    }
+
+    #[test]
+    fn a_segment_that_could_not_be_begun_leaves_the_one_before_active() {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Accounts::new(folder.path().to_owned(), Arc::new(RealDisk), 4096);
+        let name = |number| Name { number, salt: 7 };
+        let _first = accounts.take_reserve(name(1)).unwrap();
+        accounts.make_reserve().unwrap();
+        std::fs::remove_file(folder.path().join("reserve")).unwrap();
+        assert!(accounts.take_reserve(name(2)).is_err());
+        accounts.delete_dead(&Readers::new()).unwrap();
+        assert!(name(1).path(folder.path()).exists());
+        assert_eq!(locked(&accounts.table).active, Some(1));
     }
 }
