@@ -357,6 +357,12 @@ enum Judged {
     Differs(String),
 }
 
+/// Whether a word of an enumeration was written as its number, as `ConvertTo-Json` does where an object was not serialised on
+/// its way.
+pub(super) fn is_number(text: &str) -> bool {
+    text.parse::<i64>().is_ok()
+}
+
 fn judge(want: &Want, value: &Value, outbound: &[Exported]) -> Judged {
     let is = text(value);
     let differs = || Judged::Differs(seen(&is));
@@ -364,7 +370,12 @@ fn judge(want: &Want, value: &Value, outbound: &[Exported]) -> Judged {
     let fits = match want {
         Want::Mark => is_marked(&is),
         Want::Flag(wanted) => flag(value) == Some(*wanted),
-        Want::Word(word) => same(word.name) || is == word.number.to_string(),
+        Want::Word(_) if is_number(&is) => {
+            return Judged::Note(
+                "is written as a number, and which word that is stands nowhere: export it by Export-GatepostState.ps1".to_owned(),
+            );
+        }
+        Want::Word(word) => same(word),
         Want::Text(wanted, other) => {
             if let Some(other) = other
                 && same(other)
@@ -490,7 +501,7 @@ fn should(want: &Want) -> String {
         Want::Mark => format!("begins with \"{MARK}\""),
         Want::Flag(true) => "True".to_owned(),
         Want::Flag(false) => "False".to_owned(),
-        Want::Word(word) => word.name.to_owned(),
+        Want::Word(word) => (*word).to_owned(),
         Want::Text(text, None) => text.clone(),
         Want::Text(text, Some(other)) => format!("{text} or {other}"),
         Want::Hosts(hosts) => hosts.join(", "),
@@ -537,7 +548,7 @@ fn argument(want: &Want) -> String {
         Want::Mark => literal(MARK),
         Want::Flag(true) => "$true".to_owned(),
         Want::Flag(false) => "$false".to_owned(),
-        Want::Word(word) => word.name.to_owned(),
+        Want::Word(word) => (*word).to_owned(),
         Want::Text(text, _) => literal(text),
         Want::Hosts(hosts) => literals(hosts),
         Want::Unset => "$null".to_owned(),

@@ -164,7 +164,7 @@ fn right(want: &Want) -> Value {
     match want {
         Want::Mark => json!(format!("{MARK}. Do not edit by hand.")),
         Want::Flag(flag) => json!(flag),
-        Want::Word(word) => json!(word.name),
+        Want::Word(word) => json!(word),
         Want::Text(text, _) => json!(text),
         Want::Hosts(hosts) => json!(
             hosts

@@ -1,7 +1,7 @@
 //! Do the rules stand in the right order, does another rule come before them, and how far is the rollout?
 
-use super::desired::{ENABLED, ENFORCE, Word, is_marked};
-use super::diff::{Drift, Mend, Report};
+use super::desired::{ENABLED, ENFORCE, is_marked};
+use super::diff::{Drift, Mend, Report, is_number};
 use super::export::{Exported, flag, list, text};
 use super::literal::literal;
 use super::objects::Kind;
@@ -71,12 +71,13 @@ pub(super) fn stage(rules: &[Exported]) -> Option<Stage> {
     })
 }
 
-fn is(rule: &Exported, property: &str, word: Word) -> bool {
+fn is(rule: &Exported, property: &str, word: &str) -> bool {
     rule.get(property).is_none_or(|value| {
         let value = text(value);
         value.is_empty()
-            || value.eq_ignore_ascii_case(word.name)
-            || value == word.number.to_string()
+            || value.eq_ignore_ascii_case(word)
+            // Nobody knows: a note says so.
+            || is_number(&value)
     })
 }
 

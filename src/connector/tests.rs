@@ -59,7 +59,7 @@ fn wrong(want: &Want) -> Vec<Value> {
         Want::Mark => vec![json!("made by hand"), json!(null), json!("")],
         Want::Flag(true) => vec![json!(false), json!("False"), json!(0), json!(null)],
         Want::Flag(false) => vec![json!(true), json!("True"), json!(1)],
-        Want::Word(word) => vec![json!("Other"), json!(word.number + 1), json!(null)],
+        Want::Word(_) => vec![json!("Other"), json!(null)],
         Want::Text(..) => vec![json!("wrong.example"), json!(null)],
         Want::Hosts(_) => vec![
             json!(["wrong.example"]),
@@ -177,7 +177,6 @@ fn every_dress_of_a_right_value_is_right() {
             "SenderDomains",
             json!([{ "Address": "*", "Type": "SMTP", "Cost": 1 }]),
         ),
-        (Kind::Inbound, "ConnectorType", json!(1)),
         (
             Kind::Inbound,
             "ConnectorType",
@@ -195,7 +194,6 @@ fn every_dress_of_a_right_value_is_right() {
             json!("@{Domain=smarthost.contoso.com; IncludeSubDomains=False}"),
         ),
         (Kind::Inbound, "TreatMessagesAsInternal", json!(null)),
-        (Kind::Outbound, "TlsSettings", json!(4)),
         (
             Kind::Outbound,
             "SmartHosts",
@@ -203,10 +201,7 @@ fn every_dress_of_a_right_value_is_right() {
         ),
         (Kind::Outbound, "SmartHosts", json!("smarthost.contoso.com")),
         (Kind::Outbound, "RecipientDomains", json!("")),
-        (Kind::Route, "FromScope", json!(0)),
         (Kind::Route, "ExceptIfHeaderContainsWords", json!(LOOPED)),
-        (Kind::CleanUp, "State", json!(0)),
-        (Kind::CleanUp, "Mode", json!(3)),
     ] {
         let mut tenancy = Tenancy::of(&plan());
         tenancy.object(kind)[property] = value.clone();
@@ -218,6 +213,28 @@ fn every_dress_of_a_right_value_is_right() {
     tenancy.rules[0]["RouteMessageOutboundConnector"] =
         json!("D0D71CB9-6105-410f-8193-3640e12852a5");
     assert_eq!(compared(&tenancy).drift, []);
+}
+
+#[test]
+fn the_number_of_a_word_says_nothing_and_is_told_so() {
+    let mut count = 0;
+    for kind in KINDS {
+        for property in desired(kind, &plan()) {
+            if let Want::Word(_) = property.want {
+                count += 1;
+                let mut tenancy = Tenancy::of(&plan());
+                tenancy.object(kind)[property.name] = json!(7);
+                let report = compared(&tenancy);
+                assert_eq!(report.drift, [], "{}", property.name);
+                let told = report
+                    .notes
+                    .iter()
+                    .any(|note| note.text.contains("written as a number"));
+                assert!(told, "{}: {:?}", property.name, report.notes);
+            }
+        }
+    }
+    assert_eq!(count, 6);
 }
 
 #[test]
@@ -486,7 +503,6 @@ fn the_rollout_is_told_and_decides_whether_validation_is_missing() {
     for (further, stage, drifts) in [
         (json!({ "State": "Disabled" }), "Stop", 0),
         (json!({ "Mode": "Audit" }), "Audit", 0),
-        (json!({ "Mode": 1 }), "Audit", 0),
         (json!({ "FromMemberOf": ["pilot@contoso.com"] }), "Pilot", 1),
         (json!({}), "Everyone", 1),
     ] {
