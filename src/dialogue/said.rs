@@ -181,11 +181,29 @@ fn enhanced(word: &str) -> Option<Enhanced> {
     parse_enhanced(word)
 }
 
+/// Where something else begins: a blank line, another field, or another part of the mail that the reply was copied with.
+fn ends_reply(line: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+    };
+    line.trim().is_empty()
+        || line.starts_with("--")
+        || line.split_once(':').is_some_and(|(name, value)| {
+            is_name(name) && (value.is_empty() || value.starts_with(' '))
+        })
+}
+
 /// What follows the codes: the codes of the further lines of one reply are left out, and what wraps the end.
 fn text_behind(rest: &str, code: Option<u16>) -> String {
     let code = code.map(|code| code.to_string());
     let mut out = String::new();
-    for line in rest.lines() {
+    for (number, line) in rest.lines().enumerate() {
+        if number > 0 && ends_reply(line) {
+            break;
+        }
         let mut line = line.trim();
         if let Some(after) = code.as_deref().and_then(|code| line.strip_prefix(code))
             && let Some(after) = after.strip_prefix(['-', ' '])
@@ -283,6 +301,19 @@ mod tests {
             let (code, enhanced, found) = read_as(wrapped);
             assert_eq!((code, enhanced), (Some(550), relay), "{wrapped}");
             assert_eq!(found, text, "{wrapped}");
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_the_reply_is_none_of_it() {
+        for behind in [
+            "\n\nUnrelated text of the mail",
+            "\r\nRemote-MTA: dns; mail.contoso.com",
+            "\n--7a3c1f0e\nContent-Type: message/rfc822",
+            "\n \t\nFrom: Ada <ada@example.com>",
+        ] {
+            let text = format!("Diagnostic-Code: smtp; 550 5.1.10 not\n found{behind}");
+            assert_eq!(read_as(&text).2, "not found", "{text}");
         }
     }
 
