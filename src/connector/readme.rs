@@ -214,14 +214,15 @@ fn checking(plan: &Plan) -> String {
     format!(
         "## 5. Check, now and then
 
-    .\\Export-GatepostState.ps1 -Folder .\\today
+    .\\Export-GatepostState.ps1 -Folder \".\\state-$(Get-Date -Format yyyy-MM-dd)\"
 
-Take the folder to the machine of Gatepost, and there
+into a folder that is new each time (one that is there is refused). Take it to the machine of Gatepost, and there
 
-    gatepost connector diff --tenant {} --exports today
+    gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant {} --exports state-YYYY-MM-DD
 
 It names each drift, what it breaks, and the line that mends it; status 0 is none. `.\\Repair-GatepostConnector.ps1` mends what is ours.
-The export holds the secret values, as the rules do: delete it when it has done its work.
+The export holds the secret values, as the rules do, and so does each `state-before-...` folder that a script has written before its first change:
+delete it when it has done its work.
 ",
         plan.tenant
     )
@@ -262,7 +263,7 @@ so the two swap in turns. OLD and NEW are the values, each best in a file of its
 1. `secret_header`: value NEW, previous OLD. `loop_header`: value OLD, previous NEW. Reload Gatepost: it takes both, and writes the old one.
 2. Render, then let Exchange know both; give it an hour:
 
-       gatepost connector render --tenant {}{pilot}{environment} --output FOLDER
+       gatepost connector render --config /etc/gatepost/gatepost.toml --tenant {}{pilot}{environment} --output FOLDER
        .\\Update-GatepostSecret.ps1 -Stage Both
 
 3. `loop_header`: value NEW, previous OLD. Reload: Gatepost writes the new one.
@@ -377,14 +378,15 @@ mod tests {
 
         ## 5. Check, now and then
 
-            .\Export-GatepostState.ps1 -Folder .\today
+            .\Export-GatepostState.ps1 -Folder ".\state-$(Get-Date -Format yyyy-MM-dd)"
 
-        Take the folder to the machine of Gatepost, and there
+        into a folder that is new each time (one that is there is refused). Take it to the machine of Gatepost, and there
 
-            gatepost connector diff --tenant contoso --exports today
+            gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant contoso --exports state-YYYY-MM-DD
 
         It names each drift, what it breaks, and the line that mends it; status 0 is none. `.\Repair-GatepostConnector.ps1` mends what is ours.
-        The export holds the secret values, as the rules do: delete it when it has done its work.
+        The export holds the secret values, as the rules do, and so does each `state-before-...` folder that a script has written before its first change:
+        delete it when it has done its work.
 
         ## 6. When it fails
 
@@ -406,7 +408,7 @@ mod tests {
         1. `secret_header`: value NEW, previous OLD. `loop_header`: value OLD, previous NEW. Reload Gatepost: it takes both, and writes the old one.
         2. Render, then let Exchange know both; give it an hour:
 
-               gatepost connector render --tenant contoso --output FOLDER
+               gatepost connector render --config /etc/gatepost/gatepost.toml --tenant contoso --output FOLDER
                .\Update-GatepostSecret.ps1 -Stage Both
 
         3. `loop_header`: value NEW, previous OLD. Reload: Gatepost writes the new one.
