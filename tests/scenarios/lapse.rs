@@ -321,6 +321,12 @@ async fn at_the_end_of_a_hold_mail_is_tried_as_usual_until_it_expires_and_then_i
     world.queue_reaches("parked", 1).await;
     world.host.set_clock_forward(24 * HOUR);
     world.queue_reaches("released", 1).await;
+    // Who is given up is not told any more that he is late.
+    let late = "gatepost_bounces_total{class=\"delay\",tenant=\"contoso\"} 1";
+    until("the delay to be reported", async || {
+        world.gauge(late).then_some(())
+    })
+    .await;
     world.host.set_clock_forward(25 * HOUR);
     let bounced = "gatepost_bounces_total{class=\"failure\",tenant=\"contoso\"} 1";
     until("the failure to be reported", async || {
