@@ -507,6 +507,7 @@ try {
     $stopped = $true
     $rule = $routing['Object']
     if ($null -ne $rule -and [string](Get-GatepostProperty -Object $rule -Name 'State') -eq 'Enabled') {
+        $script:Doing = 'asking for consent (-Confirm:$false where nobody can be asked)'
         if ($PSCmdlet.ShouldProcess("transport rule '$RoutingRuleName' of tenant $TenantId", 'Disable')) {
             $script:Doing = "disabling the rule '$RoutingRuleName'"
             Save-GatepostBefore
@@ -526,6 +527,7 @@ try {
     if ($null -ne $routing['Result']) { $routing['Result'] }
     if ($null -ne $rule) {
         $action = Get-GatepostHeld -Would 'WouldRemove'
+        $script:Doing = 'asking for consent (-Confirm:$false where nobody can be asked)'
         if ($PSCmdlet.ShouldProcess("transport rule '$RoutingRuleName' of tenant $TenantId", 'Remove')) {
             $script:Doing = "removing the rule '$RoutingRuleName'"
             Save-GatepostBefore
@@ -540,6 +542,7 @@ try {
             Write-GatepostResult -Type 'transport rule' -Name $CleanUpRuleName -Action 'Unchanged' -Message 'kept: it takes the loop header off mail of devices and applications'
         } else {
             $action = Get-GatepostHeld -Would 'WouldRemove'
+            $script:Doing = 'asking for consent (-Confirm:$false where nobody can be asked)'
             if ($PSCmdlet.ShouldProcess("transport rule '$CleanUpRuleName' of tenant $TenantId", 'Remove')) {
                 $script:Doing = "removing the rule '$CleanUpRuleName'"
                 Save-GatepostBefore
@@ -553,6 +556,7 @@ try {
     if ($null -ne $outbound['Result']) { $outbound['Result'] }
     if ($null -ne $outbound['Object']) {
         $action = Get-GatepostHeld -Would 'WouldRemove'
+        $script:Doing = 'asking for consent (-Confirm:$false where nobody can be asked)'
         if ($PSCmdlet.ShouldProcess("outbound connector '$OutboundConnectorName' of tenant $TenantId", 'Remove')) {
             $script:Doing = "removing the outbound connector '$OutboundConnectorName'"
             Save-GatepostBefore
@@ -567,6 +571,7 @@ try {
             Write-GatepostResult -Type 'inbound connector' -Name $InboundConnectorName -Action 'Unchanged' -Message 'kept for devices and applications that send through Gatepost'
         } else {
             $action = Get-GatepostHeld -Would 'WouldRemove'
+            $script:Doing = 'asking for consent (-Confirm:$false where nobody can be asked)'
             if ($PSCmdlet.ShouldProcess("inbound connector '$InboundConnectorName' of tenant $TenantId", 'Remove')) {
                 $script:Doing = "removing the inbound connector '$InboundConnectorName'"
                 Save-GatepostBefore
@@ -588,6 +593,7 @@ try {
             $changes = @("ArcTrustedSealers: '$($now -join ', ')' -> '$($next -join ', ')'")
             $action = Get-GatepostHeld -Would 'WouldUpdate'
             if ($next.Count -eq 0) { $next = @(' ') }
+            $script:Doing = 'asking for consent (-Confirm:$false where nobody can be asked)'
             if ($PSCmdlet.ShouldProcess("ARC trusted sealers of tenant $TenantId", $changes[0])) {
                 $script:Doing = 'writing the list of ARC trusted sealers'
                 Save-GatepostBefore

@@ -162,7 +162,11 @@ impl Facts {
             let (severity, key, text) = (problem.severity, &problem.key, &problem.text);
             say(severity, format!("{key}: {text}"));
         }
-        let verdict = if self.is_well() { "well" } else { "not well" };
+        let verdict = match (self.is_well(), self.problems.is_empty()) {
+            (true, true) => "well",
+            (true, false) => "no error; read the warnings",
+            (false, _) => "not well",
+        };
         say("", verdict.to_owned());
         lines
     }
