@@ -100,13 +100,13 @@ fn a_failure_report_as_it_is_read() {
     Your message could not be delivered to the recipients below. It has been
     given up for them; for recipients that are not named nothing changes.
 
-    bob@contoso.com
+    <bob@contoso.com>
       contoso-com.mail.protection.outlook.com refused it:
       550 5.1.10 RESOLVER.ADR.RecipientNotFound
       What to do: check the address for typing errors. If it is right, the
       mailbox does not exist or takes no mail; ask the recipient in another way.
 
-    carol@contoso.com
+    <carol@contoso.com>
       It could not be delivered in time. What stood in the way last:
       contoso-com.mail.protection.outlook.com: no answer in time
       What to do: send it again later; if it fails again, tell your administrator
@@ -184,7 +184,7 @@ fn a_delay_notice_as_it_is_read() {
     Your message has not been delivered to the recipients below yet. It is
     still being tried; there is no need to send it again.
 
-    bob@contoso.com
+    <bob@contoso.com>
       contoso-com.mail.protection.outlook.com did not take it:
       550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup
       It is tried until Thu, 26 Nov 2026 08:15:33 +0000.

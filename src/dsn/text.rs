@@ -45,7 +45,8 @@ fn opening(report: &Report<'_>) -> [&'static str; 2] {
 }
 
 fn recipient(kind: Kind, fate: &Fate<'_>, lines: &mut Vec<String>) {
-    lines.push(fate.recipient.mailbox.to_string());
+    // In brackets, so that no recipient makes a line that means something: `--boundary@…` is an address, too.
+    lines.push(format!("<{}>", fate.recipient.mailbox));
     let host = match fate.source {
         Source::NextHop(Some(host)) => Some(host_name(host)),
         Source::NextHop(None) => Some("The next mail server".to_owned()),
