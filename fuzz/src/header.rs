@@ -51,7 +51,19 @@ pub fn pasted(octets: &[u8]) {
             let elsewhere = examined.fields().any(|field| {
                 !naive::is_loop(field.name()) && naive::contains(&field.text(), b"contoso-loop")
             });
-            assert!(elsewhere || !text.contains("contoso-loop"), "{text}");
+            // An escaped octet may end in the c of what follows: \x9contoso-loop.
+            let plain: String = text
+                .split("\\x")
+                .enumerate()
+                .map(|(at, part)| {
+                    if at == 0 {
+                        part
+                    } else {
+                        part.get(2..).unwrap_or_default()
+                    }
+                })
+                .collect();
+            assert!(elsewhere || !plain.contains("contoso-loop"), "{text}");
         }
     }
     let (good, text) = explain_headers::answer_to(octets, false).expect("it has fields");
@@ -139,20 +151,37 @@ fn agrees_with_mail_parser(examined: &Examined, message: &[u8]) {
         .collect();
     ours.retain(|name| naive::is_protected(name));
     ours.sort();
-    let parsed = mail_parser::MessageParser::new().parse_headers(message);
+    // With a map that is not empty, values are left as they stand; mail-parser's own reading of a date that is none may
+    // take the next line with it.
+    let plain = mail_parser::MessageParser::new()
+        .header_raw("X-Gatepost-None")
+        .default_header_raw();
+    assert_eq!(ours, theirs(&plain, message));
+    // That reading may see less, and never something that we do not.
+    let mut left = ours;
+    for name in theirs(&mail_parser::MessageParser::new(), message) {
+        let at = left.iter().position(|own| *own == name);
+        left.remove(at.expect("a protected field that we see, too"));
+    }
+}
+
+/// The protected names that mail-parser finds, sorted.
+fn theirs(parser: &mail_parser::MessageParser, message: &[u8]) -> Vec<String> {
+    let parsed = parser.parse_headers(message);
     let headers = parsed.iter().flat_map(|message| message.headers());
-    let mut theirs: Vec<String> = headers
-        .map(|header| {
-            header
-                .name
-                .as_str()
-                .trim_matches([' ', '\t'])
-                .to_ascii_lowercase()
-        })
+    let name = |header: &mail_parser::Header<'_>| {
+        header
+            .name
+            .as_str()
+            .trim_matches([' ', '\t'])
+            .to_ascii_lowercase()
+    };
+    let mut names: Vec<String> = headers
+        .map(name)
         .filter(|name| naive::is_protected(name))
         .collect();
-    theirs.sort();
-    assert_eq!(ours, theirs);
+    names.sort();
+    names
 }
 
 /// Whom a field names stands in it, letter by letter.

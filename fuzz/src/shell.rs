@@ -29,7 +29,7 @@ pub fn proxy(octets: &[u8]) {
     let header = &stream[..stream.len() - rest.len()];
     if header.starts_with(b"PROXY ") {
         assert!(header.ends_with(b"\r\n") && header.len() <= 107);
-        assert_eq!(header.iter().filter(|octet| **octet == b'\n').count(), 1);
+        assert_eq!(header.windows(2).filter(|pair| *pair == b"\r\n").count(), 1);
     } else {
         assert!(header.starts_with(b"\r\n\r\n\0\r\nQUIT\n") && header.len() >= 16);
         let length = usize::from(u16::from_be_bytes([header[14], header[15]]));

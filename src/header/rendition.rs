@@ -163,11 +163,12 @@ pub fn removed_names(examined: &Examined, verdict: &Verdict, tenants: &Tenants) 
     let row = Row::of(verdict, true);
     for field in examined.fields() {
         let name = field.name();
+        let told = shown(name.as_bytes());
         if row.removes(name, verdict, tenants)
             && (!is_submission_only(name) || is_marker(name, verdict, tenants))
-            && !names.iter().any(|own| own.eq_ignore_ascii_case(name))
+            && !names.iter().any(|own| own.eq_ignore_ascii_case(&told))
         {
-            names.push(shown(name.as_bytes()));
+            names.push(told);
             if names.len() == MOST {
                 break;
             }
@@ -474,18 +475,18 @@ mod tests {
     fn removed_names_are_told_once_and_for_mail_that_may_not_carry_them() {
         let tenants = tenants([contoso()]);
         let contoso = tenants.named("contoso").unwrap();
-        let examined = examine(b"X-OriginatorOrg: a\r\nx-originatororg: b\r\nBcc: c@d.example\r\nX-Contoso-Gate: x\r\nFrom: a\r\n\r\n").unwrap();
+        let examined = examine(b"X-OriginatorOrg: a\r\nx-originatororg: b\r\nBcc: c@d.example\r\nX-Contoso-Gate: x\r\nX-EOP\\: c\r\nx-eop\\: d\r\nFrom: a\r\n\r\n").unwrap();
         let names = |class| removed_names(&examined, &verdict(contoso, class), &tenants);
         let application = application(contoso, &["*@contoso.com"], false);
         assert_eq!(
             names(Class::Application { application }),
-            ["X-OriginatorOrg", "X-Contoso-Gate"]
+            ["X-OriginatorOrg", "X-Contoso-Gate", "X-EOP\\\\"]
         );
         assert_eq!(
             names(Class::Reported {
                 reason: Reason::NoTenant
             }),
-            ["X-OriginatorOrg", "X-Contoso-Gate"]
+            ["X-OriginatorOrg", "X-Contoso-Gate", "X-EOP\\\\"]
         );
         assert!(
             names(Class::Proven {
