@@ -20,10 +20,10 @@ pub enum Loss {
         /// As the last certificate says.
         issuer: String,
     },
-    /// No name is left that Exchange's inbound connector can be set to today.
+    /// The name is lost by which Exchange's inbound connector knows the certificate today.
     Attribution {
-        /// What `TlsSenderCertificateName` may be today.
-        connector_names: Vec<String>,
+        /// What `TlsSenderCertificateName` is taken to be today: what `connector render` writes for the one in force.
+        connector_name: String,
         /// The names of the new certificate.
         names: Vec<String>,
     },
@@ -45,12 +45,11 @@ impl fmt::Display for Loss {
                 "the chain ends below \"{issuer}\", which is no known root, and the one in force is complete: Exchange Online does not fetch an intermediate, and takes the certificate for nobody's"
             ),
             Self::Attribution {
-                connector_names,
+                connector_name,
                 names,
             } => write!(
                 f,
-                "Exchange takes the tenant's mail by {}, and the new certificate ({}) does not carry that name: it would refuse the mail (550 5.7.64). With another name, add it to accepted_domains in the same reload, and set TlsSenderCertificateName",
-                connector_names.join(" or "),
+                "Exchange takes the tenant's mail by {connector_name}, and the new certificate ({}) does not carry that name: an inbound connector with that TlsSenderCertificateName, as `connector render` writes it, would refuse the mail (550 5.7.64). With another name, add it to accepted_domains in the same reload, and set TlsSenderCertificateName. Where the connector says another name of the new certificate already, a restart takes it",
                 names.join(", ")
             ),
             Self::Hostname { hostname, names } => write!(
@@ -91,23 +90,21 @@ pub fn attribution(
     after: (&Identity, &DomainSet),
 ) -> Option<Loss> {
     let ((old, accepted_before), (new, accepted)) = (before, after);
-    let mut connector_names = SenderName::of(&old.names, accepted_before).connector_names();
-    // A domain that the tenant gives up takes its name with it.
-    connector_names.retain(|name| {
+    // Of several names a connector has one. Which one, nobody here knows: the first, if nobody has set it by hand, and a domain
+    // that the tenant gives up takes its name with it.
+    let connector_names = SenderName::of(&old.names, accepted_before).connector_names();
+    let connector_name = connector_names.into_iter().find(|name| {
         let domain = name.strip_prefix("*.").unwrap_or(name).parse::<Domain>();
         domain.is_ok_and(|domain| accepted.contains(&domain))
-    });
-    let is_lost = !connector_names.is_empty()
-        && !connector_names
-            .iter()
-            .any(|name| is_meant(name, &new.names));
+    })?;
+    let is_lost = !is_meant(&connector_name, &new.names);
     let moves = match SenderName::of(&new.names, accepted) {
         SenderName::Exact(domains) => domains.iter().any(|own| !accepted_before.contains(own)),
         SenderName::Below { parent, .. } => !accepted_before.contains(&parent),
         SenderName::None => false,
     };
     (is_lost && !moves).then(|| Loss::Attribution {
-        connector_names,
+        connector_name,
         names: new.names.clone(),
     })
 }
@@ -168,10 +165,26 @@ mod tests {
                 &["contoso.com"],
                 false,
             ),
+            // A connector has one of the names, and the first is what our scripts write.
+            (
+                &["contoso.com", "contoso.onmicrosoft.com"],
+                &["contoso.onmicrosoft.com"],
+                true,
+            ),
+            (
+                &["contoso.com", "contoso.onmicrosoft.com"],
+                &["contoso.onmicrosoft.com", "contoso.com"],
+                false,
+            ),
             // By a wildcard on the connector.
             (&["mail.contoso.com"], &["smtp.contoso.com"], false),
             (&["mail.contoso.com"], &["*.contoso.com"], false),
             (&["mail.contoso.com"], &["contoso.com"], true),
+            (
+                &["mail.contoso.com"],
+                &["mail.contoso.onmicrosoft.com"],
+                true,
+            ),
             // Bad before: the check alone judges it.
             (&["x.example"], &["y.example"], false),
         ] {
@@ -191,6 +204,20 @@ mod tests {
         assert!(!lost((own, own), (&["gate.contoso.com"], with_new)));
         // The domain of the old name is given up.
         assert!(!lost((own, own), (&["contoso.net"], &["contoso.net"])));
+        assert!(!lost(
+            (
+                &["contoso.com", "contoso.net"],
+                &["contoso.com", "contoso.net"]
+            ),
+            (&["contoso.net"], &["contoso.net"])
+        ));
+        assert!(lost(
+            (
+                &["contoso.com", "contoso.net", "contoso.org"],
+                &["contoso.com", "contoso.net", "contoso.org"]
+            ),
+            (&["contoso.org"], &["contoso.net", "contoso.org"])
+        ));
         // A domain more is no excuse for a certificate that has to do with neither.
         assert!(lost((own, own), (&["x.example"], with_new)));
         assert!(lost(
