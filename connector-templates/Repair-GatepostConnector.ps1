@@ -24,7 +24,8 @@
     Name of the mail flow rule that takes the loop header off mail that has come back.
 
 .PARAMETER SmartHosts
-    Host names that Exchange connects to: 'hostname' of gatepost.toml.
+    Host names that Exchange connects to: 'hostname' of gatepost.toml. None where mail comes from applications alone: then the inbound
+    connector alone is looked at.
 
 .PARAMETER TlsDomain
     The name that the certificate of Gatepost's connector listener must hold.

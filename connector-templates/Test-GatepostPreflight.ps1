@@ -22,7 +22,8 @@
     Name of the mail flow rule that takes the loop header off mail that has come back.
 
 .PARAMETER SmartHosts
-    Host names that Exchange connects to: 'hostname' of gatepost.toml.
+    Host names that Exchange connects to: 'hostname' of gatepost.toml. None where mail comes from applications alone: then nothing is asked
+    of outbound connectors and rules.
 
 .PARAMETER TlsSenderCertificateName
     The name in the certificate that Gatepost shows to Exchange; it must lie in an accepted domain of the tenant.

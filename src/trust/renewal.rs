@@ -109,6 +109,20 @@ pub fn attribution(
     })
 }
 
+/// The connector's name that is watched over, before and after, where it becomes another: nothing is lost today, but the
+/// connector presumably still says the first, and the next renewal may lose it.
+#[must_use]
+pub fn moved(
+    before: (&Identity, &DomainSet),
+    after: (&Identity, &DomainSet),
+) -> Option<(String, String)> {
+    let name = |(identity, accepted): (&Identity, &DomainSet)| {
+        SenderName::of(&identity.names, accepted).connector_name()
+    };
+    let (old, new) = (name(before)?, name(after)?);
+    (old != new).then_some((old, new))
+}
+
 /// Whether a connector listener would not be found under the host name any more; each with the host name of its time.
 #[must_use]
 pub fn hostname(before: (&Identity, &Domain), after: (&Identity, &Domain)) -> Option<Loss> {
@@ -194,6 +208,30 @@ mod tests {
                 "{old:?} {new:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_name_that_moves_without_a_loss_is_told() {
+        let both = domains(&["contoso.com", "contoso.net"]);
+        let (one, two) = (
+            named(&["contoso.com", "contoso.net"]),
+            named(&["contoso.net", "contoso.com"]),
+        );
+        let told = moved((&one, &both), (&two, &both));
+        assert_eq!(
+            told,
+            Some(("contoso.com".to_owned(), "contoso.net".to_owned()))
+        );
+        assert_eq!(moved((&one, &both), (&one, &both)), None);
+        let (below, own) = (
+            named(&["mail.contoso.com"]),
+            domains(&["contoso.com", "mail.contoso.com"]),
+        );
+        let told = moved((&below, &both), (&below, &own));
+        assert_eq!(
+            told,
+            Some(("*.contoso.com".to_owned(), "mail.contoso.com".to_owned()))
+        );
     }
 
     #[test]

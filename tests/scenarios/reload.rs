@@ -281,6 +281,19 @@ async fn below_an_accepted_domain_the_wildcard_is_written_taken_and_watched_over
         told.contains("Safer: add mail.contoso.com as an accepted domain"),
         "{told}"
     );
+    // And what every other command says.
+    let config = running.around.folder.path().join("gatepost.toml");
+    let roots = running.around.folder.path().join("ca.pem");
+    let attribution = ["explain", "attribution", "--tenant", "contoso", "--json"];
+    let attribution = [&attribution[..], &["--roots", roots.to_str().unwrap()]].concat();
+    let said = gatepost(&config, &attribution).await.json();
+    assert_eq!(said[0]["connector_name"], "*.contoso.com");
+    assert_eq!(said[0]["verdict"], "attributed");
+    let said = gatepost(&config, &["certificate", "show", "contoso"]).await;
+    assert!(
+        said.out.contains("TlsSenderCertificateName *.contoso.com"),
+        "{said:?}"
+    );
     let before = running.round_trip().await;
     assert!(before.tenant() == "contoso" && before.is_internal());
     // Another sub-domain is below the same wildcard.
@@ -316,9 +329,16 @@ async fn of_two_accepted_names_the_first_is_not_lost_silently_and_a_restart_mean
         assert!(log.contains(word), "{log}");
     }
     assert_eq!(running.round_trip().await.identity, before.identity);
+    // In another order nothing is lost today, and the name that is watched over becomes another.
+    renew(&running.around, &["contoso.net", "contoso.com"]);
+    running.reload("ok", 1).await;
+    let told = "tenant contoso: a reload watches over TlsSenderCertificateName contoso.net from now on, before it was contoso.com";
+    assert!(running.log().contains(told), "{}", running.log());
+    renew(&running.around, &both);
+    running.reload("ok", 2).await;
     // Without the second nothing is lost.
     renew(&running.around, &["contoso.com"]);
-    running.reload("ok", 1).await;
+    running.reload("ok", 3).await;
     let Running {
         around,
         ports,
