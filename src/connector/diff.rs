@@ -69,7 +69,7 @@ pub struct Note {
 /// The answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// In the order of the objects.
+    /// In the order of the objects; what renames one stands at the end, for the lines before call it by its name of today.
     pub drift: Vec<Drift>,
     /// In the order of the objects.
     pub notes: Vec<Note>,
@@ -161,6 +161,8 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
             "not part of the set: the configuration has no listener with service = \"connector\", so that Exchange sends nothing to Gatepost",
         );
     }
+    // The other lines call an object as it is called today: those that rename it come last.
+    report.drift.sort_by_key(|drift| drift.property == "Name");
     report.hide(plan);
     report
 }

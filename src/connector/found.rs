@@ -404,7 +404,7 @@ mod tests {
                 .into_iter()
                 .map(|drift| drift.property)
                 .collect();
-            assert_eq!(properties, ["Name", stray.0]);
+            assert_eq!(properties, [stray.0, "Name"]);
         }
     }
 
