@@ -86,6 +86,22 @@ foreach ($key in $wrong.Keys) {
     }
 }
 
+# Made by hand under another name: one finding beside what is wrong with it, and the lines in their order take it over.
+foreach ($key in $wrong.Keys) {
+    $kind, $name = $key -split ':', 2
+    if (($Alone -and $kind -ne 'Inbound') -or $kind -eq 'Outbound') { continue }
+    $comment, $stray, $value = 'Comments', 'SetAuditSeverity', 'High'
+    if ($kind -eq 'Inbound') { $comment, $stray, $value = 'Comment', 'RequireTls', $false }
+    foreach ($pair in @(@($stray, $value), @($comment, 'by hand'), @('Name', 'Smart host'))) { Set-StandInProperty -Kind $kind -Name $name -Property $pair[0] -Value $pair[1] }
+    $said = Get-Drift
+    Confirm-Step ((@($said.Drift | ForEach-Object { $_.property }) -join ',') -eq "$stray,Name") "$name by hand: $(Show-Drift $said)"
+    foreach ($one in $said.Drift) {
+        try { [void](Invoke-Expression $one.mend.line) } catch { Confirm-Step $false "$name by hand: the line fails: $($one.mend.line)`: $_" }
+    }
+    $said = Get-Drift
+    Confirm-Step ($said.Status -eq 0) "$name taken over: $(Show-Drift $said)"
+}
+
 if ($Alone) {
     $said = Get-Drift
     Confirm-Step ($said.Status -eq 0) "all mended: $(Show-Drift $said)"
