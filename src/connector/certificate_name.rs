@@ -100,7 +100,7 @@ impl Wanted {
             Some(_) => Fit::Otherwise(Said {
                 should: wanted.clone(),
                 breaks: format!(
-                    "{domain} is no accepted domain of the tenant: 550 5.7.64 TenantAttribution (ATTR36) at least for null and foreign senders; and a reload watches over {wanted}"
+                    "{domain} is no accepted domain of the tenant, and that its parent is one need not be enough: 550 5.7.64 TenantAttribution (ATTR36) for null and foreign senders; and a reload watches over {wanted}"
                 ),
                 mend: None,
                 accepted: None,

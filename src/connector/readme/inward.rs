@@ -67,7 +67,7 @@ takes some minutes until it knows a new one. Then send a mail through Gatepost t
     gatepost trace {you}
     .\\Confirm-GatepostConnector.ps1 -MessageId '<...>'
 
-the first here where Gatepost runs, the second with the Message-ID of the mail: both say delivered. In its header stands
+the first where Gatepost runs, the second here, with the Message-ID of the mail: both say delivered. In its header stands
 `X-MS-Exchange-Organization-AuthAs: Internal` where the application is `internal`.
 ")
 }
