@@ -423,10 +423,25 @@ function Get-GatepostVerdict {
         $message = "in the trace as $(@($states | Sort-Object -Unique) -join ', '): Get-MessageTraceDetailV2 says why, 'gatepost trace' says what Gatepost did"
     } elseif (@($states | Where-Object { $_ -ne 'Delivered' }).Count -eq 0) {
         $action = 'Delivered'
-        $message = 'in the trace as delivered; the clean-up rule has not acted, so nothing shows that the mail was with Gatepost (mail in the stage Audit is not)'
+        $message = "in the trace as delivered; $($Query['Unseen'])"
         if ($cleaned -eq 1) { $message = "once through Gatepost and back: '$CleanUpRuleName' took the loop header off once" }
     }
     Write-GatepostResult -Type 'message' -Name ([string]$Rows[0].MessageId) -Action $action -Message "to $($Rows[0].RecipientAddress): $message"
+}
+
+# What it means that the clean-up rule has not acted on mail of users: by how far the rollout is now.
+function Get-GatepostUnseen {
+    $script:Doing = 'reading the transport rules'
+    $rules = @(Get-TransportRule -ErrorAction Stop)
+    $routing = @($rules | Where-Object { [string]$_.Name -eq $RoutingRuleName })
+    $cleanUp = @($rules | Where-Object { [string]$_.Name -eq $CleanUpRuleName })
+    if ($routing.Count -eq 0) { return "not by way of Gatepost as far as Exchange can tell: there is no rule '$RoutingRuleName', so Exchange sends nothing there. Mail of an application shows in 'gatepost trace'" }
+    if ([string](Get-GatepostProperty -Object $routing[0] -Name 'State') -ne 'Enabled') { return "not by way of Gatepost, as it should be: the rule '$RoutingRuleName' is disabled (stage Stop), and Exchange sends nothing there. Mail sent before the stop has the clean-up rule in its trace if it was there" }
+    if ([string](Get-GatepostProperty -Object $routing[0] -Name 'Mode') -ne 'Enforce') { return "not by way of Gatepost, as it should be: the rule '$RoutingRuleName' only writes into the trace what it would do (stage Audit)" }
+    if ($cleanUp.Count -eq 0 -or [string](Get-GatepostProperty -Object $cleanUp[0] -Name 'State') -ne 'Enabled') { return "the rule '$CleanUpRuleName' is not there or disabled, so nothing in the trace can show whether the mail was with Gatepost: Repair-GatepostConnector.ps1, or 'gatepost trace'" }
+    $group = @(Get-GatepostProperty -Object $routing[0] -Name 'FromMemberOf' | Where-Object { $_ })
+    if ($group.Count -gt 0) { return "the clean-up rule has not acted, so the mail was not with Gatepost: its sender is not in $($group -join ', ') (stage Pilot), or an exception holds" }
+    "the clean-up rule has not acted, so nothing shows that the mail was with Gatepost, though the stage is Everyone: 'gatepost trace' says whether it was"
 }
 
 # 'True' or 'False' for one step of Validate-OutboundConnector, '' where its result has no sign that we know: the form is not documented.
@@ -469,7 +484,7 @@ try {
     if ($Recipient) {
         $script:Doing = 'reading the outbound connectors'
         $connector = Find-GatepostObject -List @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop) -Name $OutboundConnectorName -Type 'outbound connector'
-        if ($null -eq $connector) { Deny-GatepostRun -Reason "There is no outbound connector '$OutboundConnectorName' in tenant $TenantId`: Install-GatepostConnector.ps1 makes it." }
+        if ($null -eq $connector) { Deny-GatepostRun -Reason "There is no outbound connector '$OutboundConnectorName' in tenant $TenantId`: Install-GatepostConnector.ps1 makes it, unless mail comes from applications alone. Then nothing is to be validated: look for a mail with -MessageId." }
         if ([string](Get-GatepostProperty -Object $connector -Name 'Enabled') -ne 'True') { Deny-GatepostRun -Reason "The outbound connector '$OutboundConnectorName' is disabled, and Exchange validates none that is: Repair-GatepostConnector.ps1 enables it." }
         $type = 'outbound connector'
         $last = [string](Get-GatepostProperty -Object $connector -Name 'LastValidationTimestamp')
@@ -505,12 +520,12 @@ try {
                 }
             }
             Write-GatepostResult -Type $type -Name $OutboundConnectorName -Action $action -Changes $changes -Message $message
-            if ($sent) { Read-GatepostPassage -Query @{ StartDate = $started.AddMinutes(-5); RecipientAddress = $Recipient; Sender = 'O365ConnectorValidation@*'; MessageId = $null; EndDate = $started } }
+            if ($sent) { Read-GatepostPassage -Query @{ StartDate = $started.AddMinutes(-5); RecipientAddress = $Recipient; Sender = 'O365ConnectorValidation@*'; MessageId = $null; EndDate = $started; Unseen = 'the clean-up rule has not acted, so nothing shows that the test mail came back by way of Gatepost: ''gatepost trace O365ConnectorValidation'' says whether it was there' } }
         }
     }
     if ($MessageId) {
         $now = [datetime]::UtcNow
-        Read-GatepostPassage -Query @{ StartDate = $now.AddHours(-$Hours); MessageId = $MessageId; Sender = '*'; RecipientAddress = $null; EndDate = $now }
+        Read-GatepostPassage -Query @{ StartDate = $now.AddHours(-$Hours); MessageId = $MessageId; Sender = '*'; RecipientAddress = $null; EndDate = $now; Unseen = (Get-GatepostUnseen) }
     }
     if ($bad.Count -gt 0) { Deny-GatepostRun -Reason "The outbound connector '$OutboundConnectorName' is not validated: $($bad -join '; ')." }
 } catch {

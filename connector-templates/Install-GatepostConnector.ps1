@@ -7,6 +7,7 @@
 .DESCRIPTION
     Four objects: an inbound connector that knows Gatepost by its certificate, an outbound connector that only the routing rule uses, the
     routing rule, created disabled, and the clean-up rule directly behind it, which takes the loop header off mail that has come back.
+    Where Gatepost takes mail from applications alone (render leaves -SmartHosts empty), the inbound connector is all.
 
     No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. The script can be run again at any time: what is right
     stays, what differs is set, what is missing is created. An object of one of the four names that is not Gatepost's is refused. How far
@@ -27,7 +28,8 @@
     Name of the mail flow rule that takes the loop header off mail that has come back.
 
 .PARAMETER SmartHosts
-    Host names that Exchange connects to: 'hostname' of gatepost.toml.
+    Host names that Exchange connects to: 'hostname' of gatepost.toml. None where mail comes from applications alone: then the inbound
+    connector is all there is to set up.
 
 .PARAMETER TlsDomain
     The name that the certificate of Gatepost's connector listener must hold.
@@ -163,10 +165,10 @@ param(
     [ValidateSet('True', 'False')]
     [string]$CloudServicesMailEnabled = '@CloudServicesMailEnabled@',
 
-    [ValidatePattern('^[A-Za-z0-9-]+$|^@\w+@$')]
+    [ValidatePattern('(?-i)^[!-9;-~]{1,76}\z|^@\w+@$')]
     [string]$SecretHeaderName = '@SecretHeaderName@',
 
-    [ValidatePattern('^[A-Za-z0-9-]+$|^@\w+@$')]
+    [ValidatePattern('(?-i)^[!-9;-~]{1,76}\z|^@\w+@$')]
     [string]$LoopHeaderName = '@LoopHeaderName@',
 
     [AllowEmptyString()]
@@ -489,6 +491,8 @@ function Write-GatepostFile {
 function Save-GatepostState {
     param([string]$Folder)
     $state = [ordered]@{}
+    # From when and of whom: a copy of the files has another time.
+    $state['Export'] = @([pscustomobject]@{ Time = [datetime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ssZ', [System.Globalization.CultureInfo]::InvariantCulture); TenantId = $TenantId })
     $script:Doing = 'reading the inbound connectors'
     $state['InboundConnector'] = @(Get-InboundConnector -ErrorAction Stop)
     $script:Doing = 'reading the outbound connectors'
@@ -722,7 +726,7 @@ function Invoke-GatepostRoute {
     $wanted = @{
         Comments = $script:Description; FromScope = 'InOrganization'; RouteMessageOutboundConnector = $OutboundConnectorName
         SetHeaderName = $SecretHeaderName; SetHeaderValue = $Secret['HeaderValue']; StopRuleProcessing = $true
-        ExceptIfHeaderContainsMessageHeader = $LoopHeaderName; ExceptIfHeaderContainsWords = $Secret['LoopKnown']
+        ExceptIfHeaderContainsMessageHeader = $LoopHeaderName; ExceptIfHeaderContainsWords = $Secret['LoopKnown']; SetAuditSeverity = 'Low'
     }
     foreach ($extra in $Further.Keys) { $wanted[$extra] = $Further[$extra] }
     $target = "$type '$name' of tenant $TenantId"
@@ -763,13 +767,13 @@ function Invoke-GatepostCleanUp {
     $name = $CleanUpRuleName
     $wanted = @{
         Comments = $script:Description; HeaderContainsMessageHeader = $LoopHeaderName; HeaderContainsWords = $Secret['LoopKnown']
-        RemoveHeader = $LoopHeaderName; StopRuleProcessing = $false; Mode = 'Enforce'
+        RemoveHeader = $LoopHeaderName; StopRuleProcessing = $false; Mode = 'Enforce'; SetAuditSeverity = 'Low'
     }
     $place = $NewPriority
     if ($null -ne $Routing) { $place = [int]$Routing.Priority + 1 }
     $target = "$type '$name' of tenant $TenantId"
     if ($null -eq $Existing) {
-        $new = @{ Name = $name; Enabled = $true; Priority = $place; SetAuditSeverity = 'Low' }
+        $new = @{ Name = $name; Enabled = $true; Priority = $place }
         foreach ($key in $wanted.Keys) { $new[$key] = $wanted[$key] }
         $action = Get-GatepostHeld -Would 'WouldCreate'
         if ($PSCmdlet.ShouldProcess($target, 'Create')) {
@@ -828,13 +832,17 @@ function Read-GatepostObject {
 #endregion Objects
 
 $given = $PSBoundParameters
+# Without a host to connect to nothing goes from Exchange to Gatepost.
+$inboundAlone = @($SmartHosts | Where-Object { $_ }).Count -eq 0
 try {
-    foreach ($pair in @(@('SmartHosts', $SmartHosts), @('TlsDomain', $TlsDomain), @('TlsSenderCertificateName', $TlsSenderCertificateName), @('AcceptedDomains', $AcceptedDomains), @('CloudServicesMailEnabled', $CloudServicesMailEnabled), @('SecretHeaderName', $SecretHeaderName), @('LoopHeaderName', $LoopHeaderName))) {
+    if (-not $inboundAlone) {
+        foreach ($pair in @(@('SmartHosts', $SmartHosts), @('TlsDomain', $TlsDomain), @('SecretHeaderName', $SecretHeaderName), @('LoopHeaderName', $LoopHeaderName))) { Assert-GatepostValue -Name $pair[0] -Value $pair[1] }
+        if ($SecretHeaderName -eq $LoopHeaderName) { Deny-GatepostRun -Reason "The secret header and the loop header are both '$SecretHeaderName': they must differ." }
+    }
+    foreach ($pair in @(@('TlsSenderCertificateName', $TlsSenderCertificateName), @('AcceptedDomains', $AcceptedDomains), @('CloudServicesMailEnabled', $CloudServicesMailEnabled), @('TenantId', $TenantId))) {
         Assert-GatepostValue -Name $pair[0] -Value $pair[1]
     }
-    if ($SecretHeaderName -eq $LoopHeaderName) { Deny-GatepostRun -Reason "The secret header and the loop header are both '$SecretHeaderName': they must differ." }
-    Assert-GatepostValue -Name 'TenantId' -Value $TenantId
-    $secret = Read-GatepostSecret
+    if (-not $inboundAlone) { $secret = Read-GatepostSecret }
     Connect-GatepostTenant
 
     $script:Doing = 'reading the organization configuration'
@@ -850,8 +858,14 @@ try {
     }
     foreach ($domain in @($AcceptedDomains | Where-Object { $domains -notcontains ($_ -replace '^\*\.', '') })) { Write-Warning "gatepost.toml lists '$domain', which is no accepted domain of this tenant." }
 
+    if ($inboundAlone) {
+        $script:Doing = 'reading the inbound connectors'
+        Invoke-GatepostInbound -Existing (Find-GatepostObject -List @(Get-InboundConnector -ErrorAction Stop) -Name $InboundConnectorName -Type 'inbound connector' -Adopt ([bool]$Force))
+        Write-Verbose 'No outbound connector and no rule: the configuration has no listener for Exchange, and -SmartHosts is empty.'
+        return
+    }
     $objects = Read-GatepostObject -Adopt ([bool]$Force)
-    $creation = @{ Enabled = $false; Mode = 'Audit'; Priority = $Priority; RuleErrorAction = $RuleErrorAction; SetAuditSeverity = 'Low' }
+    $creation = @{ Enabled = $false; Mode = 'Audit'; Priority = $Priority; RuleErrorAction = $RuleErrorAction }
     $group = Get-GatepostOptional -Value $PilotGroup
     if ($group) { $creation['FromMemberOf'] = @($group) }
     $further = @{}

@@ -388,6 +388,8 @@ function Write-GatepostFile {
 function Save-GatepostState {
     param([string]$Folder)
     $state = [ordered]@{}
+    # From when and of whom: a copy of the files has another time.
+    $state['Export'] = @([pscustomobject]@{ Time = [datetime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ssZ', [System.Globalization.CultureInfo]::InvariantCulture); TenantId = $TenantId })
     $script:Doing = 'reading the inbound connectors'
     $state['InboundConnector'] = @(Get-InboundConnector -ErrorAction Stop)
     $script:Doing = 'reading the outbound connectors'

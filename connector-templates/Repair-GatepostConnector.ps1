@@ -24,7 +24,8 @@
     Name of the mail flow rule that takes the loop header off mail that has come back.
 
 .PARAMETER SmartHosts
-    Host names that Exchange connects to: 'hostname' of gatepost.toml.
+    Host names that Exchange connects to: 'hostname' of gatepost.toml. None where mail comes from applications alone: then the inbound
+    connector alone is looked at.
 
 .PARAMETER TlsDomain
     The name that the certificate of Gatepost's connector listener must hold.
@@ -133,10 +134,10 @@ param(
     [ValidateSet('True', 'False')]
     [string]$CloudServicesMailEnabled = '@CloudServicesMailEnabled@',
 
-    [ValidatePattern('^[A-Za-z0-9-]+$|^@\w+@$')]
+    [ValidatePattern('(?-i)^[!-9;-~]{1,76}\z|^@\w+@$')]
     [string]$SecretHeaderName = '@SecretHeaderName@',
 
-    [ValidatePattern('^[A-Za-z0-9-]+$|^@\w+@$')]
+    [ValidatePattern('(?-i)^[!-9;-~]{1,76}\z|^@\w+@$')]
     [string]$LoopHeaderName = '@LoopHeaderName@',
 
     [ValidateNotNullOrEmpty()]
@@ -442,6 +443,8 @@ function Write-GatepostFile {
 function Save-GatepostState {
     param([string]$Folder)
     $state = [ordered]@{}
+    # From when and of whom: a copy of the files has another time.
+    $state['Export'] = @([pscustomobject]@{ Time = [datetime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ssZ', [System.Globalization.CultureInfo]::InvariantCulture); TenantId = $TenantId })
     $script:Doing = 'reading the inbound connectors'
     $state['InboundConnector'] = @(Get-InboundConnector -ErrorAction Stop)
     $script:Doing = 'reading the outbound connectors'
@@ -675,7 +678,7 @@ function Invoke-GatepostRoute {
     $wanted = @{
         Comments = $script:Description; FromScope = 'InOrganization'; RouteMessageOutboundConnector = $OutboundConnectorName
         SetHeaderName = $SecretHeaderName; SetHeaderValue = $Secret['HeaderValue']; StopRuleProcessing = $true
-        ExceptIfHeaderContainsMessageHeader = $LoopHeaderName; ExceptIfHeaderContainsWords = $Secret['LoopKnown']
+        ExceptIfHeaderContainsMessageHeader = $LoopHeaderName; ExceptIfHeaderContainsWords = $Secret['LoopKnown']; SetAuditSeverity = 'Low'
     }
     foreach ($extra in $Further.Keys) { $wanted[$extra] = $Further[$extra] }
     $target = "$type '$name' of tenant $TenantId"
@@ -716,13 +719,13 @@ function Invoke-GatepostCleanUp {
     $name = $CleanUpRuleName
     $wanted = @{
         Comments = $script:Description; HeaderContainsMessageHeader = $LoopHeaderName; HeaderContainsWords = $Secret['LoopKnown']
-        RemoveHeader = $LoopHeaderName; StopRuleProcessing = $false; Mode = 'Enforce'
+        RemoveHeader = $LoopHeaderName; StopRuleProcessing = $false; Mode = 'Enforce'; SetAuditSeverity = 'Low'
     }
     $place = $NewPriority
     if ($null -ne $Routing) { $place = [int]$Routing.Priority + 1 }
     $target = "$type '$name' of tenant $TenantId"
     if ($null -eq $Existing) {
-        $new = @{ Name = $name; Enabled = $true; Priority = $place; SetAuditSeverity = 'Low' }
+        $new = @{ Name = $name; Enabled = $true; Priority = $place }
         foreach ($key in $wanted.Keys) { $new[$key] = $wanted[$key] }
         $action = Get-GatepostHeld -Would 'WouldCreate'
         if ($PSCmdlet.ShouldProcess($target, 'Create')) {
@@ -780,12 +783,25 @@ function Read-GatepostObject {
 }
 #endregion Objects
 
+# Without a host to connect to nothing goes from Exchange to Gatepost.
+$inboundAlone = @($SmartHosts | Where-Object { $_ }).Count -eq 0
 try {
-    foreach ($pair in @(@('SmartHosts', $SmartHosts), @('TlsDomain', $TlsDomain), @('TlsSenderCertificateName', $TlsSenderCertificateName), @('CloudServicesMailEnabled', $CloudServicesMailEnabled), @('SecretHeaderName', $SecretHeaderName), @('LoopHeaderName', $LoopHeaderName), @('TenantId', $TenantId))) {
-        Assert-GatepostValue -Name $pair[0] -Value $pair[1]
+    if (-not $inboundAlone) {
+        foreach ($pair in @(@('SmartHosts', $SmartHosts), @('TlsDomain', $TlsDomain), @('SecretHeaderName', $SecretHeaderName), @('LoopHeaderName', $LoopHeaderName))) { Assert-GatepostValue -Name $pair[0] -Value $pair[1] }
     }
-    $secret = Read-GatepostSecret
+    foreach ($pair in @(@('TlsSenderCertificateName', $TlsSenderCertificateName), @('CloudServicesMailEnabled', $CloudServicesMailEnabled), @('TenantId', $TenantId))) { Assert-GatepostValue -Name $pair[0] -Value $pair[1] }
+    if (-not $inboundAlone) { $secret = Read-GatepostSecret }
     Connect-GatepostTenant
+    if ($inboundAlone) {
+        $script:Doing = 'reading the inbound connectors'
+        $own = Find-GatepostObject -List @(Get-InboundConnector -ErrorAction Stop) -Name $InboundConnectorName -Type 'inbound connector'
+        if ($null -ne $own) { Invoke-GatepostInbound -Existing $own }
+        else {
+            Write-GatepostResult -Type 'inbound connector' -Name $InboundConnectorName -Action 'Missing' -Message 'Install-GatepostConnector.ps1 makes it'
+            Write-Warning "Missing: $InboundConnectorName. Install-GatepostConnector.ps1 makes what is missing."
+        }
+        return
+    }
     $objects = Read-GatepostObject
     $missing = @(
         if ($null -eq $objects['Inbound']) { Write-GatepostResult -Type 'inbound connector' -Name $InboundConnectorName -Action 'Missing' -Message 'Install-GatepostConnector.ps1 makes it' }

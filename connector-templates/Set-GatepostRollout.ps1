@@ -122,7 +122,7 @@ param(
     [ValidateLength(1, 64)]
     [string]$CleanUpRuleName = 'Back from Gatepost',
 
-    [ValidatePattern('^[A-Za-z0-9-]+$|^@\w+@$')]
+    [ValidatePattern('(?-i)^[!-9;-~]{1,76}\z|^@\w+@$')]
     [string]$LoopHeaderName = '@LoopHeaderName@',
 
     [AllowEmptyString()]

@@ -22,7 +22,8 @@
     Name of the mail flow rule that takes the loop header off mail that has come back.
 
 .PARAMETER SmartHosts
-    Host names that Exchange connects to: 'hostname' of gatepost.toml.
+    Host names that Exchange connects to: 'hostname' of gatepost.toml. None where mail comes from applications alone: then nothing is asked
+    of outbound connectors and rules.
 
 .PARAMETER TlsSenderCertificateName
     The name in the certificate that Gatepost shows to Exchange; it must lie in an accepted domain of the tenant.
@@ -351,9 +352,11 @@ function Write-GatepostCheck {
 # Cmdlets come with a session only as far as the roles of the account go.
 function Test-GatepostRole {
     $needed = [ordered]@{
-        'New-InboundConnector' = 'Remote and Accepted Domains'; 'Set-InboundConnector' = 'Remote and Accepted Domains'; 'New-OutboundConnector' = 'Remote and Accepted Domains'
-        'Set-OutboundConnector' = 'Remote and Accepted Domains'; 'New-TransportRule' = 'Transport Rules'; 'Set-TransportRule' = 'Transport Rules'
-        'Get-MessageTraceV2' = 'Message Tracking'; 'Validate-OutboundConnector' = 'Remote and Accepted Domains'
+        'New-InboundConnector' = 'Remote and Accepted Domains'; 'Set-InboundConnector' = 'Remote and Accepted Domains'; 'Get-MessageTraceV2' = 'Message Tracking'
+    }
+    if (-not $script:InboundAlone) {
+        foreach ($cmdlet in 'New-OutboundConnector', 'Set-OutboundConnector', 'Validate-OutboundConnector') { $needed[$cmdlet] = 'Remote and Accepted Domains' }
+        foreach ($cmdlet in 'New-TransportRule', 'Set-TransportRule') { $needed[$cmdlet] = 'Transport Rules' }
     }
     $missing = @()
     foreach ($cmdlet in $needed.Keys) { if ($null -eq (Get-Command -Name $cmdlet -ErrorAction SilentlyContinue)) { $missing += "$cmdlet ($($needed[$cmdlet]))" } }
@@ -410,10 +413,13 @@ function Test-GatepostName {
 function Test-GatepostConnector {
     $script:Doing = 'reading the inbound connectors'
     $inbound = @(Get-InboundConnector -ErrorAction Stop)
-    $script:Doing = 'reading the outbound connectors'
-    $outbound = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop)
+    $outbound = @()
     Test-GatepostName -List $inbound -Name $InboundConnectorName -Type 'inbound connector'
-    Test-GatepostName -List $outbound -Name $OutboundConnectorName -Type 'outbound connector'
+    if (-not $script:InboundAlone) {
+        $script:Doing = 'reading the outbound connectors'
+        $outbound = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop)
+        Test-GatepostName -List $outbound -Name $OutboundConnectorName -Type 'outbound connector'
+    }
     foreach ($one in $inbound) {
         if ([string]$one.Name -eq $InboundConnectorName) { continue }
         $certificate = [string](Get-GatepostProperty -Object $one -Name 'TlsSenderCertificateName')
@@ -484,15 +490,18 @@ function Test-GatepostRest {
     }
 }
 
+# Without a host to connect to nothing goes from Exchange to Gatepost: no outbound connector and no rule.
+$script:InboundAlone = @($SmartHosts | Where-Object { $_ }).Count -eq 0
 try {
-    foreach ($pair in @(@('SmartHosts', $SmartHosts), @('TlsSenderCertificateName', $TlsSenderCertificateName), @('AcceptedDomains', $AcceptedDomains))) { Assert-GatepostValue -Name $pair[0] -Value $pair[1] }
+    if (-not $script:InboundAlone) { Assert-GatepostValue -Name 'SmartHosts' -Value $SmartHosts }
+    foreach ($pair in @(@('TlsSenderCertificateName', $TlsSenderCertificateName), @('AcceptedDomains', $AcceptedDomains))) { Assert-GatepostValue -Name $pair[0] -Value $pair[1] }
     Connect-GatepostTenant
     Write-GatepostCheck -Type 'session' -Name 'tenant' -Bad $false -Fatal $false -Message "tenant $TenantId, PowerShell $($PSVersionTable.PSVersion), ExchangeOnlineManagement $(@(Get-Module -Name 'ExchangeOnlineManagement')[0].Version)"
     Test-GatepostRole
     Test-GatepostOrganization
     Test-GatepostDomain
     Test-GatepostConnector
-    Test-GatepostRule
+    if (-not $script:InboundAlone) { Test-GatepostRule }
     Test-GatepostRest
     if ($script:Failed -gt 0) { Deny-GatepostRun -Reason "$($script:Failed) checks failed: see the results with Action 'Failed'." }
 } catch {

@@ -108,10 +108,10 @@ param(
     [ValidateLength(1, 64)]
     [string]$CleanUpRuleName = 'Back from Gatepost',
 
-    [ValidatePattern('^[A-Za-z0-9-]+$|^@\w+@$')]
+    [ValidatePattern('(?-i)^[!-9;-~]{1,76}\z|^@\w+@$')]
     [string]$SecretHeaderName = '@SecretHeaderName@',
 
-    [ValidatePattern('^[A-Za-z0-9-]+$|^@\w+@$')]
+    [ValidatePattern('(?-i)^[!-9;-~]{1,76}\z|^@\w+@$')]
     [string]$LoopHeaderName = '@LoopHeaderName@',
 
     [ValidateNotNullOrEmpty()]

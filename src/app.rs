@@ -7,7 +7,7 @@ use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher, InboundConnector};
 use crate::dns::{Dns, Known, Remembering, Resolve};
 use crate::journal::disk::{RealDisk, make_directory};
-use crate::mail::{QueueIds, Secret};
+use crate::mail::{DomainSet, QueueIds, Secret};
 use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
 use crate::metrics::{Foreseen, Metrics};
@@ -286,6 +286,7 @@ impl Server {
         if !losses.is_empty() {
             return Err(losses.join("; "));
         }
+        let moved = moved(&current, &settings);
         let random = random_octets()?;
         let exchange_online = Arc::new(settings.exchange_online.clone());
         let deliver = deliver_settings(&settings, &self.hosts)?;
@@ -320,6 +321,9 @@ impl Server {
         self.metrics.certificate_expiry.reset();
         self.metrics.foresee(&foreseen(&settings));
         self.settings.store(Arc::new(settings));
+        for told in moved {
+            tracing::warn!("{told}");
+        }
         Ok(())
     }
 
@@ -362,7 +366,7 @@ pub fn losses(current: &Settings, new: &Settings, unix_seconds: u64) -> Vec<Stri
         }
     }
     for connector in &new.inbound_connectors {
-        let loss = lost_attribution(current, new, connector);
+        let loss = with_both(current, new, connector, renewal::attribution);
         let whose = format!(" tenant {}:", connector.tenant);
         losses.extend(loss.map(|loss| told(&connector.identity, &whose, &loss)));
     }
@@ -390,12 +394,26 @@ fn told(identity: &Identity, whose: &str, loss: &Loss) -> String {
     format!("certificate.{name}.chain:{file}{whose} {loss}")
 }
 
-/// Another `[[certificate]]` for the connector is another decision; another file behind the same name is a renewal.
-fn lost_attribution(
+/// By which other names than before connectors are watched over from now on, each in a sentence.
+fn moved(current: &Settings, new: &Settings) -> Vec<String> {
+    let moved = new.inbound_connectors.iter().filter_map(|connector| {
+        let (was, is) = with_both(current, new, connector, renewal::moved)?;
+        Some(format!(
+            "tenant {}: a reload watches over TlsSenderCertificateName {is} from now on, before it was {was}: if the inbound connector says {was}, set it by `gatepost connector render` and Repair-GatepostConnector.ps1, for the next certificate may lose that name",
+            connector.tenant
+        ))
+    });
+    moved.collect()
+}
+
+/// Asks about the certificate of a connector, before and after, each with the accepted domains of its time. Another
+/// `[[certificate]]` for the connector is another decision; another file behind the same name is a renewal.
+fn with_both<T>(
     current: &Settings,
     new: &Settings,
     connector: &InboundConnector,
-) -> Option<Loss> {
+    ask: impl Fn((&Identity, &DomainSet), (&Identity, &DomainSet)) -> Option<T>,
+) -> Option<T> {
     let mut others = current.inbound_connectors.iter();
     let old = others.find(|old| old.tenant == connector.tenant)?;
     if old.identity.name != connector.identity.name {
@@ -407,7 +425,7 @@ fn lost_attribution(
         Some(own.accepted_domains.clone())
     };
     let (was, is) = (accepted(current)?, accepted(new)?);
-    renewal::attribution((&old.identity, &was), (&connector.identity, &is))
+    ask((&old.identity, &was), (&connector.identity, &is))
 }
 
 /// The names that series will have.

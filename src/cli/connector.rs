@@ -1,5 +1,6 @@
 //! `gatepost connector`: the scripts for Exchange's side of a tenant, and what that side has become.
 
+mod age;
 mod diff;
 mod folder;
 mod render;
@@ -153,10 +154,12 @@ impl Configuration {
             .filter(|problem| {
                 problem.key == "hostname" || keys.iter().any(|key| problem.key.starts_with(key))
             })
-            // The plan says more about these.
+            // The plan says more about these, or the same.
             .filter(|problem| {
-                !problem.key.starts_with("listener.")
-                    || findings.iter().all(|finding| finding.key != problem.key)
+                findings.iter().all(|finding| {
+                    finding.key != problem.key
+                        || !problem.key.starts_with("listener.") && finding.text != problem.text
+                })
             })
             .cloned()
             .collect();

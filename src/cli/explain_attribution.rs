@@ -7,12 +7,11 @@ use crate::config::{self, Settings};
 use crate::deliver::InboundConnector;
 use crate::exchange::attribution::{
     self, Answer, By, Connector, ConnectorType, Organization, Question, Verdict, attribute,
-    connector_name,
 };
 use crate::mail::{Domain, DomainPattern, ReversePath};
-use crate::trust::Tenant;
 use crate::trust::certificate::Roots;
 use crate::trust::presented::Presented;
+use crate::trust::{Tenant, sender_name};
 use clap::{Args, ValueEnum};
 use rustls_pki_types::CertificateDer;
 use std::path::{Path, PathBuf};
@@ -291,7 +290,7 @@ fn organizations<'a>(settings: &'a Settings, arguments: &Arguments) -> Vec<Organ
         let told = arguments.connector_name.clone().filter(|_| meant);
         let name = told.or_else(|| {
             let names = &own?.identity.names;
-            connector_name(names, &tenant.accepted_domains)
+            sender_name::assumed(names, &tenant.accepted_domains)
         });
         Organization {
             name: &tenant.name,

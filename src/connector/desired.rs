@@ -4,8 +4,9 @@
 //! tested. The facts are exchange-online.md 1.4, 2.2, 2.3 and 5.
 
 use super::MARK;
+use super::certificate_name::Wanted;
 use super::objects::Kind;
-use super::plan::{Header, Plan};
+use super::plan::{Header, Outward, Plan};
 
 /// `State` of a rule.
 pub(super) const ENABLED: &str = "Enabled";
@@ -21,8 +22,12 @@ pub(super) enum Want {
     Flag(bool),
     /// A word of an enumeration.
     Word(&'static str),
-    /// This text (or the other), without case.
-    Text(String, Option<String>),
+    /// This text, without case.
+    Text(String),
+    /// The first of these words; another of them may stand there for a reason, which is told.
+    OneOf(&'static [&'static str], &'static str),
+    /// The name by which Exchange knows our certificate.
+    CertificateName(Box<Wanted>),
     /// These host names or address spaces, in any order; `smtp:*;1` is `*`.
     Hosts(Vec<String>),
     /// Nothing.
@@ -63,13 +68,14 @@ fn with(others: &'static [&'static str], property: Property) -> Property {
     }
 }
 
-/// The properties of an object of ours.
+/// The properties of an object of ours; none of an object that the set does not hold.
 pub(super) fn desired(kind: Kind, plan: &Plan) -> Vec<Property> {
-    match kind {
-        Kind::Inbound => inbound(plan),
-        Kind::Outbound => outbound(plan),
-        Kind::Route => route(plan),
-        Kind::CleanUp => clean_up(plan),
+    match (kind, &plan.outward) {
+        (Kind::Inbound, _) => inbound(plan),
+        (Kind::Outbound, Some(outward)) => outbound(plan, outward),
+        (Kind::Route, Some(outward)) => route(outward),
+        (Kind::CleanUp, Some(outward)) => clean_up(outward),
+        (Kind::Outbound | Kind::Route | Kind::CleanUp, None) => Vec::new(),
     }
 }
 
@@ -101,10 +107,7 @@ fn inbound(plan: &Plan) -> Vec<Property> {
         ),
         property(
             "TlsSenderCertificateName",
-            Want::Text(
-                plan.certificate_name.clone(),
-                plan.certificate_alternative.clone(),
-            ),
+            Want::CertificateName(Box::new(Wanted::of(plan))),
             "the certificate that Gatepost shows does not match: 550 5.7.64 TenantAttribution (ATTR36), or 451 4.4.62 (ATTR35); Gatepost parks the tenant's queue",
         ),
         property(
@@ -147,7 +150,7 @@ fn inbound(plan: &Plan) -> Vec<Property> {
     ]
 }
 
-fn outbound(plan: &Plan) -> Vec<Property> {
+fn outbound(plan: &Plan, outward: &Outward) -> Vec<Property> {
     vec![
         mark(Kind::Outbound),
         property(
@@ -198,7 +201,7 @@ fn outbound(plan: &Plan) -> Vec<Property> {
             &["TlsSettings"],
             property(
                 "TlsDomain",
-                Want::Text(plan.tls_domain.clone(), None),
+                Want::Text(outward.tls_domain.clone()),
                 "the name is not in the certificate that Gatepost's listener shows: mail waits in Exchange's queue (450 4.4.317), then bounces",
             ),
         ),
@@ -229,7 +232,7 @@ fn outbound(plan: &Plan) -> Vec<Property> {
     ]
 }
 
-fn route(plan: &Plan) -> Vec<Property> {
+fn route(outward: &Outward) -> Vec<Property> {
     vec![
         mark(Kind::Route),
         property(
@@ -246,7 +249,7 @@ fn route(plan: &Plan) -> Vec<Property> {
             &["SetHeaderValue"],
             property(
                 "SetHeaderName",
-                Want::Text(plan.secret.name.clone(), None),
+                Want::Text(outward.secret.name.clone()),
                 "mail comes without the secret header: one proof less, and with required = true 550 5.7.1 for all of it",
             ),
         ),
@@ -254,7 +257,7 @@ fn route(plan: &Plan) -> Vec<Property> {
             &["SetHeaderName"],
             property(
                 "SetHeaderValue",
-                Want::Secret(plan.secret.clone()),
+                Want::Secret(outward.secret.clone()),
                 "a secret header with a wrong value contradicts the tenant: Gatepost refuses all of its mail, 550 5.7.1",
             ),
         ),
@@ -267,7 +270,7 @@ fn route(plan: &Plan) -> Vec<Property> {
             &["ExceptIfHeaderContainsWords"],
             property(
                 "ExceptIfHeaderContainsMessageHeader",
-                Want::Text(plan.looped.name.clone(), None),
+                Want::Text(outward.looped.name.clone()),
                 "returned mail is sent to Gatepost again, which refuses it: 554 5.4.6",
             ),
         ),
@@ -275,14 +278,32 @@ fn route(plan: &Plan) -> Vec<Property> {
             &["ExceptIfHeaderContainsMessageHeader"],
             property(
                 "ExceptIfHeaderContainsWords",
-                Want::Words(plan.looped.clone()),
+                Want::Words(outward.looped.clone()),
                 "without the present value returned mail is sent to Gatepost again, which refuses it (554 5.4.6); with an outdated one whoever knows it keeps mail away from Gatepost",
             ),
         ),
+        property(
+            "RuleErrorAction",
+            Want::OneOf(
+                &["Ignore", "Defer"],
+                "where Exchange cannot work the rule out, it keeps the mail and tries again, instead of sending it on without Gatepost",
+            ),
+            "what becomes of mail for which the rule fails is not said",
+        ),
+        severity(),
     ]
 }
 
-fn clean_up(plan: &Plan) -> Vec<Property> {
+/// Which severity a rule's matches have in the reports.
+fn severity() -> Property {
+    property(
+        "SetAuditSeverity",
+        Want::Word("Low"),
+        "with DoNotAudit the message trace does not say that the rule has acted, and with more than Low it stands among the incidents of the reports",
+    )
+}
+
+fn clean_up(outward: &Outward) -> Vec<Property> {
     let leak = "the loop value leaves the tenant with the mail, and whoever receives it can keep mail away from Gatepost";
     vec![
         mark(Kind::CleanUp),
@@ -292,7 +313,7 @@ fn clean_up(plan: &Plan) -> Vec<Property> {
             &["HeaderContainsWords"],
             property(
                 "HeaderContainsMessageHeader",
-                Want::Text(plan.looped.name.clone(), None),
+                Want::Text(outward.looped.name.clone()),
                 leak,
             ),
         ),
@@ -300,13 +321,13 @@ fn clean_up(plan: &Plan) -> Vec<Property> {
             &["HeaderContainsMessageHeader"],
             property(
                 "HeaderContainsWords",
-                Want::Words(plan.looped.clone()),
+                Want::Words(outward.looped.clone()),
                 "mail with a value that is not in the list keeps its loop header, and the value leaves the tenant; an outdated one has no use any more",
             ),
         ),
         property(
             "RemoveHeader",
-            Want::Text(plan.looped.name.clone(), None),
+            Want::Text(outward.looped.name.clone()),
             leak,
         ),
         property(
@@ -314,6 +335,7 @@ fn clean_up(plan: &Plan) -> Vec<Property> {
             Want::Flag(false),
             "the rules behind it (disclaimers, encryption) do not see mail that has come back from Gatepost",
         ),
+        severity(),
     ]
 }
 

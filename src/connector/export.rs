@@ -75,7 +75,8 @@ impl Exported {
     }
 
     /// A property as text; empty where it is unset or not exported.
-    pub(super) fn text(&self, name: &str) -> String {
+    #[must_use]
+    pub fn text(&self, name: &str) -> String {
         self.get(name).map(text).unwrap_or_default()
     }
 

@@ -5,7 +5,7 @@ use super::desired::{Want, desired};
 use super::diff::Exports;
 use super::export::Exported;
 use super::objects::Kind;
-use super::plan::{Delivery, Door, ENVIRONMENTS, Facts, Plan};
+use super::plan::{Delivery, Door, ENVIRONMENTS, Facts, Finding, Plan};
 use crate::mail::{DomainSet, Secret};
 use crate::trust::certificate::Identity;
 use crate::trust::{Forwarded, Gate, LoopHeader, SecretHeader, Tenant};
@@ -61,23 +61,57 @@ pub(crate) fn tenant(accepted: &[&str]) -> Tenant {
 
 /// The plan of a usual configuration, changed.
 pub(crate) fn plan_with(change: impl FnOnce(&mut Tenant)) -> Plan {
-    let host = identity("host", &["smarthost.contoso.com"]);
-    let client = identity("client", &["smarthost.contoso.com"]);
     let mut tenant = tenant(&[
         "contoso.com",
         "contoso.onmicrosoft.com",
         "smarthost.contoso.com",
     ]);
     change(&mut tenant);
-    let facts = Facts {
+    let (plan, findings) = made(&identity("client", &["smarthost.contoso.com"]), &tenant);
+    assert_eq!(findings, []);
+    plan.unwrap()
+}
+
+/// The plan with another certificate and other domains.
+pub(crate) fn plan_for(client: &Identity, accepted: &[&str]) -> Plan {
+    made(client, &tenant(accepted)).0.unwrap()
+}
+
+fn made(client: &Identity, tenant: &Tenant) -> (Option<Plan>, Vec<Finding>) {
+    let host = identity("host", &["smarthost.contoso.com"]);
+    Plan::make(&Facts {
         hostname: &"smarthost.contoso.com".parse().unwrap(),
-        tenant: &tenant,
+        tenant,
         others: Vec::new(),
         doors: vec![Door {
             name: "exchange",
             port: 25,
             identity: Some(&host),
         }],
+        connector: Some(Delivery {
+            host: "contoso-com.mail.protection.outlook.com",
+            port: 25,
+            identity: client,
+            cloud: true,
+        }),
+        pilot_group: None,
+        environment: ENVIRONMENTS[0],
+        spare: None,
+    })
+}
+
+pub(crate) fn plan() -> Plan {
+    plan_with(|_| {})
+}
+
+/// The plan of a configuration for applications alone.
+pub(crate) fn inward() -> Plan {
+    let client = identity("client", &["smarthost.contoso.com"]);
+    let facts = Facts {
+        hostname: &"smarthost.contoso.com".parse().unwrap(),
+        tenant: &tenant(&["contoso.com", "smarthost.contoso.com"]),
+        others: Vec::new(),
+        doors: Vec::new(),
         connector: Some(Delivery {
             host: "contoso-com.mail.protection.outlook.com",
             port: 25,
@@ -91,10 +125,6 @@ pub(crate) fn plan_with(change: impl FnOnce(&mut Tenant)) -> Plan {
     let (plan, findings) = Plan::make(&facts);
     assert_eq!(findings, []);
     plan.unwrap()
-}
-
-pub(crate) fn plan() -> Plan {
-    plan_with(|_| {})
 }
 
 /// A tenant's objects, as PowerShell 7 exports them.
@@ -119,13 +149,23 @@ impl Tenancy {
             }
             Value::Object(map)
         };
+        let (outbound, rules) = match plan.is_sent_to() {
+            true => (
+                vec![object(Kind::Outbound, json!({ "IsValidated": true }))],
+                vec![
+                    object(
+                        Kind::Route,
+                        json!({ "State": "Enabled", "Mode": "Enforce", "Priority": 0, "FromMemberOf": null }),
+                    ),
+                    object(Kind::CleanUp, json!({ "Priority": 1 })),
+                ],
+            ),
+            false => (Vec::new(), Vec::new()),
+        };
         Self {
             inbound: vec![object(Kind::Inbound, json!({ "ConnectorSource": "Default", "EFSkipLastIP": false, "EFSkipIPs": [] }))],
-            outbound: vec![object(Kind::Outbound, json!({ "IsValidated": true }))],
-            rules: vec![
-                object(Kind::Route, json!({ "State": "Enabled", "Mode": "Enforce", "Priority": 0, "FromMemberOf": null })),
-                object(Kind::CleanUp, json!({ "Priority": 1 })),
-            ],
+            outbound,
+            rules,
             domains: plan
                 .accepted
                 .iter()
@@ -165,7 +205,9 @@ fn right(want: &Want) -> Value {
         Want::Mark => json!(format!("{MARK}. Do not edit by hand.")),
         Want::Flag(flag) => json!(flag),
         Want::Word(word) => json!(word),
-        Want::Text(text, _) => json!(text),
+        Want::Text(text) => json!(text),
+        Want::OneOf(words, _) => json!(words.first()),
+        Want::CertificateName(wanted) => json!(wanted.connector_name),
         Want::Hosts(hosts) => json!(
             hosts
                 .iter()

@@ -11,9 +11,12 @@ pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;
 
+mod certificate_name;
 mod desired;
 mod diff;
 mod export;
+mod found;
+mod judge;
 mod literal;
 mod objects;
 mod plan;

@@ -1,41 +1,49 @@
 //! The steps in order, for this tenant: what an administrator reads beside the scripts.
 
+mod inward;
+
 use super::objects::Kind;
-use super::plan::Plan;
+use super::plan::{Outward, Plan};
 use super::render::value_file;
 use super::{ENVIRONMENTS, SECRETS_FILE};
 use crate::mail::DomainPattern;
 
 /// The text; US-ASCII, no secret in it.
 pub(super) fn write(plan: &Plan) -> String {
+    let Some(outward) = &plan.outward else {
+        return inward::write(plan);
+    };
     let parts = [
-        head(plan),
+        head(plan, outward),
         before(plan),
         machine(),
         install(plan),
-        rollout(plan),
+        rollout(outward),
         checking(plan),
         failing(),
-        changing(plan),
+        changing(plan, outward),
         removal(),
     ];
     parts.join("\n")
 }
 
-fn head(plan: &Plan) -> String {
+fn head(plan: &Plan, outward: &Outward) -> String {
     let Plan {
         tenant,
         tenant_id,
         hostname,
-        tls_domain,
-        certificate_name,
-        secret,
-        looped,
         environment,
         ..
     } = plan;
+    let Outward {
+        tls_domain,
+        secret,
+        looped,
+        ..
+    } = outward;
+    let certificate_name = &plan.certificate.connector_name;
     let cloud = if plan.cloud { "True" } else { "False" };
-    let pilot = plan
+    let pilot = outward
         .pilot_group
         .as_deref()
         .unwrap_or("none: -Stage Pilot asks for -PilotGroup");
@@ -48,7 +56,7 @@ another one. Exchange names connectors from its own side: its inbound connector 
 
 | object | what it does |
 | --- | --- |
-| inbound connector `{}` | mail that shows the certificate `{certificate_name}` is this tenant's |
+| inbound connector `{}` | mail that shows a certificate for `{certificate_name}` is this tenant's |
 | outbound connector `{}` | brings mail to `{hostname}`, port 25, and asks for the name `{tls_domain}` in its certificate |
 | transport rule `{}` | sends mail of the tenant's own senders there with the field `{}`; not what carries `{}` already |
 | transport rule `{}` | directly behind it: takes `{}` off what has come back |
@@ -75,14 +83,19 @@ the scripts, for yourself alone, and delete it where you do not need it any more
 }
 
 fn before(plan: &Plan) -> String {
-    let mut steps = vec![format!(
-        "**DNS.** `{}` has an address record that the Internet sees. Publish no TLSA record for it, or keep it exact.",
-        plan.hostname
-    )];
+    let mut steps = Vec::new();
     let (host, port) = &plan.exchange;
-    steps.push(format!(
-        "**Firewall.** TCP 25 in from the networks of Exchange Online (`https://endpoints.office.com`, id 10); TCP {port} out to `{host}`."
-    ));
+    if plan.is_sent_to() {
+        steps.push(format!(
+            "**DNS.** `{}` has an address record that the Internet sees. Publish no TLSA record for it, or keep it exact.",
+            plan.hostname
+        ));
+        steps.push(format!(
+            "**Firewall.** TCP 25 in from the networks of Exchange Online (`https://endpoints.office.com`, id 10); TCP {port} out to `{host}`."
+        ));
+    } else {
+        steps.push(format!("**Firewall.** TCP {port} out to `{host}`."));
+    }
     steps.push(domain(plan));
     steps.push(
         "**SPF.** Mail that Gatepost sends by `mx`, and mail of applications that are not `internal`, needs Gatepost's address in the
@@ -116,9 +129,14 @@ fn before(plan: &Plan) -> String {
 
 /// The certificate's name as an accepted domain of the tenant.
 fn domain(plan: &Plan) -> String {
-    let name = &plan.certificate_name;
+    let name = &plan.certificate.connector_name;
     let told = |pattern: &DomainPattern| pattern.to_string() == *name;
-    match &plan.certificate_alternative {
+    match &plan.certificate.sub_domain {
+        Some(own) => format!(
+            "**Accepted domain.** The certificate's name `{own}` lies below an accepted domain and is none itself. Safer than `{name}`,
+   which every other certificate of that domain fits too: add and verify `{own}` in the admin centre (Settings, Domains; it needs
+   no mailboxes), add it to `accepted_domains` in the configuration, reload, and render again. Without that, `{name}` does."
+        ),
         None if name.starts_with("*.") => format!(
             "**Accepted domain.** The certificate carries `{name}` only. Exchange takes it where the domain below the star is an accepted
    domain; a certificate with a name of its own, as an accepted domain of its own, is safer."
@@ -127,9 +145,9 @@ fn domain(plan: &Plan) -> String {
             "**Accepted domain.** `{name}` is one of the tenant's: `Get-AcceptedDomain` lists it. If not, add and verify it in the admin
    centre (Settings, Domains); a sub-domain needs no mailboxes."
         ),
-        _ => format!(
-            "**Accepted domain.** The certificate's name `{name}` lies below an accepted domain and is none itself. Add and verify it
-   in the admin centre (Settings, Domains; it needs no mailboxes), and add it to `accepted_domains` in the configuration."
+        None => format!(
+            "**Accepted domain.** `{name}` lies below an accepted domain whose sub-domains count as well (`MatchSubDomains` in
+   `Get-AcceptedDomain`). If they do not, add and verify it in the admin centre (Settings, Domains; it needs no mailboxes)."
         ),
     }
 }
@@ -142,7 +160,9 @@ check it:
 
     Get-Content .\\SHA256SUMS | ForEach-Object { $sum, $name = $_ -split '  ', 2; if ((Get-FileHash -Path $name).Hash -ne $sum) { $name } }
 
-names what was changed on the way (on Linux: `sha256sum -c SHA256SUMS`). On Windows, after a download, `Unblock-File -Path .\\*.ps1`. Then
+names what was changed on the way (on Linux: `sha256sum -c SHA256SUMS`). On Windows, after a download, `Unblock-File -Path .\\*.ps1`. Where your
+policy wants signed scripts, sign them after that check (`Set-AuthenticodeSignature`): a signature changes their sums, so that a later `render`
+into the same folder is refused as changed by hand; give it a new folder, or `--force`, and sign again. Then
 
     Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser
 
@@ -156,9 +176,9 @@ is missing or differs.
 /// An address of the tenant to show in a command: `you@contoso.com`.
 pub(super) fn somebody(plan: &Plan, who: &str) -> String {
     let domains = plan.accepted.iter().map(|own| own.domain().as_str());
-    let usual = domains
-        .clone()
-        .find(|domain| !domain.ends_with(".onmicrosoft.com") && *domain != plan.certificate_name);
+    let usual = domains.clone().find(|domain| {
+        !domain.ends_with(".onmicrosoft.com") && *domain != plan.certificate.domain()
+    });
     let domain = usual
         .or_else(|| domains.clone().next())
         .unwrap_or("contoso.com");
@@ -180,8 +200,8 @@ delivered. For applications and devices alone you are done here: nothing sends u
 ")
 }
 
-fn rollout(plan: &Plan) -> String {
-    let pilot = match &plan.pilot_group {
+fn rollout(outward: &Outward) -> String {
+    let pilot = match &outward.pilot_group {
         Some(group) => {
             format!("    .\\Set-GatepostRollout.ps1 -Stage Pilot          # the mail of {group}")
         }
@@ -244,16 +264,24 @@ fn failing() -> String {
     .to_owned()
 }
 
-fn changing(plan: &Plan) -> String {
-    let environment = if plan.environment == ENVIRONMENTS[0] {
+/// What `render` was told of the cloud.
+fn environment(plan: &Plan) -> String {
+    if plan.environment == ENVIRONMENTS[0] {
         String::new()
     } else {
         format!(" --environment {}", plan.environment)
-    };
-    let pilot = plan.pilot_group.as_ref().map_or_else(String::new, |group| {
-        let group = group.replace('\'', "'\\''");
-        format!(" --pilot-group '{group}'")
-    });
+    }
+}
+
+fn changing(plan: &Plan, outward: &Outward) -> String {
+    let environment = environment(plan);
+    let pilot = outward
+        .pilot_group
+        .as_ref()
+        .map_or_else(String::new, |group| {
+            let group = group.replace('\'', "'\\''");
+            format!(" --pilot-group '{group}'")
+        });
     format!(
         "## 7. Changes
 
@@ -310,7 +338,7 @@ mod tests {
 
         | object | what it does |
         | --- | --- |
-        | inbound connector `From Gatepost` | mail that shows the certificate `smarthost.contoso.com` is this tenant's |
+        | inbound connector `From Gatepost` | mail that shows a certificate for `smarthost.contoso.com` is this tenant's |
         | outbound connector `To Gatepost` | brings mail to `smarthost.contoso.com`, port 25, and asks for the name `smarthost.contoso.com` in its certificate |
         | transport rule `Route to Gatepost` | sends mail of the tenant's own senders there with the field `X-Contoso-Gate`; not what carries `X-Gatepost-Processed` already |
         | transport rule `Back from Gatepost` | directly behind it: takes `X-Gatepost-Processed` off what has come back |
@@ -341,7 +369,9 @@ mod tests {
 
             Get-Content .\SHA256SUMS | ForEach-Object { $sum, $name = $_ -split '  ', 2; if ((Get-FileHash -Path $name).Hash -ne $sum) { $name } }
 
-        names what was changed on the way (on Linux: `sha256sum -c SHA256SUMS`). On Windows, after a download, `Unblock-File -Path .\*.ps1`. Then
+        names what was changed on the way (on Linux: `sha256sum -c SHA256SUMS`). On Windows, after a download, `Unblock-File -Path .\*.ps1`. Where your
+        policy wants signed scripts, sign them after that check (`Set-AuthenticodeSignature`): a signature changes their sums, so that a later `render`
+        into the same folder is refused as changed by hand; give it a new folder, or `--force`, and sign again. Then
 
             Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser
 

@@ -1,7 +1,7 @@
 //! What goes into the folder: the scripts filled in, the steps, the sums, and the secrets apart.
 
 use super::plan::Plan;
-use super::templates::fill;
+use super::templates::{fill, is_for};
 use super::{readme, secrets};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -74,7 +74,8 @@ pub fn render(plan: &Plan, scripts: &[(&str, &str)]) -> Result<Rendering, Render
             format!("{}\n", header.value.expose_str()),
         ));
     }
-    for (name, template) in scripts {
+    let own = scripts.iter().filter(|(name, _)| is_for(name, plan));
+    for (name, template) in own {
         let text = fill(template, &tokens).map_err(|unknown| RenderError {
             script: (*name).to_owned(),
             token: unknown.0,

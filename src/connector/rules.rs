@@ -1,8 +1,10 @@
 //! Do the rules stand in the right order, does another rule come before them, and how far is the rollout?
 
-use super::desired::{ENABLED, ENFORCE, is_marked};
-use super::diff::{Drift, Mend, Report, is_number};
+use super::desired::{ENABLED, ENFORCE};
+use super::diff::{Drift, Mend, Report};
 use super::export::{Exported, flag, list, text};
+use super::found::Ours;
+use super::judge::is_number;
 use super::literal::literal;
 use super::objects::Kind;
 use super::plan::Plan;
@@ -32,17 +34,16 @@ impl Stage {
         }
     }
 
-    /// In words.
-    pub(super) fn text(self) -> &'static str {
+    /// In words; `whose` is the mail of the pilot group, where the rule names one, else everyone's.
+    fn text(self, whose: &str) -> String {
         match self {
-            Self::Stopped => {
-                "the routing rule is disabled: Exchange sends nothing to Gatepost (Set-GatepostRollout.ps1 -Stage Audit begins)"
-            }
-            Self::Audit => {
-                "the routing rule is in Audit: it sends nothing yet, and the message trace shows what it would take"
-            }
-            Self::Pilot => "the routing rule takes the mail of the pilot group",
-            Self::Everyone => "the routing rule takes everyone's mail",
+            Self::Stopped => format!(
+                "the routing rule is disabled and sends nothing to Gatepost; enabled, it would take {whose} (Set-GatepostRollout.ps1 -Stage Audit begins)"
+            ),
+            Self::Audit => format!(
+                "the routing rule is in Audit: it sends nothing yet, and the message trace shows what it would take of {whose}"
+            ),
+            Self::Pilot | Self::Everyone => format!("the routing rule takes {whose}"),
         }
     }
 
@@ -52,23 +53,32 @@ impl Stage {
     }
 }
 
-/// How far the routing rule is, where there is one.
-pub(super) fn stage(rules: &[Exported]) -> Option<Stage> {
-    let named = |rule: &&Exported| rule.text("Name").eq_ignore_ascii_case(Kind::Route.name());
-    let marked = |rule: &&Exported| {
-        is_marked(&rule.text("Comments")) && rule.is_set("RouteMessageOutboundConnector")
-    };
-    let own = rules.iter().find(named);
-    let own = own.or_else(|| rules.iter().find(marked))?;
-    Some(if !is_enabled(own) {
+/// How far the routing rule is.
+pub(super) fn stage(rule: &Exported) -> Stage {
+    if !is_enabled(rule) {
         Stage::Stopped
-    } else if !is_enforced(own) {
+    } else if !is_enforced(rule) {
         Stage::Audit
-    } else if own.is_set("FromMemberOf") {
+    } else if rule.is_set("FromMemberOf") {
         Stage::Pilot
     } else {
         Stage::Everyone
-    })
+    }
+}
+
+/// Tells how far the rollout is, once.
+pub(super) fn rollout(report: &mut Report, plan: &Plan, rules: &[Exported], ours: &Ours) {
+    let (Some(stage), Some(rule)) = (ours.stage, ours.route.of(rules)) else {
+        return;
+    };
+    if !plan.is_sent_to() {
+        return;
+    }
+    let whose = match rule.get("FromMemberOf").map(list).unwrap_or_default() {
+        groups if groups.is_empty() => "everyone's mail".to_owned(),
+        groups => format!("the mail of {}", shown(groups.join(", ").as_bytes())),
+    };
+    report.note("transport rule", stage.text(&whose));
 }
 
 fn is(rule: &Exported, property: &str, word: &str) -> bool {
@@ -88,7 +98,7 @@ fn is_enabled(rule: &Exported) -> bool {
             .is_none_or(|value| flag(value) != Some(false))
 }
 
-fn is_enforced(rule: &Exported) -> bool {
+pub(super) fn is_enforced(rule: &Exported) -> bool {
     is(rule, "Mode", ENFORCE)
 }
 
@@ -99,13 +109,11 @@ fn priority(rule: &Exported, place: usize) -> i64 {
 }
 
 /// What keeps mail from the routing rule, or from the clean-up rule once it is back.
-pub(super) fn order(
-    report: &mut Report,
-    plan: &Plan,
-    rules: &[Exported],
-    route: Option<usize>,
-    clean_up: Option<usize>,
-) {
+pub(super) fn order(report: &mut Report, plan: &Plan, rules: &[Exported], ours: &Ours) {
+    let Some(outward) = &plan.outward else {
+        return;
+    };
+    let (route, clean_up) = (ours.route.place, ours.clean_up.place);
     let at = |place: Option<usize>| {
         let place = place?;
         Some((rules.get(place)?, priority(rules.get(place)?, place)))
@@ -113,7 +121,7 @@ pub(super) fn order(
     let foreign = rules
         .iter()
         .enumerate()
-        .filter(|(place, _)| Some(*place) != route && Some(*place) != clean_up)
+        .filter(|(place, _)| !ours.route.knows(*place) && !ours.clean_up.knows(*place))
         .map(|(place, rule)| (rule, priority(rule, place)));
     let foreign: Vec<(&Exported, i64)> = foreign.collect();
     if let Some((own, own_priority)) = at(route) {
@@ -121,7 +129,7 @@ pub(super) fn order(
         behind(report, own_priority, at(clean_up));
     }
     for (rule, _) in &foreign {
-        same_way(report, plan, rule);
+        same_way(report, &outward.looped.name, ours, rule);
     }
     for place in [route, clean_up].into_iter().flatten() {
         if let Some(rule) = rules.get(place) {
@@ -230,11 +238,10 @@ fn behind(report: &mut Report, route: i64, clean_up: Option<(&Exported, i64)>) {
 }
 
 /// Another rule that sends mail to our connector.
-fn same_way(report: &mut Report, plan: &Plan, rule: &Exported) {
-    let same = rule
-        .text("RouteMessageOutboundConnector")
-        .eq_ignore_ascii_case(Kind::Outbound.name());
-    if !same || !is_enabled(rule) {
+fn same_way(report: &mut Report, looped: &str, ours: &Ours, rule: &Exported) {
+    let way = rule.text("RouteMessageOutboundConnector");
+    let mut names = ours.outbound_names.iter();
+    if !names.any(|name| name.eq_ignore_ascii_case(&way)) || !is_enabled(rule) {
         return;
     }
     let name = rule.text("Name");
@@ -243,14 +250,15 @@ fn same_way(report: &mut Report, plan: &Plan, rule: &Exported) {
         "ExceptIfHeaderMatchesMessageHeader",
     ]
     .iter()
-    .any(|property| rule.text(property).eq_ignore_ascii_case(&plan.looped.name));
+    .any(|property| rule.text(property).eq_ignore_ascii_case(looped));
     if excepts {
         report.note(
             "transport rule",
             format!(
-                "{} sends mail to {} as well",
+                "{} sends mail to {}, beside {}",
                 shown(name.as_bytes()),
-                Kind::Outbound.name()
+                Kind::Outbound.name(),
+                Kind::Route.name()
             ),
         );
         return;
@@ -260,9 +268,8 @@ fn same_way(report: &mut Report, plan: &Plan, rule: &Exported) {
         name: shown(name.as_bytes()),
         property: "RouteMessageOutboundConnector".to_owned(),
         is: format!(
-            "{}, without an exception for {}",
-            Kind::Outbound.name(),
-            plan.looped.name
+            "{}, without an exception for {looped}",
+            shown(way.as_bytes())
         ),
         should: format!("not set, but in {}", Kind::Route.name()),
         breaks: "mail that has come back is sent to Gatepost again, which refuses it: 554 5.4.6"
@@ -352,16 +359,6 @@ fn narrowed(report: &mut Report, rule: &Exported) {
             format!(
                 "also holds {}, which no script of ours sets",
                 further.join(", ")
-            ),
-        );
-    }
-    if name.eq_ignore_ascii_case(Kind::Route.name()) && rule.is_set("FromMemberOf") {
-        let groups = rule.get("FromMemberOf").map(list).unwrap_or_default();
-        report.note(
-            &format!("transport rule {}", Kind::Route.name()),
-            format!(
-                "takes the mail of {} only",
-                shown(groups.join(", ").as_bytes())
             ),
         );
     }

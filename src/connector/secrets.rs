@@ -27,13 +27,17 @@ pub(super) fn write(plan: &Plan) -> String {
             .map(|value| json!(value.expose_str()))
             .collect()
     };
-    let value = json!({
-        "TenantId": plan.tenant_id,
-        "SecretHeaderValue": plan.secret.value.expose_str(),
-        "SecretHeaderPrevious": previous(&plan.secret),
-        "LoopHeaderValue": plan.looped.value.expose_str(),
-        "LoopHeaderPrevious": previous(&plan.looped),
-    });
+    let value = match &plan.outward {
+        Some(outward) => json!({
+            "TenantId": plan.tenant_id,
+            "SecretHeaderValue": outward.secret.value.expose_str(),
+            "SecretHeaderPrevious": previous(&outward.secret),
+            "LoopHeaderValue": outward.looped.value.expose_str(),
+            "LoopHeaderPrevious": previous(&outward.looped),
+        }),
+        // Nothing is set by a rule. By the tenant's id the folder is known for an earlier rendering.
+        None => json!({ "TenantId": plan.tenant_id }),
+    };
     format!("{value:#}\n")
 }
 

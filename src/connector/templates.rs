@@ -3,7 +3,7 @@
 //! A template carries a parameter's default as `'@Name@'`; a rendered script differs from its template in nothing else.
 
 use super::literal::{literal, literals};
-use super::plan::Token;
+use super::plan::{Plan, Token};
 
 /// The scripts that this version carries, by file name, in the order of the steps.
 pub const SCRIPTS: &[(&str, &str)] = &[
@@ -48,6 +48,15 @@ pub const SCRIPTS: &[(&str, &str)] = &[
         include_str!("../../connector-templates/Remove-GatepostConnector.ps1"),
     ),
 ];
+
+/// Whether a script has something to do in the plan's set: without mail from Exchange there is no rollout, and no secret.
+pub(super) fn is_for(name: &str, plan: &Plan) -> bool {
+    plan.is_sent_to()
+        || !matches!(
+            name,
+            "Set-GatepostRollout.ps1" | "Update-GatepostSecret.ps1"
+        )
+}
 
 /// A template that asks for a value that there is not.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,16 +2,16 @@
 
 use super::diff::{Drift, Mend, Report, seen};
 use super::export::{Exported, flag, list, text};
+use super::found::Found;
 use super::literal::literal;
 use super::objects::Kind;
 use super::plan::Plan;
 use super::readme::somebody;
 use super::rules::Stage;
 use crate::mail::{Domain, DomainPattern, shown};
-use crate::trust::certificate::name_covers;
 
 /// Whether the hybrid wizard made it: such a connector is never touched.
-fn is_hybrid(object: &Exported) -> bool {
+pub(super) fn is_hybrid(object: &Exported) -> bool {
     let source = object.text("ConnectorSource");
     let name = object.text("Name").to_ascii_lowercase();
     source.eq_ignore_ascii_case("HybridWizard")
@@ -31,29 +31,33 @@ pub(super) fn hybrid(report: &mut Report, title: &str, objects: &[Exported]) {
     }
 }
 
-/// Inbound connectors beside ours (at `own` among them) that Exchange could take our mail for.
-pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exported], own: usize) {
+/// Inbound connectors beside ours that Exchange could take our mail for.
+pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exported], found: &Found) {
     hybrid(report, "inbound connector", objects);
-    let ours = objects
-        .get(own)
+    let ours = found
+        .of(objects)
         .map(|own| own.text("TlsSenderCertificateName"))
         .unwrap_or_default();
     for (place, other) in objects.iter().enumerate() {
         let enabled = other
             .get("Enabled")
             .is_none_or(|value| flag(value) != Some(false));
-        if place == own || !enabled {
+        if found.knows(place) || !enabled {
             continue;
         }
         let name = other.text("Name");
         let theirs = other.text("TlsSenderCertificateName");
-        if !theirs.is_empty() && overlaps(&theirs, &plan.certificate_name, &ours) {
+        let same = !ours.is_empty() && theirs.eq_ignore_ascii_case(&ours);
+        if same || plan.certificate.is_meant_by(&theirs) {
             report.drift.push(Drift {
                 object: Kind::Inbound.title().to_owned(),
                 name: shown(name.as_bytes()),
                 property: "TlsSenderCertificateName".to_owned(),
                 is: seen(&theirs),
-                should: format!("a name of its own: {} is Gatepost's", plan.certificate_name),
+                should: format!(
+                    "a name of its own: {} is Gatepost's",
+                    plan.certificate.connector_name
+                ),
                 breaks: "two connectors fit the certificate that Gatepost shows, and Exchange may take the other with its settings: mail arrives as external, or is refused".to_owned(),
                 mend: if is_hybrid(other) {
                     Mend::Step("Leave the hybrid connector, and give Gatepost a certificate with a name of its own ([tenant.inbound_connector] certificate).".to_owned())
@@ -76,17 +80,6 @@ pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exporte
             );
         }
     }
-}
-
-/// Whether another connector's name means the certificate that ours means.
-fn overlaps(theirs: &str, certificate: &str, ours: &str) -> bool {
-    let covers = |name: &str, other: &str| {
-        name.eq_ignore_ascii_case(other)
-            || other
-                .parse::<Domain>()
-                .is_ok_and(|other| name_covers(name, &other))
-    };
-    covers(theirs, certificate) || (!ours.is_empty() && theirs.eq_ignore_ascii_case(ours))
 }
 
 /// Whether Exchange's own test mail has come through the outbound connector.
@@ -134,11 +127,13 @@ fn date(written: &str) -> Option<String> {
         .ok()
 }
 
-/// Accepted domains of the tenant and of the configuration, and the certificate's name among them.
-pub(super) fn domains(report: &mut Report, plan: &Plan, objects: &[Exported]) {
-    let tenant: Vec<(Domain, bool)> = objects
-        .iter()
-        .filter_map(|object| {
+/// The accepted domains of the tenant, as they were exported.
+pub(super) struct TenantDomains(Vec<(Domain, bool)>);
+
+impl TenantDomains {
+    /// Each with whether its sub-domains count as well.
+    pub(super) fn read(objects: &[Exported]) -> Self {
+        let domains = objects.iter().filter_map(|object| {
             let name = object.text("DomainName");
             let name = if name.is_empty() {
                 object.text("Name")
@@ -148,18 +143,31 @@ pub(super) fn domains(report: &mut Report, plan: &Plan, objects: &[Exported]) {
             let sub = object.is_set("MatchSubDomains") || name.starts_with("*.");
             let domain = name.trim_start_matches("*.").parse().ok()?;
             Some((domain, sub))
-        })
-        .collect();
-    let holds = |domain: &Domain| {
-        tenant
-            .iter()
-            .any(|(own, sub)| own == domain || *sub && domain.is_at_or_below(own))
-    };
+        });
+        Self(domains.collect())
+    }
+
+    /// Whether mail of this domain is the tenant's.
+    pub(super) fn hold(&self, domain: &Domain) -> bool {
+        let mut own = self.0.iter();
+        own.any(|(own, sub)| own == domain || *sub && domain.is_at_or_below(own))
+    }
+}
+
+/// Accepted domains of the tenant and of the configuration, and the certificate's name among them. `told`: one that the
+/// configuration lacks, and of which the connector's name has told.
+pub(super) fn domains(
+    report: &mut Report,
+    plan: &Plan,
+    objects: &[Exported],
+    tenant: &TenantDomains,
+    told: Option<&Domain>,
+) {
     for own in &plan.accepted {
-        if holds(own.domain()) {
+        if tenant.hold(own.domain()) {
             continue;
         }
-        let is_certificate = plan.certificate_name == own.domain().as_str();
+        let is_certificate = plan.certificate.domain() == own.domain().as_str();
         report.drift.push(Drift {
             object: "accepted domain".to_owned(),
             name: own.to_string(),
@@ -174,9 +182,9 @@ pub(super) fn domains(report: &mut Report, plan: &Plan, objects: &[Exported]) {
             mend: Mend::Step(format!("Add and verify {} in the Microsoft 365 admin centre (Settings, Domains), or take it out of accepted_domains; Exchange Online PowerShell cannot add a domain.", own.domain())),
         });
     }
-    for (domain, _) in &tenant {
+    for (domain, _) in &tenant.0 {
         let known = plan.accepted.iter().any(|own| own.matches(domain));
-        if !known {
+        if !known && told != Some(domain) {
             report.drift.push(Drift {
                 object: "accepted domain".to_owned(),
                 name: domain.to_string(),
@@ -188,7 +196,7 @@ pub(super) fn domains(report: &mut Report, plan: &Plan, objects: &[Exported]) {
             });
         }
     }
-    certificate(report, plan, &tenant);
+    certificate(report, plan, tenant);
     for object in objects {
         let kind = object.text("DomainType");
         if kind.eq_ignore_ascii_case("InternalRelay") || kind.eq_ignore_ascii_case("ExternalRelay")
@@ -201,35 +209,37 @@ pub(super) fn domains(report: &mut Report, plan: &Plan, objects: &[Exported]) {
     }
 }
 
-fn certificate(report: &mut Report, plan: &Plan, tenant: &[(Domain, bool)]) {
-    let name = plan.certificate_name.trim_start_matches("*.");
-    let Ok(domain) = name.parse::<Domain>() else {
+/// The certificate's name, where it is no entry of the configuration by itself: such a one is compared above.
+fn certificate(report: &mut Report, plan: &Plan, tenant: &TenantDomains) {
+    let named = plan.certificate.domain().parse::<Domain>().ok();
+    let Some(domain) = plan.certificate.sub_domain.clone().or(named) else {
         return;
     };
     let told = plan
         .accepted
         .iter()
         .any(|own| *own == DomainPattern::Exact(domain.clone()));
-    let itself = tenant
-        .iter()
-        .any(|(own, sub)| *own == domain || *sub && domain.is_at_or_below(own));
-    if told || itself {
+    if told || tenant.hold(&domain) {
         return;
     }
-    let parent = tenant.iter().find(|(own, _)| domain.is_at_or_below(own));
+    let parent = tenant.0.iter().find(|(own, _)| domain.is_at_or_below(own));
     match parent {
+        Some((parent, _)) if plan.certificate.sub_domain.is_some() => report.note(
+            "accepted domain",
+            format!("the certificate's name {domain} is below {parent}, no accepted domain itself: safer than {} on the connector is to add and verify it, and to add it to accepted_domains", plan.certificate.connector_name),
+        ),
         Some((parent, _)) => report.note(
             "accepted domain",
-            format!("the certificate's name {} is below {parent}, no accepted domain itself: add it, or let TlsSenderCertificateName be *.{parent}", plan.certificate_name),
+            format!("the certificate's name {domain} is below {parent}, no accepted domain itself: add it, or let TlsSenderCertificateName be *.{parent}"),
         ),
         None => report.drift.push(Drift {
             object: "accepted domain".to_owned(),
-            name: plan.certificate_name.clone(),
+            name: domain.to_string(),
             property: "DomainName".to_owned(),
             is: "absent in the tenant".to_owned(),
             should: "there: it is the name of Gatepost's certificate".to_owned(),
             breaks: "Exchange takes Gatepost's mail for nobody's: 550 5.7.64 TenantAttribution (ATTR36)".to_owned(),
-            mend: Mend::Step(format!("Add and verify {name} in the Microsoft 365 admin centre (Settings, Domains); Exchange Online PowerShell cannot add a domain.")),
+            mend: Mend::Step(format!("Add and verify {domain} in the Microsoft 365 admin centre (Settings, Domains); Exchange Online PowerShell cannot add a domain.")),
         }),
     }
 }

@@ -60,7 +60,14 @@ fn wrong(want: &Want) -> Vec<Value> {
         Want::Flag(true) => vec![json!(false), json!("False"), json!(0), json!(null)],
         Want::Flag(false) => vec![json!(true), json!("True"), json!(1)],
         Want::Word(_) => vec![json!("Other"), json!(null)],
-        Want::Text(..) => vec![json!("wrong.example"), json!(null)],
+        Want::Text(_) => vec![json!("wrong.example"), json!(null)],
+        Want::CertificateName(_) => vec![
+            json!("wrong.example"),
+            json!("*.fabrikam.com"),
+            json!("mail.contoso.com"),
+            json!(null),
+        ],
+        Want::OneOf(..) => vec![json!("Other"), json!(null)],
         Want::Hosts(_) => vec![
             json!(["wrong.example"]),
             json!([]),
@@ -220,7 +227,7 @@ fn the_number_of_a_word_says_nothing_and_is_told_so() {
     let mut count = 0;
     for kind in KINDS {
         for property in desired(kind, &plan()) {
-            if let Want::Word(_) = property.want {
+            if let Want::Word(_) | Want::OneOf(..) = property.want {
                 count += 1;
                 let mut tenancy = Tenancy::of(&plan());
                 tenancy.object(kind)[property.name] = json!(7);
@@ -234,7 +241,7 @@ fn the_number_of_a_word_says_nothing_and_is_told_so() {
             }
         }
     }
-    assert_eq!(count, 6);
+    assert_eq!(count, 9);
 }
 
 #[test]
@@ -611,26 +618,56 @@ fn accepted_domains_agree_on_both_sides() {
 }
 
 #[test]
-fn a_wildcard_on_the_connector_covers_a_certificate_below_an_accepted_domain() {
-    let mut plan = plan();
-    plan.certificate_name = "mail.contoso.com".to_owned();
-    plan.certificate_alternative = Some("*.contoso.com".to_owned());
-    let mut tenancy = Tenancy::of(&plan);
-    tenancy.inbound[0]["TlsSenderCertificateName"] = json!("*.contoso.com");
-    let report = diff(&plan, &tenancy.exports());
+fn the_rollout_is_told_once_and_nothing_contradicts_it() {
+    let group = json!({ "FromMemberOf": ["pilot@contoso.com"] });
+    for (state, mode, whose, expected) in [
+        (
+            "Enabled",
+            "Enforce",
+            &group,
+            "the routing rule takes the mail of pilot@contoso.com",
+        ),
+        (
+            "Enabled",
+            "Enforce",
+            &json!({}),
+            "the routing rule takes everyone's mail",
+        ),
+        (
+            "Disabled",
+            "Enforce",
+            &group,
+            "the routing rule is disabled and sends nothing to Gatepost; enabled, it would take the mail of pilot@contoso.com (Set-GatepostRollout.ps1 -Stage Audit begins)",
+        ),
+        (
+            "Enabled",
+            "Audit",
+            &group,
+            "the routing rule is in Audit: it sends nothing yet, and the message trace shows what it would take of the mail of pilot@contoso.com",
+        ),
+    ] {
+        let mut tenancy = Tenancy::of(&plan());
+        let rule = tenancy.rules[0].as_object_mut().unwrap();
+        rule.extend(whose.as_object().unwrap().clone());
+        rule.insert("State".to_owned(), json!(state));
+        rule.insert("Mode".to_owned(), json!(mode));
+        let report = compared(&tenancy);
+        let told: Vec<&str> = report.notes.iter().map(|note| note.text.as_str()).collect();
+        assert_eq!(told, [expected]);
+    }
+}
+
+#[test]
+fn what_the_rule_does_with_mail_it_fails_for_is_the_administrators_choice() {
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.rules[0]["RuleErrorAction"] = json!("Defer");
+    let report = compared(&tenancy);
     assert_eq!(report.drift, []);
-    assert!(
-        report
-            .notes
-            .iter()
-            .any(|note| note.text.contains("which covers mail.contoso.com"))
-    );
-    assert!(
-        report
-            .notes
-            .iter()
-            .any(|note| note.text.contains("is below contoso.com"))
-    );
+    let told = report.notes.iter().any(|note| {
+        note.text
+            .starts_with("RuleErrorAction: is Defer, not Ignore: where Exchange cannot")
+    });
+    assert!(told, "{:?}", report.notes);
 }
 
 #[test]

@@ -73,24 +73,6 @@ enum Owns {
     No,
 }
 
-/// The name that our scripts write into `TlsSenderCertificateName` for a certificate with these names: the one that is an
-/// accepted domain, else one below, else the first.
-#[must_use]
-pub fn connector_name(names: &[String], accepted: &DomainSet) -> Option<String> {
-    let organization = Organization {
-        name: "",
-        accepted,
-        connector: None,
-    };
-    let rank = |name: &&String| match organization.owns(name) {
-        Owns::Yes if !name.starts_with("*.") => 0,
-        Owns::Yes => 1,
-        Owns::Below(_) => 2,
-        Owns::No => 3,
-    };
-    names.iter().min_by_key(rank).cloned()
-}
-
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {

@@ -20,10 +20,10 @@ pub enum Loss {
         /// As the last certificate says.
         issuer: String,
     },
-    /// No name is left that Exchange's inbound connector can be set to today.
+    /// The name is lost by which Exchange's inbound connector knows the certificate today.
     Attribution {
-        /// What `TlsSenderCertificateName` may be today.
-        connector_names: Vec<String>,
+        /// What `TlsSenderCertificateName` is taken to be today: what `connector render` writes for the one in force.
+        connector_name: String,
         /// The names of the new certificate.
         names: Vec<String>,
     },
@@ -45,12 +45,11 @@ impl fmt::Display for Loss {
                 "the chain ends below \"{issuer}\", which is no known root, and the one in force is complete: Exchange Online does not fetch an intermediate, and takes the certificate for nobody's"
             ),
             Self::Attribution {
-                connector_names,
+                connector_name,
                 names,
             } => write!(
                 f,
-                "Exchange takes the tenant's mail by {}, and the new certificate ({}) does not carry that name: it would refuse the mail (550 5.7.64). With another name, add it to accepted_domains in the same reload, and set TlsSenderCertificateName",
-                connector_names.join(" or "),
+                "Exchange takes the tenant's mail by {connector_name}, and the new certificate ({}) does not carry that name: an inbound connector with that TlsSenderCertificateName, as `connector render` writes it, would refuse the mail (550 5.7.64). With another name, add it to accepted_domains in the same reload, and set TlsSenderCertificateName. Where the connector says another name of the new certificate already, a restart takes it",
                 names.join(", ")
             ),
             Self::Hostname { hostname, names } => write!(
@@ -91,25 +90,37 @@ pub fn attribution(
     after: (&Identity, &DomainSet),
 ) -> Option<Loss> {
     let ((old, accepted_before), (new, accepted)) = (before, after);
-    let mut connector_names = SenderName::of(&old.names, accepted_before).connector_names();
-    // A domain that the tenant gives up takes its name with it.
-    connector_names.retain(|name| {
+    // Of several names a connector has one. Which one, nobody here knows: the first, if nobody has set it by hand, and a domain
+    // that the tenant gives up takes its name with it.
+    let connector_names = SenderName::of(&old.names, accepted_before).connector_names();
+    let connector_name = connector_names.into_iter().find(|name| {
         let domain = name.strip_prefix("*.").unwrap_or(name).parse::<Domain>();
         domain.is_ok_and(|domain| accepted.contains(&domain))
-    });
-    let is_lost = !connector_names.is_empty()
-        && !connector_names
-            .iter()
-            .any(|name| is_meant(name, &new.names));
+    })?;
+    let is_lost = !is_meant(&connector_name, &new.names);
     let moves = match SenderName::of(&new.names, accepted) {
         SenderName::Exact(domains) => domains.iter().any(|own| !accepted_before.contains(own)),
         SenderName::Below { parent, .. } => !accepted_before.contains(&parent),
         SenderName::None => false,
     };
     (is_lost && !moves).then(|| Loss::Attribution {
-        connector_names,
+        connector_name,
         names: new.names.clone(),
     })
+}
+
+/// The connector's name that is watched over, before and after, where it becomes another: nothing is lost today, but the
+/// connector presumably still says the first, and the next renewal may lose it.
+#[must_use]
+pub fn moved(
+    before: (&Identity, &DomainSet),
+    after: (&Identity, &DomainSet),
+) -> Option<(String, String)> {
+    let name = |(identity, accepted): (&Identity, &DomainSet)| {
+        SenderName::of(&identity.names, accepted).connector_name()
+    };
+    let (old, new) = (name(before)?, name(after)?);
+    (old != new).then_some((old, new))
 }
 
 /// Whether a connector listener would not be found under the host name any more; each with the host name of its time.
@@ -168,10 +179,26 @@ mod tests {
                 &["contoso.com"],
                 false,
             ),
+            // A connector has one of the names, and the first is what our scripts write.
+            (
+                &["contoso.com", "contoso.onmicrosoft.com"],
+                &["contoso.onmicrosoft.com"],
+                true,
+            ),
+            (
+                &["contoso.com", "contoso.onmicrosoft.com"],
+                &["contoso.onmicrosoft.com", "contoso.com"],
+                false,
+            ),
             // By a wildcard on the connector.
             (&["mail.contoso.com"], &["smtp.contoso.com"], false),
             (&["mail.contoso.com"], &["*.contoso.com"], false),
             (&["mail.contoso.com"], &["contoso.com"], true),
+            (
+                &["mail.contoso.com"],
+                &["mail.contoso.onmicrosoft.com"],
+                true,
+            ),
             // Bad before: the check alone judges it.
             (&["x.example"], &["y.example"], false),
         ] {
@@ -184,6 +211,30 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_moves_without_a_loss_is_told() {
+        let both = domains(&["contoso.com", "contoso.net"]);
+        let (one, two) = (
+            named(&["contoso.com", "contoso.net"]),
+            named(&["contoso.net", "contoso.com"]),
+        );
+        let told = moved((&one, &both), (&two, &both));
+        assert_eq!(
+            told,
+            Some(("contoso.com".to_owned(), "contoso.net".to_owned()))
+        );
+        assert_eq!(moved((&one, &both), (&one, &both)), None);
+        let (below, own) = (
+            named(&["mail.contoso.com"]),
+            domains(&["contoso.com", "mail.contoso.com"]),
+        );
+        let told = moved((&below, &both), (&below, &own));
+        assert_eq!(
+            told,
+            Some(("*.contoso.com".to_owned(), "mail.contoso.com".to_owned()))
+        );
+    }
+
+    #[test]
     fn who_changes_accepted_domains_at_the_same_time_means_it() {
         let own: &[&str] = &["contoso.com"];
         let with_new: &[&str] = &["contoso.com", "gate.contoso.com"];
@@ -191,6 +242,20 @@ mod tests {
         assert!(!lost((own, own), (&["gate.contoso.com"], with_new)));
         // The domain of the old name is given up.
         assert!(!lost((own, own), (&["contoso.net"], &["contoso.net"])));
+        assert!(!lost(
+            (
+                &["contoso.com", "contoso.net"],
+                &["contoso.com", "contoso.net"]
+            ),
+            (&["contoso.net"], &["contoso.net"])
+        ));
+        assert!(lost(
+            (
+                &["contoso.com", "contoso.net", "contoso.org"],
+                &["contoso.com", "contoso.net", "contoso.org"]
+            ),
+            (&["contoso.org"], &["contoso.net", "contoso.org"])
+        ));
         // A domain more is no excuse for a certificate that has to do with neither.
         assert!(lost((own, own), (&["x.example"], with_new)));
         assert!(lost(

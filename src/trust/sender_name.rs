@@ -3,13 +3,17 @@
 //! An inbound connector of Exchange names a domain in `TlsSenderCertificateName`. The certificate that we present must
 //! carry that name, and the domain must be an accepted domain of the tenant. A wildcard name in a certificate is no domain:
 //! Exchange matches it only with a wildcard on the connector, so it lies *below*.
+//!
+//! The answer is given here alone: what `connector render` writes and `diff` wants, what `certificate show` and `explain
+//! attribution` say, what the lab sets, and what a reload watches over.
 
 use crate::mail::{Domain, DomainPattern, DomainSet};
 
 /// How the best of a certificate's names stands to a tenant's accepted domains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SenderName {
-    /// These names are accepted domains, in the order of the certificate: each is a good `TlsSenderCertificateName`.
+    /// These names are accepted domains: each is a good `TlsSenderCertificateName`. In the order of the certificate, those
+    /// before that are entries of their own and not meant by `*.` and a parent alone.
     Exact(Vec<Domain>),
     /// None is one, but this lies below one: Exchange's connector needs `*.` and the parent, or the tenant the sub-domain.
     Below {
@@ -27,7 +31,7 @@ impl SenderName {
     #[must_use]
     pub fn of(names: &[String], accepted: &DomainSet) -> Self {
         let names: Vec<DomainPattern> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        let exact: Vec<Domain> = names
+        let mut exact: Vec<Domain> = names
             .iter()
             .filter_map(|name| match name {
                 DomainPattern::Exact(domain) => accepted.contains(domain).then(|| domain.clone()),
@@ -35,14 +39,45 @@ impl SenderName {
             })
             .collect();
         if !exact.is_empty() {
+            let is_entry = |name: &Domain| {
+                let entry = DomainPattern::Exact(name.clone());
+                accepted.iter().any(|own| *own == entry)
+            };
+            exact.sort_by_key(|name| !is_entry(name));
             return Self::Exact(exact);
         }
-        let below = names.into_iter().find_map(|name| {
-            let mut parents = accepted.iter().map(DomainPattern::domain);
-            let parent = parents.find(|parent| name.domain().is_at_or_below(parent))?;
-            Some((parent.clone(), name))
-        });
-        below.map_or(Self::None, |(parent, name)| Self::Below { name, parent })
+        // A name of its own could become an accepted domain; a wildcard never.
+        let is_wildcard = |name: &DomainPattern| matches!(name, DomainPattern::AtOrBelow(_));
+        let below = names
+            .into_iter()
+            .filter_map(|name| Some((nearest(&name, accepted)?, name)));
+        let best = below.min_by_key(|(_, name)| is_wildcard(name));
+        best.map_or(Self::None, |(parent, name)| Self::Below { name, parent })
+    }
+
+    /// What `TlsSenderCertificateName` is to say: `connector render` writes it, and a reload watches over it.
+    #[must_use]
+    pub fn connector_name(&self) -> Option<String> {
+        self.connector_names().into_iter().next()
+    }
+
+    /// What deserves a look, with what mends it: neither way is wrong, and the first is safer (exchange-online.md 2.2).
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let Self::Below { name, parent } = self else {
+            return None;
+        };
+        let safer = match name {
+            DomainPattern::Exact(domain) => format!(
+                "add {domain} as an accepted domain of the tenant (verified), and to accepted_domains"
+            ),
+            DomainPattern::AtOrBelow(_) => {
+                "take a certificate with a name that is an accepted domain".to_owned()
+            }
+        };
+        Some(format!(
+            "its name {name} is below the accepted domain {parent}, not one itself. Safer: {safer}. Or set TlsSenderCertificateName to *.{parent} on Exchange's inbound connector, as `connector render` does until then; that is discouraged, since every other certificate of {parent} fits it too"
+        ))
     }
 
     /// What `TlsSenderCertificateName` may say so that the certificate is matched, best first.
@@ -54,6 +89,21 @@ impl SenderName {
             Self::None => Vec::new(),
         }
     }
+}
+
+/// The accepted domain that a name is at or below; among several the nearest, which the fewest other certificates fit.
+fn nearest(name: &DomainPattern, accepted: &DomainSet) -> Option<Domain> {
+    let parents = accepted.iter().map(DomainPattern::domain);
+    let above = parents.filter(|parent| name.domain().is_at_or_below(parent));
+    above.max_by_key(|parent| parent.as_str().len()).cloned()
+}
+
+/// What somebody would have written into `TlsSenderCertificateName` for a certificate with these names, where nobody has told:
+/// [`SenderName::connector_name`], and where no name fits, the first all the same.
+#[must_use]
+pub fn assumed(names: &[String], accepted: &DomainSet) -> Option<String> {
+    let fitting = SenderName::of(names, accepted).connector_name();
+    fitting.or_else(|| names.first().cloned())
 }
 
 /// Whether a connector whose `TlsSenderCertificateName` is `connector_name` means a certificate with these names: one of them
@@ -109,6 +159,59 @@ mod tests {
             let found = of(&["x.example", name], &["contoso.com"]);
             assert_eq!(found.connector_names(), ["*.contoso.com"], "{name}");
             assert!(is_meant("*.contoso.com", &names(&[name])), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_entry_of_its_own_comes_before_one_by_pattern_and_the_order_stays_else() {
+        let accepted = ["*.contoso.com", "b.contoso.com", "contoso.net"];
+        let found = of(
+            &["a.contoso.com", "b.contoso.com", "contoso.net"],
+            &accepted,
+        );
+        assert_eq!(
+            found.connector_names(),
+            ["b.contoso.com", "contoso.net", "a.contoso.com"]
+        );
+        assert_eq!(found.connector_name().as_deref(), Some("b.contoso.com"));
+        assert_eq!(found.warning(), None);
+    }
+
+    #[test]
+    fn below_several_the_nearest_counts_and_a_name_before_a_wildcard() {
+        let accepted = ["contoso.com", "eu.contoso.com"];
+        let found = of(&["*.contoso.com", "gate.eu.contoso.com"], &accepted);
+        assert_eq!(found.connector_name().as_deref(), Some("*.eu.contoso.com"));
+        let told = found.warning().unwrap();
+        for word in [
+            "Safer: add gate.eu.contoso.com as an accepted domain",
+            "TlsSenderCertificateName to *.eu.contoso.com",
+            "discouraged",
+        ] {
+            assert!(told.contains(word), "{told}");
+        }
+        let told = of(&["*.contoso.com"], &accepted).warning().unwrap();
+        assert!(told.contains("Safer: take a certificate"), "{told}");
+    }
+
+    #[test]
+    fn where_nobody_has_told_the_best_name_is_assumed_else_the_first() {
+        let accepted: DomainSet = DomainSet::new(
+            ["contoso.com", "gate.contoso.com"]
+                .map(|own| own.parse().unwrap())
+                .into(),
+        );
+        for (list, expected) in [
+            (
+                &["x.example", "mail.contoso.com", "gate.contoso.com"][..],
+                Some("gate.contoso.com"),
+            ),
+            (&["x.example", "a.contoso.com"], Some("*.contoso.com")),
+            (&["*.contoso.com"], Some("*.contoso.com")),
+            (&["x.example", "y.example"], Some("x.example")),
+            (&[], None),
+        ] {
+            assert_eq!(assumed(&names(list), &accepted).as_deref(), expected);
         }
     }
 

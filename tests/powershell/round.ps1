@@ -1,9 +1,9 @@
 # The whole round: a folder that 'gatepost connector render' wrote is installed into the stand-in, exported from it, and compared by
 # 'gatepost connector diff'; then each property is changed by itself, and the line that diff gives mends it.
 #   pwsh -NoProfile -NonInteractive -File tests/powershell/round.ps1 -Kit FOLDER -Work FOLDER -Gatepost FILE -Config FILE
-# tests/scenarios/connector_round.rs calls it. Writes one line for each thing that went wrong, and a last one.
+# tests/scenarios/connector_round.rs calls it; -Alone: the folder is for applications alone, without the way from Exchange to Gatepost. Writes one line for each thing that went wrong, and a last one.
 [CmdletBinding()]
-param([string]$Kit, [string]$Work, [string]$Gatepost, [string]$Config, [string]$TenantId, [string[]]$AcceptedDomains)
+param([string]$Kit, [string]$Work, [string]$Gatepost, [string]$Config, [string]$TenantId, [string[]]$AcceptedDomains, [switch]$Alone)
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 $env:PSModulePath = (Join-Path $PSScriptRoot 'modules') + [System.IO.Path]::PathSeparator + $env:PSModulePath
@@ -49,7 +49,9 @@ $preflight = & ./Test-GatepostPreflight.ps1
 Confirm-Step (@($preflight | Where-Object { $_.Action -eq 'Failed' }).Count -eq 0) 'the preflight finds nothing in the way'
 [void](& ./Install-GatepostConnector.ps1)
 $said = Get-Drift
-Confirm-Step ($said.Status -eq 0 -and $said.Report.stage -eq 'Stop') "installed: $(Show-Drift $said)"
+$begun = 'Stop'
+if ($Alone) { $begun = $null }
+Confirm-Step ($said.Status -eq 0 -and $said.Report.stage -eq $begun) "installed: $(Show-Drift $said)"
 $again = @(& ./Install-GatepostConnector.ps1 | Where-Object { $_.Action -ne 'Unchanged' })
 Confirm-Step ($again.Count -eq 0) 'a second run changes nothing'
 Connect-ExchangeOnline -ShowBanner:$false -UserPrincipalName 'admin@contoso.com'
@@ -68,19 +70,48 @@ $wrong = [ordered]@{
     }
     'Rules:Route to Gatepost' = [ordered]@{
         Comments = $null; FromScope = 'NotInOrganization'; RouteMessageOutboundConnector = 'Elsewhere'; SetHeaderName = 'X-Other'; SetHeaderValue = 'a guess'
-        StopRuleProcessing = $false; ExceptIfHeaderContainsMessageHeader = 'X-Other'; ExceptIfHeaderContainsWords = @('old')
+        StopRuleProcessing = $false; ExceptIfHeaderContainsMessageHeader = 'X-Other'; ExceptIfHeaderContainsWords = @('old'); SetAuditSeverity = 'DoNotAudit'
     }
     'Rules:Back from Gatepost' = [ordered]@{
         Comments = 'x'; State = 'Disabled'; Mode = 'Audit'; HeaderContainsMessageHeader = 'X-Other'; HeaderContainsWords = @('old'); RemoveHeader = 'X-Other'
-        StopRuleProcessing = $true
+        StopRuleProcessing = $true; SetAuditSeverity = 'High'
     }
 }
 foreach ($key in $wrong.Keys) {
     $kind, $name = $key -split ':', 2
+    if ($Alone -and $kind -ne 'Inbound') { continue }
     foreach ($property in $wrong[$key].Keys) {
         Set-StandInProperty -Kind $kind -Name $name -Property $property -Value $wrong[$key][$property]
         Test-Drift -Name $name -Property $property -What "$name $property"
     }
+}
+
+# Made by hand under another name: one finding beside what is wrong with it, and the lines in their order take it over.
+foreach ($key in $wrong.Keys) {
+    $kind, $name = $key -split ':', 2
+    if (($Alone -and $kind -ne 'Inbound') -or $kind -eq 'Outbound') { continue }
+    $comment, $stray, $value = 'Comments', 'SetAuditSeverity', 'High'
+    if ($kind -eq 'Inbound') { $comment, $stray, $value = 'Comment', 'RequireTls', $false }
+    foreach ($pair in @(@($stray, $value), @($comment, 'by hand'), @('Name', 'Smart host'))) { Set-StandInProperty -Kind $kind -Name $name -Property $pair[0] -Value $pair[1] }
+    $said = Get-Drift
+    Confirm-Step ((@($said.Drift | ForEach-Object { $_.property }) -join ',') -eq "$stray,Name") "$name by hand: $(Show-Drift $said)"
+    foreach ($one in $said.Drift) {
+        try { [void](Invoke-Expression $one.mend.line) } catch { Confirm-Step $false "$name by hand: the line fails: $($one.mend.line)`: $_" }
+    }
+    $said = Get-Drift
+    Confirm-Step ($said.Status -eq 0) "$name taken over: $(Show-Drift $said)"
+}
+
+if ($Alone) {
+    $said = Get-Drift
+    Confirm-Step ($said.Status -eq 0) "all mended: $(Show-Drift $said)"
+    Confirm-Step (@(Get-OutboundConnector -IncludeTestModeConnectors $true).Count -eq 0 -and @(Get-TransportRule).Count -eq 0) 'no outbound connector and no rule'
+    [void](& ./Remove-GatepostConnector.ps1 -WaitMinutes 0 -Confirm:$false -WarningAction SilentlyContinue)
+    $said = Get-Drift
+    Confirm-Step ($said.Status -eq 1 -and $said.Drift.Count -eq 1 -and $said.Drift[0].is -eq 'absent') "removed: $(Show-Drift $said)"
+    [Console]::Out.WriteLine("$($script:Steps) steps, $($script:Failures) wrong")
+    if ($script:Failures -gt 0) { exit 1 }
+    exit 0
 }
 
 # The order of the rules.

@@ -275,18 +275,11 @@ async fn a_tenant_without_secret_and_loop_header_is_given_both() {
 
 #[tokio::test]
 async fn what_makes_the_set_wrong_is_told_with_its_line_and_nothing_is_written() {
-    let table = [
-        (
-            "hostname = \"smarthost.contoso.com\"",
-            "hostname = \"mx.contoso.local\"",
-            "gatepost.toml:2: hostname: mx.contoso.local ends in .local",
-        ),
-        (
-            "service = \"connector\"",
-            "service = \"submission\"",
-            "gatepost.toml:18: listener: no [[listener]]",
-        ),
-    ];
+    let table = [(
+        "hostname = \"smarthost.contoso.com\"",
+        "hostname = \"mx.contoso.local\"",
+        "gatepost.toml:2: hostname: mx.contoso.local ends in .local",
+    )];
     for (from, to, told) in table {
         let stage = Stage::with(Changes::replace(from, to)).await;
         let said = stage.render("").await;
@@ -367,13 +360,14 @@ fn exported() -> [(&'static str, Value); 4] {
         {
             "Name": "Route to Gatepost", "Comments": mark, "Priority": 0, "State": "Disabled", "Mode": "Enforce", "FromScope": "InOrganization",
             "RouteMessageOutboundConnector": "To Gatepost", "SetHeaderName": "X-contoso-Gate", "SetHeaderValue": "contoso-secret",
+            "RuleErrorAction": "Ignore", "SetAuditSeverity": "Low",
             "StopRuleProcessing": true, "ExceptIfHeaderContainsMessageHeader": "X-Gatepost-Processed",
             "ExceptIfHeaderContainsWords": ["contoso-loop"], "Description": "contoso-secret contoso-loop",
         },
         {
             "Name": "Back from Gatepost", "Comments": mark, "Priority": 1, "State": "Enabled", "Mode": "Enforce",
             "HeaderContainsMessageHeader": "X-Gatepost-Processed", "HeaderContainsWords": ["contoso-loop"],
-            "RemoveHeader": "X-Gatepost-Processed", "StopRuleProcessing": false,
+            "RemoveHeader": "X-Gatepost-Processed", "StopRuleProcessing": false, "SetAuditSeverity": "Low",
         },
     ]);
     let domains = json!({ "DomainName": "contoso.com", "DomainType": "Authoritative" });
@@ -483,4 +477,89 @@ async fn a_tenant_that_agrees_is_status_0_and_each_drift_is_told_with_what_mends
     }
     std::fs::remove_file(exports.join("TransportRule.json")).unwrap();
     assert_eq!(stage.connector(diff).await.status, 2);
+}
+
+#[tokio::test]
+async fn applications_alone_get_the_inbound_connector_without_the_way_out() {
+    let change = Changes::replace("service = \"connector\"", "service = \"submission\"");
+    let stage = Stage::with(change).await;
+    let said = stage.render("").await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(
+        said.out.contains("the set is the inbound connector alone"),
+        "{said:?}"
+    );
+    let kit = stage.path("kit");
+    let names = listing_names(&kit);
+    for left_out in ["Set-GatepostRollout.ps1", "Update-GatepostSecret.ps1"] {
+        assert!(!names.iter().any(|name| name == left_out), "{names:?}");
+    }
+    let secrets = std::fs::read(kit.join("gatepost-secrets.json")).unwrap();
+    let secrets: Value = serde_json::from_slice(&secrets).unwrap();
+    assert_eq!(secrets, json!({ "TenantId": CONTOSO }));
+    let install = std::fs::read_to_string(kit.join("Install-GatepostConnector.ps1")).unwrap();
+    assert!(install.contains("[string[]]$SmartHosts = @(),"));
+    let exports = stage.path("state");
+    std::fs::create_dir(&exports).unwrap();
+    for (name, value) in exported() {
+        let outward = matches!(name, "OutboundConnector.json" | "TransportRule.json");
+        let value = if outward { json!([]) } else { value };
+        std::fs::write(exports.join(name), value.to_string()).unwrap();
+    }
+    let said = stage
+        .connector("diff --tenant contoso --exports HERE/state")
+        .await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.out.contains("not part of the set"), "{said:?}");
+    // A listener for Exchange, and the same folder holds the rest.
+    let config = stage.around.configuration([0; 3], &Changes::default());
+    assert_eq!(config, stage.config);
+    let said = stage.render("").await;
+    assert_eq!(said.status, 0, "{said:?}");
+    let names = listing_names(&kit);
+    assert!(
+        names.iter().any(|name| name == "Set-GatepostRollout.ps1"),
+        "{names:?}"
+    );
+    assert_eq!(
+        stage
+            .connector("diff --tenant contoso --exports HERE/state")
+            .await
+            .status,
+        1
+    );
+}
+
+#[tokio::test]
+async fn an_export_tells_how_old_it_is_and_whose() {
+    let stage = Stage::new().await;
+    let exports = stage.path("state");
+    std::fs::create_dir(&exports).unwrap();
+    for (name, value) in exported() {
+        std::fs::write(exports.join(name), value.to_string()).unwrap();
+    }
+    let diff = "diff --tenant contoso --exports HERE/state";
+    let said = stage.connector(diff).await;
+    assert!(
+        said.out.contains("note: export: exported at ")
+            && said.out.contains("by the time of its oldest file")
+            && !said.err.contains("export again"),
+        "{said:?}"
+    );
+    let own = |tenant: &str| json!([{ "Time": "2026-01-02T03:04:05Z", "TenantId": tenant }]);
+    std::fs::write(exports.join("Export.json"), own(CONTOSO).to_string()).unwrap();
+    let said = stage.connector(&format!("{diff} --json")).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.err.contains("export again before you act"), "{said:?}");
+    let report = said.json();
+    assert_eq!(report["exported_at"], "2026-01-02T03:04:05Z");
+    assert!(report["export_age_seconds"].as_u64() > Some(86_400));
+    let theirs = own("99999999-8888-7777-6666-555555555555");
+    std::fs::write(exports.join("Export.json"), theirs.to_string()).unwrap();
+    let said = stage.connector(diff).await;
+    assert_eq!(said.status, 2, "{said:?}");
+    assert!(
+        said.err.contains("an export of tenant 99999999"),
+        "{said:?}"
+    );
 }

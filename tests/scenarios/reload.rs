@@ -1,7 +1,7 @@
 //! SIGHUP to a server process: what is taken, what is refused, and what stays.
 
 use crate::harness::{
-    Changes, LETTER, Process, Surroundings, free_port, scrape, until, write_identity,
+    Changes, LETTER, Process, Surroundings, free_port, gatepost, scrape, until, write_identity,
 };
 use gatepost::lab::certificates::{Authority, Leaf};
 use gatepost::lab::{Mail, Outbound};
@@ -32,11 +32,16 @@ fn with_endpoints(admin: SocketAddr) -> Changes {
 
 impl Running {
     async fn start() -> Self {
-        let around = Surroundings::new().await;
+        Self::within(Surroundings::new().await, Changes::default())
+    }
+
+    fn within(around: Surroundings, further: Changes) -> Self {
         let ports = [free_port(), free_port(), free_port()];
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
         std::fs::write(around.folder.path().join("endpoints.json"), ENDPOINTS).unwrap();
-        let config = around.configuration(ports, &with_endpoints(admin));
+        let mut changes = with_endpoints(admin);
+        changes.replace.extend(further.replace);
+        let config = around.configuration(ports, &changes);
         let process = Process::logging(&config, &around.folder.path().join("log"));
         Self {
             around,
@@ -222,4 +227,130 @@ async fn a_reload_takes_a_new_name_together_with_its_accepted_domain_and_what_wa
     running.reload("ok", 2).await;
     running.reload("ok", 3).await;
     assert!(running.process.terminate().success());
+}
+
+/// Surroundings whose tenant contoso has two domains, a certificate with these names, and this on its inbound connector.
+async fn contoso(names: &[&str], connector_name: &str) -> (Surroundings, Changes) {
+    let around = Surroundings::with(|mut options| {
+        let contoso = Arc::make_mut(&mut options.organizations[0]);
+        contoso.accepted_domains = gatepost::mail::DomainSet::new(
+            ["contoso.com", "contoso.net"]
+                .map(|own| own.parse().unwrap())
+                .into(),
+        );
+        let inbound = contoso.inbound.as_mut().unwrap();
+        inbound.tls_sender_certificate_name = connector_name.to_owned();
+        options
+    })
+    .await;
+    renew(&around, names);
+    let changes = Changes::replace(
+        "accepted_domains = [\"contoso.com\"]",
+        "accepted_domains = [\"contoso.com\", \"contoso.net\"]",
+    );
+    (around, changes)
+}
+
+fn renew(around: &Surroundings, names: &[&str]) {
+    let leaf = names[1..]
+        .iter()
+        .fold(Leaf::named(names[0]), |leaf, name| leaf.and(name));
+    let issued = around.authority.issue(&leaf).unwrap();
+    write_identity(around.folder.path(), "contoso", &issued);
+}
+
+/// What `connector render` would write into `TlsSenderCertificateName`, and what it says beside that.
+async fn rendered(around: &Surroundings) -> (String, String) {
+    let folder = around.folder.path();
+    let kit = folder.join("kit");
+    let words = ["connector", "render", "--tenant", "contoso", "--json"];
+    let words = [&words[..], &["--output", kit.to_str().unwrap()]].concat();
+    let said = gatepost(&folder.join("gatepost.toml"), &words).await;
+    let name = said.json()["values"]["TlsSenderCertificateName"].clone();
+    (name.as_str().unwrap().to_owned(), said.err)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn below_an_accepted_domain_the_wildcard_is_written_taken_and_watched_over() {
+    let (around, changes) = contoso(&["mail.contoso.com"], "*.contoso.com").await;
+    let running = Running::within(around, changes);
+    // What the simulated connector is set to is what our scripts would set.
+    let (name, told) = rendered(&running.around).await;
+    assert_eq!(name, "*.contoso.com");
+    assert!(
+        told.contains("Safer: add mail.contoso.com as an accepted domain"),
+        "{told}"
+    );
+    // And what every other command says.
+    let config = running.around.folder.path().join("gatepost.toml");
+    let roots = running.around.folder.path().join("ca.pem");
+    let attribution = ["explain", "attribution", "--tenant", "contoso", "--json"];
+    let attribution = [&attribution[..], &["--roots", roots.to_str().unwrap()]].concat();
+    let said = gatepost(&config, &attribution).await.json();
+    assert_eq!(said[0]["connector_name"], "*.contoso.com");
+    assert_eq!(said[0]["verdict"], "attributed");
+    let said = gatepost(&config, &["certificate", "show", "contoso"]).await;
+    assert!(
+        said.out.contains("TlsSenderCertificateName *.contoso.com"),
+        "{said:?}"
+    );
+    let before = running.round_trip().await;
+    assert!(before.tenant() == "contoso" && before.is_internal());
+    // Another sub-domain is below the same wildcard.
+    renew(&running.around, &["smtp.contoso.com"]);
+    running.reload("ok", 1).await;
+    let renewed = running.round_trip().await;
+    assert!(renewed.tenant() == "contoso" && renewed.is_internal());
+    assert_ne!(renewed.identity, before.identity);
+    // Below another accepted domain the connector does not look.
+    renew(&running.around, &["smtp.contoso.net"]);
+    running.reload("failed", 1).await;
+    let reason = "Exchange takes the tenant's mail by *.contoso.com, and the new certificate (smtp.contoso.net) does not carry that name";
+    assert!(running.log().contains(reason), "{}", running.log());
+    let after = running.round_trip().await;
+    assert!(after.is_internal() && after.identity == renewed.identity);
+    assert!(running.process.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_accepted_names_the_first_is_not_lost_silently_and_a_restart_means_it() {
+    let both = ["contoso.com", "contoso.net"];
+    let (around, changes) = contoso(&both, "contoso.com").await;
+    let running = Running::within(around, changes);
+    assert_eq!(rendered(&running.around).await.0, "contoso.com");
+    let before = running.round_trip().await;
+    renew(&running.around, &["contoso.net"]);
+    running.reload("failed", 1).await;
+    let log = running.log();
+    for word in [
+        "Exchange takes the tenant's mail by contoso.com, and the new certificate (contoso.net) does not carry that name",
+        "Where the connector says another name of the new certificate already, a restart takes it",
+    ] {
+        assert!(log.contains(word), "{log}");
+    }
+    assert_eq!(running.round_trip().await.identity, before.identity);
+    // In another order nothing is lost today, and the name that is watched over becomes another.
+    renew(&running.around, &["contoso.net", "contoso.com"]);
+    running.reload("ok", 1).await;
+    let told = "tenant contoso: a reload watches over TlsSenderCertificateName contoso.net from now on, before it was contoso.com";
+    assert!(running.log().contains(told), "{}", running.log());
+    renew(&running.around, &both);
+    running.reload("ok", 2).await;
+    // Without the second nothing is lost.
+    renew(&running.around, &["contoso.com"]);
+    running.reload("ok", 3).await;
+    let Running {
+        around,
+        ports,
+        process,
+        ..
+    } = running;
+    assert!(process.terminate().success());
+    renew(&around, &["contoso.net"]);
+    let folder = around.folder.path();
+    let process = Process::logging(&folder.join("gatepost.toml"), &folder.join("log.2"));
+    let listener = SocketAddr::from(([127, 0, 0, 1], ports[0]));
+    let client = around.exchange_out(listener).connect().await.unwrap();
+    drop(client);
+    assert!(process.terminate().success());
 }

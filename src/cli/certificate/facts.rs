@@ -226,12 +226,16 @@ fn tenant(name: &str, host: &str, sender_name: &SenderName) -> Tenant {
     let (stands, words) = match sender_name {
         SenderName::Exact(domains) => {
             let names: Vec<String> = domains.iter().map(ToString::to_string).collect();
-            let plural = if names.len() == 1 {
-                "an accepted domain"
-            } else {
-                "accepted domains"
+            let words = match names.as_slice() {
+                [name, others @ ..] if !others.is_empty() => format!(
+                    "TlsSenderCertificateName {name}, as `connector render` writes it ({} would do as well): accepted domains",
+                    others.join(" or ")
+                ),
+                names => format!(
+                    "TlsSenderCertificateName {}: an accepted domain",
+                    names.join(" or ")
+                ),
             };
-            let words = format!("TlsSenderCertificateName {}: {plural}", names.join(" or "));
             ("exact", words)
         }
         SenderName::Below { name, parent } => {

@@ -1,5 +1,6 @@
 //! `gatepost connector diff`: exports of the tenant against the configuration.
 
+use super::age::{self, Taken};
 use super::{Configuration, Wishes};
 use crate::cli::Trouble;
 use crate::connector::{ENVIRONMENTS, Exported, Exports, Mend, Report, diff};
@@ -56,6 +57,7 @@ pub(super) fn answer(
                 .to_owned(),
         ));
     }
+    let said = read(arguments, &None, age::FILE, false)?.unwrap_or_default();
     let exports = Exports {
         inbound: read(arguments, &arguments.inbound, "InboundConnector.json", true)?,
         outbound: read(
@@ -79,17 +81,48 @@ pub(super) fn answer(
             "the configuration makes no connector set to compare with".to_owned(),
         ));
     };
-    let report = diff(&plan, &exports);
+    let taken = Taken::read(&said, &files(arguments), plan.tenant_id())?;
+    let mut report = diff(&plan, &exports);
+    let aged = taken.map(|taken| {
+        let age = taken.age();
+        (taken.told(age), taken.moment(), age)
+    });
+    if let Some((told, _, age)) = &aged {
+        report.note("export", told.clone());
+        if Taken::is_old(*age) {
+            eprintln!("gatepost: warning: {told}");
+        }
+    }
     let answer = if json {
         let mut value = serde_json::to_value(&report).unwrap_or_default();
         if let Some(map) = value.as_object_mut() {
             map.insert("tenant".to_owned(), plan.tenant().into());
+            if let Some((_, moment, age)) = aged {
+                map.insert("exported_at".to_owned(), moment.into());
+                map.insert("export_age_seconds".to_owned(), age.into());
+            }
         }
         format!("{value}\n")
     } else {
         told(plan.tenant(), &report)
     };
     Ok((report.drift.is_empty(), answer))
+}
+
+/// The files that are compared, as far as they are there.
+fn files(arguments: &Arguments) -> Vec<PathBuf> {
+    let named = [
+        (&arguments.inbound, "InboundConnector.json"),
+        (&arguments.outbound, "OutboundConnector.json"),
+        (&arguments.rules, "TransportRule.json"),
+        (&arguments.domains, "AcceptedDomain.json"),
+        (&arguments.arc, "ArcConfig.json"),
+    ];
+    let path = |(named, usual): (&Option<PathBuf>, &str)| {
+        let in_folder = || arguments.exports.as_ref().map(|folder| folder.join(usual));
+        named.clone().or_else(in_folder)
+    };
+    named.into_iter().filter_map(path).collect()
 }
 
 /// One export: the file that is named, else the one in the folder.
@@ -207,7 +240,7 @@ mod tests {
            breaks  mail whose envelope sender or From: lies there is refused by Gatepost, 550 5.7.1, and mail to it counts as mail to the outside
            do      Add "contoso.de" to accepted_domains of [[tenant]] contoso in the configuration, then reload; or keep its senders out of the rule.
 
-        note: transport rule: the routing rule is disabled: Exchange sends nothing to Gatepost (Set-GatepostRollout.ps1 -Stage Audit begins)
+        note: transport rule: the routing rule is disabled and sends nothing to Gatepost; enabled, it would take everyone's mail (Set-GatepostRollout.ps1 -Stage Audit begins)
         tenant contoso: 5 drift(s), 1 note(s) in InboundConnector, OutboundConnector, TransportRule, AcceptedDomain
         "#);
     }

@@ -104,6 +104,7 @@ fn facts(plan: &Plan, folder: &Path, placed: &[Placed]) -> Value {
     json!({
         "tenant": plan.tenant(),
         "folder": folder.display().to_string(),
+        "inbound_alone": !plan.is_sent_to(),
         "values": values,
         "files": files,
         "missing_in_configuration": made,
@@ -128,6 +129,9 @@ fn told(plan: &Plan, config: &Path, folder: &Path, placed: &[Placed]) -> String 
         let value = if value.is_empty() { "-" } else { &value };
         // Writing to a String does not fail.
         writeln!(out, "  {name:<25} {value}").unwrap_or_default();
+    }
+    if !plan.is_sent_to() {
+        writeln!(out, "\nNo listener has service = \"connector\": the set is the inbound connector alone, without outbound connector and rules").unwrap_or_default();
     }
     let made: Vec<_> = plan.made().collect();
     if !made.is_empty() {

@@ -11,9 +11,8 @@ use crate::lab::{Inbound, Organization, Security};
 use crate::mail::{Mailbox, MailboxPattern, Secret};
 use crate::receive::{BareNewlines, ListenerSettings, Service, TlsMode};
 use crate::route::{From, Recipients, Via};
-use crate::trust::certificate::{Identity, name_covers};
-use crate::trust::sender_name::SenderName;
-use crate::trust::{HalfProven, Tenant};
+use crate::trust::certificate::name_covers;
+use crate::trust::{HalfProven, Tenant, sender_name};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -143,7 +142,11 @@ pub(in crate::cli) fn organization(
         id: tenant.id,
         accepted_domains: tenant.accepted_domains.clone(),
         inbound: connector.map(|connector| Inbound {
-            tls_sender_certificate_name: sender_certificate_name(tenant, &connector.identity),
+            tls_sender_certificate_name: sender_name::assumed(
+                &connector.identity.names,
+                &tenant.accepted_domains,
+            )
+            .unwrap_or_default(),
             cloud_services_mail_enabled: flag,
             enabled: true,
         }),
@@ -158,13 +161,6 @@ pub(in crate::cli) fn organization(
             .map(|header| (header.name.to_string(), header.value.clone())),
         reject_direct_send: false,
     }
-}
-
-/// What an administrator would write as `TlsSenderCertificateName`; where no name fits, the first all the same.
-fn sender_certificate_name(tenant: &Tenant, identity: &Identity) -> String {
-    let fitting = SenderName::of(&identity.names, &tenant.accepted_domains).connector_names();
-    let mut best = fitting.into_iter().chain(identity.names.iter().cloned());
-    best.next().unwrap_or_default()
 }
 
 fn actor(settings: &Settings, passwords: &Passwords, account: &Account) -> Option<Actor> {

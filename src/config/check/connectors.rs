@@ -6,7 +6,7 @@ use super::super::value::Table;
 use super::listeners::reaches;
 use super::named::Named;
 use crate::deliver::InboundConnector;
-use crate::mail::{Domain, DomainPattern, DomainSet, TenantName};
+use crate::mail::{Domain, DomainSet, TenantName};
 use crate::receive::ListenerSettings;
 use crate::trust::certificate::Identity;
 use crate::trust::sender_name::SenderName;
@@ -124,20 +124,12 @@ fn judge_name(
     if accepted.iter().next().is_none() || identity.names.is_empty() {
         return; // told where they are missing
     }
-    match SenderName::of(&identity.names, accepted) {
-        SenderName::Exact(_) => {}
-        SenderName::Below { name, parent } => {
-            let add = match &name {
-                DomainPattern::Exact(domain) => format!("add {domain} as an accepted domain, or "),
-                DomainPattern::AtOrBelow(_) => String::new(),
-            };
-            reader.warn(
-                &certificate.spot,
-                format!(
-                    "its name {name} is below the accepted domain {parent}, not one itself: {add}set TlsSenderCertificateName to *.{parent} on Exchange's inbound connector"
-                ),
-            );
-        }
+    let sender_name = SenderName::of(&identity.names, accepted);
+    if let Some(warning) = sender_name.warning() {
+        reader.warn(&certificate.spot, warning);
+    }
+    match sender_name {
+        SenderName::Exact(_) | SenderName::Below { .. } => {}
         SenderName::None => {
             let shown = identity.names.join(", ");
             reader.error(

@@ -127,6 +127,12 @@ fn field_name(text: &str) -> Result<String, String> {
     if !fits {
         return Err("not a header field name".to_owned());
     }
+    if text.len() > 2 && text.starts_with('@') && text.ends_with('@') {
+        // `connector-templates/` would take it for a value that was not filled in.
+        return Err(
+            "begins and ends with @, as the place holders of the connector scripts do".to_owned(),
+        );
+    }
     let lower = text.to_ascii_lowercase();
     if NAMES.contains(&lower.as_str()) || PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
         return Err("a field that Exchange or mail itself uses: choose a name of your own, such as X-Contoso-Gate".to_owned());
@@ -170,10 +176,16 @@ mod tests {
             "ARC-Seal",
             "X-EOPAttributedMessage",
             "X-Forefront-PRVS",
+            "@SecretHeaderName@",
         ] {
             assert!(field_name(bad).is_err(), "{bad}");
         }
         assert!(field_name(&"x".repeat(77)).is_err());
+        // RFC 5322 §3.6.8 takes every printable octet but the colon; tests/powershell asks the scripts for the same.
+        let longest = "x".repeat(76);
+        for good in ["X_Contoso.Gate", "X!#$%&'*+-.^_`{|}~", &longest] {
+            assert_eq!(field_name(good).as_deref(), Ok(good));
+        }
     }
 
     #[test]

@@ -375,26 +375,6 @@ fn names_of_connectors_mean_what_exchange_means() {
 }
 
 #[test]
-fn the_connectors_name_is_the_best_of_the_certificate() {
-    let accepted = domains(&["contoso.com", "gate.contoso.com"]);
-    let name = |names: &[&str]| {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        connector_name(&names, &accepted)
-    };
-    assert_eq!(
-        name(&["x.example", "mail.contoso.com", "gate.contoso.com"]).as_deref(),
-        Some("gate.contoso.com")
-    );
-    assert_eq!(
-        name(&["x.example", "a.contoso.com"]).as_deref(),
-        Some("a.contoso.com")
-    );
-    assert_eq!(name(&["*.contoso.com"]).as_deref(), Some("*.contoso.com"));
-    assert_eq!(name(&["x.example"]).as_deref(), Some("x.example"));
-    assert_eq!(name(&[]), None);
-}
-
-#[test]
 fn where_a_name_stands_is_told() {
     let bench = Bench::new("gate.contoso.com");
     for (alternative, common, place) in [

@@ -49,6 +49,32 @@ Test-Case 'confirm: a mail that goes round, one that failed, one that is pending
     Assert-Equal (Get-Change) @() 'looking changes nothing'
 }
 
+Test-Case 'confirm: what mail without the clean-up rule in its trace means is told by the stage' {
+    Add-Ready
+    $plain = @((New-Event 'Receive' 'Message received'), (New-Event 'Deliver' 'Delivered'))
+    Add-StandInTrace -TenantId $kit.TenantId -Sender 'a@contoso.com' -Recipient 'b@contoso.com' -MessageId '<plain@contoso.com>' -Event $plain
+    $stages = @(
+        @('Stop', 'as it should be: the rule .* is disabled \(stage Stop\)'), @('Audit', 'as it should be: .* \(stage Audit\)'), @('Pilot', 'its sender is not in pilot@contoso.com \(stage Pilot\)'),
+        @('Everyone', 'nothing shows that the mail was with Gatepost, though the stage is Everyone')
+    )
+    foreach ($stage in $stages) {
+        $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = $stage[0] }
+        $run = Invoke-Good 'Confirm-GatepostConnector' -With @{ MessageId = '<plain@contoso.com>'; WaitMinutes = 0 }
+        $found = @($run.Results | Where-Object { $_.Type -eq 'message' })
+        Assert-Equal @($found | ForEach-Object { $_.Action }) @('Delivered') $stage[0]
+        Assert-That ($found[0].Message -match $stage[1]) "$($stage[0]): found '$($found[0].Message)'"
+    }
+    Set-StandInProperty -Kind Rules -Name 'Back from Gatepost' -Property State -Value 'Disabled'
+    $run = Invoke-Good 'Confirm-GatepostConnector' -With @{ MessageId = '<plain@contoso.com>'; WaitMinutes = 0 }
+    Assert-That (@($run.Results)[0].Message -match 'nothing in the trace can show') 'without the clean-up rule nobody can tell'
+    # The test mail goes by the connector, whatever the stage.
+    $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
+    Set-StandInValidation -Event $plain
+    $run = Invoke-Good 'Confirm-GatepostConnector' -With ($quick + @{ Again = $true })
+    $found = @($run.Results | Where-Object { $_.Type -eq 'message' })
+    Assert-That ($found[0].Message -match 'nothing shows that the test mail came back') "found '$($found[0].Message)'"
+}
+
 Test-Case 'confirm: the longest look back keeps to the ten days of one query; the limits of the trace hold' {
     Add-Ready
     Add-StandInTrace -TenantId $kit.TenantId -Sender 'a@contoso.com' -Recipient 'b@contoso.com' -MessageId '<old@contoso.com>' -Event $once -Received ([datetime]::UtcNow.AddDays(-9.5))
@@ -131,7 +157,7 @@ Test-Case 'export: the files that diff reads, with test-mode connectors, for the
     $folder = [System.IO.Path]::Combine((New-WorkFolder), 'state')
     $run = Invoke-Good 'Export-GatepostState' -With @{ Folder = $folder }
     Assert-Equal (Get-Change) @() 'it changes nothing'
-    foreach ($name in 'AcceptedDomain', 'ArcConfig', 'InboundConnector', 'OrganizationConfig', 'OutboundConnector', 'TransportRule') {
+    foreach ($name in 'Export', 'AcceptedDomain', 'ArcConfig', 'InboundConnector', 'OrganizationConfig', 'OutboundConnector', 'TransportRule') {
         $path = [System.IO.Path]::Combine($folder, "$name.json")
         Assert-That ([System.IO.File]::ReadAllText($path).TrimStart().StartsWith('[')) "$name.json is a list also with one member"
         Assert-Equal ([string](Get-Item -LiteralPath $path).UnixFileMode) 'UserWrite, UserRead' "the mode of $name.json"
@@ -139,6 +165,8 @@ Test-Case 'export: the files that diff reads, with test-mode connectors, for the
     }
     $outbound = [System.IO.File]::ReadAllText([System.IO.Path]::Combine($folder, 'OutboundConnector.json')) | ConvertFrom-Json
     Assert-Equal @($outbound | ForEach-Object { "$($_.Name) $($_.TestMode)" }) @('To Gatepost True') 'the connector in test mode'
+    $export = [System.IO.File]::ReadAllText([System.IO.Path]::Combine($folder, 'Export.json'))
+    Assert-That ($export -match '"Time":\s+"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"' -and $export -match $kit.TenantId) "the time and the tenant of the export, found '$export'"
     $rules = [System.IO.File]::ReadAllText([System.IO.Path]::Combine($folder, 'TransportRule.json')) | ConvertFrom-Json
     Assert-Equal @(@($rules)[0].ExceptIfHeaderContainsWords) @($loopValue) 'word lists are whole'
     $xml = [System.Text.Encoding]::Unicode.GetString([System.IO.File]::ReadAllBytes([System.IO.Path]::Combine($folder, 'TransportRuleCollection.xml')))

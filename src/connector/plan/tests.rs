@@ -1,0 +1,318 @@
+//! The plan and what is found, from made-up certificates.
+
+use super::super::fixtures::{identity, tenant};
+use super::*;
+use crate::mail::Mailbox;
+
+/// The plan and the findings of a configuration with these certificates.
+fn made(
+    hostname: &str,
+    host: &[&str],
+    client: &[&str],
+    accepted: &[&str],
+) -> (Option<Plan>, Vec<String>) {
+    let (host, client) = (identity("host", host), identity("client", client));
+    let facts = Facts {
+        hostname: &hostname.parse().unwrap(),
+        tenant: &tenant(accepted),
+        others: Vec::new(),
+        doors: vec![Door {
+            name: "exchange",
+            port: 25,
+            identity: Some(&host),
+        }],
+        connector: Some(Delivery {
+            host: "contoso-com.mail.protection.outlook.com",
+            port: 25,
+            identity: &client,
+            cloud: true,
+        }),
+        pilot_group: None,
+        environment: ENVIRONMENTS[0],
+        spare: None,
+    };
+    let (plan, findings) = Plan::make(&facts);
+    (plan, findings.into_iter().map(told).collect())
+}
+
+fn told(finding: Finding) -> String {
+    let mark = match finding.grade {
+        Grade::Error => "error",
+        Grade::Warning => "warning",
+    };
+    format!("{mark} {}: {}", finding.key, finding.text)
+}
+
+const HOST: &str = "smarthost.contoso.com";
+
+fn tls_domain(plan: &Option<Plan>) -> &str {
+    let outward = plan.as_ref().and_then(|plan| plan.outward.as_ref());
+    &outward.unwrap().tls_domain
+}
+
+#[test]
+fn tls_domain_is_the_name_that_covers_the_host() {
+    for (names, expected) in [
+        (&[HOST][..], HOST),
+        (&["*.contoso.com", HOST], HOST),
+        (&["mail.example.net", "*.contoso.com"], "*.contoso.com"),
+        (&["SMARTHOST.contoso.com"], HOST),
+    ] {
+        let (plan, findings) = made(HOST, names, &["contoso.com"], &["contoso.com"]);
+        assert_eq!(
+            (tls_domain(&plan), findings.len()),
+            (expected, 0),
+            "{names:?}"
+        );
+    }
+    let (plan, findings) = made(
+        HOST,
+        &["*.example.net", "mail.example.net"],
+        &["contoso.com"],
+        &["contoso.com"],
+    );
+    assert_eq!(tls_domain(&plan), "mail.example.net");
+    assert!(
+        findings[0].starts_with(
+            "warning listener.exchange.certificate: the certificate does not cover hostname"
+        ),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn the_certificate_name_is_the_one_that_lies_best_in_the_accepted_domains() {
+    for (names, accepted, name, sub_domain) in [
+        (
+            &["other.example", "contoso.com"][..],
+            &["contoso.com"][..],
+            "contoso.com",
+            None,
+        ),
+        (
+            &["*.contoso.com", "mail.contoso.com", "contoso.com"],
+            &["contoso.com"],
+            "contoso.com",
+            None,
+        ),
+        (
+            &["*.contoso.com", "mail.contoso.com"],
+            &["contoso.com"],
+            "*.contoso.com",
+            Some("mail.contoso.com"),
+        ),
+        (
+            &["mail.contoso.com"],
+            &["*.contoso.com"],
+            "mail.contoso.com",
+            None,
+        ),
+        (
+            &["a.contoso.com", "b.contoso.com"],
+            &["contoso.com", "b.contoso.com"],
+            "b.contoso.com",
+            None,
+        ),
+        (&["*.contoso.com"], &["contoso.com"], "*.contoso.com", None),
+    ] {
+        let (plan, findings) = made(HOST, &[HOST], names, accepted);
+        let Certificate {
+            connector_name,
+            sub_domain: own,
+            ..
+        } = plan.unwrap().certificate;
+        assert_eq!(
+            (connector_name.as_str(), own.map(|own| own.to_string())),
+            (name, sub_domain.map(str::to_owned)),
+            "{names:?}"
+        );
+        // A wildcard comes with both remedies.
+        let told = findings.iter().filter(|told| {
+            told.starts_with("warning tenant.contoso.inbound_connector.certificate: its name ")
+                && told.contains("Safer: ")
+                && told.contains("set TlsSenderCertificateName to *.contoso.com")
+        });
+        let expected = usize::from(name.starts_with("*."));
+        assert_eq!((told.count(), findings.len()), (expected, expected));
+    }
+    let (plan, findings) = made(
+        HOST,
+        &[HOST],
+        &["contoso.com.evil.example"],
+        &["contoso.com"],
+    );
+    assert!(plan.is_none());
+    assert!(findings[0].starts_with("error tenant.contoso.inbound_connector.certificate: no name of the certificate (contoso.com.evil.example) lies in"), "{findings:?}");
+}
+
+#[test]
+fn without_a_connector_listener_the_set_is_the_inbound_connector_alone() {
+    let client = identity("client", &["contoso.com"]);
+    let mut own = tenant(&["contoso.com"]);
+    own.secret_header = None;
+    own.loop_header = None;
+    let group: Mailbox = "pilot@contoso.com".parse().unwrap();
+    let mut facts = Facts {
+        // Exchange never asks for it.
+        hostname: &"printers.contoso.local".parse().unwrap(),
+        tenant: &own,
+        others: Vec::new(),
+        doors: Vec::new(),
+        connector: Some(Delivery {
+            host: "contoso-com.mail.protection.outlook.com",
+            port: 25,
+            identity: &client,
+            cloud: true,
+        }),
+        pilot_group: None,
+        environment: ENVIRONMENTS[0],
+        spare: None,
+    };
+    let (plan, findings) = Plan::make(&facts);
+    let plan = plan.unwrap();
+    assert_eq!(
+        (findings.len(), plan.is_sent_to(), plan.made().count()),
+        (0, false, 0)
+    );
+    let tokens = plan.tokens();
+    let value = |name: &str| {
+        tokens
+            .iter()
+            .find(|(own, _)| *own == name)
+            .map(|(_, token)| token)
+    };
+    assert_eq!(value("SmartHosts"), Some(&Token::List(Vec::new())));
+    for name in [
+        "TlsDomain",
+        "SecretHeaderName",
+        "LoopHeaderName",
+        "PilotGroup",
+    ] {
+        assert_eq!(value(name), Some(&Token::Text(String::new())), "{name}");
+    }
+    facts.pilot_group = Some(&group);
+    let (plan, findings) = Plan::make(&facts);
+    assert!(plan.is_some());
+    assert!(findings[0].text.ends_with("has no meaning"), "{findings:?}");
+    // A listener without a certificate is no listener for Exchange, and no reason to leave its part out.
+    facts.doors = vec![Door {
+        name: "exchange",
+        port: 25,
+        identity: None,
+    }];
+    let (plan, findings) = Plan::make(&facts);
+    assert!(plan.is_none());
+    assert!(
+        findings
+            .iter()
+            .any(|found| found.key == "listener" && found.grade == Grade::Error)
+    );
+}
+
+#[test]
+fn a_host_name_that_only_the_inside_knows_is_an_error() {
+    for name in [
+        "mx.contoso.local",
+        "mx.home.arpa",
+        "mx.corp",
+        "a.b.internal",
+    ] {
+        let (plan, findings) = made(name, &[name], &["contoso.com"], &["contoso.com"]);
+        assert!(plan.is_none());
+        assert!(findings[0].starts_with("error hostname: "), "{findings:?}");
+    }
+    assert!(
+        made(
+            "mx.local.example.com",
+            &["mx.local.example.com"],
+            &["contoso.com"],
+            &["contoso.com"]
+        )
+        .1
+        .is_empty()
+    );
+}
+
+#[test]
+fn what_the_set_needs_and_is_not_there_is_told_by_its_key() {
+    let client = identity("client", &["contoso.com"]);
+    let host = identity("host", &[HOST]);
+    let mut own = tenant(&["contoso.com"]);
+    own.secret_header = None;
+    own.loop_header = None;
+    let group: Mailbox = "pilot@elsewhere.example".parse().unwrap();
+    let mut facts = Facts {
+        hostname: &HOST.parse().unwrap(),
+        tenant: &own,
+        others: Vec::new(),
+        doors: vec![Door {
+            name: "inner",
+            port: 25,
+            identity: None,
+        }],
+        connector: None,
+        pilot_group: Some(&group),
+        environment: ENVIRONMENTS[0],
+        spare: None,
+    };
+    let keys = |facts: &Facts<'_>| -> Vec<String> {
+        let (_, findings) = Plan::make(facts);
+        findings.into_iter().map(|finding| finding.key).collect()
+    };
+    assert_eq!(
+        keys(&facts),
+        [
+            "tenant.contoso",
+            "listener",
+            "tenant.contoso.secret_header",
+            "tenant.contoso.loop_header",
+            "tenant.contoso.accepted_domains"
+        ]
+    );
+    let other_host = identity("inner", &["inner.contoso.com"]);
+    facts.doors = vec![
+        Door {
+            name: "inner",
+            port: 2525,
+            identity: Some(&other_host),
+        },
+        Door {
+            name: "exchange",
+            port: 25,
+            identity: Some(&host),
+        },
+    ];
+    let mut fabrikam = tenant(&["fabrikam.com"]);
+    fabrikam.name = "fabrikam".into();
+    fabrikam.loop_header.as_mut().unwrap().name = headers::GATE.into();
+    facts.others = vec![(&fabrikam, Some(&client))];
+    facts.connector = Some(Delivery {
+        host: "mx.example",
+        port: 25,
+        identity: &client,
+        cloud: false,
+    });
+    facts.pilot_group = None;
+    let spare = Spare {
+        secret: Secret::new("s"),
+        looped: Secret::new("l"),
+    };
+    facts.spare = Some(&spare);
+    assert_eq!(
+        keys(&facts),
+        [
+            "tenant.contoso.inbound_connector.certificate",
+            "listener.inner.certificate",
+            "tenant.contoso.secret_header",
+            "tenant.contoso.loop_header"
+        ]
+    );
+    let plan = Plan::make(&facts).0.unwrap();
+    let outward = plan.outward.as_ref().unwrap();
+    assert_eq!(outward.tls_domain, HOST, "the listener on port 25 counts");
+    assert_eq!(
+        (outward.secret.name.as_str(), outward.looped.name.as_str()),
+        ("X-Gatepost-Gate-2", headers::PROCESSED)
+    );
+    assert!(!plan.cloud && plan.made().count() == 2);
+}
