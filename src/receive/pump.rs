@@ -6,7 +6,7 @@ use crate::message_trace::{Event, TlsFacts, TraceEvent};
 use crate::session::{Conditions, Credentials, Input, MAX_UNSENT, Output, Session};
 use crate::spool::{Draft, SpoolError};
 use crate::trust::DkimFacts;
-use crate::trust::certificate::{self, ClientCertificate, WhyAbsent};
+use crate::trust::certificate::{ClientCertificate, WhyAbsent};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use std::sync::Arc;
 use std::time::Duration;
@@ -275,7 +275,7 @@ impl Pump {
     ) -> (TlsFacts, ClientCertificate) {
         let now = self.services.clock.now();
         let verdict = match connection.peer_certificates() {
-            Some(chain) => certificate::judge(
+            Some(chain) => current.last_judged.judge(
                 chain,
                 &current.exchange_online.client_certificate_roots,
                 &current.exchange_online.client_certificate_names,
