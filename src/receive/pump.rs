@@ -1,5 +1,6 @@
 //! Carries bytes between a socket and a [`Session`], and does what the session asks.
 
+use super::ahead::ReadAhead;
 use super::handshake::{self, Overheard};
 use super::listener::{Current, Origin, Services};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
@@ -164,7 +165,10 @@ impl Pump {
                     .handle(services.clock.now(), Input::Credentials(credentials));
             }
             Output::Append(bytes) => {
-                let draft = self.draft.get_or_insert_with(|| Ok(services.spool.draft()));
+                let announced = self.session.announced_size();
+                let draft = self
+                    .draft
+                    .get_or_insert_with(|| Ok(services.spool.draft().announced(announced)));
                 let result = match draft {
                     Ok(draft) => draft.append(bytes.into()).await,
                     Err(error) => Err(error.clone()),
@@ -227,7 +231,7 @@ impl Pump {
         &mut self,
         socket: TcpStream,
         config: Arc<ServerConfig>,
-    ) -> Option<TlsStream<Overheard<TcpStream>>> {
+    ) -> Option<TlsStream<Overheard<ReadAhead<TcpStream>>>> {
         let services = Arc::clone(&self.services);
         let listener = self.listener.load().policy.listener.to_string();
         let count = |result| {
@@ -238,7 +242,7 @@ impl Pump {
                 .inc()
         };
         let accepted = tokio::select! {
-            accepted = handshake::accept(socket, config) => accepted,
+            accepted = handshake::accept(ReadAhead::new(socket), config) => accepted,
             // Nothing can be said within a handshake.
             () = shut_down(&mut self.shutdown) => return None,
         };
