@@ -1158,6 +1158,7 @@ async fn an_answer_before_the_end_of_the_content_mixes_nothing_into_it() {
         let answers = connection.transact(&fake, &work, &[0]).await;
         assert!(matches!(&answers[0].1, Answer::Taken(_)), "{answers:?}");
     }
+    connection.quit().await;
     peer.await.unwrap();
 }
 
