@@ -512,9 +512,9 @@ mod tests {
         for second in [NOW, NOW, NOW + 1, end - 1, end, end + 1, end, NOW] {
             for chain in [
                 &[good.clone()][..],
-                &[good.clone()],
+                std::slice::from_ref(&good),
                 &[good.clone(), foreign.clone()],
-                &[foreign.clone()],
+                std::slice::from_ref(&foreign),
                 &[],
             ] {
                 let verdict = last.judge(chain, &roots, &names, second);
