@@ -105,8 +105,15 @@ async fn hand_out(spool: &Spool) -> u64 {
     let queue = mail::exchange();
     let mut got = 0;
     while let Some(due) = spool.next_due(&queue, ARRIVED + 1) {
-        let read = spool.read(&due, 0).await.unwrap();
-        assert!(read.len() > BODY);
+        let mut read = 0;
+        loop {
+            let piece = spool.read(&due, read).await.unwrap();
+            if piece.is_empty() {
+                break;
+            }
+            read += piece.len() as u64;
+        }
+        assert!(read > BODY as u64);
         spool.settle(due, vec![(0, Disposition::Delivered)], true);
         got += 1;
     }

@@ -410,10 +410,15 @@ fn deliver(message: &Message, content: &[u8]) {
         let queue: Destination = queue;
         while let Some(due) = desk.spool.next_due(&queue, now) {
             assert_eq!(due.message(), message);
-            let bytes = desk
-                .runtime
-                .block_on(desk.spool.read(&due, 0))
-                .expect("it reads back");
+            let mut bytes = Vec::new();
+            loop {
+                let read = desk.spool.read(&due, bytes.len() as u64);
+                let piece = desk.runtime.block_on(read).expect("it reads back");
+                if piece.is_empty() {
+                    break;
+                }
+                bytes.extend_from_slice(&piece);
+            }
             assert_eq!(bytes, due.leg().rendition.apply(content));
             let recipients = due.recipients().to_vec();
             open.retain(|position| !recipients.contains(position));

@@ -1,6 +1,7 @@
 //! One connection: carries bytes between a [`Dialogue`] and a socket, and streams content from the store.
 //!
-//! What is written is gathered first: for a small message MAIL and RCPTs are one write, BDAT and the content another.
+//! What is written is gathered first: for a small message MAIL and RCPTs are one write, BDAT and the content another. Large
+//! pieces of a chunk are not gathered but written from where they lie, behind what was.
 //! Reading never stops while writing, so that a peer that answers early, or blocks on its own replies, is heard.
 
 use super::store::{Store, Work};
@@ -8,8 +9,9 @@ use super::tls::Encryption;
 use crate::dialogue::{Answer, Broken, Dialogue, Input, Output, Phase, Request, Transfer};
 use crate::message_trace::TlsFacts;
 use crate::smtp::data::DotStuffer;
+use bytes::{Buf as _, Bytes};
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +22,8 @@ use tokio_rustls::client::TlsStream;
 
 /// Content is written in pieces of about this size.
 const PIECE: usize = 64 * 1024;
+/// A piece of a chunk that is at least so long is not copied to be written with others: one TLS record.
+const LONG: usize = 16 * 1024;
 const READ: usize = 8 * 1024;
 
 enum Wire<T> {
@@ -34,6 +38,8 @@ pub(super) struct Connection<T> {
     dialogue: Dialogue,
     out: Vec<u8>,
     written: usize,
+    /// What is to be written behind `out`.
+    behind: Bytes,
     input: Box<[u8]>,
     /// When the peer must have answered, and how many replies there were when that was set.
     wait: Option<(u64, Instant)>,
@@ -73,6 +79,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
             dialogue,
             out: Vec::new(),
             written: 0,
+            behind: Bytes::new(),
             input: vec![0; READ].into_boxed_slice(),
             wait: None,
             all_by: Instant::now(),
@@ -190,7 +197,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
         loop {
             while let Some(output) = self.dialogue.next_output() {
                 match output {
-                    Output::Send(bytes) => self.out.extend_from_slice(&bytes),
+                    Output::Send(bytes) => self.gather().extend_from_slice(&bytes),
                     Output::StartTls => self.start_tls(encryption).await,
                     Output::Ready => return Step::Ready,
                     Output::Content(transfer) => return Step::Content(transfer),
@@ -243,13 +250,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
             }
             offset += piece.len() as u64;
             match transfer {
-                Transfer::Chunk => self.out.extend_from_slice(&piece),
-                Transfer::Dots => stuffer.push(&piece, &mut self.out),
+                Transfer::Chunk if piece.len() >= LONG => {
+                    self.gather();
+                    self.behind = piece;
+                }
+                Transfer::Chunk => self.gather().extend_from_slice(&piece),
+                Transfer::Dots => stuffer.push(&piece, self.gather()),
             }
-            if self.out.len() >= PIECE && offset < size {
+            let much = self.out.len() >= PIECE || !self.behind.is_empty();
+            if much && offset < size {
                 // Each piece has the deadline of its own: what counts is that the peer makes progress.
                 self.wait = None;
-                while self.written < self.out.len() {
+                while self.has_unwritten() {
                     self.step(true).await;
                     if !self.dialogue.is_sending() {
                         return Ok(());
@@ -261,11 +273,47 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
             return Err(format!("the content has {offset} octets instead of {size}"));
         }
         if transfer == Transfer::Dots {
-            stuffer.finish(&mut self.out);
+            stuffer.finish(self.gather());
         }
         self.wait = None;
         self.dialogue.handle(Input::ContentSent);
         Ok(())
+    }
+
+    /// Where what is to be written next is gathered, behind all that was to be written before.
+    fn gather(&mut self) -> &mut Vec<u8> {
+        if !self.behind.is_empty() {
+            self.out
+                .extend_from_slice(&std::mem::take(&mut self.behind));
+        }
+        &mut self.out
+    }
+
+    fn has_unwritten(&self) -> bool {
+        self.written < self.out.len() || !self.behind.is_empty()
+    }
+
+    /// Writes some of what is to be written.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let rest = self.out.get(self.written..).unwrap_or_default();
+        let polled = match (rest.is_empty(), self.behind.is_empty()) {
+            (_, true) => self.wire.poll_write(context, rest),
+            (true, false) => self.wire.poll_write(context, &self.behind),
+            (false, false) => {
+                let slices = [IoSlice::new(rest), IoSlice::new(&self.behind)];
+                self.wire.poll_write_vectored(context, &slices)
+            }
+        };
+        if let Poll::Ready(Ok(length)) = polled {
+            let first = length.min(rest.len());
+            self.written += first;
+            self.behind.advance(length - first);
+            if self.behind.is_empty() {
+                // Nothing of the message is kept longer than it must.
+                self.behind = Bytes::new();
+            }
+        }
+        polled
     }
 
     /// Writes and reads until something was read, or (`until_written`) everything is written; tells the dialogue.
@@ -306,13 +354,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
 
     fn poll(&mut self, context: &mut Context<'_>, until_written: bool) -> Poll<Event> {
         let mut broken = None;
-        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.wire.poll_write(context, rest) {
+        while self.has_unwritten() {
+            match self.poll_write(context) {
                 Poll::Ready(Ok(0)) => {
                     broken = Some(io::ErrorKind::WriteZero.into());
                     break;
                 }
-                Poll::Ready(Ok(length)) => self.written += length,
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => {
                     broken = Some(error);
                     break;
@@ -321,7 +369,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
             }
         }
         let mut flushed = false;
-        if broken.is_none() && self.written == self.out.len() {
+        if broken.is_none() && !self.has_unwritten() {
             match self.wire.poll_flush(context) {
                 Poll::Ready(Ok(())) => {
                     flushed = true;
@@ -372,6 +420,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(context, slices),
             Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }

@@ -5,7 +5,7 @@ use super::dial::Client;
 use super::pump::Connection;
 use super::store::Store;
 use super::*;
-use crate::dialogue::{Answer, Broken, Dialogue, Phase as At};
+use crate::dialogue::{Answer, Broken, Dialogue, Manners, Phase as At, Tls};
 use crate::dns::Dns;
 use crate::lab::certificates::{Authority, Issued, Leaf};
 use crate::lab::{
@@ -1098,6 +1098,68 @@ async fn a_small_message_takes_two_writes() {
         2,
         "MAIL and RCPT; BDAT and content"
     );
+}
+
+/// Reads up to the first `end`; with what came before it.
+async fn up_to(stream: &mut (impl AsyncRead + Unpin), end: &[u8]) -> Vec<u8> {
+    let mut read = Vec::new();
+    while !read.ends_with(end) {
+        read.push(stream.read_u8().await.unwrap());
+    }
+    read
+}
+
+/// What a next hop has not yet read when it answers is still owed to it, before anything else is said.
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_content_mixes_nothing_into_it() {
+    let authority = Authority::new("Lab").unwrap();
+    let content: Vec<u8> = (0..120_000u32).map(|number| number as u8).collect();
+    let (fake, work) = in_hand(&content);
+    let whole = [&work.message().legs[0].rendition.prepend, &content[..]].concat();
+    let (ours, mut theirs) = tokio::io::duplex(4 * 1024);
+    let owed = whole.clone();
+    let peer = tokio::spawn(async move {
+        theirs.write_all(b"220 ready\r\n").await.unwrap();
+        up_to(&mut theirs, b"\r\n").await;
+        theirs
+            .write_all(b"250-x\r\n250-8BITMIME\r\n250 CHUNKING\r\n")
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            let mail = up_to(&mut theirs, b"\r\n").await;
+            assert!(mail.starts_with(b"MAIL FROM:"), "{mail:?}");
+            theirs.write_all(b"250 ok\r\n").await.unwrap();
+            up_to(&mut theirs, b"\r\n").await;
+            theirs.write_all(b"250 ok\r\n").await.unwrap();
+            let chunk = up_to(&mut theirs, b"\r\n").await;
+            let expected = format!("BDAT {} LAST\r\n", owed.len());
+            assert_eq!(String::from_utf8(chunk).unwrap(), expected);
+            let mut read = vec![0; owed.len() - 10_000];
+            theirs.read_exact(&mut read).await.unwrap();
+            theirs.write_all(b"250 already\r\n").await.unwrap();
+            let mut rest = vec![0; 10_000];
+            theirs.read_exact(&mut rest).await.unwrap();
+            read.append(&mut rest);
+            assert!(read == owed, "the content arrives as it is");
+        }
+    });
+    let manners = Manners {
+        tls: Tls::WhereOffered,
+        ..Manners::default()
+    };
+    let mut connection = Connection::open(
+        ours,
+        Dialogue::with("h", manners),
+        client(&authority).encryption(),
+    )
+    .await
+    .unwrap();
+    for _ in 0..2 {
+        let answers = connection.transact(&fake, &work, &[0]).await;
+        assert!(matches!(&answers[0].1, Answer::Taken(_)), "{answers:?}");
+    }
+    connection.quit().await;
+    peer.await.unwrap();
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub use internal::{internal_stamp, without_stamp};
 pub use missing::{message_id_on_arrival, missing_fields};
 pub use pasted::{MAX_PASTED, pasted};
 pub use received::{ReceivedFacts, rfc5322_date};
-pub use rendition::{Rendition, blank_secrets, removed_names, rendition};
+pub use rendition::{Rendition, Source, blank_secrets, removed_names, rendition};
 pub use returned::returned;
 pub use section::{Progress, Splitter, examine};
 pub use told::told;

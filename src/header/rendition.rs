@@ -19,6 +19,15 @@ pub struct Rendition {
     pub omit: Vec<Range<u64>>,
 }
 
+/// Where a piece of a rendition comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The bytes on top, from this one on.
+    Top(usize),
+    /// This range of the arrival bytes; empty at the end.
+    Arrival(Range<u64>),
+}
+
 /// Never the bytes on top: a loop header value is a secret.
 impl std::fmt::Debug for Rendition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -39,6 +48,26 @@ impl Rendition {
             .map(|range| range.end.saturating_sub(range.start))
             .sum();
         self.prepend.len() as u64 + arrived.saturating_sub(omitted)
+    }
+
+    /// Where the octets from `offset` on come from, of a message that arrived with `arrived` octets, up to the next place
+    /// where something is left out.
+    #[must_use]
+    pub fn source(&self, offset: u64, arrived: u64) -> Source {
+        let top = self.prepend.len() as u64;
+        if offset < top {
+            return Source::Top(usize::try_from(offset).unwrap_or(usize::MAX));
+        }
+        let mut at = offset - top;
+        let mut end = arrived;
+        for range in &self.omit {
+            if range.start > at {
+                end = range.start.min(arrived);
+                break;
+            }
+            at += range.end.saturating_sub(range.start);
+        }
+        Source::Arrival(at..end.max(at))
     }
 
     /// The rendition of a message that is at hand whole.
@@ -560,6 +589,25 @@ mod tests {
         )
     }
 
+    /// The rendition as who sends it reads it, no more than seven octets at once.
+    fn in_pieces(rendition: &Rendition, message: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        loop {
+            let source = rendition.source(out.len() as u64, message.len() as u64);
+            let piece = match source {
+                Source::Top(from) => &rendition.prepend[from..],
+                Source::Arrival(range) => {
+                    &message
+                        [usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
+                }
+            };
+            if piece.is_empty() {
+                return out;
+            }
+            out.extend_from_slice(&piece[..piece.len().min(7)]);
+        }
+    }
+
     fn classes(tenant: &Arc<Tenant>) -> Vec<Class> {
         vec![
             Class::Proven {
@@ -589,6 +637,7 @@ mod tests {
                     let mut once = rendition(&examined, &verdict, &tenants, &path, &facts());
                     prop_assert!(once.omit.windows(2).all(|pair| pair[0].end < pair[1].start));
                     prop_assert_eq!(once.apply(&message).len() as u64, once.size(message.len() as u64));
+                    prop_assert_eq!(in_pieces(&once, &message), once.apply(&message));
                     once.prepend.clear();
                     let stripped = once.apply(&message);
                     prop_assert!(stripped.ends_with(&message[examined.len()..]));

@@ -264,6 +264,17 @@ impl<T> Journal<T> {
         self.readers.read_meta(location)
     }
 
+    /// The meta of the record at `location`, and its body where that holds: one read for both.
+    ///
+    /// # Errors
+    /// The disk fails, or the record is damaged.
+    pub fn read_both(
+        &self,
+        location: Location,
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>), JournalError> {
+        self.readers.read_both(location)
+    }
+
     /// The body of the record at `location`.
     ///
     /// # Errors

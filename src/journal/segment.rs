@@ -67,6 +67,12 @@ pub struct Location {
 }
 
 impl Location {
+    /// Octets of the body.
+    #[must_use]
+    pub fn body_octets(&self) -> usize {
+        self.body as usize
+    }
+
     /// Octets of the whole record.
     #[must_use]
     pub fn octets(&self) -> u64 {
@@ -276,6 +282,25 @@ impl Readers {
             return Err(JournalError::Corrupt);
         }
         Ok(body)
+    }
+
+    /// Meta and body in one read; the body only where it holds.
+    pub(super) fn read_both(
+        &self,
+        location: Location,
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>), JournalError> {
+        let (name, file) = self.file(location.segment)?;
+        let at_meta = HEAD + location.meta as usize;
+        let mut octets = vec![0; at_meta + location.body as usize];
+        read(&file, &mut octets, u64::from(location.offset))?;
+        let body = octets.split_off(at_meta);
+        let meta = octets.split_off(HEAD);
+        let octets: [u8; HEAD] = octets.try_into().map_err(|_| JournalError::Corrupt)?;
+        let head = Head::parse(&octets, name.salt)
+            .filter(|head| head.meta == location.meta && head.fits(&octets, &meta))
+            .ok_or(JournalError::Corrupt)?;
+        let holds = head.body == location.body && crc32fast::hash(&body) == head.body_crc;
+        Ok((meta, holds.then_some(body)))
     }
 
     /// The message records of a segment, damaged ones left out.

@@ -12,6 +12,7 @@ use crate::session::{Conditions as _, Policy, Rejection, Service, TlsMode};
 use crate::smtp::reply::Reply;
 use crate::spool::Spool;
 use crate::trust::ExchangeOnline;
+use crate::trust::certificate::LastJudged;
 use crate::trust::network::Networks;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -170,6 +171,8 @@ pub(super) struct Current {
     pub(super) policy: Arc<Policy>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) exchange_online: Arc<ExchangeOnline>,
+    /// Of `exchange_online`'s roots and names.
+    pub(super) last_judged: LastJudged,
     balancers: Networks,
     max_connections: usize,
 }
@@ -195,6 +198,7 @@ impl Current {
             policy: Arc::new(policy),
             tls,
             exchange_online,
+            last_judged: LastJudged::default(),
             balancers: Networks::new(settings.proxy_protocol_from.clone()),
             max_connections: settings.max_connections,
         })

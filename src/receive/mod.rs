@@ -1,5 +1,6 @@
 //! Sockets of the server side: accept, limits, TLS, and the pump that drives a session.
 
+mod ahead;
 mod bind;
 mod conditions;
 mod handshake;

@@ -1,12 +1,13 @@
 //! Carries bytes between a socket and a [`Session`], and does what the session asks.
 
+use super::ahead::ReadAhead;
 use super::handshake::{self, Overheard};
 use super::listener::{Current, Origin, Services};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
 use crate::session::{Conditions, Credentials, Input, MAX_UNSENT, Output, Session};
 use crate::spool::{Draft, SpoolError};
 use crate::trust::DkimFacts;
-use crate::trust::certificate::{self, ClientCertificate, WhyAbsent};
+use crate::trust::certificate::{ClientCertificate, WhyAbsent};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,7 +165,10 @@ impl Pump {
                     .handle(services.clock.now(), Input::Credentials(credentials));
             }
             Output::Append(bytes) => {
-                let draft = self.draft.get_or_insert_with(|| Ok(services.spool.draft()));
+                let announced = self.session.announced_size();
+                let draft = self
+                    .draft
+                    .get_or_insert_with(|| Ok(services.spool.draft().announced(announced)));
                 let result = match draft {
                     Ok(draft) => draft.append(bytes.into()).await,
                     Err(error) => Err(error.clone()),
@@ -227,7 +231,7 @@ impl Pump {
         &mut self,
         socket: TcpStream,
         config: Arc<ServerConfig>,
-    ) -> Option<TlsStream<Overheard<TcpStream>>> {
+    ) -> Option<TlsStream<Overheard<ReadAhead<TcpStream>>>> {
         let services = Arc::clone(&self.services);
         let listener = self.listener.load().policy.listener.to_string();
         let count = |result| {
@@ -238,7 +242,7 @@ impl Pump {
                 .inc()
         };
         let accepted = tokio::select! {
-            accepted = handshake::accept(socket, config) => accepted,
+            accepted = handshake::accept(ReadAhead::new(socket), config) => accepted,
             // Nothing can be said within a handshake.
             () = shut_down(&mut self.shutdown) => return None,
         };
@@ -275,7 +279,7 @@ impl Pump {
     ) -> (TlsFacts, ClientCertificate) {
         let now = self.services.clock.now();
         let verdict = match connection.peer_certificates() {
-            Some(chain) => certificate::judge(
+            Some(chain) => current.last_judged.judge(
                 chain,
                 &current.exchange_online.client_certificate_roots,
                 &current.exchange_online.client_certificate_names,

@@ -130,6 +130,19 @@ impl Content {
         }))
     }
 
+    /// What MAIL announced of the message, or else its chunk: said by whoever sends it.
+    pub(super) fn announced_size(&self) -> u64 {
+        match (&self.purpose, &self.framing) {
+            (Purpose::Unwanted { .. }, _) => 0,
+            (Purpose::Message { transaction, .. }, framing) => {
+                transaction.announced.unwrap_or(match framing {
+                    Framing::Dot(_) => 0,
+                    Framing::Chunk { size, .. } => *size,
+                })
+            }
+        }
+    }
+
     pub(super) fn waits_for_append(&self) -> bool {
         self.appending
     }
@@ -178,7 +191,7 @@ impl Content {
                             self.ended = true;
                         }
                     }
-                    self.push(core, &content, now);
+                    self.push(core, content, now);
                 }
                 Framing::Chunk { left, .. } => {
                     let length = usize::try_from(*left)
@@ -187,7 +200,7 @@ impl Content {
                     *left -= length as u64;
                     self.ended = *left == 0;
                     *taken = length;
-                    self.push(core, input.get(..length).unwrap_or_default(), now);
+                    self.push(core, input.get(..length).unwrap_or_default().to_vec(), now);
                 }
             }
             if self.dropped > core.policy.max_message_size.saturating_add(MAX_DROPPED) {
@@ -201,21 +214,22 @@ impl Content {
         self.end(core, now)
     }
 
-    fn push(&mut self, core: &mut Core, bytes: &[u8], now: Now) {
+    fn push(&mut self, core: &mut Core, bytes: Vec<u8>, now: Now) {
+        let length = bytes.len() as u64;
         let Purpose::Message {
             transaction,
             intake,
             refusal,
         } = &mut self.purpose
         else {
-            self.dropped += bytes.len() as u64;
+            self.dropped += length;
             return;
         };
         let keep = intake.push(bytes, &mut |buffer, length| {
             judge(core, transaction, refusal, buffer, length, now)
         });
         if intake.refusal().is_some() {
-            self.dropped += bytes.len() as u64;
+            self.dropped += length;
             self.drop_draft(core);
             return;
         }

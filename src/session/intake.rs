@@ -61,15 +61,30 @@ impl<T> Intake<T> {
 
     /// Takes content bytes (unframed). `judge` is called once, with the header section and its length; it may blank
     /// secrets in place.
-    pub(super) fn push(&mut self, bytes: &[u8], judge: Judge<'_, T>) -> Keep {
+    pub(super) fn push(&mut self, bytes: Vec<u8>, judge: Judge<'_, T>) -> Keep {
         match &mut self.repair {
-            None => self.take(bytes, judge),
+            None => self.take_whole(bytes, judge),
             Some(repair) => {
                 let mut repaired = Vec::with_capacity(bytes.len() + 16);
-                repair.push(bytes, &mut repaired);
-                self.take(&repaired, judge)
+                repair.push(&bytes, &mut repaired);
+                self.take_whole(repaired, judge)
             }
         }
+    }
+
+    /// [`Self::take`] of bytes that are kept as they are where all of them are body bytes within the limit, which is what
+    /// most of a large message is.
+    fn take_whole(&mut self, bytes: Vec<u8>, judge: Judge<'_, T>) -> Keep {
+        let fits = match &self.stage {
+            Stage::Body { limit, .. } => self.arrived + bytes.len() as u64 <= *limit,
+            Stage::Header { .. } | Stage::Discard(_) => false,
+        };
+        if !fits || bytes.is_empty() {
+            return self.take(&bytes, judge);
+        }
+        self.arrived += bytes.len() as u64;
+        self.scanner.push(&bytes);
+        self.check_body(Keep::Bytes(bytes))
     }
 
     /// Takes bytes up to each place where a fault can stand, the end of the header section and the limit of the size, so
@@ -254,7 +269,7 @@ mod tests {
             Ok(Judged { value: (), limit })
         };
         for part in bytes.chunks(piece) {
-            if let Keep::Bytes(bytes) = intake.push(part, &mut judge) {
+            if let Keep::Bytes(bytes) = intake.push(part.to_vec(), &mut judge) {
                 kept.extend(bytes);
             }
         }

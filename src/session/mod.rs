@@ -302,6 +302,13 @@ impl Session {
         (!self.state.waits_for_us()).then_some(deadline)
     }
 
+    /// Octets that the client announced of the content that is arriving (SIZE=, RFC 1870, or the size of a chunk), which may be
+    /// wrong; 0 where nothing was announced.
+    #[must_use]
+    pub fn announced_size(&self) -> u64 {
+        self.state.announced_size()
+    }
+
     /// Whether the policy may be exchanged: no transaction is under way.
     #[must_use]
     pub fn is_between_transactions(&self) -> bool {
@@ -330,7 +337,8 @@ impl Session {
         match input {
             Input::Bytes(bytes) => {
                 self.core.note_progress(bytes.len(), &self.state, now);
-                self.input.extend_from_slice(bytes);
+                let rest = self.content_at_once(bytes, now);
+                self.input.extend_from_slice(rest);
             }
             Input::Secured(tls, certificate) => self.secured(tls, certificate, now),
             Input::Credentials(credentials) => {
@@ -357,6 +365,19 @@ impl Session {
             }
         }
         self.advance(now);
+    }
+
+    /// Content for which nothing else waits is taken from where it lies; what is left of the bytes.
+    fn content_at_once<'a>(&mut self, bytes: &'a [u8], now: Now) -> &'a [u8] {
+        let at_once = matches!(self.state, State::Content(_))
+            && !self.state.waits_for_us()
+            && self.input.is_empty()
+            && !bytes.is_empty();
+        let mut taken = 0;
+        if at_once {
+            self.step(|state, core| state.content(core, bytes, &mut taken, now));
+        }
+        bytes.get(taken..).unwrap_or_default()
     }
 
     fn step(&mut self, change: impl FnOnce(State, &mut Core) -> State) {

@@ -59,6 +59,8 @@ pub(crate) struct Transaction {
     pub(super) id: QueueId,
     pub(super) envelope: Envelope,
     pub(super) candidates: Candidates,
+    /// What MAIL announced (SIZE=, RFC 1870), where it did.
+    pub(super) announced: Option<u64>,
 }
 
 impl State {
@@ -70,6 +72,22 @@ impl State {
         Self::Ready(Ready {
             after_refused_chunk: true,
         })
+    }
+
+    /// Octets that were announced of the content in hand; 0 where nothing was.
+    pub(super) fn announced_size(&self) -> u64 {
+        match self {
+            Self::Content(content) => content.announced_size(),
+            Self::Ready(_)
+            | Self::Authenticating(_)
+            | Self::Checking
+            | Self::Transaction(_)
+            | Self::Chunks(_)
+            | Self::Verifying(_)
+            | Self::Storing(_)
+            | Self::Securing
+            | Self::Closed => 0,
+        }
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -728,6 +746,7 @@ impl Core {
                 xoorg: mail.xoorg,
             },
             candidates,
+            announced: mail.size,
         })
     }
 

@@ -1,5 +1,8 @@
 //! Content framing: dots and newlines (RFC 5321 §4.5.2), and what the content holds.
 
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
+
 /// What the content holds, as far as the choice of transfer depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[expect(
@@ -152,11 +155,16 @@ impl DotDecoder {
                     At::Cr
                 }
                 (At::LineStart | At::Dot | At::InLine | At::Cr, _) => {
+                    // Lines that do not begin with a dot are taken together.
                     let rest = input.get(position..).unwrap_or_default();
-                    let length = memchr::memchr(b'\r', rest).unwrap_or(rest.len());
-                    out.extend_from_slice(rest.get(..length).unwrap_or_default());
-                    position += length;
-                    self.0 = At::InLine;
+                    let (text, end) = up_to_dotted_line(rest);
+                    out.extend_from_slice(text);
+                    position += text.len();
+                    self.0 = match end {
+                        LineEnd::Whole => At::LineStart,
+                        LineEnd::Cr => At::Cr,
+                        LineEnd::No => At::InLine,
+                    };
                     continue;
                 }
             };
@@ -164,6 +172,19 @@ impl DotDecoder {
         }
         Progress::More
     }
+}
+
+/// The octets up to and with the first CRLF that a dot follows, or all of them, and how they end.
+fn up_to_dotted_line(octets: &[u8]) -> (&[u8], LineEnd) {
+    static DOTTED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n."));
+    let found = DOTTED.find(octets);
+    let text = found.map_or(octets, |at| octets.get(..at + 2).unwrap_or_default());
+    let end = match text {
+        [.., b'\r', b'\n'] => LineEnd::Whole,
+        [.., b'\r'] => LineEnd::Cr,
+        _ => LineEnd::No,
+    };
+    (text, end)
 }
 
 /// Turns bare CR and bare LF into CRLF (`bare_newlines = "repair"`).
@@ -243,11 +264,10 @@ impl DotStuffer {
                     continue;
                 }
                 (LineEnd::Whole | LineEnd::Cr | LineEnd::No, _) => {
-                    let length = memchr::memchr(b'\r', rest).unwrap_or(rest.len());
-                    let (text, newline) = rest.split_at(length);
+                    let (text, end) = up_to_dotted_line(rest);
                     out.extend_from_slice(text);
-                    self.matched = LineEnd::No;
-                    rest = newline;
+                    self.matched = end;
+                    rest = rest.get(text.len()..).unwrap_or_default();
                     continue;
                 }
             }

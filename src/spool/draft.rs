@@ -15,6 +15,9 @@ const ALL_DRAFTS: usize = 64 * 1024 * 1024;
 const SMALL: usize = 16 * 1024;
 /// Octets of a large body that are gathered before a blocking thread is asked to write them.
 const PIECE: usize = 64 * 1024;
+/// How many times what has come is made room for, where more was announced: whoever announces much and sends little has
+/// no more than this of the memory for all.
+const AHEAD: usize = 8;
 
 /// Bytes of a message that nothing has promised to keep yet.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct Draft {
     pub(super) content: Content,
     /// What is still to be written behind a large body.
     pub(super) gathered: Vec<u8>,
+    /// Octets that were announced, [`LARGE`] at most; 0 where nothing was.
+    announced: usize,
     share: Share,
 }
 
@@ -34,11 +39,17 @@ struct Share {
 }
 
 impl Share {
-    /// Takes more, unless there is none left.
-    fn grow(&mut self, octets: usize) -> bool {
-        let before = self.all.fetch_add(octets, Ordering::Relaxed);
-        self.own += octets;
-        before + octets <= ALL_DRAFTS
+    /// Takes what is missing to `octets`; whether there was as much.
+    fn grow_to(&mut self, octets: usize) -> bool {
+        let more = octets.saturating_sub(self.own);
+        let before = self.all.fetch_add(more, Ordering::Relaxed);
+        self.own += more;
+        before + more <= ALL_DRAFTS
+    }
+
+    /// Whether half of it is free: room for what was only announced.
+    fn has_plenty(&self) -> bool {
+        self.all.load(Ordering::Relaxed) <= ALL_DRAFTS / 2
     }
 
     fn give_back(&mut self) {
@@ -68,7 +79,26 @@ impl Draft {
             bodies,
             content: Content::Memory(Vec::new()),
             gathered: Vec::new(),
+            announced: 0,
             share: Share { all, own: 0 },
+        }
+    }
+
+    /// So many octets were announced (SIZE=, RFC 1870 §6.1): a hint, and never taken for more. Room is made in few steps, so that
+    /// what has come is not copied again and again as it grows.
+    #[must_use]
+    pub fn announced(mut self, octets: u64) -> Self {
+        self.announced = usize::try_from(octets).unwrap_or(LARGE).min(LARGE);
+        self
+    }
+
+    /// Makes room for `more`, and for what else was announced.
+    fn make_room(kept: &mut Vec<u8>, more: usize, announced: usize, share: &mut Share) {
+        let needed = kept.len() + more;
+        let ahead = needed.saturating_mul(AHEAD).min(announced);
+        if needed > kept.capacity() && ahead > needed && share.has_plenty() {
+            share.grow_to(ahead);
+            kept.reserve_exact(ahead - kept.len());
         }
     }
 
@@ -77,12 +107,17 @@ impl Draft {
     /// # Errors
     /// The disk is full or failing.
     pub async fn append(&mut self, bytes: Bytes) -> Result<(), SpoolError> {
-        let granted = self.share.grow(bytes.len());
+        let in_memory = match &self.content {
+            Content::Memory(kept) => kept.len(),
+            Content::File(_) | Content::Moving => self.gathered.len(),
+        };
+        let granted = self.share.grow_to(in_memory + bytes.len());
         match &mut self.content {
             Content::Memory(kept)
                 if kept.len() + bytes.len() <= LARGE
                     && (granted || kept.len() + bytes.len() <= SMALL) =>
             {
+                Self::make_room(kept, bytes.len(), self.announced, &mut self.share);
                 // Copied: `bytes` may be a corner of a large read buffer, which a queued message would keep alive.
                 kept.extend_from_slice(&bytes);
                 return Ok(());
@@ -185,6 +220,46 @@ mod tests {
         draft.append(piece.clone()).await.unwrap();
         assert!(matches!(draft.content, Content::File(_)));
         assert_eq!(draft.read_back().await.unwrap(), piece);
+    }
+
+    #[tokio::test]
+    async fn room_is_made_for_what_was_announced_and_never_for_more_than_eight_times_what_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let bodies = Bodies::new(folder.path().to_owned(), Arc::new(RealDisk));
+        let all: Arc<AtomicUsize> = Arc::default();
+        let room = |draft: &Draft| match &draft.content {
+            Content::Memory(kept) => kept.capacity(),
+            Content::File(_) | Content::Moving => 0,
+        };
+        let piece = Bytes::from(vec![b'x'; 1000]);
+        for (announced, first, then) in [
+            (0, 1000, 2000),
+            (500, 1000, 2000),
+            (5000, 5000, 5000),
+            (LARGE as u64, 8000, 8000),
+            (u64::MAX, 8000, 8000),
+        ] {
+            let mut draft = Draft::new(bodies.clone(), Arc::clone(&all)).announced(announced);
+            assert_eq!(room(&draft), 0, "nothing for nothing");
+            draft.append(piece.clone()).await.unwrap();
+            assert_eq!(room(&draft), first, "{announced}");
+            assert_eq!(all.load(Ordering::Relaxed), first, "{announced}: counted");
+            draft.append(piece.clone()).await.unwrap();
+            assert_eq!(room(&draft), then, "{announced}");
+            // What was announced wrong is taken all the same.
+            for _ in 0..8 {
+                draft.append(piece.clone()).await.unwrap();
+            }
+            assert_eq!(draft.read_back().await.unwrap(), vec![b'x'; 10_000]);
+            assert!(all.load(Ordering::Relaxed) >= 10_000);
+            drop(draft);
+            assert_eq!(all.load(Ordering::Relaxed), 0, "given back");
+        }
+        // Where others have most of the memory, nothing is taken ahead.
+        all.store(ALL_DRAFTS / 2 + 1, Ordering::Relaxed);
+        let mut draft = Draft::new(bodies, Arc::clone(&all)).announced(LARGE as u64);
+        draft.append(piece).await.unwrap();
+        assert_eq!(room(&draft), 1000);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use super::message::{Destination, Leg, Message, SpoolError};
 use super::queue::Lease;
 use super::{Inner, Spool, spool_error};
-use crate::header::without_stamp;
+use crate::header::{Source, without_stamp};
 use crate::journal::JournalError;
 use crate::journal::large::BodyFile;
 use bytes::Bytes;
@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Octets of a large body that are read at once.
 const PIECE: u64 = 256 * 1024;
+
+/// Octets of a body in memory that are handed out at once: who sends them sees progress after each.
+const SLICE: usize = 64 * 1024;
 
 /// Octets left out that are read all the same, for the checksum: header fields, never more than a header section.
 const SKIPPED: u64 = 512 * 1024;
@@ -24,8 +27,8 @@ pub struct Due {
     destination: Destination,
     lease: Lease,
     body: Body,
-    /// The whole rendition of a body in memory, made once.
-    rendered: OnceLock<Bytes>,
+    /// The arrival bytes of a body that lies in the journal, read once.
+    fetched: OnceLock<Bytes>,
     checked: Mutex<Checked>,
     holding: Holding,
 }
@@ -75,7 +78,7 @@ impl Due {
             destination,
             lease,
             body,
-            rendered: OnceLock::new(),
+            fetched: OnceLock::new(),
             checked: Mutex::default(),
             holding,
         }
@@ -156,9 +159,8 @@ impl Due {
     }
 
     pub(super) async fn read(&self, inner: &Arc<Inner>, offset: u64) -> Result<Bytes, SpoolError> {
-        let rendered = match (self.rendered.get(), &self.body) {
-            (Some(rendered), _) => rendered.clone(),
-            (None, Body::Memory(body)) => self.render(body),
+        let body = match (self.fetched.get(), &self.body) {
+            (Some(body), _) | (None, Body::Memory(body)) => body,
             (None, Body::Journal) => {
                 let (inner, id) = (Arc::clone(inner), self.lease.id);
                 let read = tokio::task::spawn_blocking(move || {
@@ -167,20 +169,27 @@ impl Due {
                 let body = read
                     .await
                     .map_err(|error| SpoolError::Failing(error.to_string()))?;
-                self.render(&body.map_err(|error| self.fault(error))?)
+                let body = body.map_err(|error| self.fault(error))?;
+                self.fetched.get_or_init(|| Bytes::from(body))
             }
             (None, Body::File(path, file)) => return self.piece(path.clone(), *file, offset).await,
         };
-        let at = usize::try_from(offset)
-            .unwrap_or(usize::MAX)
-            .min(rendered.len());
-        Ok(rendered.slice(at..))
+        Ok(
+            match self.leg().rendition.source(offset, body.len() as u64) {
+                Source::Top(from) => self.top(from),
+                Source::Arrival(range) => {
+                    let at = |position| usize::try_from(position).unwrap_or(usize::MAX);
+                    let start = at(range.start).min(body.len());
+                    let end = at(range.end).min(body.len()).min(start + SLICE);
+                    body.slice(start..end.max(start))
+                }
+            },
+        )
     }
 
-    fn render(&self, body: &[u8]) -> Bytes {
-        self.rendered
-            .get_or_init(|| Bytes::from(self.leg().rendition.apply(body)))
-            .clone()
+    fn top(&self, from: usize) -> Bytes {
+        let top = &self.leg().rendition.prepend;
+        Bytes::copy_from_slice(top.get(from..).unwrap_or_default())
     }
 
     fn fault(&self, error: JournalError) -> SpoolError {
@@ -199,29 +208,14 @@ impl Due {
     /// the body on disk is not the one that arrived.
     async fn piece(&self, path: PathBuf, file: BodyFile, offset: u64) -> Result<Bytes, SpoolError> {
         let rendition = &self.leg().rendition;
-        let top = rendition.prepend.len() as u64;
-        if offset < top {
-            let at = usize::try_from(offset).unwrap_or(usize::MAX);
-            let rest = rendition.prepend.get(at..).unwrap_or_default();
-            return Ok(Bytes::copy_from_slice(rest));
-        }
-        // From the rendition's offset to the arrival's, and up to the next range that is left out.
-        let mut at = offset - top;
-        let mut end = file.length;
-        let mut left_out = rendition.omit.iter();
-        for range in left_out.by_ref() {
-            if range.start > at {
-                end = range.start.min(file.length);
-                break;
-            }
-            at += range.end - range.start;
-        }
-        if at >= end {
-            return Ok(Bytes::new());
-        }
+        let (at, end) = match rendition.source(offset, file.length) {
+            Source::Top(from) => return Ok(self.top(from)),
+            Source::Arrival(range) if range.is_empty() => return Ok(Bytes::new()),
+            Source::Arrival(range) => (range.start, range.end),
+        };
         let until = end.min(at + PIECE);
         let is_last = until + omitted_from(&rendition.omit, until) >= file.length;
-        let first = offset == top;
+        let first = offset == rendition.prepend.len() as u64;
         let mut checked = {
             let mut kept = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *kept)

@@ -53,6 +53,9 @@ const STALE: u64 = 10_000;
 /// message once more (at least once, product.md 9), and nobody hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Octets of a body that are read along with what is known of its message; a larger one waits for a thread that may block.
+const READ_ALONG: usize = 64 * 1024;
+
 /// Messages that an operator's order is carried out on before mail has its turn again.
 const PORTION: usize = 1024;
 
@@ -520,12 +523,8 @@ impl Spool {
             let id = QueueId::from_u64(lease.id);
             let (message, body) = match fresh {
                 Some((message, body)) => (message, Body::Memory(body)),
-                None => match self.read_back(lease.id) {
-                    Ok((message, Some(file))) => (
-                        Arc::new(message),
-                        Body::File(self.0.bodies.path(lease.id), file),
-                    ),
-                    Ok((message, None)) => (Arc::new(message), Body::Journal),
+                None => match self.read_back_with_body(lease.id) {
+                    Ok((message, body)) => (Arc::new(message), body),
                     Err(error) => {
                         // Kept, and tried again later: a person has to look at it.
                         tracing::error!(%id, %error, "a queued message cannot be read back");
@@ -558,6 +557,28 @@ impl Spool {
             };
             return Some(Due::new(message, destination.clone(), lease, body, holding));
         }
+    }
+
+    /// The message, and its body where that lies behind it and is small: then one read fetches both.
+    fn read_back_with_body(&self, id: u64) -> Result<(Message, Body), JournalError> {
+        let inner = &self.0;
+        let both = inner.read_where_it_lies(id, |location| match location.body_octets() {
+            // A body that does not hold, or is not all there, is found so when it is read.
+            1..=READ_ALONG => inner
+                .journal
+                .read_both(location)
+                .or_else(|_| inner.journal.read_meta(location).map(|meta| (meta, None))),
+            _ => inner.journal.read_meta(location).map(|meta| (meta, None)),
+        });
+        let (meta, body) = both?;
+        let row: Row = decode(&meta)?;
+        let body = match (row.file, body) {
+            (Some(file), _) => Body::File(inner.bodies.path(id), file),
+            (None, Some(body)) => Body::Memory(body.into()),
+            (None, None) => Body::Journal,
+        };
+        let message = row.into_message().ok_or(JournalError::Corrupt)?;
+        Ok((message, body))
     }
 
     /// The message, and its body's file where it has one.

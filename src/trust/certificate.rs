@@ -7,7 +7,7 @@ use crate::mail::{Domain, shown};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -245,6 +245,36 @@ pub fn judge(
     }
 }
 
+/// The last judgement of one set of roots and names. [`judge`] asks nothing but its arguments, so that for the same octets in
+/// the same second it says the same: Exchange opens many connections at once with one certificate, and each has its
+/// signatures checked once a second instead of each time.
+#[derive(Debug, Default)]
+pub struct LastJudged(Mutex<Option<(u64, Vec<CertificateDer<'static>>, ClientCertificate)>>);
+
+impl LastJudged {
+    /// As [`judge`], always with the same `roots` and `names`.
+    #[must_use]
+    pub fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        roots: &Roots,
+        names: &[Domain],
+        unix_seconds: u64,
+    ) -> ClientCertificate {
+        let last = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((second, known, verdict)) = &*last()
+            && *second == unix_seconds
+            && known == chain
+        {
+            return verdict.clone();
+        }
+        let verdict = judge(chain, roots, names, unix_seconds);
+        let chain = chain.iter().map(|own| own.clone().into_owned()).collect();
+        *last() = Some((unix_seconds, chain, verdict.clone()));
+        verdict
+    }
+}
+
 fn judged(
     chain: &[CertificateDer<'_>],
     roots: &Roots,
@@ -468,6 +498,39 @@ mod tests {
                 "{usages:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_judged_and_only_for_its_octets_and_its_second() {
+        let (root, other) = (root("Root"), root("Root"));
+        let good = root.issue(&params(&[EXCHANGE], None));
+        let foreign = other.issue(&params(&[EXCHANGE], None));
+        let (roots, names) = (root.roots(), [EXCHANGE.parse().unwrap()]);
+        let last = LastJudged::default();
+        let end = u64::try_from(date_time_ymd(2027, 1, 1).unix_timestamp()).unwrap();
+        let mut seen = std::collections::HashSet::new();
+        for second in [NOW, NOW, NOW + 1, end - 1, end, end + 1, end, NOW] {
+            for chain in [
+                &[good.clone()][..],
+                std::slice::from_ref(&good),
+                &[good.clone(), foreign.clone()],
+                std::slice::from_ref(&foreign),
+                &[],
+            ] {
+                let verdict = last.judge(chain, &roots, &names, second);
+                assert_eq!(verdict, judge(chain, &roots, &names, second), "{second}");
+                seen.insert(format!("{verdict:?}"));
+            }
+        }
+        assert!(seen.len() >= 4, "{seen:?}");
+        // Asked again within the second no signature is checked: no root is needed any more.
+        let chain = [good];
+        let first = last.judge(&chain, &roots, &names, NOW);
+        assert_eq!(first, verified(EXCHANGE));
+        let again = |second| last.judge(&chain, &Roots::default(), &names, second);
+        assert_eq!(again(NOW), first);
+        let unknown = ClientCertificate::Absent(WhyAbsent::UnknownIssuer);
+        assert_eq!(again(NOW + 1), unknown);
     }
 
     #[test]
