@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
+/// So long an answer is not asked for again: while a next hop is down every message that comes tries it, and twenty attempts
+/// at once need to know where it is only once.
+const FRESH: Duration = Duration::from_secs(1);
 /// How long known addresses are good for (RFC 8767 §5: one to three days).
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How long an answer is waited for where there are known addresses (RFC 8767 §5: 1.8 s).
@@ -83,7 +86,8 @@ impl Remembering {
             self.known.note(host, &found);
             return Ok(found);
         };
-        if before.in_vain.is_some_and(|then| then.elapsed() < PAUSE) {
+        let asked_in_vain = before.in_vain.is_some_and(|then| then.elapsed() < PAUSE);
+        if asked_in_vain || before.found.elapsed() < FRESH {
             return Ok(before.addresses);
         }
         let why = match timeout(IMPATIENCE, self.asked.addresses(host)).await {
@@ -183,6 +187,18 @@ mod tests {
         assert_eq!(ask().await, Err(silent()), "never found");
         say(Some(found("192.0.2.1")));
         assert_eq!(ask().await, found("192.0.2.1"));
+        // An answer holds for a second, whoever asks.
+        say(Some(found("192.0.2.9")));
+        let before = told.asked.load(Ordering::SeqCst);
+        tokio::time::advance(FRESH - Duration::from_millis(1)).await;
+        assert_eq!(ask().await, found("192.0.2.1"));
+        assert_eq!(told.asked.load(Ordering::SeqCst), before);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(ask().await, found("192.0.2.9"));
+        say(Some(found("192.0.2.1")));
+        tokio::time::advance(FRESH).await;
+        assert_eq!(ask().await, found("192.0.2.1"));
+        tokio::time::advance(FRESH).await;
         // Silence costs 1.8 s once, and nothing for half a minute.
         say(None);
         let begun = Instant::now();
@@ -203,6 +219,7 @@ mod tests {
         tokio::time::advance(PAUSE).await;
         say(Some(found("192.0.2.2")));
         assert_eq!(ask().await, found("192.0.2.2"), "it is back");
+        tokio::time::advance(FRESH).await;
         // What DNS says is not there is not there; and a day later nobody knows.
         say(Some(Err(DnsError::NotFound)));
         assert_eq!(ask().await, Err(DnsError::NotFound));
