@@ -84,7 +84,7 @@ enum Command {
 enum Explain {
     /// The server's own judgement of a message, offline.
     Trust {
-        /// The message, as it would arrive.
+        /// The message, as it would arrive; a file whose every line ends in LF is read with CRLF.
         #[arg(long, value_name = "FILE.eml")]
         message: PathBuf,
         /// The source address.
