@@ -1,7 +1,8 @@
 //! `gatepost explain reply`: what does this reply mean, whose fault is it, what does Gatepost do, what should I do?
 
-use crate::dialogue::{Explanation, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said};
-use crate::mail::shown;
+use crate::dialogue::{
+    Explanation, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said, why_nothing_is_said,
+};
 use clap::{Args, ValueEnum};
 use std::io::Read as _;
 
@@ -92,12 +93,7 @@ pub fn told(
     phase: Option<Phase>,
     json: bool,
 ) -> Result<(bool, String), String> {
-    let found = said(text).ok_or_else(|| {
-        format!(
-            "no SMTP reply in \"{}\": it has a code (550), an enhanced code (5.7.64), or both",
-            shown(text)
-        )
-    })?;
+    let found = said(text).ok_or_else(|| why_nothing_is_said(text))?;
     let told = explain(&found, next_hop, phase).map_err(|why| why.to_string())?;
     let text = if json {
         as_json(&told, next_hop)? + "\n"
