@@ -47,6 +47,11 @@ enum Command {
     /// Run the smart host.
     Serve,
     /// Show the main job on this machine: a simulated Exchange Online on loopback, throw-away certificates, sample mails.
+    ///
+    /// With --config FILE, a configuration of your own is rehearsed: on loopback, without touching anything. A certificate whose
+    /// chain leads to no root fails there, as it would at Exchange Online: with SSL_CERT_FILE=ca.pem in the environment, an
+    /// authority of your own counts as a public one. Without the option the lab brings a configuration of its own, whatever
+    /// GATEPOST_CONFIG says.
     Lab {
         /// End after the samples; status 1 if one did not go as it must.
         #[arg(long)]
