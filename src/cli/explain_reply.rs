@@ -73,7 +73,7 @@ pub fn answer(arguments: &Arguments, json: bool) -> Result<(bool, String), Strin
             .map_err(|error| format!("standard input: {error}"))?;
         text
     } else {
-        arguments.reply.join("\n").into_bytes()
+        joined(&arguments.reply).into_bytes()
     };
     let next_hop = match arguments.via {
         Via::Exchange => NextHop::Exchange,
@@ -81,6 +81,23 @@ pub fn answer(arguments: &Arguments, json: bool) -> Result<(bool, String), Strin
         Via::Relay => NextHop::Relay,
     };
     told(&text, next_hop, arguments.phase.map(Phase::from), json)
+}
+
+/// What a shell has taken apart: words of one line, or, quoted, the lines of one reply.
+fn joined(words: &[String]) -> String {
+    let is_line = |word: &String| {
+        let (head, rest) = word.split_at_checked(3).unwrap_or((word, ""));
+        let code = head.len() == 3 && head.bytes().all(|octet| octet.is_ascii_digit());
+        code && rest.starts_with(['-', ' ']) && rest.contains(' ')
+    };
+    let mut text = String::new();
+    for word in words {
+        if !text.is_empty() {
+            text.push(if is_line(word) { '\n' } else { ' ' });
+        }
+        text.push_str(word);
+    }
+    text
 }
 
 /// [`answer`] to a text.
@@ -187,6 +204,31 @@ mod tests {
         known from: the table that delivery uses
         note:       taken as an answer to RCPT (--phase says otherwise)
         ");
+    }
+
+    #[test]
+    fn words_and_lines_of_the_shell_are_one_reply() {
+        for (words, text) in [
+            (
+                &["550", "5.7.64", "TenantAttribution"][..],
+                "550 5.7.64 TenantAttribution",
+            ),
+            (
+                &["550 5.7.64 TenantAttribution"],
+                "550 5.7.64 TenantAttribution",
+            ),
+            (
+                &["550", "5.1.10", "note:", "in 550 ways"],
+                "550 5.1.10 note: in 550 ways",
+            ),
+            (&["550-5.7.1 a", "550 5.7.1 b"], "550-5.7.1 a\n550 5.7.1 b"),
+        ] {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(joined(&words), text);
+        }
+        let split = ["451", "4.7.1", "greylisted"].map(str::to_owned);
+        let told = |text: &str| told(text.as_bytes(), NextHop::Mx, None, false).unwrap().1;
+        assert_eq!(told(&joined(&split)), told("451 4.7.1 greylisted"));
     }
 
     #[test]
