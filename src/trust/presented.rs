@@ -131,7 +131,9 @@ mod tests {
     fn names_of_san_and_cn_count_once() {
         let both = presented(&leaf(&["a.contoso.com"], "A.contoso.com", &[]), true);
         assert_eq!(both.names().collect::<Vec<_>>(), ["a.contoso.com"]);
-        let other = presented(&leaf(&["a.contoso.com"], "b.contoso.com", &[]), true);
+        // An address in the SAN is no name to Exchange.
+        let names = ["a.contoso.com", "192.0.2.1"];
+        let other = presented(&leaf(&names, "b.contoso.com", &[]), true);
         assert_eq!(
             other.names().collect::<Vec<_>>(),
             ["a.contoso.com", "b.contoso.com"]
