@@ -52,7 +52,8 @@ fn word(path: &str) -> String {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::fs::{Permissions, set_permissions};
