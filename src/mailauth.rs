@@ -282,4 +282,4 @@ async fn verify(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -600,6 +600,9 @@ async fn the_set_up_to_start_from_is_well_and_the_pages_connect_it() {
     for name in ["certs", "secrets"] {
         std::fs::create_dir_all(folder.join(name)).unwrap();
     }
+    // As the README makes it (`install -d -g gatepost -m 750`): then the files in it may say what they like.
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o750);
+    std::fs::set_permissions(&folder, mode).unwrap();
     let leaf = Leaf::named("smarthost.contoso.com");
     let issued = around.authority.issue(&leaf).unwrap();
     harness::write_identity(&folder.join("certs"), "smarthost", &issued);

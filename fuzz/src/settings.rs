@@ -91,6 +91,14 @@ pub fn explain(octets: &[u8]) {
         return;
     };
     std::fs::write(file, message).expect("a file");
+    // A file of LF lines is read with its CRs back.
+    let lines: Vec<&[u8]> = message.split(|octet| *octet == b'\n').collect();
+    let wire = if naive::contains(message, b"\r\n") {
+        message.to_vec()
+    } else {
+        lines.join(&b"\r\n"[..])
+    };
+    let message = wire.as_slice();
     let certificate = world().folder.join("exchange.pem");
     let xoorg = match options & 3 {
         0 | 1 => None,

@@ -1,7 +1,8 @@
 //! `gatepost explain reply`: what does this reply mean, whose fault is it, what does Gatepost do, what should I do?
 
-use crate::dialogue::{Explanation, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said};
-use crate::mail::shown;
+use crate::dialogue::{
+    Explanation, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said, why_nothing_is_said,
+};
 use clap::{Args, ValueEnum};
 use std::io::Read as _;
 
@@ -72,7 +73,7 @@ pub fn answer(arguments: &Arguments, json: bool) -> Result<(bool, String), Strin
             .map_err(|error| format!("standard input: {error}"))?;
         text
     } else {
-        arguments.reply.join("\n").into_bytes()
+        joined(&arguments.reply).into_bytes()
     };
     let next_hop = match arguments.via {
         Via::Exchange => NextHop::Exchange,
@@ -80,6 +81,23 @@ pub fn answer(arguments: &Arguments, json: bool) -> Result<(bool, String), Strin
         Via::Relay => NextHop::Relay,
     };
     told(&text, next_hop, arguments.phase.map(Phase::from), json)
+}
+
+/// What a shell has taken apart: words of one line, or, quoted, the lines of one reply.
+fn joined(words: &[String]) -> String {
+    let is_line = |word: &String| {
+        let (head, rest) = word.split_at_checked(3).unwrap_or((word, ""));
+        let code = head.len() == 3 && head.bytes().all(|octet| octet.is_ascii_digit());
+        code && rest.starts_with(['-', ' ']) && rest.contains(' ')
+    };
+    let mut text = String::new();
+    for word in words {
+        if !text.is_empty() {
+            text.push(if is_line(word) { '\n' } else { ' ' });
+        }
+        text.push_str(word);
+    }
+    text
 }
 
 /// [`answer`] to a text.
@@ -92,12 +110,7 @@ pub fn told(
     phase: Option<Phase>,
     json: bool,
 ) -> Result<(bool, String), String> {
-    let found = said(text).ok_or_else(|| {
-        format!(
-            "no SMTP reply in \"{}\": it has a code (550), an enhanced code (5.7.64), or both",
-            shown(text)
-        )
-    })?;
+    let found = said(text).ok_or_else(|| why_nothing_is_said(text))?;
     let told = explain(&found, next_hop, phase).map_err(|why| why.to_string())?;
     let text = if json {
         as_json(&told, next_hop)? + "\n"
@@ -191,6 +204,31 @@ mod tests {
         known from: the table that delivery uses
         note:       taken as an answer to RCPT (--phase says otherwise)
         ");
+    }
+
+    #[test]
+    fn words_and_lines_of_the_shell_are_one_reply() {
+        for (words, text) in [
+            (
+                &["550", "5.7.64", "TenantAttribution"][..],
+                "550 5.7.64 TenantAttribution",
+            ),
+            (
+                &["550 5.7.64 TenantAttribution"],
+                "550 5.7.64 TenantAttribution",
+            ),
+            (
+                &["550", "5.1.10", "note:", "in 550 ways"],
+                "550 5.1.10 note: in 550 ways",
+            ),
+            (&["550-5.7.1 a", "550 5.7.1 b"], "550-5.7.1 a\n550 5.7.1 b"),
+        ] {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(joined(&words), text);
+        }
+        let split = ["451", "4.7.1", "greylisted"].map(str::to_owned);
+        let told = |text: &str| told(text.as_bytes(), NextHop::Mx, None, false).unwrap().1;
+        assert_eq!(told(&joined(&split)), told("451 4.7.1 greylisted"));
     }
 
     #[test]

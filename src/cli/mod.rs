@@ -47,6 +47,11 @@ enum Command {
     /// Run the smart host.
     Serve,
     /// Show the main job on this machine: a simulated Exchange Online on loopback, throw-away certificates, sample mails.
+    ///
+    /// With --config FILE, a configuration of your own is rehearsed: on loopback, without touching anything. A certificate whose
+    /// chain leads to no root fails there, as it would at Exchange Online: with SSL_CERT_FILE=ca.pem in the environment, an
+    /// authority of your own counts as a public one. Without the option the lab brings a configuration of its own, whatever
+    /// GATEPOST_CONFIG says.
     Lab {
         /// End after the samples; status 1 if one did not go as it must.
         #[arg(long)]
@@ -84,7 +89,7 @@ enum Command {
 enum Explain {
     /// The server's own judgement of a message, offline.
     Trust {
-        /// The message, as it would arrive.
+        /// The message, as it would arrive; a file whose every line ends in LF is read with CRLF.
         #[arg(long, value_name = "FILE.eml")]
         message: PathBuf,
         /// The source address.

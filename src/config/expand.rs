@@ -11,11 +11,13 @@ use std::path::Path;
 /// A secret file larger than this is a mistake (or a device that never ends).
 const LARGEST_FILE: u64 = 1024 * 1024;
 
-/// Replaces every `${…}` of `text`. The error names what could not be replaced, never a value.
+/// Replaces every `${…}` of `text`, and names each file that it read to `files`. The error names what could not be
+/// replaced, never a value.
 pub(super) fn expand(
     text: &str,
     environment: &dyn Fn(&str) -> Option<OsString>,
     base: &Path,
+    files: &mut dyn FnMut(&Path),
 ) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -23,7 +25,12 @@ pub(super) fn expand(
         let (name, remainder) = after.split_once('}').ok_or("a ${ without its }")?;
         out.push_str(before);
         match name.strip_prefix("file:") {
-            Some(path) => out.push_str(&from_file(&base.join(path), path)?),
+            Some(path) => {
+                let written = path;
+                let path = base.join(written);
+                out.push_str(&from_file(&path, written)?);
+                files(&path);
+            }
             None => out.push_str(&from_environment(name, environment)?),
         }
         rest = remainder;
@@ -88,7 +95,7 @@ mod tests {
             "EMPTY" => Some(OsString::new()),
             _ => None,
         };
-        expand(text, &environment, base)
+        expand(text, &environment, base, &mut |_| ())
     }
 
     #[test]

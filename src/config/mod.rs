@@ -7,6 +7,7 @@
 
 mod check;
 mod expand;
+mod exposed;
 mod identity;
 mod problem;
 mod raw;

@@ -5,6 +5,7 @@
 
 use super::Surroundings;
 use super::expand::expand;
+use super::exposed::exposed;
 use super::problem::{Problem, Severity, is_name, line_of};
 use super::value::{Date, Key, Kind, Lenient, List, Shape, Table, Tables, Value, WordOrList};
 use crate::mail::Secret;
@@ -144,7 +145,13 @@ impl<'a> Reader<'a> {
 
     fn expanded(&mut self, spot: &Spot, written: &str) -> Option<String> {
         let base = base_of(self.file);
-        match expand(written, self.surroundings.environment, base) {
+        let mut open = Vec::new();
+        let mut look = |file: &Path| open.extend(exposed(file));
+        let value = expand(written, self.surroundings.environment, base, &mut look);
+        for told in open {
+            self.warn(spot, told);
+        }
+        match value {
             Ok(value) => Some(value),
             Err(why) => {
                 self.error(spot, why);

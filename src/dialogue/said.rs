@@ -4,6 +4,11 @@
 //! The text is nobody's proof of anything: it is only explained. So it is read generously, but a code is never made up:
 //! a number counts as a reply code only where a reply code can stand.
 
+mod log;
+mod none;
+
+pub use self::none::why_nothing_is_said;
+
 use super::replies::Phase;
 use crate::smtp::reply::{Enhanced, parse_enhanced};
 
@@ -35,7 +40,8 @@ pub fn said(text: &[u8]) -> Option<Said> {
             letter => letter,
         })
         .collect();
-    let phase = phase(&whole);
+    let whole = log::with_line_ends(&whole);
+    let phase = log::phase(&whole);
     let found = regions(&whole).into_iter().find_map(read)?;
     Some(Said { phase, ..found })
 }
@@ -51,6 +57,7 @@ fn regions(whole: &str) -> Vec<&str> {
         regions.push(led);
     }
     regions.extend(after_arrow(whole));
+    regions.extend(log::last_answer(whole));
     regions.push(whole);
     regions
 }
@@ -146,7 +153,8 @@ fn read(region: &str) -> Option<Said> {
         Some(found) => found,
         None => by_words(region)?,
     };
-    let text = text_behind(region.get(end..).unwrap_or_default(), code);
+    let (before, rest) = region.split_at_checked(end).unwrap_or((region, ""));
+    let text = text_behind(before, rest, code);
     Some(Said {
         code,
         enhanced,
@@ -191,23 +199,37 @@ fn ends_reply(line: &str) -> bool {
     };
     line.trim().is_empty()
         || line.starts_with("--")
+        || line.starts_with(">>>")
+        || log::begins_entry(line)
         || line.split_once(':').is_some_and(|(name, value)| {
             is_name(name) && (value.is_empty() || value.starts_with(' '))
         })
 }
 
 /// What follows the codes: the codes of the further lines of one reply are left out, and what wraps the end.
-fn text_behind(rest: &str, code: Option<u16>) -> String {
+fn text_behind(before: &str, rest: &str, code: Option<u16>) -> String {
     let code = code.map(|code| code.to_string());
+    // RFC 5321 §4.2.1: a hyphen behind the code says that a line follows.
+    let follows = |line: &str, at: usize| line.get(at..).is_some_and(|rest| rest.starts_with('-'));
+    let mut more = code.as_deref().is_some_and(|code| {
+        rest.starts_with('-')
+            || before
+                .rfind(code)
+                .is_some_and(|at| follows(before, at + code.len()))
+    });
     let mut out = String::new();
     for (number, line) in rest.lines().enumerate() {
         if number > 0 && ends_reply(line) {
             break;
         }
-        let mut line = line.trim();
+        let mut line = log::without_marks(line.trim());
         if let Some(after) = code.as_deref().and_then(|code| line.strip_prefix(code))
             && let Some(after) = after.strip_prefix(['-', ' '])
         {
+            if number > 0 && !more {
+                break;
+            }
+            more = line.get(3..4) == Some("-");
             let (word, behind) = after.split_once(' ').unwrap_or((after, ""));
             line = if enhanced(word).is_some() {
                 behind
@@ -220,7 +242,8 @@ fn text_behind(rest: &str, code: Option<u16>) -> String {
         }
         out.push_str(line);
     }
-    let trimmed = out.trim_matches([' ', '-', '\'', '"', '#', '>', ';']);
+    let wraps = [' ', '-', '\'', '"', '#', '>', ';'];
+    let trimmed = log::unwrapped(&out).trim_matches(wraps);
     trimmed.to_owned()
 }
 
@@ -244,31 +267,6 @@ fn by_words(region: &str) -> Option<(Option<u16>, Option<Enhanced>, usize)> {
     let lower = region.to_ascii_lowercase();
     let known = WORDS.iter().find(|(word, _)| lower.contains(word))?;
     Some((None, Some(known.1), 0))
-}
-
-/// As Postfix, Exim and our own trace say it.
-fn phase(whole: &str) -> Option<Phase> {
-    const SAYINGS: &[(&str, Phase)] = &[
-        ("in reply to end of data", Phase::End),
-        ("in reply to data", Phase::Content),
-        ("in reply to rcpt", Phase::Recipient),
-        ("in reply to mail", Phase::Mail),
-        ("in reply to auth", Phase::Login),
-        ("in reply to starttls", Phase::StartTls),
-        ("in reply to ehlo", Phase::Hello),
-        ("in reply to helo", Phase::Hello),
-        ("after end of data", Phase::End),
-        ("after rcpt to", Phase::Recipient),
-        ("after mail from", Phase::Mail),
-        ("after initial connection", Phase::Greeting),
-        ("(to connection)", Phase::Greeting),
-        ("(to ehlo)", Phase::Hello),
-        ("(to starttls)", Phase::StartTls),
-        ("(to auth)", Phase::Login),
-    ];
-    let lower = whole.to_ascii_lowercase();
-    let known = SAYINGS.iter().find(|(saying, _)| lower.contains(saying));
-    known.map(|(_, phase)| *phase)
 }
 
 #[cfg(test)]

@@ -151,6 +151,11 @@ pub fn enter(attribution: &Attribution, content: &[u8]) -> Entry {
         .connector()
         .is_some_and(|connector| connector.cloud_services_mail_enabled);
     let (internal, because) = judge(attribution, promotes, &section);
+    // What is not there is not promoted, and leaves no mark of it.
+    let crossing =
+        |name: &str| promotes && section.first(&format!("{CROSS_PREMISES}{name}")).is_some();
+    let (told, sourced) = (crossing("AuthAs"), crossing("AuthSource"));
+    let mut promoted = false;
     let mut stripped = false;
     let mut kept = section.rewrite(|field, bytes| {
         if field.is("X-OriginatorOrg") || field.begins(CROSS_TENANT) {
@@ -162,6 +167,7 @@ pub fn enter(attribution: &Attribution, content: &[u8]) -> Entry {
         }
         if field.begins(CROSS_PREMISES) {
             let rest = field.name.get(CROSS_PREMISES.len()..).unwrap_or_default();
+            promoted |= promotes;
             return promotes.then(|| renamed(bytes, &format!("{ORGANIZATION}{rest}")));
         }
         if field.begins(MESSAGE_DATA) {
@@ -182,14 +188,16 @@ pub fn enter(attribution: &Attribution, content: &[u8]) -> Entry {
     let mut marks = format!(
         "X-EOPAttributedMessage: 0\r\n{ORGANIZATION}MessageDirectionality: {direction}\r\n"
     );
-    if promotes {
+    if promoted {
         marks += &format!(
             "X-CrossPremisesHeadersPromoted: {FRONT_END}\r\nX-CrossPremisesHeadersFiltered: {FRONT_END}\r\n"
         );
-    } else {
-        marks += &format!(
-            "{ORGANIZATION}AuthAs: Anonymous\r\n{ORGANIZATION}AuthSource: {FRONT_END}\r\n"
-        );
+    }
+    if !told {
+        marks += &format!("{ORGANIZATION}AuthAs: Anonymous\r\n");
+        if !sourced {
+            marks += &format!("{ORGANIZATION}AuthSource: {FRONT_END}\r\n");
+        }
     }
     if stripped {
         marks += &format!("X-MS-Exchange-Transport-CrossTenantHeadersStripped: {FRONT_END}\r\n");
@@ -375,6 +383,55 @@ mod tests {
             b"From: a@contoso.com\r\n\r\n",
         );
         assert!(!entry.internal);
+    }
+
+    /// exchange-online.md 3.1: the marks tell what was promoted, and mail that brings no verdict is given one.
+    #[test]
+    fn what_had_nothing_to_promote_is_anonymous_and_carries_no_mark_of_it() {
+        let auth = "X-MS-Exchange-CrossPremises-AuthAs: Internal\r\n";
+        let source = "X-MS-Exchange-CrossPremises-AuthSource: host\r\n";
+        let level = "X-MS-Exchange-CrossPremises-SCL: -1\r\n";
+        for (flag, fields, marked, auth_as, auth_source) in [
+            (true, String::new(), false, "Anonymous", FRONT_END),
+            (true, level.to_owned(), true, "Anonymous", FRONT_END),
+            (true, source.to_owned(), true, "Anonymous", "host"),
+            (true, format!("{auth}{source}"), true, "Internal", "host"),
+            (
+                false,
+                format!("{auth}{source}"),
+                false,
+                "Anonymous",
+                FRONT_END,
+            ),
+        ] {
+            let mut organization = contoso();
+            let inbound = organization.inbound.as_mut().unwrap();
+            inbound.cloud_services_mail_enabled = flag;
+            let content = format!("From: a@contoso.com\r\n{fields}\r\n");
+            let by = attributed(organization, By::Certificate);
+            let entry = enter(&by, content.as_bytes());
+            let section = Section::of(&entry.content);
+            let values = |name: &str| {
+                let fields = section.named(name);
+                fields.map(|field| section.value(field)).collect::<Vec<_>>()
+            };
+            for mark in [
+                "X-CrossPremisesHeadersPromoted",
+                "X-CrossPremisesHeadersFiltered",
+            ] {
+                assert_eq!(values(mark).len(), usize::from(marked), "{fields}");
+            }
+            assert_eq!(
+                values("X-MS-Exchange-Organization-AuthAs"),
+                [auth_as],
+                "{fields}"
+            );
+            assert_eq!(
+                values("X-MS-Exchange-Organization-AuthSource"),
+                [auth_source],
+                "{fields}"
+            );
+        }
     }
 
     /// What stands where a field with this name came in: its new name, or nothing.

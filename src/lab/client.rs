@@ -3,6 +3,7 @@
 //! The level below [`super::ExchangeOut`] and [`super::ApplicationClient`], and the one that hostile rows use directly:
 //! nothing is checked or repaired on the way out.
 
+use super::fault;
 use super::wire::{self, Dialogue, Stream, TlsSeen, Wire};
 use crate::smtp::reply::{self, Reply};
 use rustls::ClientConfig;
@@ -41,7 +42,7 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "connection: {error}"),
-            Self::Tls(error) => write!(f, "TLS: {error}"),
+            Self::Tls(error) => write!(f, "TLS: {}", fault::of_handshake(error)),
             Self::Closed => f.write_str("closed without an answer"),
             Self::NotAReply => f.write_str("the answer was no SMTP reply"),
             Self::Unwilling(reply) => f.write_str(&reply.summary()),

@@ -17,6 +17,7 @@ pub mod certificates;
 mod client;
 mod exchange_in;
 mod exchange_out;
+mod fault;
 pub mod fields;
 mod organization;
 mod outside;

@@ -113,7 +113,7 @@ impl fmt::Display for ClientIdentity {
         match self {
             Self::None => f.write_str("no certificate"),
             Self::Untrusted { names, why } => {
-                write!(f, "certificate {} is not trusted: {why}", names.join(", "))
+                write!(f, "certificate {} (not trusted: {why})", names.join(", "))
             }
             Self::Trusted { names } => write!(f, "certificate {}", names.join(", ")),
         }

@@ -161,7 +161,7 @@ pub fn chain_holds(chain: &[CertificateDer<'_>], roots: &RootCertStore) -> Resul
             .map(|verifier| verifier.verify_client_cert(leaf, intermediates, now));
     match as_client {
         Ok(Ok(_)) => Ok(()),
-        _ => Err(fault.to_string()),
+        _ => Err(super::fault::of_tls(&fault)),
     }
 }
 

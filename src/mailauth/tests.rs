@@ -49,6 +49,15 @@ fn sign(message: &str, how: &Signing) -> String {
     format!("{header}{message}")
 }
 
+/// With a signature of contoso.com over the body as it stands, and the zone that has its key.
+pub(crate) fn signed(message: &str) -> (String, Zone) {
+    let simple = Signing {
+        canonicalization: Canonicalization::Simple,
+        ..USUAL
+    };
+    (sign(message, &simple), Zone::new().text(NAME, RECORD))
+}
+
 /// The signatures of a message that the gate would ask about, one proof being enough.
 fn question(message: &str) -> Vec<Signature> {
     let tenants = tenants([Tenant {

@@ -126,7 +126,9 @@ impl Rejection {
         )
     }
 
-    fn status(&self) -> (u16, Enhanced) {
+    /// Code and enhanced code.
+    #[must_use]
+    pub fn status(&self) -> (u16, Enhanced) {
         match self {
             Self::Syntax(CommandFault::Unknown) | Self::LineMalformed => (500, (5, 5, 2)),
             Self::LineTooLong => (500, (5, 5, 6)),

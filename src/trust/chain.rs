@@ -41,6 +41,9 @@ pub struct Link {
     pub usage: Usage,
     /// SAN dNSNames and addresses, as written.
     pub alternative_names: Vec<String>,
+    /// Subject CN, the most specific.
+    #[serde(skip)]
+    pub common_name: Option<String>,
     /// How it stands to the next certificate of the file.
     pub signer: Signer,
     /// DER of the names, to compare them.
@@ -140,6 +143,18 @@ impl Chain {
 }
 
 impl Link {
+    /// Reads the leaf of a chain and nothing above it.
+    ///
+    /// # Errors
+    /// The chain is empty or its leaf is not readable as X.509.
+    pub fn leaf(chain: &[CertificateDer<'_>]) -> Result<Self, Unreadable> {
+        let der = chain.first().ok_or(Unreadable)?;
+        match X509Certificate::from_der(der) {
+            Ok(([], certificate)) => Ok(link(der, &certificate, None)),
+            _ => Err(Unreadable),
+        }
+    }
+
     /// The subject as DER.
     #[must_use]
     pub fn subject_der(&self) -> &[u8] {
@@ -165,6 +180,7 @@ fn link(der: &CertificateDer<'_>, own: &X509Certificate<'_>, next: Option<&Parse
         authority: own.is_ca(),
         usage: usage(own),
         alternative_names: alternative_names(own),
+        common_name: common_name(own),
         signer: signer(own, next),
         names: (raw(own.subject()), raw(own.issuer())),
     }
@@ -246,6 +262,11 @@ fn alternative_names(own: &X509Certificate<'_>) -> Vec<String> {
         _ => None,
     });
     shown.collect()
+}
+
+fn common_name(own: &X509Certificate<'_>) -> Option<String> {
+    let name = own.subject().iter_common_name().last()?;
+    name.as_str().ok().map(str::to_owned)
 }
 
 fn address(octets: &[u8]) -> Option<String> {

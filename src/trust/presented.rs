@@ -1,11 +1,12 @@
 //! What does a certificate of ours show to who judges it from the other side? (for `explain attribution`)
 //!
 //! Exchange looks at names in the SAN and in the CN (exchange-online.md 2.2), where we look at the CN only without a SAN;
-//! so this reads more than [`certificate::Leaf`](super::certificate::Leaf), and proves nothing.
+//! so this takes more names than [`certificate::Leaf`](super::certificate::Leaf), out of what [`Link`] reads, and proves nothing.
 
 use super::certificate::{self, ClientCertificate, Roots, Unreadable, WhyAbsent};
+use super::chain::{Link, Signer, Usage};
 use rustls_pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use std::net::IpAddr;
 
 /// What its extended key usage allows (RFC 5280 §4.2.1.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,44 +52,28 @@ impl Presented {
         roots: &Roots,
         unix_seconds: u64,
     ) -> Result<Self, Unreadable> {
-        let der = chain.first().ok_or(Unreadable)?;
-        let (_, leaf) = X509Certificate::from_der(der).map_err(|_| Unreadable)?;
-        let alternative = leaf.subject_alternative_name().map_err(|_| Unreadable)?;
-        let alternative = alternative
-            .iter()
-            .flat_map(|extension| &extension.value.general_names)
-            .filter_map(|name| {
-                if let GeneralName::DNSName(name) = name {
-                    Some((*name).to_owned())
-                } else {
-                    None
-                }
-            })
-            .collect();
-        let common = leaf.subject().iter_common_name().last();
-        let usage = leaf.extended_key_usage().map_err(|_| Unreadable)?;
-        let purposes = match usage.map(|extension| extension.value) {
-            None => Purposes::Unrestricted,
-            Some(usage) if usage.client_auth => Purposes::Client,
-            Some(usage) if usage.server_auth => Purposes::ServerOnly,
-            Some(_) => Purposes::Neither,
+        let leaf = Link::leaf(chain)?;
+        let purposes = match leaf.usage {
+            Usage::Absent => Purposes::Unrestricted,
+            Usage::Named { client: true, .. } => Purposes::Client,
+            Usage::Named { server: true, .. } => Purposes::ServerOnly,
+            Usage::Named { .. } => Purposes::Neither,
         };
-        let seconds = |moment: i64| u64::try_from(moment).unwrap_or(0);
         // Without a name to look for, what is left to be said is that none matched.
         let fault = match certificate::judge(chain, roots, &[], unix_seconds) {
             ClientCertificate::Verified { .. }
             | ClientCertificate::Absent(WhyAbsent::NameMismatch { .. }) => None,
             ClientCertificate::Absent(why) => Some(why),
         };
+        let mut alternative = leaf.alternative_names;
+        alternative.retain(|name| name.parse::<IpAddr>().is_err());
         Ok(Self {
             alternative,
-            common: common
-                .and_then(|name| name.as_str().ok())
-                .map(str::to_owned),
-            issuer: leaf.issuer().to_string(),
-            self_issued: leaf.issuer().as_raw() == leaf.subject().as_raw(),
-            not_before: seconds(leaf.validity().not_before.timestamp()),
-            not_after: seconds(leaf.validity().not_after.timestamp()),
+            common: leaf.common_name,
+            issuer: leaf.issuer,
+            self_issued: leaf.signer == Signer::Itself,
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
             purposes,
             fault,
         })
@@ -146,7 +131,9 @@ mod tests {
     fn names_of_san_and_cn_count_once() {
         let both = presented(&leaf(&["a.contoso.com"], "A.contoso.com", &[]), true);
         assert_eq!(both.names().collect::<Vec<_>>(), ["a.contoso.com"]);
-        let other = presented(&leaf(&["a.contoso.com"], "b.contoso.com", &[]), true);
+        // An address in the SAN is no name to Exchange.
+        let names = ["a.contoso.com", "192.0.2.1"];
+        let other = presented(&leaf(&names, "b.contoso.com", &[]), true);
         assert_eq!(
             other.names().collect::<Vec<_>>(),
             ["a.contoso.com", "b.contoso.com"]

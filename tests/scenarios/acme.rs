@@ -14,16 +14,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Surroundings with an ACME authority that signs as the scenario's authority does.
-struct World {
-    around: Surroundings,
+pub struct World {
+    pub around: Surroundings,
     authority: AcmeAuthority,
-    challenges: SocketAddr,
+    pub challenges: SocketAddr,
     ports: [u16; 3],
     admin: SocketAddr,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::looking_at(None).await
     }
 
@@ -42,12 +42,12 @@ impl World {
         }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.around.folder.path().join(name)
     }
 
     /// Contoso's certificate is ordered, from this directory.
-    fn configuration_for(&self, directory: &str) -> PathBuf {
+    pub fn configuration_for(&self, directory: &str) -> PathBuf {
         let mut changes = Changes::replace(
             "key = \"contoso.key\"",
             "key = \"contoso.key\"\nacme = true\nnames = [\"contoso.com\", \"gate.contoso.com\"]",
@@ -69,7 +69,7 @@ impl World {
     }
 
     /// No certificate of contoso is there yet.
-    fn without_certificate(&self) {
+    pub fn without_certificate(&self) {
         std::fs::remove_file(self.file("contoso.pem")).unwrap();
         std::fs::remove_file(self.file("contoso.key")).unwrap();
     }

@@ -1,6 +1,6 @@
 //! What do the commands say to a script: exit statuses, JSON, and no panic where nobody reads? (contract, Commands)
 
-use crate::harness::{Changes, Surroundings};
+use crate::harness::{Changes, Process, Surroundings, gatepost, until};
 
 /// The status of a command whose reader has gone before it writes, as `head` goes.
 fn status_unread(arguments: &[&str], input: &[u8]) -> Option<i32> {
@@ -138,4 +138,72 @@ async fn facts_are_told_as_json_where_it_is_asked_for() {
     assert!(json("check").is_array());
     let trust = json("explain trust --message mail.eml --from 127.0.0.1 --mail-from a@contoso.com");
     assert!(trust.is_object(), "{trust}");
+}
+
+/// A key or a secret that everybody on the machine may read is told by the check, and by the log of a server that starts.
+#[tokio::test]
+async fn a_key_or_secret_that_everybody_may_read_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let set = |path: &std::path::Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let around = Surroundings::new().await;
+    let folder = around.folder.path();
+    std::fs::write(folder.join("gate.secret"), "contoso-secret\n").unwrap();
+    let secret = "value = \"contoso-secret\"";
+    let changes = Changes::replace(secret, "value = \"${file:gate.secret}\"");
+    let config = around.configuration([0; 3], &changes);
+    let (key, secret) = (folder.join("contoso.key"), folder.join("gate.secret"));
+    for name in ["host", "contoso", "fabrikam"] {
+        set(&folder.join(format!("{name}.key")), 0o640);
+    }
+    set(&secret, 0o640);
+    // Nobody else may enter the folder: what its files say does not matter.
+    set(folder, 0o700);
+    set(&key, 0o644);
+    let said = gatepost(&config, &["check"]).await;
+    assert!(!said.out.contains("everybody"), "{said:?}");
+    set(folder, 0o755);
+    set(&secret, 0o604);
+    let said = gatepost(&config, &["check"]).await;
+    assert_eq!(said.status, 0, "a warning: {said:?}");
+    let real = |path: &std::path::Path| path.canonicalize().unwrap().display().to_string();
+    let told = [
+        format!(
+            ": certificate.contoso.key: warning: everybody on this machine may read {0} (mode 0644): chmod o-rwx {0}\n",
+            real(&key)
+        ),
+        format!(
+            ": tenant.contoso.secret_header.value: warning: everybody on this machine may read {0} (mode 0604): chmod o-rwx {0}\n",
+            real(&secret)
+        ),
+    ];
+    for line in &told {
+        assert!(said.out.contains(line), "{line}: {said:?}");
+    }
+    assert_eq!(said.out.matches("everybody").count(), 2, "{said:?}");
+    let log = folder.join("log");
+    let process = Process::logging(&config, &log);
+    until("the ready server", async || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        text.contains("ready").then_some(())
+    })
+    .await;
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(
+        text.matches("everybody on this machine").count(),
+        2,
+        "{text}"
+    );
+    assert!(process.terminate().success());
+    // Mended as it says.
+    for line in said.out.lines().filter(|line| line.contains("chmod")) {
+        let (_, command) = line.split_once("chmod ").unwrap();
+        let mended = std::process::Command::new("chmod")
+            .args(command.split(' '))
+            .status();
+        assert!(mended.unwrap().success());
+    }
+    let said = gatepost(&config, &["check"]).await;
+    assert!(!said.out.contains("everybody"), "{said:?}");
 }

@@ -47,6 +47,7 @@ mod logs;
 mod notices;
 mod operations;
 mod outside;
+mod pebble;
 mod proofs;
 mod reload;
 mod resolver;

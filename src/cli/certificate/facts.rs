@@ -123,7 +123,9 @@ impl Facts {
             (&self.not_before, &self.not_after, self.days_left)
         {
             let left = match days {
-                ..0 => format!("expired {} days ago", -days),
+                // Whole days again: -1 is less than a day ago.
+                -1 => "expired today".to_owned(),
+                ..-1 => format!("expired {} days ago", -(days + 1)),
                 _ => format!("{days} days left"),
             };
             say("valid", format!("{from} to {until}, {left}"));

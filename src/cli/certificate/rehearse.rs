@@ -52,7 +52,11 @@ pub(super) fn run(config: &Path, name: &str, files: &Files, json: bool) -> Told 
     };
     match &tried.settings {
         None => {
-            let told = "the configuration would be refused with it: see `gatepost check`";
+            let told = if rehearsal.certificate.is_well() {
+                "the configuration is refused for something else: see `gatepost check`"
+            } else {
+                "with it the configuration would be refused: see the errors above"
+            };
             rehearsal.not_rehearsed = Some(told.to_owned());
         }
         Some(_) if own.listeners.is_empty() && own.connectors.is_empty() => {

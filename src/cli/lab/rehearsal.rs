@@ -13,12 +13,14 @@ use crate::config::{self, AdminSettings, Settings, Surroundings};
 use crate::credentials::Account;
 use crate::deliver::Relay;
 use crate::lab::certificates::{Authority, EXCHANGE_NAME, Leaf};
+use crate::lab::x509::chain_holds;
 use crate::lab::{ExchangeOptions, NETWORK};
 use crate::mail::Secret;
 use crate::receive::Service;
 use crate::trust::certificate::Roots;
 use crate::trust::network::Networks;
 use crate::trust::{Gate, Tenant, Tenants};
+use rustls_pki_types::TrustAnchor;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -63,6 +65,7 @@ pub(super) fn prepare(path: &Path, folder: &Folder) -> Result<Prepared, Stopped>
             settings.hostname
         ));
     }
+    remarks.extend(untrusted(&settings, &authority, &public)?);
     let cast = cast::of(&settings, &passwords)?;
     let silent = settings.accounts.len() - cast.actors.len();
     if silent > 0 {
@@ -214,6 +217,40 @@ fn disarm(settings: &mut Settings, folder: &Folder) -> std::io::Result<Passwords
         *account = Arc::new(mine);
     }
     Ok(passwords)
+}
+
+/// A certificate whose chain leads nowhere fails here as it does at Exchange; an authority of one's own can stand among the
+/// public ones for a rehearsal.
+fn untrusted(
+    settings: &Settings,
+    authority: &Authority,
+    public: &[TrustAnchor<'static>],
+) -> Result<Vec<String>, Stopped> {
+    let connectors = settings.inbound_connectors.iter();
+    let listeners = settings.listeners.iter();
+    let mut identities: Vec<_> = connectors
+        .map(|connector| &connector.identity)
+        .chain(listeners.filter_map(|listener| listener.identity.as_ref()))
+        .collect();
+    identities.sort_by(|one, other| one.name.cmp(&other.name));
+    identities.dedup_by(|one, other| one.name == other.name);
+    let mut told = Vec::new();
+    for identity in identities {
+        let roots = authority.roots_and(public, &[identity.chain.as_slice()])?;
+        let Err(why) = chain_holds(&identity.chain, &roots) else {
+            continue;
+        };
+        let cure = if identity.known_root {
+            ""
+        } else {
+            ". With SSL_CERT_FILE=ca.pem before the command, an authority of your own counts as a public one here"
+        };
+        told.push(format!(
+            "note: certificate {} is taken neither here nor by Exchange Online: {why}{cure}",
+            identity.name
+        ));
+    }
+    Ok(told)
 }
 
 /// Every gate enforces; what that changes is said.

@@ -174,6 +174,7 @@ async fn an_own_configuration_is_rehearsed_without_touching_the_world() {
         "a made-up secret is shown: {remarks}"
     );
     assert!(!remarks.contains("intermediate missing"), "{remarks}");
+    assert!(!remarks.contains("SSL_CERT_FILE"), "{remarks}");
     let settings = &prepared.settings;
     assert!(
         settings
@@ -217,7 +218,20 @@ async fn a_chain_without_its_intermediate_fails_the_rehearsal() {
         .replace("/etc/elsewhere/tailspin.pem", chain.to_str().unwrap())
         .replace("/etc/elsewhere/tailspin.key", key.to_str().unwrap());
     let path = folder.write("own.toml", own).unwrap();
-    let failed = failures(rehearsal::prepare(&path, &folder).unwrap()).await;
+    let prepared = rehearsal::prepare(&path, &folder).unwrap();
+    // Told before the rows fail, with the way to rehearse an authority of one's own.
+    let notes: Vec<&String> = prepared.remarks.iter().collect();
+    let notes: Vec<_> = notes
+        .iter()
+        .filter(|note| note.contains("SSL_CERT_FILE"))
+        .collect();
+    assert_eq!(notes.len(), 1, "{:?}", prepared.remarks);
+    assert!(
+        notes[0].contains(
+            "is taken neither here nor by Exchange Online: its chain leads to no authority"
+        )
+    );
+    let failed = failures(prepared).await;
     for row in ["printer to a colleague", "user to user"] {
         assert!(failed.contains(&row), "{row} passed; failed: {failed:?}");
     }

@@ -1,5 +1,6 @@
 //! `[[certificate]]`: readable, in order, the key's own, and valid today.
 
+use super::super::exposed::exposed;
 use super::super::raw::{Certificate as Raw, File};
 use super::super::reader::{At, Reader, Scope, Spot};
 use super::super::{Certificate, identity, roots};
@@ -61,6 +62,11 @@ fn certificate(
     let key = key_file
         .as_ref()
         .and_then(|path| or_report(reader, path, identity::key(&path.value), ordered));
+    if let Some(key) = &key
+        && let Some(told) = key_file.as_ref().and_then(|file| exposed(&file.value))
+    {
+        reader.warn(&key.spot, told);
+    }
     let known_root = chain
         .as_ref()
         .is_some_and(|chain| judge_chain(reader, chain));

@@ -1,0 +1,393 @@
+//! The gates themselves are tested in `trust`; here, what of them is told.
+
+use super::*;
+use crate::dns::Zone;
+use crate::header::MAX_HEADER;
+use crate::trust::SignatureFact;
+use crate::trust::certificate::Roots;
+use crate::trust::fixtures::{contoso, fabrikam, tenants};
+use crate::trust::network::{Networks, parse_block};
+use crate::trust::{Gate, HalfProven, Tenant};
+use rcgen::{CertificateParams, KeyPair};
+use std::path::PathBuf;
+
+const NOW: u64 = 1_795_594_533;
+const GOOD: &str = "From: Ada <ada@contoso.com>\r\nX-OriginatorOrg: contoso.com\r\n\
+    X-MS-Exchange-CrossTenant-Id: 11111111-2222-3333-4444-555555555555\r\nX-Contoso-Gate: gate-contoso\r\n\r\nbody\n";
+
+struct Bench {
+    folder: tempfile::TempDir,
+    exchange_online: ExchangeOnline,
+    tenants: Tenants,
+    pem: PathBuf,
+}
+
+impl Bench {
+    fn new(list: impl IntoIterator<Item = Tenant>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params =
+            CertificateParams::new(vec!["mail.protection.outlook.com".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let pem = folder.path().join("peer.pem");
+        std::fs::write(&pem, certificate.pem()).unwrap();
+        let (roots, _) = Roots::from_certificates([certificate.der()]);
+        let exchange_online = ExchangeOnline {
+            client_certificate_names: vec!["mail.protection.outlook.com".parse().unwrap()],
+            client_certificate_roots: roots.into(),
+            networks: Networks::new(vec![parse_block("40.92.0.0/15").unwrap()]),
+            half_proven: HalfProven::Defer,
+        };
+        Self {
+            folder,
+            exchange_online,
+            tenants: tenants(list),
+            pem,
+        }
+    }
+
+    fn ask(&self, message: &str, change: impl FnOnce(&mut Question<'_>)) -> Result<Answer, String> {
+        let path = self.folder.path().join("message.eml");
+        std::fs::write(&path, message).unwrap();
+        let mut question = Question {
+            message: &path,
+            from: "40.93.214.103".parse().unwrap(),
+            certificate: Some(&self.pem),
+            mail_from: "<ada@contoso.com>",
+            xoorg: None,
+            dns: false,
+        };
+        change(&mut question);
+        self.explain(&question, &no_check)
+    }
+
+    fn explain(&self, question: &Question<'_>, check: Check<'_>) -> Result<Answer, String> {
+        explain(&self.exchange_online, &self.tenants, question, NOW, check)
+    }
+}
+
+fn no_check(_: &Pending, _: &Message) -> Result<DkimFacts, String> {
+    Err("nothing is to be checked".to_owned())
+}
+
+fn words(answer: &Answer) -> (bool, &'static str, Option<&'static str>) {
+    (answer.accepted, answer.verdict, answer.reason)
+}
+
+#[test]
+fn proven_mail_shows_its_evidence_and_no_secret() {
+    let answer = Bench::new([contoso(), fabrikam()])
+        .ask(GOOD, |_| ())
+        .unwrap();
+    insta::assert_snapshot!(answer.to_string(), @r#"
+    EVIDENCE           STATE      NAMES            SEEN
+    network            matches    -                40.93.214.103
+    certificate        matches    -                mail.protection.outlook.com
+    xoorg              absent     -                -
+    originator_org     matches    contoso          contoso.com
+    cross_tenant_id    matches    contoso          11111111-2222-3333-4444-555555555555
+    connecting_ip      absent     -                -
+    secret_header      matches    contoso          -
+    dkim               absent     -                -
+    envelope_sender    matches    contoso          ada@contoso.com
+    header_sender      matches    contoso          ada@contoso.com
+
+    verdict: proven (contoso)
+    reason:  proven mail of contoso
+    "#);
+    let json = serde_json::to_string(&answer).unwrap();
+    assert!(
+        !json.contains("gate-contoso") && json.contains(r#""accepted":true"#),
+        "{json}"
+    );
+}
+
+#[test]
+fn only_proven_mail_is_accepted() {
+    let bench = Bench::new([contoso()]);
+    let says = |message: &str, change: &dyn Fn(&mut Question<'_>)| {
+        words(&bench.ask(message, |q| change(q)).unwrap())
+    };
+    let refused = |reason| (false, "refused", Some(reason));
+    assert_eq!(says(GOOD, &|_| ()), (true, "proven", None));
+    assert_eq!(
+        says(GOOD, &|q| q.from = "192.0.2.1".parse().unwrap()),
+        refused("half_proven_defer")
+    );
+    assert_eq!(
+        says(GOOD, &|q| q.certificate = None),
+        refused("half_proven_defer")
+    );
+    let stranger = |q: &mut Question<'_>| {
+        q.from = "192.0.2.1".parse().unwrap();
+        q.certificate = None;
+    };
+    assert_eq!(says(GOOD, &stranger), refused("stranger"));
+    assert_eq!(
+        says(GOOD, &|q| q.xoorg = Some("evil.example")),
+        refused("unknown_xoorg")
+    );
+    assert_eq!(
+        says(GOOD, &|q| q.xoorg = Some("contoso.com")),
+        (true, "proven", None)
+    );
+    assert_eq!(
+        says(GOOD, &|q| q.mail_from = "x@evil.example"),
+        refused("foreign_envelope_sender")
+    );
+    assert_eq!(says(GOOD, &|q| q.mail_from = "<>"), (true, "proven", None));
+    assert_eq!(
+        says(&GOOD.replace("\r\n", "\n"), &|_| ()),
+        (true, "proven", None)
+    );
+    assert_eq!(
+        says(&GOOD.replacen("\r\n", "\n", 1), &|_| ()),
+        refused("malformed_header")
+    );
+    let received = "Received: x\r\n".repeat(51);
+    assert_eq!(
+        says(&format!("{received}{GOOD}"), &|_| ()),
+        refused("too_many_hops")
+    );
+    assert_eq!(
+        says(
+            &format!("X-Gatepost-Processed: loop-contoso\r\n{GOOD}"),
+            &|_| ()
+        ),
+        refused("loop")
+    );
+    let large = format!("X: {}\r\n{GOOD}", "x".repeat(MAX_HEADER));
+    assert_eq!(says(&large, &|_| ()), refused("malformed_header"));
+}
+
+#[test]
+fn reported_mail_is_not_proven() {
+    let bench = Bench::new([Tenant {
+        gate: Gate::Report { until: NOW + 1 },
+        ..contoso()
+    }]);
+    let answer = bench.ask("From: ada@contoso.com\r\n\r\n", |_| ()).unwrap();
+    assert_eq!(words(&answer), (false, "reported", Some("no_tenant")));
+}
+
+#[test]
+fn a_signature_that_decides_is_looked_up_or_said_to_be_missing() {
+    let bench = Bench::new([contoso()]);
+    let message = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
+        DKIM-Signature: v=1; a=rsa-sha256; d=contoso.com; s=s1; h=From; bh=YQ==; b=YQ==\r\n\r\nbody\r\n";
+    let path = bench.folder.path().join("signed.eml");
+    std::fs::write(&path, message).unwrap();
+    let question = Question {
+        message: &path,
+        from: "40.93.214.103".parse().unwrap(),
+        certificate: Some(&bench.pem),
+        mail_from: "ada@contoso.com",
+        xoorg: None,
+        dns: false,
+    };
+    let refused = |reason| (false, "refused", Some(reason));
+    for (zone, expected, seen) in [
+        (
+            Zone::new(),
+            refused("too_few_proofs"),
+            "contoso.com: no such key",
+        ),
+        (
+            Zone::new().broken("s1._domainkey.contoso.com"),
+            refused("signature_unavailable"),
+            "contoso.com: cannot be checked now: no answer",
+        ),
+        (
+            Zone::new().text(
+                "s1._domainkey.contoso.com",
+                include_str!("../../../tests/data/dkim-test.txt"),
+            ),
+            refused("too_few_proofs"),
+            "contoso.com: Calculated body hash does not match signature hash",
+        ),
+    ] {
+        let check = |pending: &Pending, message: &Message| {
+            verify(message, pending, || {
+                Ok(Arc::new(zone.clone()) as Arc<dyn Resolve>)
+            })
+        };
+        let answer = bench.explain(&question, &check).unwrap();
+        assert_eq!(words(&answer), expected);
+        let text = answer.to_string();
+        assert!(text.contains(seen), "{text}");
+    }
+    let verified = |pending: &Pending, _: &Message| {
+        let facts = vec![SignatureFact::Verified; pending.signatures().len()];
+        Ok(DkimFacts(facts))
+    };
+    let answer = bench.explain(&question, &verified).unwrap();
+    assert_eq!(words(&answer), (true, "proven", None));
+}
+
+#[test]
+fn wrong_arguments_are_said() {
+    let bench = Bench::new([contoso()]);
+    let missing = bench.folder.path().join("missing");
+    assert!(
+        bench
+            .ask(GOOD, |q| q.mail_from = "nobody")
+            .unwrap_err()
+            .contains("--mail-from")
+    );
+    assert!(
+        bench
+            .ask(GOOD, |q| q.xoorg = Some("a..b"))
+            .unwrap_err()
+            .contains("--xoorg")
+    );
+    let no_pem = bench.folder.path().join("message.eml");
+    std::fs::write(&no_pem, GOOD).unwrap();
+    for bad in [missing.as_path(), no_pem.as_path()] {
+        let question = Question {
+            message: &no_pem,
+            from: "40.93.214.103".parse().unwrap(),
+            certificate: Some(bad),
+            mail_from: "",
+            xoorg: None,
+            dns: false,
+        };
+        assert!(bench.explain(&question, &no_check).is_err());
+    }
+}
+
+/// What stands below the evidence.
+fn told(answer: &Answer) -> String {
+    let text = answer.to_string();
+    let (_, told) = text.split_once("\n\n").unwrap();
+    told.to_owned()
+}
+
+#[test]
+fn refused_for_now_is_told_apart_from_refused() {
+    let bench = Bench::new([contoso()]);
+    let no_certificate = bench.ask(GOOD, |q| q.certificate = None).unwrap();
+    insta::assert_snapshot!(told(&no_certificate), @"
+    verdict: refused for now
+    reason:  half_proven_defer: only one of source address and client certificate is Exchange Online's
+    reply:   451 4.7.1: who sent it keeps the mail and tries again
+    hint:    --certificate was not given, which counts as a peer that shows none: give the chain that it showed
+    ");
+    let elsewhere = bench
+        .ask(GOOD, |q| q.from = "192.0.2.1".parse().unwrap())
+        .unwrap();
+    insta::assert_snapshot!(told(&elsewhere), @"
+    verdict: refused for now
+    reason:  half_proven_defer: only one of source address and client certificate is Exchange Online's
+    reply:   451 4.7.1: who sent it keeps the mail and tries again
+    hint:    is --from the address that connected? Then Microsoft may have new ones: renew the file of exchange_online.endpoints, or add the block to networks
+    ");
+    let unproven = bench.ask("From: ada@contoso.com\r\n\r\n", |_| ()).unwrap();
+    insta::assert_snapshot!(told(&unproven), @"
+    verdict: refused
+    reason:  no_tenant: nothing names a configured tenant
+    reply:   550 5.7.64: given up, who sent it gets a report
+    hint:    is it a configured tenant's mail? Then compare what was seen with its tenant_id, originator_orgs and secret_header
+    ");
+    let strict = Bench {
+        exchange_online: ExchangeOnline {
+            half_proven: HalfProven::Refuse,
+            ..bench.exchange_online.clone()
+        },
+        ..bench
+    };
+    let refused = strict.ask(GOOD, |q| q.certificate = None).unwrap();
+    insta::assert_snapshot!(told(&refused), @"
+    verdict: refused
+    reason:  half_proven_refuse: only one of source address and client certificate is Exchange Online's
+    reply:   550 5.7.1: given up, who sent it gets a report
+    hint:    --certificate was not given, which counts as a peer that shows none: give the chain that it showed
+    ");
+    for (answer, temporary, reply) in [
+        (&no_certificate, true, "451 4.7.1"),
+        (&unproven, false, "550 5.7.64"),
+        (&refused, false, "550 5.7.1"),
+    ] {
+        let json = serde_json::to_value(answer).unwrap();
+        assert_eq!(json["temporary"], temporary);
+        assert_eq!(json["reply"], reply);
+        assert_eq!(json["verdict"], "refused");
+    }
+    let proven = serde_json::to_value(strict.ask(GOOD, |_| ()).unwrap()).unwrap();
+    assert!(proven["reply"].is_null() && proven["temporary"] == false);
+}
+
+#[test]
+fn a_signature_that_was_not_looked_up_is_said_to_be_so() {
+    let bench = Bench::new([contoso()]);
+    let message = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
+        DKIM-Signature: v=1; a=rsa-sha256; d=contoso.com; s=s1; h=From; bh=YQ==; b=YQ==\r\n\r\nbody\r\n";
+    let path = bench.folder.path().join("signed.eml");
+    std::fs::write(&path, message).unwrap();
+    let question = Question {
+        message: &path,
+        from: "40.93.214.103".parse().unwrap(),
+        certificate: Some(&bench.pem),
+        mail_from: "ada@contoso.com",
+        xoorg: None,
+        dns: false,
+    };
+    let check = |pending: &Pending, _: &Message| Ok(not_asked(pending));
+    let answer = bench.explain(&question, &check).unwrap();
+    insta::assert_snapshot!(told(&answer), @"
+    verdict: refused for now (contoso)
+    reason:  signature_unavailable: a DKIM signature decides, and it was not looked up, for --dns was not given: it counts as one that cannot be looked up
+    reply:   451 4.7.5: who sent it keeps the mail and tries again
+    hint:    ask again with --dns
+    ");
+    assert!(answer.to_string().contains("looked up with --dns only"));
+}
+
+#[test]
+fn a_file_of_lf_lines_is_judged_as_it_was_on_the_wire() {
+    let bench = Bench::new([contoso()]);
+    let letter = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\nSubject: two\r\n\tlines\r\n\r\nHello\r\n\r\nworld\r\n";
+    let (signed, zone) = crate::mailauth::tests::signed(letter);
+    let check = |pending: &Pending, message: &Message| {
+        verify(message, pending, || {
+            Ok(Arc::new(zone.clone()) as Arc<dyn Resolve>)
+        })
+    };
+    let says = |octets: &str| {
+        let path = bench.folder.path().join("signed.eml");
+        std::fs::write(&path, octets).unwrap();
+        let question = Question {
+            message: &path,
+            from: "40.93.214.103".parse().unwrap(),
+            certificate: Some(&bench.pem),
+            mail_from: "ada@contoso.com",
+            xoorg: None,
+            dns: true,
+        };
+        bench.explain(&question, &check).unwrap()
+    };
+    let wire = says(&signed);
+    assert_eq!(words(&wire), (true, "proven", None), "{wire}");
+    assert!(!wire.to_string().contains("note:"), "{wire}");
+    let saved = says(&signed.replace("\r\n", "\n"));
+    assert_eq!(words(&saved), (true, "proven", None), "{saved}");
+    insta::assert_snapshot!(told(&saved), @"
+    verdict: proven (contoso)
+    reason:  proven mail of contoso
+    note:    every line of the file ends in LF: read with CRLF, as on the wire
+    ");
+    assert_eq!(serde_json::to_value(&saved).unwrap()["line_ends"], "lf");
+    // A body that the tool changed otherwise is not the one that was signed, and a mixed header section is none.
+    let changed = signed.replace("\r\n", "\n").replacen("world", "World", 1);
+    assert_eq!(
+        words(&says(&changed)),
+        (false, "refused", Some("too_few_proofs"))
+    );
+    let mixed = says(&signed.replacen("contoso.com\r\nSubject", "contoso.com\nSubject", 1));
+    assert_eq!(words(&mixed), (false, "refused", Some("malformed_header")));
+    insta::assert_snapshot!(told(&mixed), @"
+    verdict: refused
+    reason:  malformed_header: line 9: a LF without CR in the header section
+    reply:   554 5.6.0: given up, who sent it gets a report
+    hint:    the file has lines that end in LF and lines that end in CRLF. If a tool made it so, put it right (unix2dos FILE) and ask again; if it came so over the wire, who sent it must write CRLF
+    ");
+}
