@@ -1,4 +1,5 @@
 mod fake;
+mod history;
 mod waiting;
 
 use super::dial::Client;

@@ -793,4 +793,4 @@ async fn keep_file(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

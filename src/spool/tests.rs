@@ -2,6 +2,7 @@
 
 mod clock;
 mod crash;
+pub(crate) mod stepped;
 mod waiting;
 
 use super::*;
