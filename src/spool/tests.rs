@@ -2,6 +2,7 @@
 
 mod clock;
 mod crash;
+mod races;
 pub(crate) mod stepped;
 mod waiting;
 
