@@ -7,7 +7,7 @@
 //! should and does not is an error as well as one that should not and does. What is on disk is known, since the journal's
 //! thread is turned by the test: a kill loses just what was not.
 //!
-//! `GATEPOST_HISTORIES=2000 cargo test --lib history -- --nocapture`
+//! `GATEPOST_HISTORIES=60 cargo test --lib history -- --nocapture`
 
 mod book;
 mod hop;

@@ -104,6 +104,8 @@ struct Lease {
     /// How often its content was read from the start.
     reads: usize,
     judged: Option<BTreeMap<usize, Expected>>,
+    /// What it was judged by; remembered with the result, not before.
+    said: BTreeMap<usize, Said>,
 }
 
 /// What happened, for the test to know that something did.
@@ -610,6 +612,7 @@ impl Inner {
             mark,
             reads: 0,
             judged: None,
+            said: BTreeMap::new(),
         };
         self.leases.insert(mark, lease);
         Ok(())
@@ -739,11 +742,10 @@ impl Inner {
         let lease = self.leases.get_mut(&key).unwrap();
         let judged = expected.iter().map(|(at, (_, expected))| (*at, *expected));
         lease.judged = Some(judged.collect());
-        let (id, part) = (lease.id, lease.part);
-        for (at, (said, _)) in expected {
-            let part = self.part(id, part).unwrap();
-            part.recipients.get_mut(&at).unwrap().last = Some(said);
-        }
+        lease.said = expected
+            .iter()
+            .map(|(at, (said, _))| (*at, *said))
+            .collect();
         Ok(())
     }
 
@@ -795,7 +797,7 @@ impl Inner {
         let judged = self.judge(key);
         judged.map_err(|error| format!("{error}: {results:?}"))?;
         let lease = self.leases.remove(&key).unwrap();
-        let (id, judged) = (lease.id, lease.judged.unwrap());
+        let (id, judged) = (lease.id, lease.judged.clone().unwrap());
         let got: BTreeMap<usize, Expected> = results
             .iter()
             .map(|(at, disposition)| {
@@ -830,6 +832,7 @@ impl Inner {
             let part = self.part(id, lease.part).unwrap();
             part.leased = false;
             let one = part.recipients.get_mut(&at).unwrap();
+            one.last = Some(lease.said[&at]);
             match expected {
                 Expected::Delivered => one.end = End::Delivered,
                 Expected::Failed => one.end = End::Failed,
