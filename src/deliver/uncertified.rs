@@ -72,7 +72,11 @@ impl<S: Store> Uncertified<S> {
         };
         let pending = work.recipients();
         let (answers, reached) = loop {
-            let connected = self.connect(open, &mut attempt).await;
+            let connecting = self.connect(open, &mut attempt);
+            let Some(connected) = self.shared.unless_stopped(connecting).await else {
+                // Given back, as if nobody had tried.
+                return false;
+            };
             let Open { connection, .. } = match connected {
                 Ok(open) => open,
                 Err(answer) => {

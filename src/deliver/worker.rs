@@ -17,6 +17,7 @@ use crate::schedule::Law;
 use crate::schedule::retry::millis;
 use crate::spool::{Destination, Patience};
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -154,6 +155,18 @@ impl<S> Shared<S> {
     pub(super) fn setup(&self) -> Arc<Setup> {
         Arc::clone(&lock(&self.setup))
     }
+
+    /// What comes of `connecting`; nothing where the server stops before. Until there is a connection nobody outside knows
+    /// of the message, so that nothing is lost or sent twice when the way there is given up, and a stop (an upgrade) waits
+    /// neither for DNS nor for a host that does not answer.
+    pub(super) async fn unless_stopped<T>(&self, connecting: impl Future<Output = T>) -> Option<T> {
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            biased;
+            connected = connecting => Some(connected),
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+        }
+    }
 }
 
 /// See the module.
@@ -270,7 +283,16 @@ impl<S: Store> Worker<S> {
         while !pending.is_empty() {
             // A message that is split into many transactions wears a connection as many messages do.
             self.retire_if_worn();
-            if let Err(answer) = self.connect(&work, &mut attempt).await {
+            let shared = Arc::clone(&self.shared);
+            let connecting = self.connect(&work, &mut attempt);
+            let Some(connected) = shared.unless_stopped(connecting).await else {
+                if answers.is_empty() {
+                    // Given back, as if nobody had tried: the next process does.
+                    return;
+                }
+                break;
+            };
+            if let Err(answer) = connected {
                 answers.extend(pending.drain(..).map(|at| (at, answer.clone())));
                 break;
             }

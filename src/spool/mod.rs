@@ -814,4 +814,4 @@ async fn keep_file(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,6 +2,8 @@
 
 mod clock;
 mod crash;
+mod races;
+pub(crate) mod stepped;
 mod waiting;
 
 use super::*;

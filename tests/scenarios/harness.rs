@@ -402,6 +402,23 @@ impl Process {
         }
     }
 
+    /// Under strace, which writes down these calls with the names of their files, and lets some go wrong.
+    pub fn listened_to(config: &Path, calls: &str, inject: Option<&str>, log: &Path) -> Self {
+        let mut command = Command::new("strace");
+        command
+            .args(["-D", "-f", "-qq", "-yy", "-s", "200", "-o"])
+            .arg(log)
+            .args(["-e", &format!("trace={calls}")]);
+        if let Some(inject) = inject {
+            command.args(["-e", &format!("inject={inject}")]);
+        }
+        command
+            .arg(env!("CARGO_BIN_EXE_gatepost"))
+            .args(["serve", "--config"])
+            .arg(config);
+        Self::spawn(command, Stdio::null())
+    }
+
     /// Whether it has ended by itself.
     pub fn is_over(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()

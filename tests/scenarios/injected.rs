@@ -124,7 +124,7 @@ async fn take(around: Arc<Surroundings>, ledger: Ledger, stop: Arc<AtomicBool>) 
 }
 
 /// strace can do this here.
-fn has_strace() -> bool {
+pub fn has_strace() -> bool {
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "true"]);
     let command = command.stdout(Stdio::null()).stderr(Stdio::null());

@@ -25,6 +25,7 @@ mod acme;
 mod acme_authority;
 mod admin;
 mod bounces;
+mod calls;
 mod certificates;
 mod commands;
 mod connector;

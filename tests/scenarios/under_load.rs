@@ -518,6 +518,9 @@ fn by_mx(changes: &mut Changes, base: &str) {
     changes.append = base.to_owned();
 }
 
+/// What an end may take while name servers are silent, on a machine that is busy: far less than the 20 s of a look-up.
+const PROMPT: Duration = Duration::from_secs(8);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_of_it_at_once_loses_and_doubles_nothing() {
     let place = Place::new().await;
@@ -535,8 +538,12 @@ async fn all_of_it_at_once_loses_and_doubles_nothing() {
     let (hammers, let_in) = hammer(&place, &over).await;
     rounds(&place, &process, &base, &flow).await;
     assert!(readiness(place.admin).await < Duration::from_secs(10));
-    // An upgrade in the middle of it.
+    // An upgrade in the middle of it, which waits for no look-up.
+    let begun = Instant::now();
     assert!(process.terminate().success());
+    let down = begun.elapsed();
+    println!("SIGTERM to the end: {down:?}");
+    assert!(down < PROMPT, "{down:?}");
     let config = place.around.folder.path().join("gatepost.toml");
     let (process, second_log) = Process::unheard(&config);
     rounds(&place, &process, &base, &flow).await;
@@ -552,4 +559,69 @@ async fn all_of_it_at_once_loses_and_doubles_nothing() {
     );
     assert!(process.terminate().success());
     drop((log, second_log));
+}
+
+/// The same in this process, whose clock can be set: the flood, a DNS that is silent, an end and a new beginning, and each
+/// time a clock that was wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_of_it_at_once_with_a_clock_that_is_set_loses_and_doubles_nothing() {
+    const HOUR: i64 = 3_600_000;
+    let place = Place::new().await;
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let base = format!(
+        "[dns]\nservers = [\"{}\"]\n[delivery.mx]\nretry = [\"1s\"]\nexpire = \"1h\"\n",
+        silent.local_addr().unwrap()
+    );
+    let mut changes = Changes::default();
+    by_mx(&mut changes, &base);
+    let config = place.configure(changes);
+    let start = async || {
+        let loaded = gatepost::config::load(&config).unwrap();
+        gatepost::app::Server::start(loaded.settings.unwrap())
+            .await
+            .unwrap()
+    };
+    let mut host = start().await;
+    let flow = place.flow();
+    flow.go_on(20).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let (hammers, let_in) = hammer(&place, &over).await;
+    let listener = SocketAddr::from(([127, 0, 0, 1], place.ports[0]));
+    for (round, steps) in [[-2 * HOUR, 3 * HOUR], [-26 * HOUR, 25 * HOUR]]
+        .into_iter()
+        .enumerate()
+    {
+        for by in steps {
+            let recipient = format!("r@d{round}.partner.example");
+            let mail = Mail::new("ada@contoso.com", &recipient, LETTER);
+            let id = "0d6f9b1c-0000-4000-8000-000000000001";
+            let outbound = Outbound::stamped(&place.around.contoso, mail, id).unwrap();
+            let answer = place.around.exchange_out(listener).send(&outbound).await;
+            assert!(answer.unwrap().accepted(), "mail that waits for DNS");
+            flow.go_on(10).await;
+            host.step_clock(by);
+            flow.go_on(20).await;
+        }
+        assert!(readiness(place.admin).await < Duration::from_secs(10));
+        let metrics = scrape(place.admin).await;
+        let failed = metrics.lines();
+        let mut failed = failed.filter(|line| line.contains("outcome=\"failed\""));
+        assert!(
+            failed.all(|line| line.ends_with(" 0")),
+            "nothing expired: {metrics}"
+        );
+        let begun = Instant::now();
+        host.stop().await;
+        let down = begun.elapsed();
+        println!("asked to end, and ended: {down:?}");
+        assert!(down < PROMPT, "{down:?}");
+        host = start().await;
+    }
+    flow.go_on(20).await;
+    stop(&over, hammers).await;
+    assert_eq!(let_in.load(Ordering::Relaxed), 0);
+    let flowed = flow.end().await;
+    assert!(flowed.worst < BOUND && !flowed.dropped.is_empty());
+    assert_eq!(flowed.refused, [""; 0]);
+    host.stop().await;
 }

@@ -9,20 +9,24 @@
 //! `GATEPOST_CRASHES=20000` makes a long night of it (about so many restarts in each test).
 
 mod disk;
+mod drain;
 mod model;
+mod op;
 #[path = "../../../tests/support/platter.rs"]
 mod platter;
+mod post;
 mod world;
 
 use super::*;
 use disk::{Fault, Moment, Plan, Point};
 use model::{Model, Tally};
+use op::{End, Kind, Op};
 use platter::{Left, Loss, Platter};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use world::{End, Kind, Op, World};
+use world::World;
 
 /// Steps of one run.
 const STEPS: usize = 110;

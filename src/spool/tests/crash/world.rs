@@ -3,7 +3,9 @@
 use super::super::*;
 use super::disk::StepDisk;
 use super::model::{Leased, Model, Tally, seen};
+use super::op::{End, Kind, Op};
 use super::platter::{Left, Platter};
+use super::post::{body, mail};
 use std::path::PathBuf;
 use std::pin::pin;
 
@@ -15,77 +17,8 @@ pub(super) const PATIENCE: Patience = Patience {
     outside: Some(50_000),
 };
 
-/// What is done to the store. Numbers choose among what there is, modulo how much that is.
-#[derive(Clone, Debug)]
-pub(super) enum Op {
-    Accept {
-        octets: usize,
-        kind: Kind,
-    },
-    /// Takes due work of a queue and says what became of each recipient.
-    Try {
-        queue: usize,
-        ends: [End; 3],
-        counts: bool,
-    },
-    /// The same with the oldest message, due or not.
-    Probe {
-        queue: usize,
-        ends: [End; 3],
-    },
-    /// Mail of our own on its way without certificate: taken, or kept for the connector.
-    Uncertified {
-        taken: bool,
-    },
-    /// Takes work and keeps it.
-    Lease {
-        queue: usize,
-    },
-    /// Drops the oldest lease.
-    GiveBack,
-    Act {
-        action: QueueAction,
-        which: usize,
-    },
-    /// Who waits long is told of it, or that cannot be written.
-    Notice {
-        told: bool,
-    },
-    Pass {
-        millis: u64,
-    },
-    /// What the journal's thread does within 200 ms.
-    Write,
-    /// What the keeper does within a second.
-    Tidy,
-    /// Stops in order and starts again.
-    Restart,
-    /// kill -9, and a start.
-    Kill,
-}
-
-/// Whose mail, and which way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    ToExchange(usize),
-    ToDomains,
-    Both,
-    Own,
-}
-
-/// What becomes of a recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Delivered,
-    Failed,
-    Deferred(u64),
-    Held(u64),
-    /// Nothing is said of it.
-    Untried,
-}
-
 pub(super) struct World {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     /// Where `root` is a folder of its own.
     folder: Option<tempfile::TempDir>,
     pub(super) disk: StepDisk,
@@ -97,7 +30,7 @@ pub(super) struct World {
     pub(super) tally: Tally,
     pub(super) now: u64,
     next: u64,
-    leases: Vec<(Due, Leased)>,
+    pub(super) leases: Vec<(Due, Leased)>,
     /// Something was done wrong by the disk: then a refusal is no surprise.
     pub(super) sick: bool,
 }
@@ -152,7 +85,7 @@ impl World {
         self.hands.as_mut().unwrap()
     }
 
-    fn mark(&mut self) {
+    pub(super) fn mark(&mut self) {
         self.marks.push((self.disk.count(), self.model.clone()));
     }
 
@@ -467,60 +400,6 @@ impl World {
         self.marks.clear();
         self.reopen()
     }
-
-    /// Delivers all there is, and looks at every octet; then nothing is left, also of space.
-    pub(super) async fn drain(&mut self) -> Result<(), String> {
-        self.leases.clear();
-        self.now += 1_000_000_000;
-        let _released = self.spool.act(None, None, QueueAction::Release, self.now);
-        for queue in self.model.queues() {
-            while let Some(due) = self.spool.next_due(&queue, self.now) {
-                let id = due.message().id.as_u64();
-                let mail = self.model.mail(id);
-                if *due.message() != mail.message {
-                    return Err(format!("{id} came back as {:?}", due.message()));
-                }
-                let mut octets = Vec::new();
-                loop {
-                    let piece = self.spool.read(&due, octets.len() as u64).await;
-                    let piece = piece.map_err(|error| format!("{id}: {error}"))?;
-                    if piece.is_empty() {
-                        break;
-                    }
-                    octets.extend_from_slice(&piece);
-                }
-                if octets != rendered(&mail.body) {
-                    return Err(format!("{id} came back with other octets"));
-                }
-                let all = due.recipients().iter();
-                let all = all.map(|at| (*at, Disposition::Delivered)).collect();
-                self.spool.settle(due, all, true);
-            }
-        }
-        for id in self.model.queued() {
-            self.model.act(id, QueueAction::Delete, self.now);
-        }
-        if !seen(&self.spool).is_empty() {
-            return Err(format!("not delivered: {:?}", seen(&self.spool)));
-        }
-        for _ in 0..4 {
-            self.write();
-            self.tidy();
-        }
-        self.mark();
-        let spool = self.root.join("spool");
-        let bodies = names(&spool.join("bodies"));
-        // Where a torn write looks like damage, a body that nothing names is kept for a later start.
-        if !bodies.is_empty() && !spool.join("damaged").exists() {
-            return Err(format!("bodies are left: {bodies:?}"));
-        }
-        let mut logs = names(&spool);
-        logs.retain(|name| name.ends_with(".log"));
-        if logs.len() > 2 {
-            return Err(format!("space is not given back: {logs:?}"));
-        }
-        Ok(())
-    }
 }
 
 impl Drop for World {
@@ -535,42 +414,4 @@ fn open(root: &Path, disk: &StepDisk) -> Result<(Spool, Hands), String> {
     let metrics = Metrics::new().unwrap();
     Spool::with_hands(&root.join("spool"), disk, SEGMENT, &metrics)
         .map_err(|error| format!("does not open: {error}"))
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
-    entries
-        .map(|entry| name(entry).to_string_lossy().into_owned())
-        .collect()
-}
-
-fn body(id: u64, octets: usize) -> Bytes {
-    let line = format!("X-Id: {id}\r\n");
-    line.bytes().cycle().take(octets.max(16)).collect()
-}
-
-fn mail(id: u64, kind: Kind, body: &[u8]) -> Message {
-    let mut message = match kind {
-        Kind::ToExchange(recipients) => message(id, recipients, body),
-        Kind::ToDomains => by_mx(id, &["a.example", "b.example", "A.example", "c.example"]),
-        Kind::Both => {
-            let mut both = message(id, 3, body);
-            let mut outside = both.legs[0].clone();
-            (outside.via, outside.recipients) = (Via::Mx, vec![1, 2]);
-            both.legs[0].recipients = vec![0];
-            both.legs.push(outside);
-            both
-        }
-        Kind::Own => {
-            let mut own = message(id, 1, body);
-            own.from = From::Submission;
-            own.envelope.reverse_path = crate::mail::ReversePath::Null;
-            own
-        }
-    };
-    let mut scanner = Scanner::default();
-    scanner.push(body);
-    message.facts = scanner.facts();
-    message
 }

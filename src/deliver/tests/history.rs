@@ -1,0 +1,529 @@
+//! Any history of the whole delivery: its queues, connections and holds over the real store, with a next hop that answers
+//! as it likes, beside a plain reference that knows what must become of each recipient.
+//!
+//! The reference predicts. It is told what was handed in, what an operator does, how time passes, and what the next hop said; from
+//! this follows which leases there may be, how each ends, which reports are owed, when a queue is parked, probed and
+//! released, and what a new process finds. A step is over when nothing is left that may go at its moment: a message that
+//! should and does not is an error as well as one that should not and does. What is on disk is known, since the journal's
+//! thread is turned by the test: a kill loses just what was not.
+//!
+//! `GATEPOST_HISTORIES=60 cargo test --lib history -- --nocapture`
+
+mod book;
+mod hop;
+mod lane;
+mod watched;
+
+use super::*;
+use crate::header::Rendition;
+use crate::mail::{Envelope, Recipient};
+use crate::route::From;
+use crate::smtp::data::Scanner;
+use crate::spool::tests::stepped::Stepped;
+use crate::spool::{Leg, Message, QueueAction};
+use book::{Book, Tally};
+use bytes::Bytes;
+use hop::{Hop, Mood};
+use lane::{EXCHANGE, MINUTE as MINUTES, OUTSIDE, Rule, SECOND};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use std::net::SocketAddr;
+use watched::Watched;
+
+/// What happens. Numbers choose among what there is.
+#[derive(Clone, Debug)]
+enum Op {
+    New {
+        tenant: usize,
+        exchange: usize,
+        relay: bool,
+        domains: usize,
+        from_nobody: bool,
+        count: usize,
+        /// How long ago it arrived.
+        age: u64,
+    },
+    Pass(u64),
+    Mood(usize, Mood),
+    Act(QueueAction, usize),
+    Write,
+    Tidy,
+    Reload,
+    Restart,
+}
+
+/// An op, and the process is killed when so much has happened after it, if ever so much does.
+type Step = (Op, Option<u64>);
+
+fn op() -> impl Strategy<Value = Op> {
+    // More of one tenant than of the other, so that its queue sees something.
+    let tenant = prop_oneof![3 => Just(0_usize), 1 => Just(1)];
+    let which = prop_oneof![4 => Just(0_usize), 1 => Just(1), 1 => Just(2)];
+    // Some may have waited long already, so that their time is over soon.
+    let age =
+        prop_oneof![4 => Just(0), 1 => Just(24 * MINUTES), 1 => Just(39 * MINUTES + 30 * SECOND)];
+    let new = (
+        tenant,
+        0..4_usize,
+        any::<bool>(),
+        0..3_usize,
+        0..10,
+        1..5_usize,
+        age,
+    );
+    let new = new.prop_map(
+        |(tenant, exchange, relay, domains, nobody, count, age)| Op::New {
+            tenant,
+            exchange,
+            relay,
+            domains,
+            from_nobody: nobody == 0,
+            count,
+            age,
+        },
+    );
+    let pass = prop_oneof![
+        Just(7 * SECOND),
+        Just(15 * SECOND),
+        Just(MINUTES),
+        Just(MINUTES),
+        Just(2 * MINUTES),
+        Just(6 * MINUTES),
+        Just(16 * MINUTES),
+    ];
+    let mood = prop_oneof![
+        3 => Just(Mood::Well),
+        4 => Just(Mood::Mixed),
+        5 => Just(Mood::Faulty),
+        1 => Just(Mood::Busy),
+    ];
+    let action = prop_oneof![
+        Just(QueueAction::Hold),
+        Just(QueueAction::Release),
+        Just(QueueAction::Retry),
+        Just(QueueAction::Delete),
+    ];
+    prop_oneof![
+        8 => new,
+        8 => pass.prop_map(Op::Pass),
+        4 => (which, mood).prop_map(|(which, mood)| Op::Mood(which, mood)),
+        3 => (action, 0..64_usize).prop_map(|(action, which)| Op::Act(action, which)),
+        1 => Just(Op::Write),
+        1 => Just(Op::Tidy),
+        1 => Just(Op::Reload),
+        1 => Just(Op::Restart),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let kill = prop_oneof![9 => Just(None), 1 => (0..30_u64).prop_map(Some)];
+    proptest::collection::vec((op(), kill), 10..60)
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    stepped: Arc<Mutex<Stepped>>,
+    book: Book,
+    hop: Hop,
+    settings: DeliverSettings,
+    dispatcher: Dispatcher,
+    clock: Arc<AtomicU64>,
+    ids: Arc<QueueIds>,
+    next: u64,
+}
+
+fn law_of(rule: &Rule) -> Law {
+    Law {
+        retry: rule
+            .retry
+            .iter()
+            .copied()
+            .map(Duration::from_millis)
+            .collect(),
+        expire: Duration::from_millis(rule.expire),
+        hold_on_connector_fault: Duration::from_millis(rule.hold),
+        delay_notice: None,
+    }
+}
+
+fn next_hop(authority: &Authority, hop: &Hop, most: usize) -> DeliverSettings {
+    let port = hop.port();
+    let mut settings = settings(authority, port, |leaf| leaf);
+    for connector in &mut settings.connectors {
+        Arc::make_mut(connector).max_connections = most;
+    }
+    settings.exchange_law = law_of(&EXCHANGE);
+    settings.mx_law = law_of(&OUTSIDE);
+    settings.mx_port = port;
+    settings.relays.push(Arc::new(Relay {
+        name: "partner".into(),
+        host: "127.0.0.1".into(),
+        port,
+        tls: RelayTls::Encrypt,
+        roots: Arc::clone(&settings.server_trust.roots),
+        credentials: None,
+    }));
+    let here = "127.0.0.1".parse().unwrap();
+    settings.resolver = Arc::new(crate::dns::Zone::new().otherwise(here));
+    settings
+}
+
+fn start(
+    stepped: &Arc<Mutex<Stepped>>,
+    book: &Book,
+    settings: &DeliverSettings,
+    ids: &Arc<QueueIds>,
+    clock: &Arc<AtomicU64>,
+) -> Dispatcher {
+    let spool = stepped.lock().unwrap().spool().clone();
+    let store = Watched {
+        spool,
+        stepped: Arc::clone(stepped),
+        book: book.clone(),
+    };
+    let time = Arc::clone(clock);
+    Dispatcher::start_with(
+        store,
+        settings.clone(),
+        Arc::clone(ids),
+        Arc::new(|_| ()),
+        Metrics::new().unwrap(),
+        (
+            Arc::new(move || time.load(Ordering::SeqCst)),
+            Box::new(|| None),
+        ),
+    )
+}
+
+impl World {
+    async fn new(seed: u64, most: usize) -> Self {
+        let authority = Authority::new("Lab").unwrap();
+        let book = Book::new(START, most);
+        let issued = authority.issue(&Leaf::exchange()).unwrap();
+        let hop = Hop::start(&issued, book.clone(), seed).await;
+        let settings = next_hop(&authority, &hop, most);
+        let folder = tempfile::tempdir().unwrap();
+        let stepped = Arc::new(Mutex::new(Stepped::open(folder.path())));
+        let (clock, ids) = (
+            Arc::new(AtomicU64::new(START)),
+            Arc::new(QueueIds::starting_at(7)),
+        );
+        let dispatcher = start(&stepped, &book, &settings, &ids, &clock);
+        Self {
+            folder,
+            stepped,
+            book,
+            hop,
+            settings,
+            dispatcher,
+            clock,
+            ids,
+            next: 1,
+        }
+    }
+
+    fn store(&self) -> Watched {
+        Watched {
+            spool: self.stepped.lock().unwrap().spool().clone(),
+            stepped: Arc::clone(&self.stepped),
+            book: self.book.clone(),
+        }
+    }
+
+    async fn step(self, (op, kill): &Step) -> Result<Self, String> {
+        let before = self.book.count();
+        let mut world = self.does(op).await?;
+        let at = kill.map(|after| before + after);
+        if world.settles(at).await? {
+            world = world.dies(true).await?;
+            world.settles(None).await?;
+        }
+        let owed = world.stepped.lock().unwrap().owed();
+        world.book.compare(&owed)?;
+        Ok(world)
+    }
+
+    async fn does(mut self, op: &Op) -> Result<Self, String> {
+        let now = self.clock.load(Ordering::SeqCst);
+        match op {
+            Op::New { count, .. } => {
+                for _ in 0..*count {
+                    if let Some((message, content)) = self.letter(op, now) {
+                        let kept = self.store().keep(message, content).await;
+                        kept.map_err(|error| error.to_string())?;
+                    }
+                }
+            }
+            Op::Pass(millis) => {
+                // In so much time a connection without work is closed.
+                self.hop.close_idle().await;
+                self.book.pass(*millis);
+                self.clock.fetch_add(*millis, Ordering::SeqCst);
+                self.dispatcher.look_again();
+            }
+            Op::Mood(which, mood) => self.hop.mood(*which, *mood),
+            Op::Act(action, which) => {
+                let open = self.book.open();
+                if let Some(at) = which.checked_rem(open.len()) {
+                    self.book.act(open[at], *action);
+                    let spool = self.stepped.lock().unwrap().spool().clone();
+                    let found = spool.act(Some(QueueId::from_u64(open[at])), None, *action, now);
+                    assert_eq!(found, 1);
+                }
+            }
+            Op::Write => self.write(),
+            Op::Tidy => self.stepped.lock().unwrap().tidy(),
+            Op::Reload => {
+                self.book.reloaded();
+                self.dispatcher.reload(self.settings.clone());
+            }
+            Op::Restart => {
+                self = self.dies(false).await?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn write(&self) {
+        self.stepped.lock().unwrap().write();
+        self.book.synced();
+    }
+
+    fn letter(&mut self, op: &Op, now: u64) -> Option<(Message, Bytes)> {
+        let Op::New {
+            tenant,
+            exchange,
+            relay,
+            domains,
+            from_nobody,
+            age,
+            ..
+        } = op
+        else {
+            return None;
+        };
+        let name = ["contoso", "fabrikam-ag"][*tenant];
+        let id = self.next;
+        let mut recipients: Vec<String> = vec![format!("{name}.com"); *exchange];
+        let mut ways = vec![Via::Exchange; *exchange];
+        recipients.extend(
+            ["a.example", "b.example"]
+                .map(str::to_owned)
+                .into_iter()
+                .take(*domains),
+        );
+        ways.extend(vec![Via::Mx; *domains]);
+        if *relay {
+            recipients.push("partner.example".to_owned());
+            ways.push(Via::Relay("partner".into()));
+        }
+        if recipients.is_empty() {
+            return None;
+        }
+        self.next += 1;
+        let content = format!("From: x@{name}.com\r\nX-Id: {id}\r\n\r\nbody of {id}\r\n.dot\r\n");
+        let mut scanner = Scanner::default();
+        scanner.push(content.as_bytes());
+        let mut legs: Vec<Leg> = Vec::new();
+        for (at, via) in ways.into_iter().enumerate() {
+            match legs.iter_mut().find(|leg| leg.via == via) {
+                Some(leg) => leg.recipients.push(at),
+                None => legs.push(Leg {
+                    via,
+                    rendition: Rendition {
+                        prepend: b"Received: by test\r\n".to_vec(),
+                        omit: Vec::new(),
+                    },
+                    xoorg: None,
+                    recipients: vec![at],
+                }),
+            }
+        }
+        let recipient = |(at, domain): (usize, String)| Recipient {
+            mailbox: format!("r{at}.m{id}@{domain}").parse().unwrap(),
+            notify: None,
+            orcpt: None,
+        };
+        let sender = format!("s.m{id}@{name}.com");
+        let message = Message {
+            id: QueueId::from_u64(id),
+            arrived: now - age,
+            tenant: name.into(),
+            from: From::Connector,
+            application: None,
+            stream: None,
+            bounces_to: None,
+            envelope: Envelope {
+                reverse_path: match from_nobody {
+                    true => ReversePath::Null,
+                    false => sender.parse().unwrap(),
+                },
+                recipients: recipients.into_iter().enumerate().map(recipient).collect(),
+                body: None,
+                smtputf8: false,
+                ret: None,
+                envid: None,
+                xoorg: None,
+            },
+            facts: scanner.facts(),
+            legs,
+            message_id: None,
+            network_message_id: None,
+        };
+        Some((message, content.into()))
+    }
+
+    /// Waits until nothing may go at this moment, or (then it says so) until so much has happened.
+    async fn settles(&self, until: Option<u64>) -> Result<bool, String> {
+        loop {
+            if let Some(error) = self.book.error() {
+                return Err(error);
+            }
+            if until.is_some_and(|count| self.book.count() >= count) {
+                return Ok(true);
+            }
+            let Some(why) = self.book.why_not_quiet() else {
+                return Ok(false);
+            };
+            let patience = Duration::from_secs(10);
+            let changed = tokio::time::timeout(patience, self.book.changed());
+            if changed.await.is_err() {
+                return Err(format!("nothing happens: {why}"));
+            }
+        }
+    }
+
+    /// The process ends, in order or by a kill, and a new one begins.
+    async fn dies(self, killed: bool) -> Result<Self, String> {
+        let patience = if killed {
+            self.book.dying();
+            Duration::ZERO
+        } else {
+            Duration::from_secs(20)
+        };
+        self.dispatcher.stop(patience).await;
+        // What was written to the next hop before is heard by it all the same.
+        self.hop.close_idle().await;
+        if !killed {
+            self.stepped.lock().unwrap().write();
+            self.book.synced();
+        }
+        let Ok(stepped) = Arc::try_unwrap(self.stepped) else {
+            return Err("a task outlives the process".to_owned());
+        };
+        stepped.into_inner().unwrap().end();
+        self.book.restarted();
+        let stepped = Arc::new(Mutex::new(Stepped::open(self.folder.path())));
+        let dispatcher = start(&stepped, &self.book, &self.settings, &self.ids, &self.clock);
+        Ok(Self {
+            stepped,
+            dispatcher,
+            ..self
+        })
+    }
+
+    /// All is well from here on: everything comes to its end.
+    async fn heals(mut self) -> Result<(), String> {
+        (0..3).for_each(|which| self.hop.mood(which, Mood::Well));
+        let mut rounds = 0;
+        while !self.book.open().is_empty() {
+            let open = self.book.open();
+            for (which, _) in open.iter().enumerate() {
+                let release = Op::Act(QueueAction::Release, which);
+                if rounds == 0 {
+                    self = self.does(&release).await?;
+                }
+            }
+            self = self.step(&(Op::Pass(6 * MINUTES), None)).await?;
+            rounds += 1;
+            if rounds > 12 {
+                return Err(format!("all is well, and {open:?} are still there"));
+            }
+        }
+        self.book.all_is_over()?;
+        self.dispatcher.stop(Duration::from_secs(20)).await;
+        Ok(())
+    }
+}
+
+fn history(steps: &[Step], seed: u64) -> Result<Tally, String> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(seed, [1, 3, 4][seed as usize % 3]).await;
+        let book = world.book.clone();
+        for (number, step) in steps.iter().enumerate() {
+            let told = |error| format!("step {number}, {step:?}: {error}");
+            world = world.step(step).await.map_err(told)?;
+        }
+        world.heals().await?;
+        Ok(book.tally())
+    })
+}
+
+fn histories(runner: &mut TestRunner) -> Vec<Tally> {
+    let told = Mutex::new(Vec::new());
+    let run = runner.run(&(steps(), any::<u64>()), |(steps, seed)| {
+        let tally = history(&steps, seed).map_err(TestCaseError::fail)?;
+        told.lock().unwrap().push(tally);
+        Ok(())
+    });
+    if let Err(error) = run {
+        panic!("{error}");
+    }
+    told.into_inner().unwrap()
+}
+
+fn cases(usual: u32) -> Config {
+    let given = std::env::var("GATEPOST_HISTORIES").ok();
+    Config {
+        cases: given.map_or(usual, |cases| cases.parse().expect("a number")),
+        failure_persistence: None,
+        max_shrink_time: 120_000,
+        ..Config::default()
+    }
+}
+
+/// The same each time.
+#[test]
+fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let told = histories(&mut TestRunner::new_with_rng(cases(16), rng));
+    let sum = |of: fn(&Tally) -> usize| told.iter().map(of).sum::<usize>();
+    println!(
+        "{} histories: {} leases, {} recipients delivered ({} copies more), {} failed ({} of old age), {} reported, {} deferred, {} held; \
+         {} queues parked, {} probes, {} ramps, {} past a parked queue, {} kills",
+        told.len(),
+        sum(|tally| tally.leases),
+        sum(|tally| tally.delivered),
+        sum(|tally| tally.again),
+        sum(|tally| tally.failed),
+        sum(|tally| tally.expired),
+        sum(|tally| tally.bounces),
+        sum(|tally| tally.deferred),
+        sum(|tally| tally.held),
+        sum(|tally| tally.parked),
+        sum(|tally| tally.probes),
+        sum(|tally| tally.ramps),
+        sum(|tally| tally.uncertified),
+        sum(|tally| tally.kills),
+    );
+    let some: [fn(&Tally) -> usize; 9] = [
+        |tally| tally.expired,
+        |tally| tally.delivered,
+        |tally| tally.again,
+        |tally| tally.bounces,
+        |tally| tally.held,
+        |tally| tally.parked,
+        |tally| tally.probes,
+        |tally| tally.ramps,
+        |tally| tally.kills,
+    ];
+    assert!(some.iter().all(|of| sum(*of) > 0), "too little happened");
+}
+
+/// Others each time.
+#[test]
+fn what_was_said_of_each_recipient_is_what_becomes_of_it_in_other_histories() {
+    histories(&mut TestRunner::new(cases(8)));
+}
