@@ -499,8 +499,10 @@ fn assert_message(scene: &Scene, message: &Message, content: &[u8], sent: &[u8])
             leg.via,
             out.escape_ascii()
         );
+        // What the peer calls itself stands in Received:, and may be any word.
+        let said = naive::without(&out, |name| name == "received");
         assert!(
-            !naive::contains(&out, format!("{}-secret", message.tenant).as_bytes())
+            !naive::contains(&said, format!("{}-secret", message.tenant).as_bytes())
                 || !connector
                 || in_body(content, message)
         );
