@@ -144,13 +144,16 @@ class Postfix:
 
     def __init__(self, work, certificates, clear, connections):
         self.work = work / "postfix"
-        (self.work / "spool").mkdir(parents=True)
+        # Apart from the queue: `postfix start` looks at the mode of every file in its configuration folder.
+        self.config = self.work / "etc"
+        self.config.mkdir(parents=True)
+        (self.work / "spool").mkdir()
         (self.work / "lib").mkdir()
         shutil.chown(self.work / "lib", "postfix")
         os.chmod(work, 0o755)
         for name in ("post-install", "postfix-files", "postfix-script"):
             if pathlib.Path("/etc/postfix", name).exists():
-                shutil.copy(pathlib.Path("/etc/postfix", name), self.work)
+                shutil.copy(pathlib.Path("/etc/postfix", name), self.config)
         tls = "" if clear else f"""
 smtpd_tls_security_level = encrypt
 smtpd_tls_chain_files = {certificates}/server.key, {certificates}/server.pem
@@ -167,7 +170,7 @@ smtp_tls_connection_reuse = yes
 tlsproxy_tls_chain_files = {certificates}/server.key, {certificates}/server.pem
 """
         who = "permit_mynetworks" if clear else "permit_tls_all_clientcerts"
-        (self.work / "main.cf").write_text(f"""
+        (self.config / "main.cf").write_text(f"""
 compatibility_level = 3.6
 queue_directory = {self.work}/spool
 data_directory = {self.work}/lib
@@ -211,10 +214,10 @@ scache unix - - n - 1 scache
 showq unix n - n - - showq
 postlog unix-dgram n - n - 1 postlogd
 """
-        (self.work / "master.cf").write_text(f"127.0.0.1:{IN} inet n - n - - smtpd\n{services}")
+        (self.config / "master.cf").write_text(f"127.0.0.1:{IN} inet n - n - - smtpd\n{services}")
 
     def run(self, *words):
-        subprocess.run(["postfix", "-c", self.work, *words], check=True,
+        subprocess.run(["postfix", "-c", self.config, *words], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def start(self):
@@ -235,7 +238,7 @@ postlog unix-dgram n - n - 1 postlogd
             time.sleep(0.1)
 
     def flush(self):
-        subprocess.run(["postqueue", "-c", self.work, "-f"], check=True)
+        subprocess.run(["postqueue", "-c", self.config, "-f"], check=True)
 
     def pids(self):
         """Its master and the daemons below it."""

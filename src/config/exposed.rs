@@ -27,7 +27,13 @@ pub(super) fn exposed(path: &Path) -> Option<String> {
     if !real.is_file() || !real.ancestors().skip(1).all(enter) {
         return None;
     }
-    let shown = crate::mail::shown(real.to_string_lossy().as_bytes());
+    // The line is for a shell: the path as it is, unless it would act on a terminal.
+    let path = real.to_string_lossy();
+    let shown = if path.chars().any(char::is_control) {
+        crate::mail::shown(path.as_bytes())
+    } else {
+        path.into_owned()
+    };
     Some(format!(
         "everybody on this machine may {may} {shown} (mode {:04o}): chmod o-rwx {}",
         own & 0o7777,
@@ -88,6 +94,34 @@ mod tests {
             assert!(found.contains(told) && found.ends_with(&whole), "{found}");
             assert!(!found.contains("secret"), "{found}");
         }
+    }
+
+    #[test]
+    fn the_line_names_the_path_whole_and_in_its_own_letters() {
+        let folder = tempfile::tempdir().unwrap();
+        set(folder.path(), 0o755);
+        let inner = folder
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join("schlüssel")
+            .join("d".repeat(240));
+        std::fs::create_dir_all(&inner).unwrap();
+        let path = inner.join("smarthost.key");
+        std::fs::write(&path, "").unwrap();
+        for own in [inner.parent().unwrap(), &inner] {
+            set(own, 0o755);
+        }
+        set(&path, 0o644);
+        let found = exposed(&path).unwrap();
+        assert!(
+            found.ends_with(&format!("chmod o-rwx '{}'", path.display())),
+            "{found}"
+        );
+        let bell = inner.join("a\u{7}b");
+        std::fs::write(&bell, "").unwrap();
+        set(&bell, 0o644);
+        assert!(!exposed(&bell).unwrap().contains('\u{7}'));
     }
 
     #[test]

@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(wider.drift, []);
         let covers = |note: &super::super::diff::Note| {
             note.text
-                .contains("which covers *.eu.contoso.com: well, too")
+                .contains("which covers *.eu.contoso.com, and every other certificate")
         };
         assert!(wider.notes.iter().any(covers), "{:?}", wider.notes);
         // An entry by pattern: the name of its own is written, and the wildcard covers it.

@@ -62,7 +62,7 @@ pub(super) fn judge(want: &Want, value: &Value, around: &Around<'_>) -> Judged {
             Fit::Wider => {
                 let shown = seen(&is);
                 return Judged::Note(format!(
-                    "is {shown}, which covers {}: well, too",
+                    "is {shown}, which covers {}, and every other certificate of that domain as well: Microsoft discourages it, and Repair sets it back",
                     wanted.connector_name
                 ));
             }

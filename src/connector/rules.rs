@@ -344,7 +344,7 @@ const KNOWN: [&str; 14] = [
 /// Conditions, exceptions and actions of a rule of ours that no rendering puts there.
 fn narrowed(report: &mut Report, rule: &Exported) {
     let name = rule.text("Name");
-    let further: Vec<&str> = rule
+    let further: Vec<String> = rule
         .names()
         .filter(|property| {
             let is_condition = CONDITIONS.iter().any(|start| property.starts_with(start));
@@ -352,6 +352,7 @@ fn narrowed(report: &mut Report, rule: &Exported) {
             (is_condition || is_action) && !KNOWN.contains(property) && rule.is_set(property)
         })
         .filter(|property| !property.contains('@'))
+        .map(|property| shown(property.as_bytes()))
         .collect();
     if !further.is_empty() {
         report.note(

@@ -7,6 +7,7 @@ use super::outcome::{Answer, NextHop, Outcome, Pace, Reach};
 use super::replies::{Entry, Phase, Whose};
 use super::said::Said;
 use super::status;
+use crate::mail::{Domain, QueueId};
 use crate::smtp::reply::Reply;
 use std::fmt;
 
@@ -19,6 +20,8 @@ pub enum Known {
     Registry,
     /// The reply code alone.
     Code,
+    /// The form of our own refusals.
+    Own,
 }
 
 impl fmt::Display for Known {
@@ -27,6 +30,7 @@ impl fmt::Display for Known {
             Self::Table => "the table that delivery uses",
             Self::Registry => "RFC 3463 and its registry: the table does not know it",
             Self::Code => "RFC 5321, the reply code alone: the table does not know it",
+            Self::Own => "the form of Gatepost's own refusals: its host name first, an id last",
         })
     }
 }
@@ -111,6 +115,10 @@ pub fn explain(
         notes.retain(|note| !note.contains("--phase"));
         return Ok(taken(reply, notes));
     }
+    if let Some((host, id)) = own_refusal(&said.text) {
+        let (host, id) = (host.to_owned(), id.to_owned());
+        return Ok(refused_by_us(&host, &id, reply, notes));
+    }
     let answer = Answer::Refused { phase, reply };
     let judged = answer.judge(next_hop);
     // What a stranger's Exchange Online means is what ours means; only the law is another.
@@ -139,6 +147,46 @@ pub fn explain(
         notes,
         reply,
     })
+}
+
+/// The host name and the id of a refusal that has the form of ours: one first, the other last (so that nobody looks for the
+/// fault in Exchange's connector).
+fn own_refusal(text: &str) -> Option<(&str, &str)> {
+    let (host, rest) = text.split_once(' ')?;
+    let id = rest.rsplit(' ').next()?;
+    let is_host = host.contains('.') && host.parse::<Domain>().is_ok();
+    (is_host && id.parse::<QueueId>().is_ok()).then_some((host, id))
+}
+
+fn refused_by_us(host: &str, id: &str, reply: Reply, mut notes: Vec<String>) -> Explanation {
+    notes.retain(|note| !note.contains("--phase"));
+    notes.push(format!(
+        "where {host} is no Gatepost of yours, its own administrator can say more"
+    ));
+    let for_now = reply.code / 100 == 4;
+    Explanation {
+        meaning: format!(
+            "{host} did not take this from whoever sent it: where that is Gatepost's host name, no reply of Exchange or of another next hop"
+        ),
+        whose: Some("the sending side's, or Gatepost's configuration"),
+        outcome: if for_now {
+            Outcome::Deferred(Pace::Law)
+        } else {
+            Outcome::Failed
+        },
+        does: if for_now {
+            "has not taken the message: whoever sent it keeps it and tries again"
+        } else {
+            "has not taken the message: whoever sent it reports it as failed"
+        },
+        alarm: false,
+        advice: format!(
+            "gatepost trace {id} says what was seen and judged; gatepost explain trust judges a message again"
+        ),
+        known: Known::Own,
+        notes,
+        reply,
+    }
 }
 
 fn taken(reply: Reply, mut notes: Vec<String>) -> Explanation {

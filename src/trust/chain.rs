@@ -170,8 +170,8 @@ fn link(der: &CertificateDer<'_>, own: &X509Certificate<'_>, next: Option<&Parse
     let raw = |name: &x509_parser::x509::X509Name<'_>| name.as_raw().to_vec();
     let validity = own.validity();
     Link {
-        subject: own.subject().to_string(),
-        issuer: own.issuer().to_string(),
+        subject: printable(own.subject()),
+        issuer: printable(own.issuer()),
         serial: own.raw_serial_as_string(),
         sha256: hexadecimal(&Sha256::digest(der)),
         not_before: seconds(validity.not_before),
@@ -184,6 +184,15 @@ fn link(der: &CertificateDer<'_>, own: &X509Certificate<'_>, next: Option<&Parse
         signer: signer(own, next),
         names: (raw(own.subject()), raw(own.issuer())),
     }
+}
+
+/// A name for a terminal: whoever made the certificate may have written anything into it.
+fn printable(name: &x509_parser::x509::X509Name<'_>) -> String {
+    let plain = |letter: char| match letter.is_control() {
+        true => letter.escape_unicode().to_string(),
+        false => letter.to_string(),
+    };
+    name.to_string().chars().map(plain).collect()
 }
 
 fn signer(own: &X509Certificate<'_>, next: Option<&Parsed<'_>>) -> Signer {
@@ -314,6 +323,25 @@ mod tests {
         assert_eq!(intermediate.signer, Signer::Beyond);
         assert_eq!(chain.disorder(), None);
         assert_eq!(chain.beyond().unwrap().1, "CN=Lab Root");
+    }
+
+    #[test]
+    fn a_name_of_an_authority_does_not_act_on_a_terminal() {
+        let evil = Authority::new("Lab\u{1b}[31m\u{7}").unwrap();
+        let issued = evil.issue(&Leaf::named("contoso.com")).unwrap();
+        let chain = read(&issued.chain);
+        let told = format!(
+            "{:?}",
+            chain
+                .links
+                .iter()
+                .map(|link| format!("{} {}", link.subject, link.issuer))
+                .collect::<String>()
+        );
+        assert!(told.contains("u{1b}[31m"), "{told}");
+        for link in &chain.links {
+            assert!(!format!("{}{}", link.subject, link.issuer).contains(char::is_control));
+        }
     }
 
     #[test]

@@ -195,6 +195,22 @@ async fn a_rehearsal_shakes_hands_both_ways_as_exchange_would() {
         !said.out.contains("reload") && !said.out.contains("fabrikam"),
         "{said:?}"
     );
+    // What Exchange does not promote is well as external mail.
+    let mut flagless = Changes::replace("certificate = \"host\"", "certificate = \"contoso\"");
+    flagless.replace.push((
+        "cloud_services_mail_enabled = true\n\n[[tenant]]",
+        "cloud_services_mail_enabled = false\n\n[[tenant]]".to_owned(),
+    ));
+    let config_without = around.configuration([0; 3], &flagless);
+    let said = certificate(&around, &config_without, &["rehearse", "contoso"]).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_says(
+        &said,
+        &[
+            "took the mail as contoso's by it, external, as cloud_services_mail_enabled = false has it",
+        ],
+    );
+    let config = around.configuration([0; 3], &changes);
     // A renewal that is as good.
     let [chain, key] = candidate(&around, &Leaf::named("contoso.com").and("*.contoso.com"));
     let files = [

@@ -112,7 +112,11 @@ async fn played(in_force: &Settings, settings: &Settings, name: &str) -> Result<
     let door = server.listener_address(DOOR).ok_or("no door")?;
     for (index, tenant) in presenting(settings, name).iter().enumerate() {
         let what = format!("mail of tenant {} goes to Exchange", tenant.name);
-        let seen = delivered(&server, &exchange, tenant, door, source(index)).await;
+        let promotes = in_force.inbound_connectors.iter().any(|connector| {
+            connector.tenant == tenant.name && connector.cloud_services_mail_enabled
+        });
+        let delivered = delivered(&server, &exchange, tenant, door, source(index), promotes);
+        let seen = delivered.await;
         steps.push(step(what, seen));
     }
     server.stop().await;
@@ -291,13 +295,15 @@ fn tls_line(lines: &[String]) -> String {
     format!("{seen}, chain verified")
 }
 
-/// One message of the tenant, through the server to Exchange: whose it was taken for, or what was said instead.
+/// One message of the tenant, through the server to Exchange: whose it was taken for, or what was said instead. Internal is
+/// to be seen only where the connector `promotes` (`cloud_services_mail_enabled`).
 async fn delivered(
     server: &Server,
     exchange: &ExchangeIn,
     tenant: &Tenant,
     door: SocketAddr,
     source: IpAddr,
+    promotes: bool,
 ) -> Result<String, String> {
     let domain = tenant.accepted_domains.iter().next();
     let domain = domain.ok_or("the tenant has no accepted domain")?.domain();
@@ -338,6 +344,9 @@ async fn delivered(
                 "Exchange saw {identity}, and took the mail as {organization}'s by it, internal"
             ))
         }
+        Some(By::Certificate) if organization == &*tenant.name && !promotes => Ok(format!(
+            "Exchange saw {identity}, and took the mail as {organization}'s by it, external, as cloud_services_mail_enabled = false has it"
+        )),
         Some(By::Certificate) if organization == &*tenant.name => Err(format!(
             "Exchange saw {identity}, and took the mail as {organization}'s by it, and yet as external"
         )),

@@ -289,3 +289,47 @@ fn bad_news_is_what_is_lost_held_or_told_an_administrator() {
         assert_eq!(of(text, NextHop::Exchange).is_bad_news(), bad, "{text}");
     }
 }
+
+#[test]
+fn a_refusal_of_our_own_is_nobodys_connector() {
+    for (text, outcome) in [
+        (
+            "550 5.7.1 smarthost.contoso.com Unable to relay: no route for this recipient 1M89EJVQ8XBM5",
+            Failed,
+        ),
+        (
+            "550 5.7.64 smarthost.contoso.com TenantAttribution; no tenant 1M89EJVQ8XBM5",
+            Failed,
+        ),
+        (
+            "451 4.4.0 smarthost.contoso.com Held: 5.7.64 1M89EJVQ8XBM5",
+            RETRY,
+        ),
+        (
+            "host smarthost.contoso.com[192.0.2.1] said: 550 5.7.1 smarthost.contoso.com Not allowed 1M89EJVQ8XBM5 (in reply to MAIL FROM command)",
+            Failed,
+        ),
+    ] {
+        for next_hop in [NextHop::Exchange, NextHop::Mx, NextHop::Relay] {
+            let told = of(text, next_hop);
+            assert_eq!(
+                (told.known, told.outcome, told.alarm),
+                (Known::Own, outcome, false),
+                "{text}"
+            );
+            assert!(
+                told.advice.contains("gatepost trace 1M89EJVQ8XBM5"),
+                "{}",
+                told.advice
+            );
+        }
+    }
+    // A stranger's words around an id, or a host name without one, are no refusal of ours.
+    for text in [
+        "550 5.7.64 TenantAttribution; Relay Access Denied 1M89EJVQ8XBM5",
+        "550 5.7.1 smarthost.contoso.com Unable to relay",
+        "550 5.1.1 unknown 1M89EJVQ8XBM5",
+    ] {
+        assert_ne!(of(text, NextHop::Exchange).known, Known::Own, "{text}");
+    }
+}
