@@ -168,32 +168,30 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
 }
 
 impl Report {
-    /// A secret that somebody has put where none belongs is not repeated.
+    /// A secret that somebody has put where none belongs is not repeated, as it is or as it is shown. A value so short that it
+    /// may be a word of PowerShell (`true`) stays in the lines, which would not run without it.
     fn hide(&mut self, plan: &Plan) {
-        let values: Vec<&str> = plan
-            .secrets
-            .iter()
-            .map(Secret::expose_str)
-            .filter(|value| !value.is_empty())
-            .collect();
-        let texts = self
-            .drift
-            .iter_mut()
-            .flat_map(|drift| {
-                let (Mend::Line(mend) | Mend::Step(mend)) = &mut drift.mend;
-                [&mut drift.name, &mut drift.is, mend]
-            })
-            .chain(
-                self.notes
-                    .iter_mut()
-                    .flat_map(|note| [&mut note.object, &mut note.text]),
-            );
-        for text in texts {
-            for value in &values {
-                if text.contains(value) {
-                    *text = text.replace(value, "(secret)");
+        const NO_WORD: usize = 8;
+        let values = plan.secrets.iter().map(Secret::expose_str);
+        let values: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
+        let clean = |text: &mut String, least: usize| {
+            for value in values.iter().filter(|value| value.len() >= least) {
+                for form in [(*value).to_owned(), shown(value.as_bytes())] {
+                    if text.contains(&form) {
+                        *text = text.replace(&form, "(secret)");
+                    }
                 }
             }
+        };
+        for drift in &mut self.drift {
+            let (Mend::Line(mend) | Mend::Step(mend)) = &mut drift.mend;
+            clean(mend, NO_WORD);
+            clean(&mut drift.name, 1);
+            clean(&mut drift.is, 1);
+        }
+        for note in &mut self.notes {
+            clean(&mut note.object, 1);
+            clean(&mut note.text, 1);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Do the rules stand in the right order, does another rule come before them, and how far is the rollout?
 
 use super::desired::{ENABLED, ENFORCE};
-use super::diff::{Drift, Mend, Report};
+use super::diff::{Drift, Mend, Report, seen};
 use super::export::{Exported, flag, list, text};
 use super::found::Ours;
 use super::judge::is_number;
@@ -131,10 +131,11 @@ pub(super) fn order(report: &mut Report, plan: &Plan, rules: &[Exported], ours: 
     for (rule, _) in &foreign {
         same_way(report, &outward.looped.name, ours, rule);
     }
-    for place in [route, clean_up].into_iter().flatten() {
-        if let Some(rule) = rules.get(place) {
-            narrowed(report, rule);
-        }
+    if let Some(rule) = route.and_then(|place| rules.get(place)) {
+        narrowed(report, rule);
+    }
+    if let Some(rule) = clean_up.and_then(|place| rules.get(place)) {
+        not_all(report, rule);
     }
 }
 
@@ -341,17 +342,64 @@ const KNOWN: [&str; 14] = [
     "SetHeaderName",
 ];
 
+/// What the clean-up rule holds, and what every rule has.
+const KNOWN_TO_CLEAN_UP: [&str; 4] = [
+    "HeaderContainsMessageHeader",
+    "HeaderContainsWords",
+    "RecipientAddressType",
+    "SenderAddressLocation",
+];
+
+/// Actions of the routing rule.
+const STRANGE_TO_CLEAN_UP: [&str; 2] = ["RouteMessageOutboundConnector", "SetHeaderName"];
+
+/// Conditions, exceptions and actions of a rule that are not among `known`, as they are called in the export.
+fn further<'a>(
+    rule: &'a Exported,
+    known: &'static [&'static str],
+    actions: &'static [&'static str],
+) -> impl Iterator<Item = &'a str> {
+    rule.names()
+        .filter(move |property| {
+            let is_condition = CONDITIONS.iter().any(|start| property.starts_with(start));
+            (is_condition || ACTIONS.contains(property) || actions.contains(property))
+                && !known.contains(property)
+                && rule.is_set(property)
+        })
+        .filter(|property| !property.contains('@'))
+}
+
+/// The clean-up rule is to take the loop value off all mail that has come back: whatever narrows it, or does more, lets the
+/// value out or mail away.
+fn not_all(report: &mut Report, rule: &Exported) {
+    let name = rule.text("Name");
+    for property in further(rule, &KNOWN_TO_CLEAN_UP, &STRANGE_TO_CLEAN_UP) {
+        let value = rule.get(property).map(text).unwrap_or_default();
+        let off = match rule.get(property).and_then(flag) {
+            Some(true) => "$false",
+            Some(false) | None => "$null",
+        };
+        let plain = property.bytes().all(|octet| octet.is_ascii_alphanumeric());
+        report.drift.push(Drift {
+            object: Kind::CleanUp.title().to_owned(),
+            name: shown(name.as_bytes()),
+            property: shown(property.as_bytes()),
+            is: seen(&value),
+            should: "not set".to_owned(),
+            breaks: "mail that has come back and does not fit it keeps the loop header, whose value leaves the tenant; or the rule does more to it than take that off".to_owned(),
+            mend: if plain {
+                Mend::Line(format!("Set-TransportRule -Identity {} -{property} {off}", literal(&name)))
+            } else {
+                Mend::Step("take it off the rule in the admin centre".to_owned())
+            },
+        });
+    }
+}
+
 /// Conditions, exceptions and actions of a rule of ours that no rendering puts there.
 fn narrowed(report: &mut Report, rule: &Exported) {
     let name = rule.text("Name");
-    let further: Vec<String> = rule
-        .names()
-        .filter(|property| {
-            let is_condition = CONDITIONS.iter().any(|start| property.starts_with(start));
-            let is_action = ACTIONS.contains(property);
-            (is_condition || is_action) && !KNOWN.contains(property) && rule.is_set(property)
-        })
-        .filter(|property| !property.contains('@'))
+    let further: Vec<String> = further(rule, &KNOWN, &[])
         .map(|property| shown(property.as_bytes()))
         .collect();
     if !further.is_empty() {

@@ -702,6 +702,70 @@ fn what_may_be_set_for_a_reason_is_a_note() {
 }
 
 #[test]
+fn a_secret_is_hidden_as_it_is_shown_too_and_no_word_of_a_line_is() {
+    let mut plan = plan();
+    plan.secrets = vec![
+        Secret::new("loop\\value-0123456789".to_owned()),
+        Secret::new("true".to_owned()),
+    ];
+    let mut tenancy = Tenancy::of(&plan);
+    tenancy.inbound[0]["RequireTls"] = json!(false);
+    tenancy.rules[1]["SetHeaderName"] = json!("loop\\value-0123456789");
+    let report = diff(&plan, &tenancy.exports());
+    let written = serde_json::to_string(&report).unwrap();
+    assert!(!written.contains("value-0123456789"), "{written}");
+    let lines: Vec<&Mend> = report.drift.iter().map(|drift| &drift.mend).collect();
+    assert!(
+        format!("{lines:?}").contains("-RequireTls $true"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn whatever_narrows_the_clean_up_rule_is_drift_with_the_line_that_takes_it_off() {
+    for (property, value, line) in [
+        ("SentToScope", json!("InOrganization"), "-SentToScope $null"),
+        ("FromScope", json!("NotInOrganization"), "-FromScope $null"),
+        (
+            "FromMemberOf",
+            json!(["a@contoso.com"]),
+            "-FromMemberOf $null",
+        ),
+        (
+            "ExceptIfMessageSizeOver",
+            json!("10 MB (10,485,760 bytes)"),
+            "-ExceptIfMessageSizeOver $null",
+        ),
+        (
+            "SubjectContainsWords",
+            json!(["x"]),
+            "-SubjectContainsWords $null",
+        ),
+        ("SetHeaderName", json!("X-Other"), "-SetHeaderName $null"),
+        (
+            "RouteMessageOutboundConnector",
+            json!("Other"),
+            "-RouteMessageOutboundConnector $null",
+        ),
+        ("DeleteMessage", json!(true), "-DeleteMessage $false"),
+    ] {
+        let mut tenancy = Tenancy::of(&plan());
+        tenancy.rules[1][property] = value;
+        let report = compared(&tenancy);
+        let found: Vec<&str> = report
+            .drift
+            .iter()
+            .map(|drift| drift.property.as_str())
+            .collect();
+        assert_eq!(found, [property]);
+        let mend = Mend::Line(format!(
+            "Set-TransportRule -Identity 'Back from Gatepost' {line}"
+        ));
+        assert_eq!(report.drift[0].mend, mend);
+    }
+}
+
+#[test]
 fn what_was_not_exported_is_not_compared() {
     let mut exports = Tenancy::of(&plan()).exports();
     exports.rules = None;
