@@ -366,7 +366,11 @@ pub fn losses(current: &Settings, new: &Settings, unix_seconds: u64) -> Vec<Stri
         }
     }
     for connector in &new.inbound_connectors {
-        let loss = with_both(current, new, connector, renewal::attribution);
+        let loss = with_both(current, new, connector, |before, after| {
+            // Another [[certificate]] for the connector is another decision; another file behind the same name is a renewal.
+            let is_renewal = before.0.name == after.0.name;
+            is_renewal.then(|| renewal::attribution(before, after))?
+        });
         let whose = format!(" tenant {}:", connector.tenant);
         losses.extend(loss.map(|loss| told(&connector.identity, &whose, &loss)));
     }
@@ -399,15 +403,14 @@ fn moved(current: &Settings, new: &Settings) -> Vec<String> {
     let moved = new.inbound_connectors.iter().filter_map(|connector| {
         let (was, is) = with_both(current, new, connector, renewal::moved)?;
         Some(format!(
-            "tenant {}: a reload watches over TlsSenderCertificateName {is} from now on, before it was {was}: if the inbound connector says {was}, set it by `gatepost connector render` and Repair-GatepostConnector.ps1, for the next certificate may lose that name",
+            "tenant {}: a reload watches over TlsSenderCertificateName {is} from now on, before it was {was}: if the inbound connector says {was}, set it by `gatepost connector render` and Repair-GatepostConnector.ps1, for this certificate or the next may not have that name",
             connector.tenant
         ))
     });
     moved.collect()
 }
 
-/// Asks about the certificate of a connector, before and after, each with the accepted domains of its time. Another
-/// `[[certificate]]` for the connector is another decision; another file behind the same name is a renewal.
+/// Asks about the certificate of a connector, before and after, each with the accepted domains of its time.
 fn with_both<T>(
     current: &Settings,
     new: &Settings,
@@ -416,9 +419,6 @@ fn with_both<T>(
 ) -> Option<T> {
     let mut others = current.inbound_connectors.iter();
     let old = others.find(|old| old.tenant == connector.tenant)?;
-    if old.identity.name != connector.identity.name {
-        return None;
-    }
     let accepted = |settings: &Settings| {
         let mut tenants = settings.tenants.iter();
         let own = tenants.find(|own| own.name == connector.tenant)?;

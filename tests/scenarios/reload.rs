@@ -361,3 +361,35 @@ async fn of_two_accepted_names_the_first_is_not_lost_silently_and_a_restart_mean
     drop(client);
     assert!(process.terminate().success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_entry_for_the_connector_is_taken_and_the_name_that_goes_is_told() {
+    let domains = ["contoso.com", "contoso.net"];
+    let (around, changes) = contoso(&["contoso.com"], "contoso.com").await;
+    let other = around.authority.issue(&Leaf::named("contoso.net")).unwrap();
+    write_identity(around.folder.path(), "other", &other);
+    let running = Running::within(around, changes);
+    assert!(running.round_trip().await.is_internal());
+    let mut changes = with_endpoints(running.admin);
+    changes.replace.extend([
+        (
+            "accepted_domains = [\"contoso.com\"]",
+            format!("accepted_domains = {domains:?}"),
+        ),
+        (
+            "[[certificate]]\nname = \"fabrikam\"",
+            "[[certificate]]\nname = \"other\"\nchain = \"other.pem\"\nkey = \"other.key\"\n\
+             [[certificate]]\nname = \"fabrikam\""
+                .to_owned(),
+        ),
+        (
+            "certificate = \"contoso\"",
+            "certificate = \"other\"".to_owned(),
+        ),
+    ]);
+    running.around.configuration(running.ports, &changes);
+    running.reload("ok", 1).await;
+    let told = "tenant contoso: a reload watches over TlsSenderCertificateName contoso.net from now on, before it was contoso.com";
+    running.logged(told, 1).await;
+    assert!(running.process.terminate().success());
+}
