@@ -102,6 +102,12 @@ impl Plan {
 /// The way from Exchange to us, where there is a listener for it.
 fn outward(facts: &Facts<'_>, findings: &mut Findings) -> Option<Outward> {
     if facts.doors.is_empty() {
+        if facts.tenant.loop_header.is_some() {
+            findings.warn(
+                format!("tenant.{}.loop_header", facts.tenant.name),
+                "no [[listener]] with service = \"connector\", so that no rule takes this field off mail that Exchange passes on: its value leaves the tenant. Leave loop_header out until user mail goes through Gatepost, and give it another value then",
+            );
+        }
         if let Some(group) = facts.pilot_group {
             findings.warn(
                 "listener",

@@ -190,6 +190,15 @@ fn without_a_connector_listener_the_set_is_the_inbound_connector_alone() {
     ] {
         assert_eq!(value(name), Some(&Token::Text(String::new())), "{name}");
     }
+    let with_loop = tenant(&["contoso.com"]);
+    facts.tenant = &with_loop;
+    let (plan, findings) = Plan::make(&facts);
+    assert!(plan.is_some_and(|plan| !plan.is_sent_to()));
+    assert_eq!(
+        (findings.len(), findings[0].key.as_str(), findings[0].grade),
+        (1, "tenant.contoso.loop_header", Grade::Warning)
+    );
+    facts.tenant = &own;
     facts.pilot_group = Some(&group);
     let (plan, findings) = Plan::make(&facts);
     assert!(plan.is_some());
