@@ -1,6 +1,7 @@
 //! Does `TlsSenderCertificateName` of the tenant's connector mean our certificate, also the next one?
 //!
-//! What `render` writes fits, and so does a wider wildcard. Any other name of the certificate works today, but a reload of
+//! What `render` writes fits. A wider wildcard works and is a note: Microsoft discourages it (exchange-online.md 2.2), and the
+//! scripts set it back. Any other name of the certificate works today, but a reload of
 //! Gatepost watches over the one that it takes the connector for ([`SenderName::connector_name`]), and would let a renewed
 //! certificate lose it. A name of its own below an accepted domain is the safer remedy of the two (exchange-online.md 2.2):
 //! where the tenant has it, the configuration must have it as well.
@@ -32,7 +33,7 @@ pub(super) struct Wanted {
 pub(super) enum Fit {
     /// As wanted.
     Fits,
-    /// Another, which is as good.
+    /// A wildcard that covers it, and more than it.
     Wider,
     /// Good, and the configuration does not know why.
     Unknown(Said),
