@@ -357,13 +357,19 @@ impl Server {
 #[must_use]
 pub fn losses(current: &Settings, new: &Settings, unix_seconds: u64) -> Vec<String> {
     let mut losses = Vec::new();
+    let sound = |old: &Identity, new: &Identity| {
+        let loss = renewal::dates(old, new, unix_seconds);
+        loss.or_else(|| renewal::chain(old, new))
+    };
     for identity in &new.identities {
         let mut others = current.identities.iter();
         if let Some(old) = others.find(|old| old.name == identity.name) {
-            let loss = renewal::dates(old, identity, unix_seconds);
-            let loss = loss.or_else(|| renewal::chain(old, identity));
-            losses.extend(loss.map(|loss| told(identity, "", &loss)));
+            losses.extend(sound(old, identity).map(|loss| told(identity, "", &loss)));
         }
+    }
+    // Whoever points a connector or a listener to another entry decides about the name, and not for what nobody trusts.
+    for (old, identity, whose) in replaced(current, new) {
+        losses.extend(sound(old, identity).map(|loss| told(identity, &whose, &loss)));
     }
     for connector in &new.inbound_connectors {
         let loss = with_both(current, new, connector, |before, after| {
@@ -390,6 +396,31 @@ pub fn losses(current: &Settings, new: &Settings, unix_seconds: u64) -> Vec<Stri
         losses.extend(loss.map(|loss| told(after, &whose, &loss)));
     }
     losses
+}
+
+/// Certificates that take the place of one of another entry: that one, the new one, and for whom.
+fn replaced<'a>(
+    current: &'a Settings,
+    new: &'a Settings,
+) -> impl Iterator<Item = (&'a Identity, &'a Identity, String)> {
+    let connectors = new.inbound_connectors.iter().filter_map(|connector| {
+        let mut others = current.inbound_connectors.iter();
+        let old = others.find(|old| old.tenant == connector.tenant)?;
+        let whose = format!(" tenant {}:", connector.tenant);
+        Some((&*old.identity, &*connector.identity, whose))
+    });
+    let listeners = new.listeners.iter().filter_map(|listener| {
+        let mut others = current.listeners.iter();
+        let old = others.find(|old| old.name == listener.name)?;
+        let whose = format!(" listener {}:", listener.name);
+        Some((
+            old.identity.as_deref()?,
+            listener.identity.as_deref()?,
+            whose,
+        ))
+    });
+    let both = connectors.chain(listeners);
+    both.filter(|(old, new, _)| old.name != new.name)
 }
 
 fn told(identity: &Identity, whose: &str, loss: &Loss) -> String {

@@ -122,7 +122,7 @@ async fn obtained(
     let account = account(authority, resolver).await?;
     let identifiers: Vec<Identifier> = names.iter().cloned().map(Identifier::Dns).collect();
     let order = account.new_order(&NewOrder::new(&identifiers)).await;
-    let mut order = order.map_err(|error| fault("the order", &error))?;
+    let mut order = order.map_err(|error| account_fault(authority, "the order", &error))?;
     prove(authority, &mut order).await?;
     let finalized = order.finalize_csr(request.der()).await;
     finalized.map_err(|error| fault("the request", &error))?;
@@ -193,7 +193,7 @@ async fn account(authority: &Authority, resolver: Arc<dyn Resolve>) -> Result<Ac
         Ok(bytes) => {
             let credentials = serde_json::from_slice(&bytes).map_err(|_| at(&"no ACME account"))?;
             let account = builder.from_credentials(credentials).await;
-            account.map_err(|error| fault("the account", &error))
+            account.map_err(|error| account_fault(authority, "the account", &error))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
@@ -211,6 +211,23 @@ async fn account(authority: &Authority, resolver: Arc<dyn Resolve>) -> Result<Ac
             Ok(account)
         }
         Err(error) => Err(at(&error)),
+    }
+}
+
+/// [`fault`], and where the authority has forgotten the account (RFC 8555 §6.7, accountDoesNotExist), which it would say for
+/// ever: which file to move away.
+fn account_fault(authority: &Authority, what: &str, error: &Error) -> Fault {
+    let forgotten = |kind: &str| kind.ends_with(":accountDoesNotExist");
+    match (fault(what, error), error) {
+        (Fault::Refused(text), Error::Api(problem))
+            if problem.r#type.as_deref().is_some_and(forgotten) =>
+        {
+            Fault::Refused(format!(
+                "{text}: move {} away, and the next try makes a new account",
+                account_file(authority).display()
+            ))
+        }
+        (fault, _) => fault,
     }
 }
 

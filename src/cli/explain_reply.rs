@@ -1,7 +1,8 @@
 //! `gatepost explain reply`: what does this reply mean, whose fault is it, what does Gatepost do, what should I do?
 
 use crate::dialogue::{
-    Explanation, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said, why_nothing_is_said,
+    Explanation, Known, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said,
+    why_nothing_is_said,
 };
 use clap::{Args, ValueEnum};
 use std::io::Read as _;
@@ -12,9 +13,9 @@ pub struct Arguments {
     /// The reply, as a log, a bounce or a message trace shows it; without, it is read from standard input.
     #[arg(value_name = "REPLY")]
     reply: Vec<String>,
-    /// Who gave it: each way has its own law.
-    #[arg(long, value_enum, default_value = "exchange")]
-    via: Via,
+    /// Who gave it: each way has its own law. By default exchange, or Gatepost itself, if it has the form of our refusals.
+    #[arg(long, value_enum)]
+    via: Option<Via>,
     /// What it was an answer to; by default what the text says, else RCPT.
     #[arg(long, value_enum)]
     phase: Option<Step>,
@@ -75,11 +76,11 @@ pub fn answer(arguments: &Arguments, json: bool) -> Result<(bool, String), Strin
     } else {
         joined(&arguments.reply).into_bytes()
     };
-    let next_hop = match arguments.via {
+    let next_hop = arguments.via.map(|via| match via {
         Via::Exchange => NextHop::Exchange,
         Via::Mx => NextHop::Mx,
         Via::Relay => NextHop::Relay,
-    };
+    });
     told(&text, next_hop, arguments.phase.map(Phase::from), json)
 }
 
@@ -106,7 +107,7 @@ fn joined(words: &[String]) -> String {
 /// There is no reply in the text.
 pub fn told(
     text: &[u8],
-    next_hop: NextHop,
+    next_hop: Option<NextHop>,
     phase: Option<Phase>,
     json: bool,
 ) -> Result<(bool, String), String> {
@@ -142,7 +143,7 @@ fn as_text(told: &Explanation) -> String {
     text
 }
 
-fn as_json(told: &Explanation, next_hop: NextHop) -> Result<String, String> {
+fn as_json(told: &Explanation, next_hop: Option<NextHop>) -> Result<String, String> {
     let enhanced = told
         .reply
         .enhanced
@@ -152,9 +153,10 @@ fn as_json(told: &Explanation, next_hop: NextHop) -> Result<String, String> {
         "code": told.reply.code,
         "enhanced": enhanced,
         "via": match next_hop {
-            NextHop::Exchange => "exchange",
-            NextHop::Mx => "mx",
-            NextHop::Relay => "relay",
+            None if told.known == Known::Own => None,
+            None | Some(NextHop::Exchange) => Some("exchange"),
+            Some(NextHop::Mx) => Some("mx"),
+            Some(NextHop::Relay) => Some("relay"),
         },
         "meaning": told.meaning,
         "fault": told.whose,
@@ -193,7 +195,7 @@ mod tests {
     fn a_bounce_of_exchange_is_explained_for_its_administrator() {
         let bounce =
             b"Diagnostic-Code: smtp;550 5.7.64 TenantAttribution; Relay Access Denied [ATTR36]\n";
-        let (good, text) = told(bounce, NextHop::Exchange, None, false).unwrap();
+        let (good, text) = told(bounce, Some(NextHop::Exchange), None, false).unwrap();
         assert!(!good);
         insta::assert_snapshot!(text, @r"
         reply:      550 5.7.64 TenantAttribution; Relay Access Denied [ATTR36]
@@ -227,13 +229,17 @@ mod tests {
             assert_eq!(joined(&words), text);
         }
         let split = ["451", "4.7.1", "greylisted"].map(str::to_owned);
-        let told = |text: &str| told(text.as_bytes(), NextHop::Mx, None, false).unwrap().1;
+        let told = |text: &str| {
+            told(text.as_bytes(), Some(NextHop::Mx), None, false)
+                .unwrap()
+                .1
+        };
         assert_eq!(told(&joined(&split)), told("451 4.7.1 greylisted"));
     }
 
     #[test]
     fn json_holds_the_same() {
-        let (good, text) = told(b"451 4.7.0 PRX2", NextHop::Exchange, None, true).unwrap();
+        let (good, text) = told(b"451 4.7.0 PRX2", Some(NextHop::Exchange), None, true).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert!(good);
         assert_eq!(
@@ -244,9 +250,9 @@ mod tests {
 
     #[test]
     fn text_of_a_peer_is_escaped_and_what_is_no_reply_is_said() {
-        let (_, text) = told(b"550 5.1.1 \x1b[31mred\x07", NextHop::Mx, None, false).unwrap();
+        let (_, text) = told(b"550 5.1.1 \x1b[31mred\x07", Some(NextHop::Mx), None, false).unwrap();
         assert!(!text.replace('\n', "").contains(|c: char| c.is_control()));
-        let problem = told(b"hello\x1b", NextHop::Mx, None, false).unwrap_err();
+        let problem = told(b"hello\x1b", Some(NextHop::Mx), None, false).unwrap_err();
         assert!(
             problem.contains("no SMTP reply in \"hello\\x1b\""),
             "{problem}"

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, where, and how it is said.
 
+use crate::mail::plain;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -51,10 +52,10 @@ impl fmt::Display for Problem {
         write!(
             f,
             "{}:{}: {}: {mark}{}",
-            self.file.display(),
+            plain(&self.file.to_string_lossy()),
             self.line,
-            self.key,
-            self.text
+            plain(&self.key),
+            plain(&self.text)
         )
     }
 }
@@ -75,14 +76,14 @@ pub struct Unreadable {
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
+        write!(f, "{}:", plain(&self.file.to_string_lossy()))?;
         if let Some(line) = self.line {
             write!(f, "{line}:")?;
         }
         if let Some(key) = &self.key {
-            write!(f, " {key}:")?;
+            write!(f, " {}:", plain(key))?;
         }
-        write!(f, " {}", self.text)
+        write!(f, " {}", plain(&self.text))
     }
 }
 

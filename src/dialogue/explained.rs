@@ -80,13 +80,14 @@ impl fmt::Display for Unheard {
     }
 }
 
-/// Explains what came from `next_hop` in answer to `phase` (by default what the text says, else RCPT).
+/// Explains what came from `next_hop` in answer to `phase` (by default what the text says, else RCPT). Where nobody says who
+/// gave it, that is Exchange, or Gatepost itself, if it has the form of our refusals.
 ///
 /// # Errors
 /// It is an intermediate reply (3xx).
 pub fn explain(
     said: &Said,
-    next_hop: NextHop,
+    next_hop: Option<NextHop>,
     phase: Option<Phase>,
 ) -> Result<Explanation, Unheard> {
     let mut notes = Vec::new();
@@ -115,10 +116,13 @@ pub fn explain(
         notes.retain(|note| !note.contains("--phase"));
         return Ok(taken(reply, notes));
     }
-    if let Some((host, id)) = own_refusal(&said.text) {
+    if next_hop.is_none()
+        && let Some((host, id)) = own_refusal(&said.text)
+    {
         let (host, id) = (host.to_owned(), id.to_owned());
         return Ok(refused_by_us(&host, &id, reply, notes));
     }
+    let next_hop = next_hop.unwrap_or(NextHop::Exchange);
     let answer = Answer::Refused { phase, reply };
     let judged = answer.judge(next_hop);
     // What a stranger's Exchange Online means is what ours means; only the law is another.
@@ -161,7 +165,7 @@ fn own_refusal(text: &str) -> Option<(&str, &str)> {
 fn refused_by_us(host: &str, id: &str, reply: Reply, mut notes: Vec<String>) -> Explanation {
     notes.retain(|note| !note.contains("--phase"));
     notes.push(format!(
-        "where {host} is no Gatepost of yours, its own administrator can say more"
+        "where {host} is no Gatepost of yours, --via says which next hop gave this, and that way's law is told"
     ));
     let for_now = reply.code / 100 == 4;
     Explanation {

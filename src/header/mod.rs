@@ -23,7 +23,7 @@ pub use received::{ReceivedFacts, rfc5322_date};
 pub use rendition::{Rendition, Source, blank_secrets, removed_names, rendition};
 pub use returned::returned;
 pub use section::{Progress, Splitter, examine};
-pub use told::told;
+pub use told::{KEPT_BACK, told};
 
 use std::fmt;
 

@@ -10,7 +10,7 @@ use super::{HeaderFault, Rendition, Splitter, examine};
 const TOLD: [&str; 5] = ["Received", "From", "Sender", "Message-ID", "Date"];
 
 /// What stands in the place of a value that is not told.
-const KEPT_BACK: &str = "(not shown)";
+pub const KEPT_BACK: &str = "(not shown)";
 
 /// The header section of a rendition of a message that begins with `head`, its values kept back where they do not count.
 ///

@@ -47,9 +47,51 @@ pub fn shown(text: &[u8]) -> String {
     out
 }
 
+/// Text in its own letters, made fit for a terminal: what has no form of its own there (control and format characters, line
+/// separators, lone combining marks) is escaped.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\\' | '\'' | '"' => out.push(letter),
+            letter => out.extend(letter.escape_debug()),
+        }
+    }
+    out
+}
+
+/// A name that somebody else wrote, [`plain`] and cut at [`SHOWN_TEXT`] characters.
+#[must_use]
+pub fn printable(name: &str) -> String {
+    let mut out = plain(name);
+    if out.chars().count() > SHOWN_TEXT {
+        let cut = out.char_indices().nth(SHOWN_TEXT - 3);
+        out.truncate(cut.map_or(0, |(at, _)| at));
+        out.push_str("...");
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_keeps_its_letters_and_nothing_that_acts() {
+        assert_eq!(
+            printable("CN=Müller \"O'Hara\", O=会社"),
+            "CN=Müller \"O'Hara\", O=会社"
+        );
+        assert_eq!(
+            printable("a\u{1b}[31m\u{202e}b\u{2028}c\u{7}\r\n\u{200b}"),
+            "a\\u{1b}[31m\\u{202e}b\\u{2028}c\\u{7}\\r\\n\\u{200b}"
+        );
+        assert_eq!(
+            printable(&"x".repeat(300)),
+            format!("{}...", "x".repeat(197))
+        );
+    }
 
     #[test]
     fn peer_text_is_escaped_and_cut() {

@@ -4,6 +4,7 @@
 //! [`super::certificate::judge`]'s to say.
 
 use super::certificate::Unreadable;
+use crate::mail::printable;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -21,9 +22,9 @@ pub struct Chain {
 /// One certificate of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Link {
-    /// Whose it is.
+    /// Whose it is, printable.
     pub subject: String,
-    /// Who signed it, as it says itself.
+    /// Who signed it, as it says itself, printable.
     pub issuer: String,
     /// Hexadecimal octets with colons.
     pub serial: String,
@@ -170,8 +171,8 @@ fn link(der: &CertificateDer<'_>, own: &X509Certificate<'_>, next: Option<&Parse
     let raw = |name: &x509_parser::x509::X509Name<'_>| name.as_raw().to_vec();
     let validity = own.validity();
     Link {
-        subject: printable(own.subject()),
-        issuer: printable(own.issuer()),
+        subject: printable(&own.subject().to_string()),
+        issuer: printable(&own.issuer().to_string()),
         serial: own.raw_serial_as_string(),
         sha256: hexadecimal(&Sha256::digest(der)),
         not_before: seconds(validity.not_before),
@@ -184,15 +185,6 @@ fn link(der: &CertificateDer<'_>, own: &X509Certificate<'_>, next: Option<&Parse
         signer: signer(own, next),
         names: (raw(own.subject()), raw(own.issuer())),
     }
-}
-
-/// A name for a terminal: whoever made the certificate may have written anything into it.
-fn printable(name: &x509_parser::x509::X509Name<'_>) -> String {
-    let plain = |letter: char| match letter.is_control() {
-        true => letter.escape_unicode().to_string(),
-        false => letter.to_string(),
-    };
-    name.to_string().chars().map(plain).collect()
 }
 
 fn signer(own: &X509Certificate<'_>, next: Option<&Parsed<'_>>) -> Signer {
@@ -327,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_name_of_an_authority_does_not_act_on_a_terminal() {
-        let evil = Authority::new("Lab\u{1b}[31m\u{7}").unwrap();
+        let evil = Authority::new("Lab\u{1b}[31m\u{7}\u{202e}\u{2028}").unwrap();
         let issued = evil.issue(&Leaf::named("contoso.com")).unwrap();
         let chain = read(&issued.chain);
         let told = format!(
@@ -340,7 +332,11 @@ mod tests {
         );
         assert!(told.contains("u{1b}[31m"), "{told}");
         for link in &chain.links {
-            assert!(!format!("{}{}", link.subject, link.issuer).contains(char::is_control));
+            let names = format!("{}{}", link.subject, link.issuer);
+            assert!(
+                names.is_ascii() && !names.contains(char::is_control),
+                "{names:?}"
+            );
         }
     }
 

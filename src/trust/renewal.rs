@@ -76,10 +76,11 @@ pub fn chain(before: &Identity, after: &Identity) -> Option<Loss> {
         Chain::read(&before.chain).ok()?,
         Chain::read(&after.chain).ok()?,
     );
-    let (der, issuer) = new.beyond()?;
-    let lost = before.known_root && !after.known_root || old.holds_intermediate(der);
+    let torn = |(der, _): (&[u8], _)| old.holds_intermediate(der);
+    let lost = before.known_root && !after.known_root || new.beyond().is_some_and(torn);
+    let last = new.links.last()?;
     lost.then(|| Loss::Chain {
-        issuer: issuer.to_owned(),
+        issuer: last.issuer.clone(),
     })
 }
 
@@ -138,6 +139,7 @@ pub fn hostname(before: (&Identity, &Domain), after: (&Identity, &Domain)) -> Op
 mod tests {
     use super::*;
     use crate::lab::certificates::{Authority, Issued, Leaf};
+    use rustls_pki_types::PrivatePkcs8KeyDer;
 
     fn identity(issued: Issued, known_root: bool) -> Identity {
         let new = Identity::new("contoso".into(), issued.chain, issued.key).unwrap();
@@ -300,6 +302,11 @@ mod tests {
         let public = identity(one.issue(&leaf).unwrap(), true);
         assert!(chain(&public, &other).is_some(), "a public root, then none");
         assert_eq!(chain(&other, &public), None);
+        let own = rcgen::generate_simple_self_signed(["contoso.com".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()).into();
+        let own = Identity::new("contoso".into(), vec![own.cert.der().clone()], key).unwrap();
+        assert!(matches!(chain(&public, &own), Some(Loss::Chain { .. })));
+        assert_eq!(chain(&whole, &own), None, "nobody's root before");
     }
 
     #[test]

@@ -89,7 +89,7 @@ async fn pebble_signs_the_first_certificate_and_the_next() {
     let config = path.to_str().unwrap();
     let arguments = ["-config", config, "-dnsserver", &resolver, "-strict"];
     let log = world.file("pebble.log");
-    let _pebble = start(&pebble, &arguments, &log);
+    let first_pebble = start(&pebble, &arguments, &log);
     let told = || std::fs::read_to_string(&log).unwrap_or_default();
     for port in [format!("127.0.0.1:{directory}"), control] {
         until("Pebble and its names", async || {
@@ -121,4 +121,22 @@ async fn pebble_signs_the_first_certificate_and_the_next() {
     assert_eq!(std::fs::read(world.file("contoso.key")).unwrap(), key);
     assert!(told().contains("There are now 1 accounts"), "{}", told());
     assert!(!told().contains("There are now 2 accounts"), "{}", told());
+    // An authority that has forgotten everything (Pebble, started anew) does not know the account either.
+    drop(first_pebble);
+    let log = world.file("pebble-2.log");
+    let _pebble = start(&pebble, &arguments, &log);
+    until("Pebble again", async || {
+        TcpStream::connect(format!("127.0.0.1:{directory}")).ok()
+    })
+    .await;
+    let said = gatepost(&config, &[&obtain[..], &["--now"]].concat()).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    let account = said
+        .err
+        .split("move ")
+        .nth(1)
+        .and_then(|rest| rest.split(" away").next());
+    std::fs::remove_file(account.unwrap_or_else(|| panic!("{said:?}"))).unwrap();
+    let said = gatepost(&config, &[&obtain[..], &["--now"]].concat()).await;
+    assert_eq!(said.status, 0, "{said:?}");
 }

@@ -366,8 +366,6 @@ async fn of_two_accepted_names_the_first_is_not_lost_silently_and_a_restart_mean
 async fn another_entry_for_the_connector_is_taken_and_the_name_that_goes_is_told() {
     let domains = ["contoso.com", "contoso.net"];
     let (around, changes) = contoso(&["contoso.com"], "contoso.com").await;
-    let other = around.authority.issue(&Leaf::named("contoso.net")).unwrap();
-    write_identity(around.folder.path(), "other", &other);
     let running = Running::within(around, changes);
     assert!(running.round_trip().await.is_internal());
     let mut changes = with_endpoints(running.admin);
@@ -388,8 +386,42 @@ async fn another_entry_for_the_connector_is_taken_and_the_name_that_goes_is_told
         ),
     ]);
     running.around.configuration(running.ports, &changes);
+    // The name is the administrator's to decide; a certificate that nobody takes is not meant.
+    let issue = |leaf: &Leaf| running.around.authority.issue(leaf).unwrap();
+    let folder = running.around.folder.path();
+    let lapsed = issue(&Leaf::named("contoso.net").expired());
+    write_identity(folder, "other", &lapsed);
+    running.reload("failed", 1).await;
+    let reason = "other.pem: tenant contoso: the one in force is valid today, the new one is not";
+    running.logged(reason, 1).await;
+    let torn = issue(&Leaf::named("contoso.net")).without_intermediate();
+    write_identity(folder, "other", &torn);
+    running.reload("failed", 2).await;
+    let reason = "other.pem: tenant contoso: the chain ends below \"CN=scenario Issuing CA\"";
+    running.logged(reason, 1).await;
+    assert!(running.round_trip().await.is_internal());
+    write_identity(folder, "other", &issue(&Leaf::named("contoso.net")));
     running.reload("ok", 1).await;
     let told = "tenant contoso: a reload watches over TlsSenderCertificateName contoso.net from now on, before it was contoso.com";
     running.logged(told, 1).await;
+    // Nor is it for a listener.
+    write_identity(folder, "lapsed", &lapsed);
+    changes.replace.extend([
+        (
+            "[[certificate]]\nname = \"fabrikam\"",
+            "[[certificate]]\nname = \"lapsed\"\nchain = \"lapsed.pem\"\nkey = \"lapsed.key\"\n\
+             [[certificate]]\nname = \"fabrikam\""
+                .to_owned(),
+        ),
+        (
+            "certificate = \"host\"",
+            "certificate = \"lapsed\"".to_owned(),
+        ),
+    ]);
+    running.around.configuration(running.ports, &changes);
+    running.reload("failed", 3).await;
+    let reason =
+        "lapsed.pem: listener exchange: the one in force is valid today, the new one is not";
+    running.logged(reason, 1).await;
     assert!(running.process.terminate().success());
 }

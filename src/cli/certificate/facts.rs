@@ -138,7 +138,7 @@ impl Facts {
             let number = index + 1;
             say(
                 &format!("  {number}"),
-                format!("{}, until {}", shown(link.subject.as_bytes()), day(link)),
+                format!("{}, until {}", link.subject, day(link)),
             );
             say("", format!("serial {}, {}", link.serial, link.key));
             say("", format!("SHA-256 {}", link.sha256));
@@ -183,7 +183,7 @@ impl Facts {
     }
 
     fn signer_words(&self, number: usize, link: &Link) -> String {
-        let issuer = shown(link.issuer.as_bytes());
+        let issuer = &link.issuer;
         match link.signer {
             Signer::Next => format!("signed by {}, verified", number + 1),
             Signer::NotNext => format!("signed by {issuer}, which does not come next"),

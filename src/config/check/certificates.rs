@@ -184,6 +184,7 @@ fn judge_chain(reader: &mut Reader<'_>, chain: &At<identity::Loaded>) -> bool {
             spot,
             format!("the chain names the known root \"{shown}\", and yet: {why}"),
         );
+        return false;
     }
     true
 }

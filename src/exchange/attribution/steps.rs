@@ -76,7 +76,7 @@ pub(super) fn certificate(
             steps.push(Step::new("certificate", State::Fails, says.clone(), *mark));
         }
         None => {
-            let issuer = shown(presented.issuer.as_bytes());
+            let issuer = &presented.issuer;
             let says = format!(
                 "valid, issued by {issuer}; its chain leads to a root that Exchange is taken to trust"
             );
@@ -100,7 +100,7 @@ pub(super) fn certificate(
 }
 
 fn faulty(why: &WhyAbsent, presented: &Presented) -> (String, Mark, &'static str) {
-    let issuer = shown(presented.issuer.as_bytes());
+    let issuer = &presented.issuer;
     match why {
         WhyAbsent::UnknownIssuer | WhyAbsent::BadChain if presented.self_issued => (
             "it has issued itself, which Exchange refuses".to_owned(),

@@ -2,7 +2,7 @@
 
 use super::{Bears, Facts, Reading, Row};
 use crate::exchange::Mark;
-use crate::header::Examined;
+use crate::header::{Examined, KEPT_BACK};
 use crate::mail::{TenantId, shown};
 use Bears::{External, Internal, Neither};
 use Mark::{Documented, Observed};
@@ -112,7 +112,13 @@ pub(super) fn rows(header: &Examined, reading: Reading, facts: &Facts<'_>) -> Ve
 fn own_marks(header: &Examined, facts: &Facts<'_>) -> Option<Row> {
     let own = facts.tenant?.loop_header.as_ref()?;
     let field = header.named(&own.name).next()?;
-    let (value, says) = if own.matches(&field.text()) {
+    let text = field.text();
+    let (value, says) = if *text == *KEPT_BACK.as_bytes() {
+        (
+            KEPT_BACK,
+            "the name of our loop header; a server keeps its value back",
+        )
+    } else if own.matches(&text) {
         ("(matches)", "our loop header: it has been through Gatepost")
     } else {
         (
