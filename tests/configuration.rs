@@ -33,6 +33,12 @@ const TABLE: &[(&str, &str, &str, Severity)] = &[
         "hostname = \"smarthost.contoso.com\"",
         "hostname = \"nodots\"",
         "hostname",
+        Severity::Warning,
+    ),
+    (
+        "hostname = \"smarthost.contoso.com\"",
+        "hostname = \"[192.0.2.1]\"",
+        "hostname",
         Severity::Error,
     ),
     (
@@ -328,7 +334,7 @@ const TABLE: &[(&str, &str, &str, Severity)] = &[
         "[admin]\naddress = \"127.0.0.1:0\"",
         "[admin]\ntoken = \"short\"",
         "admin.token",
-        Severity::Error,
+        Severity::Warning,
     ),
     (
         "[admin]",
@@ -531,12 +537,54 @@ async fn an_unknown_key_names_key_file_and_line_and_no_secret() {
         .position(|line| line.contains("colour"))
         .unwrap()
         + 1;
-    let error = config::load(&path).unwrap_err().to_string();
-    assert!(
-        error.contains("colour") && error.contains(&format!("gatepost.toml:{line}")),
-        "{error}"
+    let loaded = config::load(&path).unwrap();
+    assert!(loaded.has_unknown_key && loaded.is_refused());
+    let told: String = loaded
+        .problems
+        .iter()
+        .map(|own| format!("{own}\n"))
+        .collect();
+    let place = format!(
+        "gatepost.toml:{line}: tenant.contoso.secret_header.colour: unknown key; known here:"
     );
-    assert!(!error.contains("contoso-secret"), "{error}");
+    assert!(told.contains(&place), "{told}");
+    assert!(!told.contains("contoso-secret"), "{told}");
+}
+
+/// An unknown key hides none of the other problems, and no other unknown key, wherever they stand.
+#[tokio::test]
+async fn unknown_keys_are_told_all_at_once_with_everything_else() {
+    let around = Surroundings::new().await;
+    let mut change = Changes::replace(
+        "accepted_domains = [\"contoso.com\"]",
+        "accepted_domains = [\"contoso.com\"]\nproofs = 0\nproofz = 1",
+    );
+    change.replace.push((
+        "value = \"contoso-secret\"",
+        "value = \"contoso-secret\", colour = \"blue\"".to_owned(),
+    ));
+    change.append =
+        "\n[[route]]\nrecipents = [\"*\"]\nvia = \"relay:nowhere\"\n\n[nonsense]\na = 1\n"
+            .to_owned();
+    let path = around.configuration([0; 3], &change);
+    let loaded = config::load(&path).unwrap();
+    assert!(loaded.has_unknown_key && loaded.is_refused());
+    let told = |end: &str, text: &str| {
+        let mut problems = loaded.problems.iter();
+        problems.any(|own| own.key.ends_with(end) && own.text.contains(text))
+    };
+    for (end, text) in [
+        ("tenant.contoso.proofz", "unknown key"),
+        ("secret_header.colour", "unknown key"),
+        (".recipents", "unknown key"),
+        ("nonsense", "unknown key"),
+        ("tenant.contoso.proofs", ""),
+        (".via", "nowhere"),
+    ] {
+        assert!(told(end, text), "{end}: {:#?}", loaded.problems);
+    }
+    let lines: Vec<usize> = loaded.problems.iter().map(|own| own.line).collect();
+    assert!(lines.is_sorted(), "{lines:?}");
 }
 
 #[tokio::test]
@@ -1017,13 +1065,19 @@ async fn a_value_of_the_wrong_type_is_told_at_every_key_and_reading_goes_on() {
         // And each is known: the same key misspelt is not.
         let unknown = format!("{key}x = 1.5");
         changed[index] = &unknown;
-        let error = checked(&path, &changed.join("\n")).unwrap_err();
-        assert_eq!(error.line, Some(index + 1), "{error}");
-        let named = error
-            .key
-            .as_deref()
-            .and_then(|dotted| dotted.rsplit('.').next());
-        assert_eq!(named, Some(format!("{key}x").as_str()), "{error}");
+        let loaded = checked(&path, &changed.join("\n")).unwrap();
+        let is_told = |own: &config::Problem| {
+            let named = own.key.rsplit('.').next();
+            own.line == index + 1
+                && named == Some(format!("{key}x").as_str())
+                && own.text.starts_with("unknown key")
+        };
+        assert!(
+            loaded.problems.iter().any(is_told),
+            "{:#?}",
+            loaded.problems
+        );
+        assert!(loaded.has_unknown_key && loaded.is_refused());
         seen += 1;
     }
     assert!(seen > 80, "only {seen} keys");

@@ -122,11 +122,12 @@ fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
         address,
         work: Arc::new(Semaphore::new((cores / 2).max(1))),
     };
-    let api = Router::new()
-        .route("/queue", get(queue::list))
-        .route("/queue/{what}", get(queue::show).post(queue::act))
-        .route("/queue/{id}/header", get(queue::header))
-        .route("/trace", get(trace))
+    let guarded = Router::new()
+        .route("/api/queue", get(queue::list))
+        .route("/api/queue/{what}", get(queue::show).post(queue::act))
+        .route("/api/queue/{id}/header", get(queue::header))
+        .route("/api/trace", get(trace))
+        // Also who is not let in is not told which paths there are.
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))
         .layer(middleware::from_fn_with_state(guard, admit))
         .with_state(Arc::clone(&admin));
@@ -136,7 +137,7 @@ fn router(admin: Arc<Admin>, address: SocketAddr) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(admin)
-        .nest("/api", api)
+        .merge(guarded)
 }
 
 /// Host, then token.
@@ -151,8 +152,11 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resp
     let token = request
         .headers()
         .get(header::AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-        .is_some_and(|token| access.token.matches(token));
+        .and_then(|value| value.as_bytes().split_at_checked(b"Bearer ".len()))
+        // RFC 9110 §11.1: a scheme is compared without case.
+        .is_some_and(|(scheme, token)| {
+            scheme.eq_ignore_ascii_case(b"Bearer ") && access.token.matches(token)
+        });
     if !token {
         let mut refusal = problem(StatusCode::UNAUTHORIZED, "a bearer token is needed");
         refusal.headers_mut().insert(

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// Prints `FILE:LINE: KEY: problem` for each problem. Status 2 where the file cannot be read, is not TOML or has an unknown
-/// key; 1 where an error was found; 0 otherwise, warnings or not.
+/// key; 1 where another error was found; 0 otherwise, warnings or not.
 #[must_use]
 pub fn run(path: &Path, json: bool) -> ExitCode {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(unreadable) => {
             if json {
-                let row = serde_json::json!([{ "file": path.display().to_string(), "severity": "error",
-                    "text": unreadable.to_string() }]);
+                let row = serde_json::json!([{ "file": path.display().to_string(), "line": unreadable.line,
+                    "key": null, "severity": "error", "text": unreadable.text }]);
                 return super::print(format!("{row}\n").as_bytes(), ExitCode::from(2));
             }
             return super::print(format!("{unreadable}\n").as_bytes(), ExitCode::from(2));
@@ -47,5 +47,10 @@ pub fn run(path: &Path, json: bool) -> ExitCode {
         let path = path.display();
         format!("{lines}{path}: {verdict}, {errors} error(s), {warnings} warning(s)\n")
     };
-    super::print(text.as_bytes(), ExitCode::from(u8::from(errors > 0)))
+    let status = match errors {
+        0 => 0,
+        _ if loaded.has_unknown_key => 2,
+        _ => 1,
+    };
+    super::print(text.as_bytes(), ExitCode::from(status))
 }

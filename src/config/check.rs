@@ -18,7 +18,7 @@ mod routes;
 mod tenants;
 
 use super::raw::{File, default};
-use super::reader::{Reader, Scope, base_of};
+use super::reader::{At, Reader, Scope, base_of};
 use super::value::Tables;
 use super::{Certificate, ConnectorUse, ListenerUse, Settings};
 use crate::acme::Authority;
@@ -63,7 +63,13 @@ fn settings(
     seen: &mut [Certificate],
 ) -> Option<Settings> {
     let top = Scope::top();
-    let hostname = reader.required(&top, "hostname", &raw.hostname, fully_qualified);
+    let hostname = reader.required(&top, "hostname", &raw.hostname, host_name);
+    if let Some(At { value, spot }) = &hostname
+        && !value.as_str().contains('.')
+    {
+        let why = "others may refuse mail of a host that has no full domain name";
+        reader.warn(spot, format!("{NO_NAME} (RFC 5321 §2.3.5): {why}"));
+    }
     house::store(raw, reader);
     let hostname_value = hostname.as_ref().map(|at| &at.value);
     let listeners = listeners::listeners(raw, reader, &certificates, hostname_value);
@@ -163,15 +169,25 @@ fn uses(
 
 /// A domain with at least two labels, and no address.
 fn fully_qualified(text: &str) -> Result<Domain, String> {
-    let domain: Domain = text
-        .parse()
-        .map_err(|why: crate::mail::DomainError| why.to_string())?;
-    let is_address = domain.as_str().starts_with('[') || domain.as_str().parse::<IpAddr>().is_ok();
-    if is_address || !domain.as_str().contains('.') {
-        return Err("must be a full domain name, such as smarthost.contoso.com".to_owned());
+    let domain = host_name(text)?;
+    if !domain.as_str().contains('.') {
+        return Err(NO_NAME.to_owned());
     }
     Ok(domain)
 }
+
+/// A domain, and no address.
+fn host_name(text: &str) -> Result<Domain, String> {
+    let domain: Domain = text
+        .parse()
+        .map_err(|why: crate::mail::DomainError| why.to_string())?;
+    if domain.as_str().starts_with('[') || domain.as_str().parse::<IpAddr>().is_ok() {
+        return Err(NO_NAME.to_owned());
+    }
+    Ok(domain)
+}
+
+const NO_NAME: &str = "must be a full domain name, such as smarthost.contoso.com";
 
 /// A host to connect to: a name or an address (IPv6 with or without brackets), as it is dialled.
 fn host(text: &str) -> Result<String, String> {

@@ -2,7 +2,7 @@
 //! at once.
 //!
 //! [`raw`] is the file as serde structs, [`check`] turns it into [`Settings`]. A wrong value or type is a [`Problem`] at
-//! its key and line, and reading goes on; only a file that cannot be read, is not TOML or holds an unknown key is
+//! its key and line, and reading goes on, as it does behind an unknown key; only a file that cannot be read or is not TOML is
 //! [`Unreadable`]. No message holds the value of a secret, nor an excerpt of the file.
 
 mod check;
@@ -31,6 +31,7 @@ use crate::trust::chain::Chain;
 use crate::trust::endpoints::Published;
 use crate::trust::sender_name::SenderName;
 use crate::trust::{ExchangeOnline, Tenants};
+use serde::Deserialize as _;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -126,6 +127,8 @@ pub struct Loaded {
     pub settings: Option<Settings>,
     /// In the order of the lines.
     pub problems: Vec<Problem>,
+    /// Whether one of them is a key that nobody knows.
+    pub has_unknown_key: bool,
     /// `[[certificate]]`, in the order of the file.
     pub certificates: Vec<Certificate>,
     /// `[acme]`, also where the configuration is refused: the first certificate is ordered before it can be well.
@@ -215,7 +218,7 @@ pub struct Surroundings<'a> {
 /// Reads and checks a configuration file.
 ///
 /// # Errors
-/// The file cannot be read, is not TOML, or has an unknown key.
+/// The file cannot be read or is not TOML.
 pub fn load(path: &Path) -> Result<Loaded, Unreadable> {
     load_beside(path, None, None)
 }
@@ -223,7 +226,7 @@ pub fn load(path: &Path) -> Result<Loaded, Unreadable> {
 /// [`load`] with another chain and key in the place of a certificate's own.
 ///
 /// # Errors
-/// The file cannot be read, is not TOML, or has an unknown key.
+/// The file cannot be read or is not TOML.
 pub fn load_with(path: &Path, candidate: Option<Candidate<'_>>) -> Result<Loaded, Unreadable> {
     load_beside(path, None, candidate)
 }
@@ -231,7 +234,7 @@ pub fn load_with(path: &Path, candidate: Option<Candidate<'_>>) -> Result<Loaded
 /// [`reload`] with another chain and key in the place of a certificate's own.
 ///
 /// # Errors
-/// The file cannot be read, is not TOML, or has an unknown key.
+/// The file cannot be read or is not TOML.
 pub fn reload_with(
     path: &Path,
     endpoints_in_force: &Published,
@@ -243,7 +246,7 @@ pub fn reload_with(
 /// [`load`] for a server that runs: endpoint data that cannot be true does not refuse the rest, the data in force stay.
 ///
 /// # Errors
-/// The file cannot be read, is not TOML, or has an unknown key.
+/// The file cannot be read or is not TOML.
 pub fn reload(path: &Path, endpoints_in_force: &Published) -> Result<Loaded, Unreadable> {
     load_beside(path, Some(endpoints_in_force), None)
 }
@@ -267,12 +270,11 @@ fn load_beside(
 /// [`load`], in the given surroundings.
 ///
 /// # Errors
-/// The file cannot be read, is not TOML, or has an unknown key.
+/// The file cannot be read or is not TOML.
 pub fn load_in(path: &Path, surroundings: &Surroundings<'_>) -> Result<Loaded, Unreadable> {
     let unreadable = |line, text| Unreadable {
         file: path.to_owned(),
         line,
-        key: None,
         text,
     };
     let bytes = std::fs::read(path)
@@ -292,17 +294,18 @@ pub fn load_in(path: &Path, surroundings: &Surroundings<'_>) -> Result<Loaded, U
 /// Checks the text of a configuration that stands (or would stand) in `path`.
 ///
 /// # Errors
-/// It is not TOML, or has an unknown key.
+/// It is not TOML.
 pub fn parse(
     path: &Path,
     source: &str,
     surroundings: &Surroundings<'_>,
 ) -> Result<Loaded, Unreadable> {
-    let raw: raw::File =
-        toml::from_str(source).map_err(|error| Unreadable::from_toml(path, source, &error))?;
+    let (raw, unknown_keys) = raw(path, source)?;
     let mut reader = reader::Reader::new(path, source, surroundings);
     let (settings, certificates, acme) = check::check(&raw, &mut reader);
     let mut problems = reader.problems;
+    let has_unknown_key = !unknown_keys.is_empty();
+    problems.extend(unknown_keys);
     problems.sort_by_key(|problem| problem.line);
     let refused = problems
         .iter()
@@ -310,9 +313,33 @@ pub fn parse(
     Ok(Loaded {
         settings: settings.filter(|_| !refused),
         problems,
+        has_unknown_key,
         certificates,
         acme,
     })
+}
+
+/// The file without the keys that nobody knows, and a problem for each of these.
+fn raw(path: &Path, source: &str) -> Result<(raw::File, Vec<Problem>), Unreadable> {
+    const MOST: usize = 100;
+    let unreadable = |error| Unreadable::from_toml(path, source, &error);
+    let mut table = toml::de::DeTable::parse(source).map_err(unreadable)?;
+    let mut unknown = Vec::new();
+    loop {
+        // serde stops at the first one.
+        let error = match raw::File::deserialize(toml::Deserializer::from(table.clone())) {
+            Ok(raw) => return Ok((raw, unknown)),
+            Err(error) => error,
+        };
+        match Problem::unknown_key(path, source, &error) {
+            Some((problem, offset))
+                if unknown.len() < MOST && problem::take_out(table.get_mut(), offset) =>
+            {
+                unknown.push(problem);
+            }
+            _ => return Err(unreadable(error)),
+        }
+    }
 }
 
 /// The line on which a key of the file stands, dotted as in [`Problem::key`]: for findings of others than the check. Of the

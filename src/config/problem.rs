@@ -2,9 +2,10 @@
 
 use crate::mail::plain;
 use serde::{Serialize, Serializer};
+use serde_spanned::Spanned;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 /// One finding of the check. Never holds the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,7 +61,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The file cannot be read, is not TOML, or holds an unknown key: there is nothing to check yet.
+/// The file cannot be read or is not TOML: there is nothing to check yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
     /// The configuration file.
@@ -68,8 +69,6 @@ pub struct Unreadable {
     pub file: PathBuf,
     /// Where it stops being readable.
     pub line: Option<usize>,
-    /// The unknown key, dotted as in [`Problem::key`].
-    pub key: Option<String>,
     /// Why. Never an excerpt of the file, which may hold a secret.
     pub text: String,
 }
@@ -79,9 +78,6 @@ impl fmt::Display for Unreadable {
         write!(f, "{}:", plain(&self.file.to_string_lossy()))?;
         if let Some(line) = self.line {
             write!(f, "{line}:")?;
-        }
-        if let Some(key) = &self.key {
-            write!(f, " {}:", plain(key))?;
         }
         write!(f, " {}", plain(&self.text))
     }
@@ -96,27 +92,56 @@ fn as_shown<S: Serializer>(file: &Path, serializer: S) -> Result<S::Ok, S::Error
 impl Unreadable {
     /// What `toml` says about `source`, without its excerpt of the source.
     pub(super) fn from_toml(file: &Path, source: &str, error: &toml::de::Error) -> Self {
-        let offset = error.span().map(|span| span.start);
-        // serde's words for an unknown field; everything else is grammar.
-        let unknown = error.message().starts_with("unknown field");
-        let key = offset
-            .filter(|_| unknown)
-            .and_then(|offset| key_at(source, offset));
-        let text = match error.message().split_once(", expected ") {
-            Some((_, known)) if unknown => format!(
+        Self {
+            file: file.to_owned(),
+            line: error.span().map(|span| line_of(source, span.start)),
+            text: format!("not TOML: {}", error.message().replace('\n', " ")),
+        }
+    }
+}
+
+impl Problem {
+    /// The unknown key that `toml` has come upon, with where it is written; `None` where the error is another.
+    pub(super) fn unknown_key(
+        file: &Path,
+        source: &str,
+        error: &toml::de::Error,
+    ) -> Option<(Self, usize)> {
+        // serde's words for an unknown field.
+        let known = error.message().strip_prefix("unknown field")?;
+        let offset = error.span()?.start;
+        let text = match known.split_once(", expected ") {
+            Some((_, known)) => format!(
                 "unknown key; known here: {}",
                 known.trim_start_matches("one of ")
             ),
-            _ if unknown => "unknown key".to_owned(),
-            _ => format!("not TOML: {}", error.message().replace('\n', " ")),
+            None => "unknown key".to_owned(),
         };
-        Self {
+        let problem = Self {
             file: file.to_owned(),
-            line: offset.map(|offset| line_of(source, offset)),
-            key,
+            line: line_of(source, offset),
+            key: key_at(source, offset)?,
+            severity: Severity::Error,
             text,
-        }
+        };
+        Some((problem, offset))
     }
+}
+
+/// Takes the key out of the table that is written at `offset`; whether it was there.
+pub(super) fn take_out(table: &mut DeTable<'_>, offset: usize) -> bool {
+    let here = |key: &Spanned<DeString<'_>>| key.span().contains(&offset);
+    if let Some(key) = table.keys().find(|key| here(key)).cloned() {
+        return table.remove(&key).is_some();
+    }
+    table.iter_mut().any(|(_, value)| match value.get_mut() {
+        DeValue::Table(inner) => take_out(inner, offset),
+        DeValue::Array(items) => items.iter_mut().any(|item| match item.get_mut() {
+            DeValue::Table(inner) => take_out(inner, offset),
+            _ => false,
+        }),
+        _ => false,
+    })
 }
 
 /// The line, counted from 1, of a byte of `source`.

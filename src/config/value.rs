@@ -1,8 +1,8 @@
 //! How is a key read so that a value of the wrong type is one problem among others, and not the end of reading?
 //!
 //! serde stops at its first error. Here every leaf takes any TOML value ([`Value`]) and every table any shape
-//! ([`Table`], [`Tables`]); what does not fit is kept as [`Key::Wrong`] with its place, and the check reports it. Only
-//! an unknown key still ends reading, because `deny_unknown_fields` is serde's.
+//! ([`Table`], [`Tables`]); what does not fit is kept as [`Key::Wrong`] with its place, and the check reports it. An
+//! unknown key is serde's to find (`deny_unknown_fields`): it is taken out, and reading begins anew.
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};

@@ -327,7 +327,7 @@ fn does(outcome: Outcome, next_hop: NextHop) -> &'static str {
             "retried; the tenant's queue pauses, longer each time, up to an hour"
         }
         Outcome::Deferred(Pace::BackOff) => {
-            "retried; the queue of this next hop pauses, longer each time, up to an hour"
+            "retried; the queue of this next hop pauses, by the steps of its `retry`, at most an hour each time"
         }
         Outcome::Deferred(Pace::AtOnce) => {
             "the remaining recipients go at once in a new transaction"

@@ -60,6 +60,10 @@ async fn the_api_wants_its_token_and_a_host_of_its_own() {
         "/api/trace?text=x",
         "/api/queue/0000000000001",
         "/api/nothing",
+        "/api",
+        "/",
+        "/nothing",
+        "//api/queue",
     ] {
         assert_eq!(get(admin, path, &[]).await.0, 401, "{path}");
         let wrong = ("Authorization", "Bearer 0123456789abcdef");
@@ -87,7 +91,12 @@ async fn the_api_wants_its_token_and_a_host_of_its_own() {
     }
     let twice = [token, ("Host", "localhost"), ("Host", "evil.example")];
     assert!((400..500).contains(&get(admin, "/api/queue", &twice).await.0));
-    assert_eq!(get(admin, "/api/nothing", &[token]).await.0, 404);
+    for path in ["/api/nothing", "/api", "/", "//api/queue"] {
+        assert_eq!(get(admin, path, &[token]).await.0, 404, "{path}");
+    }
+    let lower = bearer.replace("Bearer", "bearer");
+    let lower = ("Authorization", lower.as_str());
+    assert_eq!(get(admin, "/api/queue", &[lower]).await.0, 200);
     assert_eq!(get(admin, "/api/queue?limit=many", &[token]).await.0, 400);
     assert_eq!(get(admin, "/api/queue?after=there", &[token]).await.0, 400);
     for path in ["/metrics", "/healthz", "/readyz"] {

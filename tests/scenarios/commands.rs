@@ -62,7 +62,7 @@ async fn every_command_ends_with_the_status_of_the_contract() {
     write("good.toml", &text);
     write(
         "fault.toml",
-        &text.replace("smarthost.contoso.com", "nodots"),
+        &text.replace("smarthost.contoso.com", "no host"),
     );
     write("unknown.toml", &format!("nonsense = 1\n{text}"));
     write("mail.eml", "From: a@contoso.com\r\n\r\n");
@@ -117,7 +117,7 @@ async fn every_command_ends_with_the_status_of_the_contract() {
     assert_eq!(run_in(folder, &both, Some("fault.toml")).0, Some(0));
     write(
         "gatepost.toml",
-        &text.replace("smarthost.contoso.com", "nodots"),
+        &text.replace("smarthost.contoso.com", "no host"),
     );
     assert_eq!(run_in(folder, &["check"], None).0, Some(1), "the default");
 }

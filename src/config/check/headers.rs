@@ -6,7 +6,7 @@ use super::super::value::Table;
 use crate::trust::{LoopHeader, SecretHeader};
 
 /// Shorter values can be guessed or met by chance.
-const LONG_ENOUGH: usize = 16;
+pub(super) const LONG_ENOUGH: usize = 16;
 
 /// Fields with a meaning of their own: Exchange's, which are protected (product.md 4), and those of mail itself
 /// (RFC 5322 §3.6, RFC 2045 §3 and what filters add). A secret or loop field of such a name would be lost or mistaken.

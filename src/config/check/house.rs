@@ -4,6 +4,7 @@ use super::super::raw::{Admin, Dns, File, Log, Trace, default};
 use super::super::reader::{At, Reader, Scope};
 use super::super::value::WordOrList;
 use super::super::{AdminSettings, LogSettings, units};
+use super::headers::LONG_ENOUGH;
 use super::listeners::reaches;
 use crate::receive::ListenerSettings;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -123,13 +124,13 @@ fn admin(
     let hosts = reader
         .list(scope, "hosts", &table.hosts, super::host)
         .unwrap_or_default();
-    let token = reader.secret(scope, "token", &table.token, |text| {
-        if text.len() < 16 {
-            Err("shorter than 16 characters, and can be guessed")
-        } else {
-            Ok(())
-        }
-    });
+    let token = reader.secret(scope, "token", &table.token, |_| Ok(()));
+    if let Some(At { value, spot }) = &token
+        && value.expose().len() < LONG_ENOUGH
+    {
+        let told = format!("shorter than {LONG_ENOUGH} characters, and can be guessed");
+        reader.warn(spot, told);
+    }
     if let Some(address) = &address {
         if !address.value.ip().is_loopback() && table.token.is_absent() {
             reader.warn(

@@ -243,7 +243,7 @@ fn the_law_differs_by_path() {
     assert!(login.advice.contains("[[relay]]"), "{}", login.advice);
     assert_eq!(
         of("421 4.7.0 slow down", NextHop::Mx).does,
-        "retried; the queue of this next hop pauses, longer each time, up to an hour"
+        "retried; the queue of this next hop pauses, by the steps of its `retry`, at most an hour each time"
     );
 }
 
