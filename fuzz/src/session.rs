@@ -171,7 +171,8 @@ struct Player {
     surroundings: Surroundings,
     certificate: bool,
     now: Now,
-    draft: Option<Draft>,
+    /// As the pump has it: an append that failed fails what follows it.
+    draft: Option<Result<Draft, SpoolError>>,
     content: Vec<u8>,
     /// The rest of this segment is gone: it stood behind STARTTLS.
     secured: bool,
@@ -351,19 +352,26 @@ impl Player {
                 }
                 Output::Append(bytes) => {
                     let result = if self.surroundings.append_fails() {
+                        self.draft = Some(Err(SpoolError::Full));
                         Err(SpoolError::Full)
                     } else {
                         self.content.extend_from_slice(&bytes);
                         let desk = desk();
-                        let draft = self.draft.get_or_insert_with(|| desk.spool.draft());
+                        let draft = self.draft.get_or_insert_with(|| Ok(desk.spool.draft()));
+                        let draft = draft.as_mut().expect("none has failed");
                         desk.runtime.block_on(draft.append(bytes.into()))
                     };
                     self.session.handle(now, Input::Appended(result));
                 }
                 Output::CheckSignatures(check) => {
-                    let facts = vec![self.surroundings.signature(); check.signatures.len()];
-                    self.session
-                        .handle(now, Input::Signatures(Ok(DkimFacts(facts))));
+                    let facts = match &self.draft {
+                        Some(Err(error)) => Err(error.clone()),
+                        Some(Ok(_)) | None => {
+                            let fact = self.surroundings.signature();
+                            Ok(DkimFacts(vec![fact; check.signatures.len()]))
+                        }
+                    };
+                    self.session.handle(now, Input::Signatures(facts));
                 }
                 Output::Abandon => {
                     self.draft = None;
@@ -380,8 +388,13 @@ impl Player {
 
     fn store(&mut self, message: Message) {
         let desk = desk();
-        let draft = self.draft.take().unwrap_or_else(|| desk.spool.draft());
+        let draft = self.draft.take().unwrap_or_else(|| Ok(desk.spool.draft()));
         let content = std::mem::take(&mut self.content);
+        let Ok(draft) = draft else {
+            self.session
+                .handle(self.now, Input::Stored(Err(SpoolError::Full)));
+            return;
+        };
         if self.surroundings.store_fails() {
             self.session
                 .handle(self.now, Input::Stored(Err(SpoolError::Full)));

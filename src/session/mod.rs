@@ -83,7 +83,8 @@ pub enum Output {
     StartTls,
     /// Check a login.
     CheckCredentials(Login),
-    /// Append to the draft of the message; the first one of a message opens it.
+    /// Append to the draft of the message; the first one of a message opens it. Where that fails, so must a `CheckSignatures` or a
+    /// `Store` of this message: either may follow at once.
     Append(Vec<u8>),
     /// The message is refused: drop its draft, if there is one.
     Abandon,
