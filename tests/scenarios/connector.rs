@@ -198,15 +198,7 @@ fn listing_names(folder: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn a_tenant_without_secret_and_loop_header_is_given_both() {
-    let lines = [
-        "secret_header = { name = \"X-contoso-Gate\", value = \"contoso-secret\" }\n",
-        "loop_header = { name = \"X-Gatepost-Processed\", value = \"contoso-loop\" }\n",
-    ];
-    let changes = Changes {
-        replace: lines.iter().map(|line| (*line, String::new())).collect(),
-        append: String::new(),
-    };
-    let stage = Stage::with(changes).await;
+    let stage = Stage::with(without_headers()).await;
     let kit = stage.path("kit");
     let said = stage.render("").await;
     assert_eq!(said.status, 0, "{said:?}");
@@ -271,6 +263,128 @@ async fn a_tenant_without_secret_and_loop_header_is_given_both() {
         ),
         (Some(secret.trim()), Some(looped.trim()))
     );
+}
+
+/// The lines of the configuration's tenant that give it its headers, taken out.
+fn without_headers() -> Changes {
+    let lines = [
+        "secret_header = { name = \"X-contoso-Gate\", value = \"contoso-secret\" }\n",
+        "loop_header = { name = \"X-Gatepost-Processed\", value = \"contoso-loop\" }\n",
+    ];
+    Changes {
+        replace: lines.iter().map(|line| (*line, String::new())).collect(),
+        append: String::new(),
+    }
+}
+
+#[tokio::test]
+async fn values_are_not_taken_from_a_folder_that_others_could_have_prepared() {
+    let stage = Stage::with(without_headers()).await;
+    let (kit, values) = (
+        stage.path("kit"),
+        stage.path("kit").join("gatepost-secrets.json"),
+    );
+    assert_eq!(stage.render("").await.status, 0);
+    let set = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // Others may come as far as this.
+    for above in kit.ancestors().skip(1) {
+        if mode(above) & 0o1 == 0 {
+            set(above, 0o755);
+        }
+    }
+    let refused = async |why: &str| {
+        let before = listing(&kit);
+        for force in ["", " --force"] {
+            let said = stage.render(force).await;
+            let named = format!("{}: not taken", values.display());
+            assert!(
+                said.status == 2 && said.err.contains(&named) && said.err.contains(why),
+                "{said:?}"
+            );
+        }
+        assert_eq!(listing(&kit), before, "nothing is written");
+    };
+    set(&kit, 0o777);
+    refused("may change").await;
+    set(&kit, 0o755);
+    set(&values, 0o644);
+    refused("may read").await;
+    set(&values, 0o600);
+    // Only root can give a folder away.
+    if rustix::process::geteuid().is_root() {
+        for path in [&values, &kit] {
+            std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+            refused("another user (uid 65534)").await;
+            std::os::unix::fs::chown(path, Some(0), None).unwrap();
+        }
+    }
+    let away = stage.path("away.json");
+    std::fs::rename(&values, &away).unwrap();
+    std::os::unix::fs::symlink(&away, &values).unwrap();
+    refused("is a link").await;
+    std::fs::remove_file(&values).unwrap();
+    std::fs::rename(&away, &values).unwrap();
+    assert_eq!(stage.render("").await.status, 0);
+    // Where the configuration has both, nothing is taken.
+    stage.around.configuration([0; 3], &Changes::default());
+    set(&kit, 0o777);
+    assert_eq!(stage.render("").await.status, 0);
+}
+
+#[tokio::test]
+async fn a_link_is_no_folder_and_only_files_of_ours_go() {
+    let stage = Stage::new().await;
+    let (kit, link) = (stage.path("kit"), stage.path("link"));
+    std::os::unix::fs::symlink(&kit, &link).unwrap();
+    for there in [false, true] {
+        for output in ["HERE/link", "HERE/link/", "HERE/link --force"] {
+            let words = format!("render --tenant contoso --output {output}");
+            let said = stage.connector(&words).await;
+            let told = said.err.contains(&format!("leads to, {}", kit.display()));
+            assert!(said.status == 2 && told, "{said:?}");
+        }
+        assert_eq!(kit.exists(), there);
+        assert_eq!(stage.render("").await.status, 0);
+    }
+    // A list of sums that somebody has written further, a file outside, and a link by the name of a script of ours.
+    let outside = stage.path("outside.txt");
+    std::fs::write(&outside, "keep").unwrap();
+    std::fs::write(kit.join("mine.txt"), "mine").unwrap();
+    std::fs::remove_file(kit.join("Update-GatepostSecret.ps1")).unwrap();
+    std::os::unix::fs::symlink(&outside, kit.join("Update-GatepostSecret.ps1")).unwrap();
+    let sums = std::fs::read_to_string(kit.join("SHA256SUMS")).unwrap();
+    let zeros = "0".repeat(64);
+    let mut written = sums.replace(
+        sums.lines()
+            .find(|line| line.ends_with("Update-GatepostSecret.ps1"))
+            .unwrap(),
+        &format!("{zeros}  Update-GatepostSecret.ps1"),
+    );
+    for name in ["mine.txt", "../outside.txt", "..\\outside.txt"] {
+        written.push_str(&format!("{zeros}  {name}\n"));
+    }
+    std::fs::write(kit.join("SHA256SUMS"), written).unwrap();
+    let alone = Changes::replace("service = \"connector\"", "service = \"submission\"");
+    stage.around.configuration([0; 3], &alone);
+    let said = stage.render("").await;
+    assert!(
+        said.status == 2
+            && said
+                .err
+                .contains("changed since it was rendered: Update-GatepostSecret.ps1;"),
+        "{said:?}"
+    );
+    assert_eq!(stage.render(" --force").await.status, 0);
+    let names = listing_names(&kit);
+    let is_there = |wanted: &str| names.iter().any(|name| name == wanted);
+    assert!(!is_there("Set-GatepostRollout.ps1"), "{names:?}");
+    assert!(
+        is_there("mine.txt") && is_there("Update-GatepostSecret.ps1"),
+        "{names:?}"
+    );
+    assert_eq!(std::fs::read(&outside).unwrap(), b"keep");
 }
 
 #[tokio::test]
