@@ -2,7 +2,7 @@
 
 use crate::cli::{Trouble, clock, unix_millis};
 use crate::connector::Exported;
-use crate::mail::shown;
+use crate::mail::TenantId;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
@@ -34,9 +34,13 @@ impl Taken {
         if let Some(own) = said.first() {
             let theirs = own.text("TenantId");
             if !theirs.is_empty() && !theirs.eq_ignore_ascii_case(tenant_id) {
+                // What is no GUID may be anything.
+                let whose = theirs.parse::<TenantId>().map_or_else(
+                    |_| "an export whose TenantId is no GUID".to_owned(),
+                    |id| format!("an export of tenant {id}"),
+                );
                 return Err(Trouble::Use(format!(
-                    "{FILE}: an export of tenant {}, and the configuration's is {tenant_id}",
-                    shown(theirs.as_bytes())
+                    "{FILE}: {whose}, and the configuration's is {tenant_id}"
                 )));
             }
             if let Some(at) = seconds(&own.text("Time")) {
