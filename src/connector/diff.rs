@@ -159,7 +159,7 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
     if !plan.is_sent_to() {
         report.note(
             "outbound connector, transport rules",
-            "not part of the set: the configuration has no listener with service = \"connector\", so that Exchange sends nothing to Gatepost",
+            "not part of the set: the configuration has no listener with service = \"connector\", or no route that takes the tenant's mail from there, so that Exchange sends nothing to Gatepost",
         );
     }
     // The other lines call an object as it is called today: those that rename it come last.

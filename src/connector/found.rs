@@ -330,9 +330,9 @@ fn unwanted(kind: Kind, objects: &[Exported], place: Option<&usize>) -> Found {
             ..whole(
                 kind,
                 "enabled".to_owned(),
-                "disabled, or a [[listener]] with service = \"connector\" in the configuration"
+                "disabled, or a [[listener]] with service = \"connector\" in the configuration, and a [[route]] from there"
                     .to_owned(),
-                "Exchange sends mail to a Gatepost that has no listener for it: it waits in Exchange's queue (450 4.4.316), then bounces",
+                "Exchange sends mail that Gatepost does not take: without a listener it waits in Exchange's queue (450 4.4.316), then bounces; without a route it is refused, 550 5.7.1",
                 Mend::Line(format!(
                     "Disable-TransportRule -Identity {}",
                     told::literal(&name)

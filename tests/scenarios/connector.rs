@@ -645,6 +645,25 @@ async fn applications_alone_get_the_inbound_connector_without_the_way_out() {
 }
 
 #[tokio::test]
+async fn a_tenant_for_applications_alone_beside_one_that_exchange_sends_to_gets_its_own_set() {
+    // Fabrikam's are from applications only; the last one is everybody's, and so is it.
+    let routes = "[[route]]\ntenant = \"contoso\"\nrecipients = \"any\"\nvia = \"exchange\"\n\n\
+        [[route]]\ntenant = \"fabrikam\"\nfrom = \"submission\"\nrecipients = \"accepted\"\nvia = \"exchange\"\n\n\
+        [[route]]\nfrom = \"submission\"\nrecipients = \"any\"\nvia = \"exchange\"\n";
+    let usual = "[[route]]\nrecipients = \"any\"\nvia = \"exchange\"\n";
+    let stage = Stage::with(Changes::replace(usual, routes)).await;
+    for (tenant, alone) in [("contoso", false), ("fabrikam", true)] {
+        let words = format!("render --tenant {tenant} --output HERE/{tenant}-kit --json");
+        let said = stage.connector(&words).await;
+        assert_eq!(said.status, 0, "{said:?}");
+        assert_eq!(said.json()["inbound_alone"], alone, "{tenant}");
+        let names = listing_names(&stage.path(&format!("{tenant}-kit")));
+        let rollout = names.iter().any(|name| name == "Set-GatepostRollout.ps1");
+        assert_eq!(rollout, !alone, "{tenant} {names:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_export_tells_how_old_it_is_and_whose() {
     let stage = Stage::new().await;
     let exports = stage.path("state");
@@ -668,6 +687,32 @@ async fn an_export_tells_how_old_it_is_and_whose() {
     let report = said.json();
     assert_eq!(report["exported_at"], "2026-01-02T03:04:05Z");
     assert!(report["export_age_seconds"].as_u64() > Some(86_400));
+    // A clock that is wrong is told as it is, with a warning: ahead of ours, and far behind.
+    for (time, told) in [
+        ("2999-01-02T03:04:05Z", "which is in the future by "),
+        (
+            "1900-01-02T03:04:05Z",
+            " day(s) ago: what was changed since",
+        ),
+    ] {
+        let said = json!([{ "Time": time, "TenantId": CONTOSO }]);
+        std::fs::write(exports.join("Export.json"), said.to_string()).unwrap();
+        let said = stage.connector(&format!("{diff} --json")).await;
+        assert!(
+            said.err.contains(told) && said.err.contains(time),
+            "{said:?}"
+        );
+        let report = said.json();
+        assert_eq!(report["exported_at"], time);
+        assert_eq!(
+            report["export_age_seconds"].as_i64().unwrap() < 0,
+            time.starts_with('2')
+        );
+    }
+    let said = json!([{ "Time": "yesterday", "TenantId": CONTOSO }]);
+    std::fs::write(exports.join("Export.json"), said.to_string()).unwrap();
+    let said = stage.connector(diff).await;
+    assert!(said.err.contains("Time of Export.json is none"), "{said:?}");
     let theirs = own("99999999-8888-7777-6666-555555555555");
     std::fs::write(exports.join("Export.json"), theirs.to_string()).unwrap();
     let said = stage.connector(diff).await;

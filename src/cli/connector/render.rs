@@ -139,7 +139,7 @@ fn told(plan: &Plan, config: &Path, folder: &Path, placed: &[Placed]) -> String 
         writeln!(out, "  {name:<25} {value}").unwrap_or_default();
     }
     if !plan.is_sent_to() {
-        writeln!(out, "\nNo listener has service = \"connector\": the set is the inbound connector alone, without outbound connector and rules").unwrap_or_default();
+        writeln!(out, "\nNo listener has service = \"connector\", or no route takes this tenant's mail from there: the set is the inbound connector alone, without outbound connector and rules").unwrap_or_default();
     }
     let made: Vec<_> = plan.made().collect();
     if !made.is_empty() {
@@ -172,6 +172,7 @@ fn told(plan: &Plan, config: &Path, folder: &Path, placed: &[Placed]) -> String 
             )
             .unwrap_or_default();
         }
+        writeln!(out, "\nWhere Exchange is to send nothing of this tenant here, give its [[route]]s from = \"submission\" instead: then the set is the inbound connector alone").unwrap_or_default();
     }
     writeln!(
         out,

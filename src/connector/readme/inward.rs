@@ -31,9 +31,9 @@ another one. Exchange names connectors from its own side: its inbound connector 
 | --- | --- |
 | inbound connector `{}` | mail that shows a certificate for `{}` is this tenant's |
 
-The configuration has no listener with `service = \"connector\"`: mail goes from applications and devices into Exchange, and Exchange sends
-nothing to Gatepost. So there is no outbound connector and no rule, the scripts leave both out, and no field with a secret value is needed.
-With such a listener, render again: the rest is added.
+The configuration has no listener with `service = \"connector\"`, or no route that takes this tenant's mail from there: mail goes from
+applications and devices into Exchange, and Exchange sends nothing to Gatepost. So there is no outbound connector and no rule, the scripts
+leave both out, and no field with a secret value is needed. With such a listener and route, render again: the rest is added.
 
 | value | |
 | --- | --- |
@@ -108,7 +108,7 @@ fn changing(plan: &Plan) -> String {
 **A certificate is renewed.** With the same names nothing changes here. With others: render, run `.\\Repair-GatepostConnector.ps1`, and reload at once;
 what comes between is held, not lost.
 
-**User mail as well:** with a listener for Exchange in the configuration,
+**User mail as well:** with a listener for Exchange in the configuration, and a route for this tenant's mail from there,
 
     gatepost connector render --config /etc/gatepost/gatepost.toml --tenant {}{} --output FOLDER
 
