@@ -19,9 +19,13 @@ const LITERAL: char = '\u{fdd1}';
 const WHOLE: char = '\u{fdd2}';
 const END: char = '\u{fdd3}';
 
+/// Far more than is shown of a text; what it ends in the middle of is still known by its parts.
+const LOOKED_AT: usize = 8192;
+
 /// For a terminal: escaped and cut.
 pub(super) fn shown(text: &[u8]) -> String {
-    marked(SHOWN, &String::from_utf8_lossy(text))
+    let start = text.get(..LOOKED_AT).unwrap_or(text);
+    marked(SHOWN, &String::from_utf8_lossy(start))
 }
 
 /// As a word of PowerShell.
@@ -160,6 +164,13 @@ mod tests {
             finished(&["abc"], &shown(b"an abc word")),
             "an (secret) word"
         );
+        // Of the last one only a part is looked at, which may end in the middle of a letter.
+        for before in 0..40 {
+            let text = format!("{}{}", "-".repeat(before), VALUE.repeat(1000));
+            let told = finished(&[VALUE], &shown(text.as_bytes()));
+            let after = told.len() - before - HIDDEN.len();
+            assert!(after <= "\\xef\\xbf\\xbd".len(), "{before}: {told}");
+        }
     }
 
     #[test]
