@@ -751,7 +751,7 @@ async fn a_connector_route_with_a_stream_takes_no_mail() {
 }
 
 #[tokio::test]
-async fn a_wildcard_certificate_is_below_its_domain_and_a_covered_sub_domain_is_accepted() {
+async fn a_wildcard_certificate_is_below_its_domain_and_a_covered_sub_domain_deserves_a_look() {
     let around = Surroundings::new().await;
     let key = "tenant.contoso.inbound_connector.certificate";
     let issued = around
@@ -779,6 +779,15 @@ async fn a_wildcard_certificate_is_below_its_domain_and_a_covered_sub_domain_is_
     let change = Changes::replace(
         "accepted_domains = [\"contoso.com\"]",
         "accepted_domains = [\"*.contoso.com\"]",
+    );
+    let told = texts_at(&around, &change, key);
+    assert!(
+        told.len() == 1 && told[0].contains("by *.contoso.com alone"),
+        "{told:?}"
+    );
+    let change = Changes::replace(
+        "accepted_domains = [\"contoso.com\"]",
+        "accepted_domains = [\"*.contoso.com\", \"gate.contoso.com\"]",
     );
     assert_eq!(texts_at(&around, &change, key), Vec::<String>::new());
 }

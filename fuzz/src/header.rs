@@ -21,6 +21,18 @@ pub fn pasted(octets: &[u8]) {
         assert!(examined.is_ended() && examined.fields().count() > 0);
         assert_eq!(header::pasted(&section), Some(section));
     }
+    // ASCII reads the same in UTF-16 without its mark.
+    if octets.is_ascii() && octets.len() >= 4 && !octets.contains(&0) {
+        let wide = |little: bool| -> Vec<u8> {
+            let pair = |octet: &u8| if little { [*octet, 0] } else { [0, *octet] };
+            octets.iter().flat_map(pair).collect()
+        };
+        for wide in [wide(true), wide(false)] {
+            if wide.len() <= header::MAX_PASTED {
+                assert_eq!(header::pasted(&wide), header::pasted(octets));
+            }
+        }
+    }
     let Some(examined) = explain_headers::examined(octets) else {
         assert!(explain_headers::answer_to(octets, false).is_err());
         return;
@@ -48,6 +60,24 @@ pub fn pasted(octets: &[u8]) {
                     && field.text().eq_ignore_ascii_case(b"internal")
             });
             assert!(told.internal != Some(true) || says, "{text}");
+            // What decides stands once, and on its way a stamp as well.
+            let count = |name: &str| {
+                let named = |field: &header::Field<'_>| field.name().eq_ignore_ascii_case(name);
+                examined.fields().filter(named).count()
+            };
+            let [inside, exit, crossing] = ["Organization", "CrossTenant", "CrossPremises"]
+                .map(|family| count(&format!("X-MS-Exchange-{family}-AuthAs")));
+            let once = match told.reading {
+                Reading::Mailbox => inside == 1 || inside == 0 && exit == 1,
+                Reading::OnItsWay => {
+                    let stamps = [
+                        count("X-OriginatorOrg"),
+                        count("X-MS-Exchange-CrossTenant-Id"),
+                    ];
+                    crossing == 1 && stamps.contains(&1) && stamps.iter().all(|own| *own < 2)
+                }
+            };
+            assert!(told.internal != Some(true) || once, "{text}");
             let elsewhere = examined.fields().any(|field| {
                 !naive::is_loop(field.name()) && naive::contains(&field.text(), b"contoso-loop")
             });

@@ -93,10 +93,12 @@ impl Configuration {
             let mut all = settings.inbound_connectors.iter();
             all.find(|connector| connector.tenant == tenant.name)
         };
+        // A listener is every tenant's: by the routes one of them may be for applications alone.
+        let is_sent_to = settings.routes.take_from_exchange(tenant);
         let doors: Vec<Door<'_>> = settings
             .listeners
             .iter()
-            .filter(|listener| listener.service == Service::Connector)
+            .filter(|listener| is_sent_to && listener.service == Service::Connector)
             .map(|listener| Door {
                 name: &listener.name,
                 port: listener.address.port(),

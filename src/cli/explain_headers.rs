@@ -133,12 +133,21 @@ fn of_text(
     arguments: &Arguments,
     now: u64,
 ) -> Result<Row, String> {
-    let header = examined(text).ok_or("no header field in it: \"Name: value\" lines")?;
+    let header = examined(text).ok_or_else(|| why_none(text))?;
     let reading = arguments.reading.map(|reading| match reading {
         As::OnItsWay => Reading::OnItsWay,
         As::Mailbox => Reading::Mailbox,
     });
     judged(&header, settings, arguments, reading, false, now)
+}
+
+/// Why there is no field in a text.
+fn why_none(text: &[u8]) -> &'static str {
+    if text.contains(&0) {
+        "no header field in it that can be read, but NUL octets: save it as UTF-8 (UTF-16 is read where it begins with a field's name)"
+    } else {
+        "no header field in it: \"Name: value\" lines"
+    }
 }
 
 fn judged(
@@ -353,10 +362,27 @@ mod tests {
                 .unwrap()
                 .starts_with("External because")
         );
-        assert!(
-            answer_to(b"hello", false)
-                .unwrap_err()
-                .contains("no header field")
-        );
+        for (text, why) in [
+            (&b"hello"[..], "\"Name: value\" lines"),
+            (
+                b"\0\0\0F\0\0\0r\0\0\0o\0\0\0m\0\0\0:\0\0\0 ",
+                "NUL octets: save it as UTF-8",
+            ),
+        ] {
+            let said = answer_to(text, false).unwrap_err();
+            assert!(
+                said.contains("no header field") && said.contains(why),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn utf_16_without_its_mark_is_the_same_answer() {
+        let told = answer_to(MAILBOX.as_bytes(), false).unwrap();
+        for unit in [u16::to_le_bytes, u16::to_be_bytes] {
+            let octets: Vec<u8> = MAILBOX.encode_utf16().flat_map(unit).collect();
+            assert_eq!(answer_to(&octets, false).unwrap(), told);
+        }
     }
 }

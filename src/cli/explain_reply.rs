@@ -1,7 +1,7 @@
 //! `gatepost explain reply`: what does this reply mean, whose fault is it, what does Gatepost do, what should I do?
 
 use crate::dialogue::{
-    Explanation, Known, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said,
+    Alarm, Explanation, Known, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said,
     why_nothing_is_said,
 };
 use clap::{Args, ValueEnum};
@@ -123,10 +123,12 @@ pub fn told(
 
 fn as_text(told: &Explanation) -> String {
     let mut text = String::new();
-    let alarm = if told.alarm {
-        "; an administrator is told at once (log, metrics)"
-    } else {
-        ""
+    let alarm = match told.alarm {
+        Alarm::Never => "",
+        Alarm::AtOnce => "; an administrator is told at once (log, metrics)",
+        Alarm::AfterAnHour => {
+            "; an administrator is told (log) where it still comes an hour after the message arrived"
+        }
     };
     let rows = [
         ("reply", told.reply.summary()),
@@ -179,7 +181,12 @@ fn as_json(told: &Explanation, next_hop: Option<NextHop>) -> Result<String, Stri
             Outcome::Delivered | Outcome::Failed | Outcome::Held(_) => None,
         },
         "gatepost": told.does,
-        "alarm": told.alarm,
+        "alarm": told.alarm == Alarm::AtOnce,
+        "alarm_after_seconds": match told.alarm {
+            Alarm::Never => None,
+            Alarm::AtOnce => Some(0),
+            Alarm::AfterAnHour => Some(3600),
+        },
         "advice": told.advice,
         "known_from": told.known.to_string(),
         "notes": told.notes,
@@ -245,6 +252,23 @@ mod tests {
         assert_eq!(
             (&value["outcome"], &value["pace"], &value["enhanced"]),
             (&"deferred".into(), &"law".into(), &"4.7.0".into())
+        );
+        assert_eq!(value["alarm_after_seconds"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn an_alarm_that_waits_an_hour_is_told_with_its_hour_and_is_no_bad_news() {
+        let reply = b"451 4.4.4 Mail received as unauthenticated. ATTR5";
+        let (good, text) = told(reply, Some(NextHop::Exchange), None, false).unwrap();
+        assert!(
+            good && text.contains("still comes an hour after the message arrived"),
+            "{text}"
+        );
+        let (_, json) = told(reply, Some(NextHop::Exchange), None, true).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&value["alarm"], &value["alarm_after_seconds"]),
+            (&false.into(), &3600.into())
         );
     }
 

@@ -16,6 +16,7 @@ mod roots;
 mod units;
 mod value;
 
+pub use exposed::foreign;
 pub use problem::{Problem, Severity, Unreadable};
 
 use crate::acme::Authority;

@@ -290,7 +290,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A secret: not empty, and never quoted in a message.
+    /// A secret: not empty, and never quoted in a message. Whoever reads it has what it opens.
     pub(super) fn secret(
         &mut self,
         scope: &Scope,
@@ -299,7 +299,31 @@ impl<'a> Reader<'a> {
         fit: impl FnOnce(&str) -> Result<(), &'static str>,
     ) -> Option<At<Secret>> {
         let At { value, spot } = self.given(scope, name, key)?;
+        self.warn_of_literal(&spot, value);
         self.fit_secret(spot, value, fit)
+    }
+
+    /// What a secret is proven by: never quoted either, and of no use to who reads it.
+    pub(super) fn hash(
+        &mut self,
+        scope: &Scope,
+        name: &str,
+        key: &Key<String>,
+        fit: impl FnOnce(&str) -> Result<(), &'static str>,
+    ) -> Option<At<Secret>> {
+        let At { value, spot } = self.given(scope, name, key)?;
+        self.fit_secret(spot, value, fit)
+    }
+
+    /// Tells where a secret stands in the configuration file itself, which others may read.
+    fn warn_of_literal(&mut self, spot: &Spot, written: &str) {
+        if written.is_empty() || written.contains("${") {
+            return; // told by the getter, or where it is read from
+        }
+        if let Some(told) = exposed(self.file) {
+            let text = format!("a secret that stands in the file itself, and {told}");
+            self.warn(spot, text);
+        }
     }
 
     fn fit_secret(
@@ -339,7 +363,10 @@ impl<'a> Reader<'a> {
             Some(At {
                 value: WordOrList::Word(word),
                 spot,
-            }) => self.fit_secret(spot, word, fit).into_iter().collect(),
+            }) => {
+                self.warn_of_literal(&spot, word);
+                self.fit_secret(spot, word, fit).into_iter().collect()
+            }
             Some(At {
                 value: WordOrList::List(list),
                 spot,
@@ -347,7 +374,10 @@ impl<'a> Reader<'a> {
                 let words = self.words(&spot, list);
                 words
                     .into_iter()
-                    .filter_map(|(spot, word)| self.fit_secret(spot, word, &fit))
+                    .filter_map(|(spot, word)| {
+                        self.warn_of_literal(&spot, word);
+                        self.fit_secret(spot, word, &fit)
+                    })
                     .collect()
             }
         }

@@ -13,6 +13,7 @@ use super::literal::literal;
 use super::objects::Kind;
 use super::plan::Plan;
 use super::tenancy::TenantDomains;
+use super::told;
 use crate::mail::{Domain, DomainPattern, DomainSet, TenantName};
 use crate::trust::sender_name::is_meant;
 
@@ -140,7 +141,7 @@ impl Wanted {
                 "Look whether Get-AcceptedDomain lists {domain}. If so, add it to accepted_domains of [[tenant]] {} in the configuration, and reload; if not, {} -Identity {} -TlsSenderCertificateName {}",
                 self.tenant,
                 Kind::Inbound.setter(),
-                literal(own),
+                told::literal(own),
                 literal(wanted)
             ))),
             accepted: None,

@@ -8,7 +8,8 @@ use super::objects::Kind;
 use super::plan::Plan;
 use super::rules;
 use super::tenancy::{self, TenantDomains};
-use crate::mail::{Domain, Secret, shown};
+use super::told::{Hidden, RUN, shown, value_of};
+use crate::mail::Domain;
 use serde::Serialize;
 
 /// What was exported; what was not is not compared.
@@ -158,7 +159,7 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
     if !plan.is_sent_to() {
         report.note(
             "outbound connector, transport rules",
-            "not part of the set: the configuration has no listener with service = \"connector\", so that Exchange sends nothing to Gatepost",
+            "not part of the set: the configuration has no listener with service = \"connector\", or no route that takes the tenant's mail from there, so that Exchange sends nothing to Gatepost",
         );
     }
     // The other lines call an object as it is called today: those that rename it come last.
@@ -168,26 +169,20 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
 }
 
 impl Report {
-    /// A secret that somebody has put where none belongs is not repeated, as it is or as it is shown. A value so short that it
-    /// may be a word of PowerShell (`true`) stays in the lines, which would not run without it.
+    /// A secret that somebody has put where none belongs is not repeated, nor a part of it, as it is or as it is shown. A value
+    /// so short that it may be a word of PowerShell (`true`) stays in the lines, which would not run without it.
     fn hide(&mut self, plan: &Plan) {
-        const NO_WORD: usize = 8;
-        let values = plan.secrets.iter().map(Secret::expose_str);
-        let values: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
-        let clean = |text: &mut String, least: usize| {
-            for value in values.iter().filter(|value| value.len() >= least) {
-                for form in [(*value).to_owned(), shown(value.as_bytes())] {
-                    if text.contains(&form) {
-                        *text = text.replace(&form, "(secret)");
-                    }
-                }
-            }
-        };
+        let hidden = Hidden::new(&plan.secrets);
+        let clean = |text: &mut String, least: usize| *text = hidden.finish(text, least);
         for drift in &mut self.drift {
             let (Mend::Line(mend) | Mend::Step(mend)) = &mut drift.mend;
-            clean(mend, NO_WORD);
-            clean(&mut drift.name, 1);
-            clean(&mut drift.is, 1);
+            clean(mend, RUN);
+            for text in [&mut drift.name, &mut drift.property, &mut drift.is] {
+                clean(text, 1);
+            }
+            for text in [&mut drift.should, &mut drift.breaks] {
+                clean(text, RUN);
+            }
         }
         for note in &mut self.notes {
             clean(&mut note.object, 1);
@@ -278,7 +273,7 @@ fn object(
     for (property, text) in optional(kind) {
         if own.is_set(property) && !properties.is_empty() {
             let value = own.get(property).map(|value| list(value).join(", "));
-            let value = seen(&value.unwrap_or_default());
+            let value = value_of(property, &value.unwrap_or_default());
             report.note(
                 &title(kind, &name),
                 format!("{property} is {value}: {text}"),

@@ -6,7 +6,7 @@ use super::diff::Exports;
 use super::export::Exported;
 use super::objects::Kind;
 use super::plan::{Delivery, Door, ENVIRONMENTS, Facts, Finding, Plan};
-use crate::mail::{DomainSet, Secret};
+use crate::mail::{Domain, DomainSet, Secret};
 use crate::trust::certificate::Identity;
 use crate::trust::{Forwarded, Gate, LoopHeader, SecretHeader, Tenant};
 use rustls_pki_types::PrivateKeyDer;
@@ -77,17 +77,17 @@ pub(crate) fn plan_for(client: &Identity, accepted: &[&str]) -> Plan {
     made(client, &tenant(accepted)).0.unwrap()
 }
 
-fn made(client: &Identity, tenant: &Tenant) -> (Option<Plan>, Vec<Finding>) {
-    let host = identity("host", &["smarthost.contoso.com"]);
-    Plan::make(&Facts {
-        hostname: &"smarthost.contoso.com".parse().unwrap(),
+/// What a tenant alone, without a listener for Exchange, makes a plan of; `client` is shown to its connector.
+pub(super) fn facts<'a>(
+    hostname: &'a Domain,
+    tenant: &'a Tenant,
+    client: &'a Identity,
+) -> Facts<'a> {
+    Facts {
+        hostname,
         tenant,
         others: Vec::new(),
-        doors: vec![Door {
-            name: "exchange",
-            port: 25,
-            identity: Some(&host),
-        }],
+        doors: Vec::new(),
         connector: Some(Delivery {
             host: "contoso-com.mail.protection.outlook.com",
             port: 25,
@@ -97,6 +97,23 @@ fn made(client: &Identity, tenant: &Tenant) -> (Option<Plan>, Vec<Finding>) {
         pilot_group: None,
         environment: ENVIRONMENTS[0],
         spare: None,
+    }
+}
+
+/// The listener for Exchange.
+pub(super) fn door(identity: Option<&Identity>) -> Door<'_> {
+    Door {
+        name: "exchange",
+        port: 25,
+        identity,
+    }
+}
+
+fn made(client: &Identity, tenant: &Tenant) -> (Option<Plan>, Vec<Finding>) {
+    let host = identity("host", &["smarthost.contoso.com"]);
+    Plan::make(&Facts {
+        doors: vec![door(Some(&host))],
+        ..facts(&"smarthost.contoso.com".parse().unwrap(), tenant, client)
     })
 }
 
@@ -107,22 +124,11 @@ pub(crate) fn plan() -> Plan {
 /// The plan of a configuration for applications alone.
 pub(crate) fn inward() -> Plan {
     let client = identity("client", &["smarthost.contoso.com"]);
-    let facts = Facts {
-        hostname: &"smarthost.contoso.com".parse().unwrap(),
-        tenant: &tenant(&["contoso.com", "smarthost.contoso.com"]),
-        others: Vec::new(),
-        doors: Vec::new(),
-        connector: Some(Delivery {
-            host: "contoso-com.mail.protection.outlook.com",
-            port: 25,
-            identity: &client,
-            cloud: true,
-        }),
-        pilot_group: None,
-        environment: ENVIRONMENTS[0],
-        spare: None,
-    };
-    let (plan, findings) = Plan::make(&facts);
+    let (plan, findings) = Plan::make(&facts(
+        &"smarthost.contoso.com".parse().unwrap(),
+        &tenant(&["contoso.com", "smarthost.contoso.com"]),
+        &client,
+    ));
     // It has a loop header, so that the tests see that its value stands nowhere.
     let keys: Vec<&str> = findings
         .iter()

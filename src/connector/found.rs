@@ -12,7 +12,7 @@ use super::objects::Kind;
 use super::plan::Plan;
 use super::rules::{self, Stage};
 use super::tenancy::is_hybrid;
-use crate::mail::shown;
+use super::told::{self, shown};
 
 /// One object of ours among those of its kind.
 #[derive(Clone, Debug, Default)]
@@ -254,7 +254,7 @@ fn rename(kind: Kind, name: &str, mark: bool) -> String {
     let mut line = format!(
         "{} -Identity {} -Name {}",
         kind.setter(),
-        literal(name),
+        told::literal(name),
         literal(kind.name())
     );
     if mark {
@@ -330,12 +330,12 @@ fn unwanted(kind: Kind, objects: &[Exported], place: Option<&usize>) -> Found {
             ..whole(
                 kind,
                 "enabled".to_owned(),
-                "disabled, or a [[listener]] with service = \"connector\" in the configuration"
+                "disabled, or a [[listener]] with service = \"connector\" in the configuration, and a [[route]] from there"
                     .to_owned(),
-                "Exchange sends mail to a Gatepost that has no listener for it: it waits in Exchange's queue (450 4.4.316), then bounces",
+                "Exchange sends mail that Gatepost does not take: without a listener it waits in Exchange's queue (450 4.4.316), then bounces; without a route it is refused, 550 5.7.1",
                 Mend::Line(format!(
                     "Disable-TransportRule -Identity {}",
-                    literal(&name)
+                    told::literal(&name)
                 )),
             )
         });

@@ -8,6 +8,7 @@ use super::literal::{literal, literals};
 use super::objects::Kind;
 use super::plan::Header;
 use super::tenancy::TenantDomains;
+use super::told;
 use super::{MARK, SECRETS_FILE};
 use serde_json::Value;
 
@@ -188,8 +189,9 @@ pub(super) fn should(want: &Want) -> String {
 
 /// The line that sets a property, with the others that belong into the same call.
 pub(super) fn mend(kind: Kind, name: &str, property: &Property, all: &[Property]) -> String {
+    let name = told::literal(name);
     if let ("State", Want::Word(_)) = (property.name, &property.want) {
-        return format!("Enable-TransportRule -Identity {}", literal(name));
+        return format!("Enable-TransportRule -Identity {name}");
     }
     let together = std::iter::once(property.name).chain(property.with.iter().copied());
     let together: Vec<&Property> = all
@@ -200,7 +202,7 @@ pub(super) fn mend(kind: Kind, name: &str, property: &Property, all: &[Property]
         .iter()
         .map(|property| format!(" -{} {}", property.name, argument(&property.want)))
         .collect();
-    let line = format!("{} -Identity {}{arguments}", kind.setter(), literal(name));
+    let line = format!("{} -Identity {name}{arguments}", kind.setter());
     if together
         .iter()
         .any(|property| matches!(property.want, Want::Secret(_) | Want::Words(_)))

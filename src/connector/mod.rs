@@ -26,12 +26,15 @@ mod rules;
 mod secrets;
 mod templates;
 mod tenancy;
+mod told;
 
 pub use diff::{Drift, Exports, Mend, Note, Report, diff};
 pub use export::{Exported, NotAnExport};
 pub use literal::{literal, literals};
 pub use plan::{Delivery, Door, ENVIRONMENTS, Facts, Finding, Grade, Header, Plan, Spare, Token};
-pub use render::{File, RenderError, Rendering, SUMS_FILE, read_sums, render, sum, value_file};
+pub use render::{
+    File, RenderError, Rendering, SUMS_FILE, VALUES, is_ours, read_sums, render, sum, value_file,
+};
 pub use secrets::{Kept, SECRETS_FILE, read as read_secrets};
 pub use templates::SCRIPTS;
 

@@ -105,13 +105,13 @@ fn outward(facts: &Facts<'_>, findings: &mut Findings) -> Option<Outward> {
         if facts.tenant.loop_header.is_some() {
             findings.warn(
                 format!("tenant.{}.loop_header", facts.tenant.name),
-                "no [[listener]] with service = \"connector\", so that no rule takes this field off mail that Exchange passes on: its value leaves the tenant. Leave loop_header out until user mail goes through Gatepost, and give it another value then",
+                "Exchange sends nothing of this tenant here (no [[listener]] with service = \"connector\", or no [[route]] from there), so that no rule takes this field off mail that Exchange passes on: its value leaves the tenant. Leave loop_header out until user mail goes through Gatepost, and give it another value then",
             );
         }
         if let Some(group) = facts.pilot_group {
             findings.warn(
                 "listener",
-                format!("no [[listener]] with service = \"connector\": the pilot group {group} has no meaning"),
+                format!("Exchange sends nothing of this tenant here (no [[listener]] with service = \"connector\", or no [[route]] from there): the pilot group {group} has no meaning"),
             );
         }
         return None;

@@ -30,7 +30,6 @@ pub(super) fn write(plan: &Plan) -> String {
 fn head(plan: &Plan, outward: &Outward) -> String {
     let Plan {
         tenant,
-        tenant_id,
         hostname,
         environment,
         ..
@@ -51,9 +50,7 @@ fn head(plan: &Plan, outward: &Outward) -> String {
     format!(
         "# Exchange's side of Gatepost: tenant {tenant}
 
-Written by `gatepost connector render`, filled in for the tenant {tenant_id}; the scripts refuse
-another one. Exchange names connectors from its own side: its inbound connector is where Gatepost delivers.
-
+{}
 | object | what it does |
 | --- | --- |
 | inbound connector `{}` | mail that shows a certificate for `{certificate_name}` is this tenant's |
@@ -71,6 +68,7 @@ another one. Exchange names connectors from its own side: its inbound connector 
 `{SECRETS_FILE}` holds the values of the two fields. Whoever reads it can pass for Exchange or keep mail away from Gatepost: leave it with
 the scripts, for yourself alone, and delete it where you do not need it any more; `render` writes it again.
 ",
+        written(plan),
         Kind::Inbound.name(),
         Kind::Outbound.name(),
         Kind::Route.name(),
@@ -234,35 +232,57 @@ fn checking(plan: &Plan) -> String {
     format!(
         "## 5. Check, now and then
 
-    .\\Export-GatepostState.ps1 -Folder \".\\state-$(Get-Date -Format yyyy-MM-dd)\"
+{}The export holds the secret values, as the rules do, and so does each `state-before-...` folder that a script has written before its first change:
+delete it when it has done its work.
+",
+        compare(plan)
+    )
+}
+
+fn failing() -> String {
+    format!(
+        "## 6. When it fails
+
+{FAILING}| Pending in Exchange's message trace | DNS, firewall, the name in the certificate of the listener; a held connector (451 4.4.0) in `gatepost queue list` |
+| 550 5.7.1 from Gatepost | the secret header, or a sender outside `accepted_domains`: `gatepost trace`, `gatepost explain trust` |
+| 554 5.4.6 from Gatepost, 5.4.14 from Exchange | the loop value in the rule and in the configuration: `gatepost connector diff` |
+| mail comes back external | CloudServicesMailEnabled on both connectors: `gatepost connector diff` |
+"
+    )
+}
+
+/// Whose the folder is, whatever is in it.
+fn written(plan: &Plan) -> String {
+    format!(
+        "Written by `gatepost connector render`, filled in for the tenant {}; the scripts refuse
+another one. Exchange names connectors from its own side: its inbound connector is where Gatepost delivers.
+",
+        plan.tenant_id
+    )
+}
+
+/// How an export is made and compared.
+fn compare(plan: &Plan) -> String {
+    format!(
+        "    .\\Export-GatepostState.ps1 -Folder \".\\state-$(Get-Date -Format yyyy-MM-dd)\"
 
 into a folder that is new each time (one that is there is refused). Take it to the machine of Gatepost, and there
 
     gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant {} --exports state-YYYY-MM-DD
 
 It names each drift, what it breaks, and the line that mends it; status 0 is none. `.\\Repair-GatepostConnector.ps1` mends what is ours.
-The export holds the secret values, as the rules do, and so does each `state-before-...` folder that a script has written before its first change:
-delete it when it has done its work.
 ",
         plan.tenant
     )
 }
 
-fn failing() -> String {
-    "## 6. When it fails
-
-| what you see | where to look |
+/// Where to look first, whatever the set holds.
+const FAILING: &str = "| what you see | where to look |
 | --- | --- |
 | any reply with a code | `gatepost explain reply`: what it means, whose fault it is, what to do |
 | a mail that did not arrive | `gatepost trace ADDRESS`; in Exchange `Get-MessageTraceV2` |
 | 550 5.7.64, 5.7.68, 451 4.4.62 when Gatepost delivers | certificate name, accepted domain, inbound connector: `gatepost connector diff` |
-| Pending in Exchange's message trace | DNS, firewall, the name in the certificate of the listener; a held connector (451 4.4.0) in `gatepost queue list` |
-| 550 5.7.1 from Gatepost | the secret header, or a sender outside `accepted_domains`: `gatepost trace`, `gatepost explain trust` |
-| 554 5.4.6 from Gatepost, 5.4.14 from Exchange | the loop value in the rule and in the configuration: `gatepost connector diff` |
-| mail comes back external | CloudServicesMailEnabled on both connectors: `gatepost connector diff` |
-"
-    .to_owned()
-}
+";
 
 /// What `render` was told of the cloud.
 fn environment(plan: &Plan) -> String {

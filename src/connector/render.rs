@@ -1,13 +1,19 @@
 //! What goes into the folder: the scripts filled in, the steps, the sums, and the secrets apart.
 
 use super::plan::Plan;
-use super::templates::{fill, is_for};
+use super::templates::{SCRIPTS, fill, is_for};
 use super::{readme, secrets};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// The sums of everything that is no secret, as `sha256sum -c` reads them.
 pub const SUMS_FILE: &str = "SHA256SUMS";
+
+/// The steps.
+const README: &str = "README.md";
+
+/// The keys of the configuration for which a value may be made.
+pub const VALUES: [&str; 2] = ["secret_header", "loop_header"];
 
 /// One file of a rendering.
 #[derive(Clone)]
@@ -87,7 +93,7 @@ pub fn render(plan: &Plan, scripts: &[(&str, &str)]) -> Result<Rendering, Render
         });
     }
     files.push(File {
-        name: "README.md".to_owned(),
+        name: README.to_owned(),
         bytes: readme::write(plan).into_bytes(),
         secret: false,
     });
@@ -98,6 +104,14 @@ pub fn render(plan: &Plan, scripts: &[(&str, &str)]) -> Result<Rendering, Render
         secret: false,
     });
     Ok(Rendering { files })
+}
+
+/// Whether a rendering of this version, or of one before it, wrote a file of this name: a script that goes is added here.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    SCRIPTS.iter().any(|(own, _)| *own == name)
+        || [README, SUMS_FILE, secrets::SECRETS_FILE].contains(&name)
+        || VALUES.iter().any(|key| value_file(key) == name)
 }
 
 /// The file that holds a value which the configuration does not have yet, by the key that it lacks.

@@ -1,14 +1,13 @@
 //! Do the rules stand in the right order, does another rule come before them, and how far is the rollout?
 
 use super::desired::{ENABLED, ENFORCE};
-use super::diff::{Drift, Mend, Report, seen};
+use super::diff::{Drift, Mend, Report};
 use super::export::{Exported, flag, list, text};
 use super::found::Ours;
 use super::judge::is_number;
-use super::literal::literal;
 use super::objects::Kind;
 use super::plan::Plan;
-use crate::mail::shown;
+use super::told::{literal, shown, value_of};
 
 /// How far the rollout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -384,11 +383,11 @@ fn not_all(report: &mut Report, rule: &Exported) {
             object: Kind::CleanUp.title().to_owned(),
             name: shown(name.as_bytes()),
             property: shown(property.as_bytes()),
-            is: seen(&value),
+            is: value_of(property, &value),
             should: "not set".to_owned(),
             breaks: "mail that has come back and does not fit it keeps the loop header, whose value leaves the tenant; or the rule does more to it than take that off".to_owned(),
             mend: if plain {
-                Mend::Line(format!("Set-TransportRule -Identity {} -{property} {off}", literal(&name)))
+                Mend::Line(format!("Set-TransportRule -Identity {} -{} {off}", literal(&name), shown(property.as_bytes())))
             } else {
                 Mend::Step("take it off the rule in the admin centre".to_owned())
             },

@@ -8,7 +8,8 @@ use super::objects::Kind;
 use super::plan::Plan;
 use super::readme::somebody;
 use super::rules::Stage;
-use crate::mail::{Domain, DomainPattern, shown};
+use super::told::{self, shown};
+use crate::mail::{Domain, DomainPattern};
 
 /// Whether the hybrid wizard made it: such a connector is never touched.
 pub(super) fn is_hybrid(object: &Exported) -> bool {
@@ -62,7 +63,7 @@ pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exporte
                 mend: if is_hybrid(other) {
                     Mend::Step("Leave the hybrid connector, and give Gatepost a certificate with a name of its own ([tenant.inbound_connector] certificate).".to_owned())
                 } else {
-                    Mend::Line(format!("Set-InboundConnector -Identity {} -Enabled $false", literal(&name)))
+                    Mend::Line(format!("Set-InboundConnector -Identity {} -Enabled $false", told::literal(&name)))
                 },
             });
         }
@@ -187,12 +188,12 @@ pub(super) fn domains(
         if !known && told != Some(domain) {
             report.drift.push(Drift {
                 object: "accepted domain".to_owned(),
-                name: domain.to_string(),
+                name: shown(domain.as_str().as_bytes()),
                 property: "DomainName".to_owned(),
                 is: "absent in the configuration".to_owned(),
                 should: format!("in accepted_domains of tenant {}", plan.tenant),
                 breaks: "mail whose envelope sender or From: lies there is refused by Gatepost, 550 5.7.1, and mail to it counts as mail to the outside".to_owned(),
-                mend: Mend::Step(format!("Add \"{domain}\" to accepted_domains of [[tenant]] {} in the configuration, then reload; or keep its senders out of the rule.", plan.tenant)),
+                mend: Mend::Step(format!("Add \"{}\" to accepted_domains of [[tenant]] {} in the configuration, then reload; or keep its senders out of the rule.", told::whole(domain.as_str()), plan.tenant)),
             });
         }
     }

@@ -795,6 +795,16 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Every text in it.
+fn strings(value: &Value, all: &mut Vec<String>) {
+    match value {
+        Value::String(text) => all.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| strings(item, all)),
+        Value::Object(map) => map.values().for_each(|item| strings(item, all)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 proptest! {
     /// Whatever stands in a property, also a secret where none belongs: the answer comes, and repeats no secret.
     #[test]
@@ -808,6 +818,59 @@ proptest! {
         let report = compared(&tenancy);
         let written = serde_json::to_string(&report).unwrap();
         prop_assert!(!written.contains(SECRET) && !written.contains(LOOPED), "{}", written);
+    }
+
+    /// Whatever the export holds, wherever it stands, whole, in parts, or cut: no 8 octets in a row of a secret in text or JSON.
+    #[test]
+    fn no_part_of_a_secret_is_told(
+        secrets in prop::collection::vec("[k-z0-9~^%&\\\\' ]{7}[k-z0-9~^%&' \u{e9}]{1,40}", 2),
+        strewn in prop::collection::vec((0usize..6, any::<prop::sample::Index>(), 0usize..2, 0usize..230, (0usize..40, 0usize..60), 0usize..6), 1..12),
+    ) {
+        let plan = plan_with(|tenant| {
+            tenant.secret_header.as_mut().unwrap().values.push(Secret::new(secrets[0].as_str()));
+            tenant.loop_header.as_mut().unwrap().previous.push(Secret::new(secrets[1].as_str()));
+        });
+        let mut tenancy = Tenancy::of(&plan);
+        for object in [&mut tenancy.rules, &mut tenancy.inbound] {
+            let mut copy = object[0].clone();
+            copy["Name"] = json!("Another");
+            copy["Priority"] = json!(0);
+            object.push(copy);
+        }
+        for (object, property, which, before, (from, length), dress) in strewn {
+            let part: String = secrets[which].chars().skip(from).take(length).collect();
+            let text = format!("{}{part}", "-".repeat(before));
+            let value = match dress {
+                0 => json!(text),
+                1 => json!([text, part]),
+                2 => json!({ "Name": text }),
+                3 => json!(format!("@{{Domain={text}; Port=25}}")),
+                4 => json!({ "value": [text], "Count": 1 }),
+                _ => json!(format!("{part}.example")),
+            };
+            let object = match object {
+                0..4 => tenancy.object(KINDS[object]),
+                4 => tenancy.rules.last_mut().unwrap(),
+                _ => tenancy.domains.last_mut().unwrap(),
+            };
+            let names: Vec<String> = object.as_object().unwrap().keys().cloned().collect();
+            let further = ["ExceptIfHeaderMatchesPatterns", "SubjectContainsWords", "EFSkipIPs", "FromMemberOf", "ExpiryDate", "LastValidationTimestamp", "RouteMessageOutboundConnector"];
+            let names: Vec<&str> = names.iter().map(String::as_str).chain(further).collect();
+            object[*property.get(&names)] = value;
+            object[format!("ExceptIf{part}")] = json!(part);
+        }
+        let report = diff(&plan, &tenancy.exports());
+        let mut written = Vec::new();
+        strings(&serde_json::to_value(&report).unwrap(), &mut written);
+        for text in written {
+            for secret in &secrets {
+                for run in secret.as_bytes().windows(8) {
+                    let told = text.as_bytes().windows(8).any(|octets| octets == run);
+                    prop_assert!(!told, "{:?} in {text}", String::from_utf8_lossy(run));
+                }
+            }
+            prop_assert!(!text.contains(['\u{fdd0}', '\u{fdd1}', '\u{fdd2}', '\u{fdd3}']), "{}", text);
+        }
     }
 
     #[test]

@@ -79,7 +79,8 @@ pub(super) async fn settle<S: Store>(
         Vec::with_capacity(judged.len()),
         Vec::with_capacity(judged.len()),
     );
-    let alarming = judged.iter().find(|(_, judged)| judged.alarm);
+    let age = now.saturating_sub(work.arrived());
+    let alarming = judged.iter().find(|(_, judged)| judged.alarm.is_due(age));
     if let Some((_, judged)) = alarming {
         report.alarm(&judged.reply);
     }

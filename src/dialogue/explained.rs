@@ -4,7 +4,7 @@
 //! the table does not know is read by the registry of RFC 3463, class, subject and detail.
 
 use super::outcome::{Answer, NextHop, Outcome, Pace, Reach};
-use super::replies::{Entry, Phase, Whose};
+use super::replies::{Alarm, Entry, Phase, Whose};
 use super::said::Said;
 use super::status;
 use crate::mail::{Domain, QueueId};
@@ -48,8 +48,8 @@ pub struct Explanation {
     pub outcome: Outcome,
     /// That, in words.
     pub does: &'static str,
-    /// Whether an administrator is told at once.
-    pub alarm: bool,
+    /// When an administrator is told.
+    pub alarm: Alarm,
     /// What the administrator should do.
     pub advice: String,
     /// Where this is known from.
@@ -59,10 +59,10 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// Whether somebody has to do something, or has lost something: a bounce, a hold, an alarm.
+    /// Whether somebody has to do something, or has lost something: a bounce, a hold, an alarm at once.
     #[must_use]
     pub fn is_bad_news(&self) -> bool {
-        self.alarm || matches!(self.outcome, Outcome::Failed | Outcome::Held(_))
+        self.alarm == Alarm::AtOnce || matches!(self.outcome, Outcome::Failed | Outcome::Held(_))
     }
 }
 
@@ -183,7 +183,7 @@ fn refused_by_us(host: &str, id: &str, reply: Reply, mut notes: Vec<String>) -> 
         } else {
             "has not taken the message: whoever sent it reports it as failed"
         },
-        alarm: false,
+        alarm: Alarm::Never,
         advice: format!(
             "gatepost trace {id} says what was seen and judged; gatepost explain trust judges a message again"
         ),
@@ -212,7 +212,7 @@ fn taken(reply: Reply, mut notes: Vec<String>) -> Explanation {
         whose: None,
         outcome: Outcome::Delivered,
         does: "at the end of content: settled as delivered, with this reply in the trace",
-        alarm: false,
+        alarm: Alarm::Never,
         advice: advice.to_owned(),
         known: if queued { Known::Table } else { Known::Code },
         notes,

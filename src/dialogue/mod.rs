@@ -23,7 +23,7 @@ mod transaction;
 pub use explained::{Explanation, Known, Unheard, explain};
 pub use manners::{Manners, Tls};
 pub use outcome::{Answer, Broken, NextHop, Outcome, Pace, Reach, Unfit};
-pub use replies::Phase;
+pub use replies::{Alarm, Phase};
 pub use said::{MAX_SAID, Said, said, why_nothing_is_said};
 pub use transaction::{Request, Transfer};
 

@@ -2,7 +2,7 @@
 //! delivered, deferred, failed or held, with its reach.
 
 use super::outside;
-use super::replies::{Act, Entry, Phase, judge_reply};
+use super::replies::{Act, Alarm, Entry, Phase, judge_reply};
 use crate::mail::shown;
 use crate::smtp::reply::{Reply, ReplyFault};
 use std::fmt;
@@ -159,8 +159,8 @@ pub struct Judged {
     pub reply: String,
     /// The entry of the table, where a reply of Exchange was judged.
     pub entry: Option<&'static Entry>,
-    /// Whether an administrator should hear of it at once.
-    pub alarm: bool,
+    /// When an administrator should hear of it.
+    pub alarm: Alarm,
 }
 
 impl Answer {
@@ -175,7 +175,7 @@ impl Answer {
                     outcome,
                     reply: self.summary(),
                     entry: None,
-                    alarm,
+                    alarm: if alarm { Alarm::AtOnce } else { Alarm::Never },
                 }
             }
         }
@@ -199,7 +199,7 @@ impl Answer {
             outcome,
             reply: self.summary(),
             entry,
-            alarm: entry.is_some_and(|entry| entry.alarm),
+            alarm: entry.map_or(Alarm::Never, |entry| entry.alarm),
         }
     }
 

@@ -56,6 +56,7 @@ fn refusal(phase: Phase, reply: &Reply, relay: bool) -> (Outcome, bool) {
 mod tests {
     use super::super::outcome::{NextHop, Unfit};
     use super::*;
+    use crate::dialogue::Alarm;
 
     #[test]
     fn strangers_are_never_held_for() {
@@ -109,10 +110,14 @@ mod tests {
             Answer::NoTls("unknown issuer".to_owned()),
         ] {
             let judged = answer.judge(NextHop::Relay);
-            assert_eq!((judged.outcome, judged.alarm), (PAUSE, true), "{answer:?}");
+            assert_eq!(
+                (judged.outcome, judged.alarm),
+                (PAUSE, Alarm::AtOnce),
+                "{answer:?}"
+            );
         }
         let user = refused("550 5.1.1 no such user", Phase::Recipient).judge(NextHop::Relay);
-        assert_eq!((user.outcome, user.alarm), (Outcome::Failed, false));
+        assert_eq!((user.outcome, user.alarm), (Outcome::Failed, Alarm::Never));
     }
 
     #[test]

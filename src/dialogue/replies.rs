@@ -110,6 +110,30 @@ pub enum Act {
     Split,
 }
 
+/// When an administrator hears of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// It passes by itself, or somebody else hears of it.
+    Never,
+    /// As soon as it comes.
+    AtOnce,
+    /// Where it still comes an hour after the message arrived.
+    AfterAnHour,
+}
+
+impl Alarm {
+    /// Whether it is time, `age` milliseconds after the message arrived.
+    #[must_use]
+    pub fn is_due(self, age: u64) -> bool {
+        const HOUR: u64 = 3_600_000;
+        match self {
+            Self::Never => false,
+            Self::AtOnce => true,
+            Self::AfterAnHour => age >= HOUR,
+        }
+    }
+}
+
 /// Which replies an entry knows.
 #[derive(Clone, Copy, Debug)]
 pub struct Pattern {
@@ -148,8 +172,8 @@ pub struct Entry {
     pub whose: Whose,
     /// What is done.
     pub act: Act,
-    /// Whether an administrator should hear of it at once.
-    pub alarm: bool,
+    /// When an administrator should hear of it.
+    pub alarm: Alarm,
     /// What the administrator should do.
     pub advice: &'static str,
 }
@@ -203,7 +227,7 @@ static OTHER_TEMPORARY: Entry = Entry {
     meaning: "a temporary refusal that the table does not know",
     whose: Whose::Exchange,
     act: Act::Retry,
-    alarm: false,
+    alarm: Alarm::Never,
     advice: "nothing, unless it lasts",
 };
 
@@ -214,7 +238,7 @@ static OTHER_PERMANENT: Entry = Entry {
     meaning: "a permanent refusal that the table does not know",
     whose: Whose::Message,
     act: Act::Bounce,
-    alarm: false,
+    alarm: Alarm::Never,
     advice: "look the enhanced code up in Microsoft's list of non-delivery reports",
 };
 
@@ -225,7 +249,7 @@ static REFUSED_BEFORE_MAIL: Entry = Entry {
     meaning: "the next hop refuses the connection before it has heard of a message",
     whose: Whose::Exchange,
     act: Act::Retry,
-    alarm: true,
+    alarm: Alarm::AtOnce,
     advice: "check host and port of the tenant's inbound connector and whether this address is blocked",
 };
 
@@ -332,6 +356,18 @@ mod tests {
     }
 
     #[test]
+    fn what_may_pass_by_itself_alarms_after_an_hour() {
+        let routing = judge("451 4.4.4 ATTR5", Phase::Recipient).alarm;
+        assert_eq!(
+            [0, 3_599_999, 3_600_000].map(|age| routing.is_due(age)),
+            [false, false, true]
+        );
+        let [held, busy] =
+            ["550 5.7.64 x", "451 4.7.0 x"].map(|wire| judge(wire, Phase::Recipient).alarm);
+        assert!(held.is_due(0) && !busy.is_due(u64::MAX));
+    }
+
+    #[test]
     fn only_a_refused_recipient_splits() {
         assert_eq!(
             judge("452 4.5.3 Too many recipients", Phase::End).act,
@@ -343,7 +379,11 @@ mod tests {
     fn the_table_as_people_see_it() {
         let mut table = String::new();
         for entry in TABLE {
-            let alarm = if entry.alarm { " !" } else { "" };
+            let alarm = match entry.alarm {
+                Alarm::Never => "",
+                Alarm::AtOnce => " !",
+                Alarm::AfterAnHour => " ! after 1 h",
+            };
             let code: String = entry.sample.chars().take(12).collect();
             writeln!(table, "{code:12} {:?} {:?}{alarm}", entry.act, entry.whose).unwrap();
         }
@@ -370,7 +410,7 @@ mod tests {
         452 4.5.3 To Split Exchange
         452 Too many Split Exchange
         452 4.3.1 In BackOff Exchange
-        451 4.4.4 Ma Retry Exchange
+        451 4.4.4 Ma Retry Exchange ! after 1 h
         451 4.7.0 Te Retry Exchange
         450 4.7.26 S Retry Operator
         421 4.7.28 O BackOff Operator

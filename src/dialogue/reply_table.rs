@@ -1,6 +1,6 @@
 //! The replies of Exchange Online, as data. Order matters: the first entry that fits counts.
 
-use super::replies::{Act, Entry, Pattern, Whose};
+use super::replies::{Act, Alarm, Entry, Pattern, Whose};
 use Act::{BackOff, Bounce, HoldRecipient, HoldTenant, Retry, RetryHourly, Split};
 use Whose::{Connector, Exchange, Gatepost, Message, Operator, Recipient, Sender, Tenant};
 
@@ -50,14 +50,26 @@ const fn entry(
         meaning,
         whose,
         act,
-        alarm: matches!(act, HoldTenant | HoldRecipient),
+        alarm: if matches!(act, HoldTenant | HoldRecipient) {
+            Alarm::AtOnce
+        } else {
+            Alarm::Never
+        },
         advice,
     }
 }
 
 const fn alarm(entry: Entry) -> Entry {
     Entry {
-        alarm: true,
+        alarm: Alarm::AtOnce,
+        ..entry
+    }
+}
+
+/// It may pass by itself: told where it lasts.
+const fn lasting(entry: Entry) -> Entry {
+    Entry {
+        alarm: Alarm::AfterAnHour,
         ..entry
     }
 }
@@ -95,7 +107,7 @@ pub(super) static TABLE: &[Entry] = &[
     entry(at(4, 5, 3, 3), "452 4.5.3 Too many recipients", "more recipients than one transaction may have", Exchange, Split, NOTHING),
     entry(code(452, &["too many recipients"]), "452 Too many recipients", "more recipients than one transaction may have", Exchange, Split, NOTHING),
     entry(at(4, 3, 1, 1), "452 4.3.1 Insufficient system resources", "overload", Exchange, BackOff, NOTHING),
-    entry(at(4, 4, 0, 61), "451 4.4.4 Mail received as unauthenticated, tenant not provisioned. ATTR5", "routing inside Exchange Online, or the tenant is not provisioned there yet", Exchange, Retry, "nothing at first; after an hour check host and accepted domains"),
+    lasting(entry(at(4, 4, 0, 61), "451 4.4.4 Mail received as unauthenticated, tenant not provisioned. ATTR5", "routing inside Exchange Online, or the tenant is not provisioned there yet", Exchange, Retry, "nothing at first; after an hour check host and accepted domains")),
     entry(at(4, 7, 0, 0), "451 4.7.0 Temporary server error. Please try again later. PRX2", "a proxy failed inside Exchange Online", Exchange, Retry, NOTHING),
     entry(at(4, 7, 26, 26), "450 4.7.26 Service does not accept messages sent over IPv6 unless they pass SPF or DKIM", "mail over IPv6 must pass SPF or DKIM", Operator, Retry, "send over IPv4"),
     entry(at(4, 7, 28, 28), "421 4.7.28 Our system has detected an unusual rate of mail", "too much at once from this address", Operator, BackOff, NOTHING),

@@ -48,13 +48,16 @@ pub struct Organization<'a> {
 }
 
 impl Organization<'_> {
-    /// Whether a certificate domain is one of the accepted domains: itself, or by an entry with sub-domains.
+    /// Whether a certificate domain is one of the accepted domains: itself, or by an entry with sub-domains, or below one.
     fn owns(&self, name: &str) -> Owns {
         let Ok(domain) = name.trim_start_matches("*.").parse::<Domain>() else {
             return Owns::No;
         };
-        if self.accepted.contains(&domain) {
+        if self.accepted.iter().any(|own| *own.domain() == domain) {
             return Owns::Yes;
+        }
+        if let Some(entry) = self.accepted.iter().find(|own| own.matches(&domain)) {
+            return Owns::ByPattern(entry.domain().clone());
         }
         let mut parents = self.accepted.iter().map(DomainPattern::domain);
         match parents.find(|parent| domain.is_at_or_below(parent)) {
@@ -68,6 +71,9 @@ impl Organization<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Owns {
     Yes,
+    /// Below this accepted domain, whose entry takes sub-domains in. Whether Exchange counts that for a certificate is not
+    /// documented: Microsoft says to add the sub-domain itself (exchange-online.md 2.2).
+    ByPattern(Domain),
     /// Below this accepted domain.
     Below(Domain),
     No,

@@ -61,7 +61,7 @@ pub fn pasted(text: &[u8]) -> Option<Vec<u8>> {
     (section.len() <= MAX_HEADER).then_some(section)
 }
 
-/// As text: UTF-16 with its mark as PowerShell writes files, else octets; every kind of line end one LF; web pages' hard
+/// As text: UTF-16 as PowerShell writes files, with its mark or without, else octets; every kind of line end one LF; web pages' hard
 /// blanks are blanks, and no other control octet is left.
 fn decoded(text: &[u8]) -> String {
     let wide = |octets: &[u8], read: fn([u8; 2]) -> u16| {
@@ -74,6 +74,10 @@ fn decoded(text: &[u8]) -> String {
         [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes).into(),
         [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes).into(),
         [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest),
+        text if begins_wide(text, |[low, high]| [high, low]) => {
+            wide(text, u16::from_le_bytes).into()
+        }
+        text if begins_wide(text, |pair| pair) => wide(text, u16::from_be_bytes).into(),
         text => String::from_utf8_lossy(text),
     };
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
@@ -86,6 +90,17 @@ fn decoded(text: &[u8]) -> String {
             letter => Some(letter),
         })
         .collect()
+}
+
+/// Whether it begins as UTF-16 without its mark: every second octet of ASCII is NUL, and a header section begins with a name.
+fn begins_wide(text: &[u8], big_endian: fn([u8; 2]) -> [u8; 2]) -> bool {
+    const ENOUGH: usize = 4;
+    let pairs = text.chunks_exact(2).take(ENOUGH);
+    let ascii = |pair: &[u8]| {
+        let pair = <[u8; 2]>::try_from(pair).ok().map(big_endian);
+        matches!(pair, Some([0, 1..=0x7f]))
+    };
+    pairs.len() == ENOUGH && pairs.clone().all(ascii)
 }
 
 fn is_empty(line: &str) -> bool {
@@ -266,6 +281,20 @@ mod tests {
         assert_eq!(section, format!("{AUTH}: Internal\r\n\r\n").as_bytes());
         let marked = format!("\u{feff}{text}");
         assert_eq!(pasted(marked.as_bytes()).unwrap(), section);
+        // A part of such a file has no mark.
+        let text = format!("\r\nFrom: Zo\u{eb} \u{4e2d}\r\n{text}");
+        for unit in [u16::to_le_bytes, u16::to_be_bytes] {
+            let octets: Vec<u8> = text.encode_utf16().flat_map(unit).collect();
+            assert_eq!(pasted(&octets), pasted(text.as_bytes()));
+        }
+        for octets in [
+            &b"a\0:\0 \0\0b"[..],
+            b"\0\0\0a\0\0\0:\0\0\0 \0\0\0b",
+            b"From: \0a\r\n",
+        ] {
+            let read = pasted(octets).unwrap_or_default();
+            assert!(!read.contains(&0), "{octets:?}");
+        }
     }
 
     #[test]
@@ -285,6 +314,14 @@ mod tests {
                 let examined = examine(&section).unwrap();
                 prop_assert!(examined.fields().count() > 0 && examined.is_ended());
                 prop_assert_eq!(pasted(&section), Some(section));
+            }
+        }
+
+        #[test]
+        fn ascii_is_the_same_text_in_utf_16_without_a_mark(text in "[!-~\t\r\n ]{4,200}") {
+            for unit in [u16::to_le_bytes, u16::to_be_bytes] {
+                let octets: Vec<u8> = text.encode_utf16().flat_map(unit).collect();
+                prop_assert_eq!(pasted(&octets), pasted(text.as_bytes()));
             }
         }
 

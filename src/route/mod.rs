@@ -155,6 +155,19 @@ impl Routes {
         self.0.iter().find(takes).map(|route| &route.via)
     }
 
+    /// Whether a route takes mail of this tenant that comes from Exchange; only applications have streams.
+    #[must_use]
+    pub fn take_from_exchange(&self, tenant: &Tenant) -> bool {
+        self.0.iter().any(|route| {
+            route
+                .tenant
+                .as_ref()
+                .is_none_or(|name| *name == tenant.name)
+                && route.from != Some(From::Submission)
+                && route.stream.is_none()
+        })
+    }
+
     /// Whether a candidate tenant has a route for `recipient` (asked at RCPT).
     #[must_use]
     pub fn admits(&self, candidates: &Candidates, recipient: &Recipient) -> bool {

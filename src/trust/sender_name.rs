@@ -62,10 +62,13 @@ impl SenderName {
     }
 
     /// What deserves a look, with what mends it: neither way is wrong, and the first is safer (exchange-online.md 2.2).
+    /// `accepted` is what the names were compared with.
     #[must_use]
-    pub fn warning(&self) -> Option<String> {
-        let Self::Below { name, parent } = self else {
-            return None;
+    pub fn warning(&self, accepted: &DomainSet) -> Option<String> {
+        let (name, parent) = match self {
+            Self::Below { name, parent } => (name, parent),
+            Self::Exact(names) => return by_pattern(names.first()?, accepted),
+            Self::None => return None,
         };
         let safer = match name {
             DomainPattern::Exact(domain) => format!(
@@ -89,6 +92,18 @@ impl SenderName {
             Self::None => Vec::new(),
         }
     }
+}
+
+/// What deserves a look where a name is an accepted domain by an entry with sub-domains alone: that this counts for a
+/// certificate is our conclusion (exchange-online.md 2.2).
+fn by_pattern(name: &Domain, accepted: &DomainSet) -> Option<String> {
+    if accepted.iter().any(|own| own.domain() == name) {
+        return None;
+    }
+    let entry = accepted.iter().find(|own| own.matches(name))?.domain();
+    Some(format!(
+        "its name {name} is an accepted domain by *.{entry} alone, and that Exchange counts this for a certificate is not documented: reports and forwarded mail may be refused (550 5.7.64). Safer: add {name} as an accepted domain of the tenant (verified), and to accepted_domains as an entry of its own"
+    ))
 }
 
 /// The accepted domain that a name is at or below; among several the nearest, which the fewest other certificates fit.
@@ -139,6 +154,11 @@ mod tests {
         SenderName::of(&names(list), &DomainSet::new(accepted))
     }
 
+    fn warned(list: &[&str], accepted: &[&str]) -> Option<String> {
+        let domains = accepted.iter().map(|own| own.parse().unwrap()).collect();
+        of(list, accepted).warning(&DomainSet::new(domains))
+    }
+
     #[test]
     fn a_name_that_is_an_accepted_domain_comes_before_one_below() {
         let accepted = ["contoso.com", "contoso.onmicrosoft.com"];
@@ -151,6 +171,17 @@ mod tests {
         );
         let with_sub_domains = of(&["mail.contoso.com"], &["*.contoso.com"]);
         assert_eq!(with_sub_domains.connector_names(), ["mail.contoso.com"]);
+        let told = warned(&["mail.contoso.com"], &["*.contoso.com"]).unwrap();
+        assert!(
+            told.contains("by *.contoso.com alone") && told.contains("Safer: add mail.contoso.com"),
+            "{told}"
+        );
+        for accepted in [
+            ["*.contoso.com", "mail.contoso.com"],
+            ["*.mail.contoso.com", "x.example"],
+        ] {
+            assert_eq!(warned(&["mail.contoso.com"], &accepted), None);
+        }
     }
 
     #[test]
@@ -174,7 +205,7 @@ mod tests {
             ["b.contoso.com", "contoso.net", "a.contoso.com"]
         );
         assert_eq!(found.connector_name().as_deref(), Some("b.contoso.com"));
-        assert_eq!(found.warning(), None);
+        assert_eq!(warned(&["a.contoso.com", "b.contoso.com"], &accepted), None);
     }
 
     #[test]
@@ -182,7 +213,7 @@ mod tests {
         let accepted = ["contoso.com", "eu.contoso.com"];
         let found = of(&["*.contoso.com", "gate.eu.contoso.com"], &accepted);
         assert_eq!(found.connector_name().as_deref(), Some("*.eu.contoso.com"));
-        let told = found.warning().unwrap();
+        let told = warned(&["*.contoso.com", "gate.eu.contoso.com"], &accepted).unwrap();
         for word in [
             "Safer: add gate.eu.contoso.com as an accepted domain",
             "TlsSenderCertificateName to *.eu.contoso.com",
@@ -190,7 +221,7 @@ mod tests {
         ] {
             assert!(told.contains(word), "{told}");
         }
-        let told = of(&["*.contoso.com"], &accepted).warning().unwrap();
+        let told = warned(&["*.contoso.com"], &accepted).unwrap();
         assert!(told.contains("Safer: take a certificate"), "{told}");
     }
 

@@ -140,6 +140,84 @@ async fn facts_are_told_as_json_where_it_is_asked_for() {
     assert!(trust.is_object(), "{trust}");
 }
 
+/// A secret that stands in the configuration file itself is told where everybody may read that.
+#[tokio::test]
+async fn a_secret_in_a_configuration_that_everybody_may_read_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let around = Surroundings::new().await;
+    let folder = around.folder.path();
+    std::fs::write(folder.join("gate.secret"), "contoso-secret\n").unwrap();
+    let changes = Changes {
+        replace: vec![
+            (
+                "value = \"contoso-secret\"",
+                "value = \"${file:gate.secret}\", previous = [\"a-gate-of-before\"]".to_owned(),
+            ),
+            (
+                "[admin]\naddress = \"127.0.0.1:0\"",
+                "[admin]\naddress = \"127.0.0.1:0\"\ntoken = \"token-of-the-api\"".to_owned(),
+            ),
+        ],
+        append: "\n[[relay]]\nname = \"out\"\nhost = \"relay.example\"\nusername = \"u\"\npassword = \"relay-word\"\n".to_owned(),
+    };
+    let config = around.configuration([0; 3], &changes);
+    let files = std::fs::read_dir(folder).unwrap();
+    for file in files.map(|entry| entry.unwrap().path()) {
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    }
+    let set = |path: &std::path::Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(folder, 0o755);
+    assert!(
+        !gatepost(&config, &["check"])
+            .await
+            .out
+            .contains("everybody")
+    );
+    set(&config, 0o644);
+    let said = gatepost(&config, &["check"]).await;
+    assert_eq!(said.status, 0, "a warning: {said:?}");
+    let real = config.canonicalize().unwrap();
+    let told = format!(
+        ": warning: a secret that stands in the file itself, and everybody on this machine may read {0} (mode 0644): chmod o-rwx {0}\n",
+        real.display()
+    );
+    let keys: Vec<&str> = said
+        .out
+        .split_inclusive('\n')
+        .filter_map(|line| line.strip_suffix(&told)?.rsplit(": ").next())
+        .collect();
+    // Not the hash of a password, and not what is read from a file.
+    assert_eq!(
+        keys,
+        [
+            "tenant.contoso.secret_header.previous[0]",
+            "tenant.contoso.loop_header.value",
+            "tenant.fabrikam.secret_header.value",
+            "tenant.fabrikam.loop_header.value",
+            "admin.token",
+            "relay.out.password",
+        ],
+        "{said:?}"
+    );
+    for secret in [
+        "a-gate-of-before",
+        "token-of-the-api",
+        "relay-word",
+        "contoso-loop",
+    ] {
+        assert!(!said.out.contains(secret) && !said.err.contains(secret));
+    }
+    set(folder, 0o700);
+    assert!(
+        !gatepost(&config, &["check"])
+            .await
+            .out
+            .contains("everybody")
+    );
+}
+
 /// A key or a secret that everybody on the machine may read is told by the check, and by the log of a server that starts.
 #[tokio::test]
 async fn a_key_or_secret_that_everybody_may_read_is_told() {
@@ -158,6 +236,7 @@ async fn a_key_or_secret_that_everybody_may_read_is_told() {
         set(&folder.join(format!("{name}.key")), 0o640);
     }
     set(&secret, 0o640);
+    set(&config, 0o640);
     // Nobody else may enter the folder: what its files say does not matter.
     set(folder, 0o700);
     set(&key, 0o644);

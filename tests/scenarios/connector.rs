@@ -198,15 +198,7 @@ fn listing_names(folder: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn a_tenant_without_secret_and_loop_header_is_given_both() {
-    let lines = [
-        "secret_header = { name = \"X-contoso-Gate\", value = \"contoso-secret\" }\n",
-        "loop_header = { name = \"X-Gatepost-Processed\", value = \"contoso-loop\" }\n",
-    ];
-    let changes = Changes {
-        replace: lines.iter().map(|line| (*line, String::new())).collect(),
-        append: String::new(),
-    };
-    let stage = Stage::with(changes).await;
+    let stage = Stage::with(without_headers()).await;
     let kit = stage.path("kit");
     let said = stage.render("").await;
     assert_eq!(said.status, 0, "{said:?}");
@@ -271,6 +263,128 @@ async fn a_tenant_without_secret_and_loop_header_is_given_both() {
         ),
         (Some(secret.trim()), Some(looped.trim()))
     );
+}
+
+/// The lines of the configuration's tenant that give it its headers, taken out.
+fn without_headers() -> Changes {
+    let lines = [
+        "secret_header = { name = \"X-contoso-Gate\", value = \"contoso-secret\" }\n",
+        "loop_header = { name = \"X-Gatepost-Processed\", value = \"contoso-loop\" }\n",
+    ];
+    Changes {
+        replace: lines.iter().map(|line| (*line, String::new())).collect(),
+        append: String::new(),
+    }
+}
+
+#[tokio::test]
+async fn values_are_not_taken_from_a_folder_that_others_could_have_prepared() {
+    let stage = Stage::with(without_headers()).await;
+    let (kit, values) = (
+        stage.path("kit"),
+        stage.path("kit").join("gatepost-secrets.json"),
+    );
+    assert_eq!(stage.render("").await.status, 0);
+    let set = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // Others may come as far as this.
+    for above in kit.ancestors().skip(1) {
+        if mode(above) & 0o1 == 0 {
+            set(above, 0o755);
+        }
+    }
+    let refused = async |why: &str| {
+        let before = listing(&kit);
+        for force in ["", " --force"] {
+            let said = stage.render(force).await;
+            let named = format!("{}: not taken", values.display());
+            assert!(
+                said.status == 2 && said.err.contains(&named) && said.err.contains(why),
+                "{said:?}"
+            );
+        }
+        assert_eq!(listing(&kit), before, "nothing is written");
+    };
+    set(&kit, 0o777);
+    refused("may change").await;
+    set(&kit, 0o755);
+    set(&values, 0o644);
+    refused("may read").await;
+    set(&values, 0o600);
+    // Only root can give a folder away.
+    if rustix::process::geteuid().is_root() {
+        for path in [&values, &kit] {
+            std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+            refused("another user (uid 65534)").await;
+            std::os::unix::fs::chown(path, Some(0), None).unwrap();
+        }
+    }
+    let away = stage.path("away.json");
+    std::fs::rename(&values, &away).unwrap();
+    std::os::unix::fs::symlink(&away, &values).unwrap();
+    refused("is a link").await;
+    std::fs::remove_file(&values).unwrap();
+    std::fs::rename(&away, &values).unwrap();
+    assert_eq!(stage.render("").await.status, 0);
+    // Where the configuration has both, nothing is taken.
+    stage.around.configuration([0; 3], &Changes::default());
+    set(&kit, 0o777);
+    assert_eq!(stage.render("").await.status, 0);
+}
+
+#[tokio::test]
+async fn a_link_is_no_folder_and_only_files_of_ours_go() {
+    let stage = Stage::new().await;
+    let (kit, link) = (stage.path("kit"), stage.path("link"));
+    std::os::unix::fs::symlink(&kit, &link).unwrap();
+    for there in [false, true] {
+        for output in ["HERE/link", "HERE/link/", "HERE/link --force"] {
+            let words = format!("render --tenant contoso --output {output}");
+            let said = stage.connector(&words).await;
+            let told = said.err.contains(&format!("leads to, {}", kit.display()));
+            assert!(said.status == 2 && told, "{said:?}");
+        }
+        assert_eq!(kit.exists(), there);
+        assert_eq!(stage.render("").await.status, 0);
+    }
+    // A list of sums that somebody has written further, a file outside, and a link by the name of a script of ours.
+    let outside = stage.path("outside.txt");
+    std::fs::write(&outside, "keep").unwrap();
+    std::fs::write(kit.join("mine.txt"), "mine").unwrap();
+    std::fs::remove_file(kit.join("Update-GatepostSecret.ps1")).unwrap();
+    std::os::unix::fs::symlink(&outside, kit.join("Update-GatepostSecret.ps1")).unwrap();
+    let sums = std::fs::read_to_string(kit.join("SHA256SUMS")).unwrap();
+    let zeros = "0".repeat(64);
+    let mut written = sums.replace(
+        sums.lines()
+            .find(|line| line.ends_with("Update-GatepostSecret.ps1"))
+            .unwrap(),
+        &format!("{zeros}  Update-GatepostSecret.ps1"),
+    );
+    for name in ["mine.txt", "../outside.txt", "..\\outside.txt"] {
+        written.push_str(&format!("{zeros}  {name}\n"));
+    }
+    std::fs::write(kit.join("SHA256SUMS"), written).unwrap();
+    let alone = Changes::replace("service = \"connector\"", "service = \"submission\"");
+    stage.around.configuration([0; 3], &alone);
+    let said = stage.render("").await;
+    assert!(
+        said.status == 2
+            && said
+                .err
+                .contains("changed since it was rendered: Update-GatepostSecret.ps1;"),
+        "{said:?}"
+    );
+    assert_eq!(stage.render(" --force").await.status, 0);
+    let names = listing_names(&kit);
+    let is_there = |wanted: &str| names.iter().any(|name| name == wanted);
+    assert!(!is_there("Set-GatepostRollout.ps1"), "{names:?}");
+    assert!(
+        is_there("mine.txt") && is_there("Update-GatepostSecret.ps1"),
+        "{names:?}"
+    );
+    assert_eq!(std::fs::read(&outside).unwrap(), b"keep");
 }
 
 #[tokio::test]
@@ -531,6 +645,25 @@ async fn applications_alone_get_the_inbound_connector_without_the_way_out() {
 }
 
 #[tokio::test]
+async fn a_tenant_for_applications_alone_beside_one_that_exchange_sends_to_gets_its_own_set() {
+    // Fabrikam's are from applications only; the last one is everybody's, and so is it.
+    let routes = "[[route]]\ntenant = \"contoso\"\nrecipients = \"any\"\nvia = \"exchange\"\n\n\
+        [[route]]\ntenant = \"fabrikam\"\nfrom = \"submission\"\nrecipients = \"accepted\"\nvia = \"exchange\"\n\n\
+        [[route]]\nfrom = \"submission\"\nrecipients = \"any\"\nvia = \"exchange\"\n";
+    let usual = "[[route]]\nrecipients = \"any\"\nvia = \"exchange\"\n";
+    let stage = Stage::with(Changes::replace(usual, routes)).await;
+    for (tenant, alone) in [("contoso", false), ("fabrikam", true)] {
+        let words = format!("render --tenant {tenant} --output HERE/{tenant}-kit --json");
+        let said = stage.connector(&words).await;
+        assert_eq!(said.status, 0, "{said:?}");
+        assert_eq!(said.json()["inbound_alone"], alone, "{tenant}");
+        let names = listing_names(&stage.path(&format!("{tenant}-kit")));
+        let rollout = names.iter().any(|name| name == "Set-GatepostRollout.ps1");
+        assert_eq!(rollout, !alone, "{tenant} {names:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_export_tells_how_old_it_is_and_whose() {
     let stage = Stage::new().await;
     let exports = stage.path("state");
@@ -554,6 +687,32 @@ async fn an_export_tells_how_old_it_is_and_whose() {
     let report = said.json();
     assert_eq!(report["exported_at"], "2026-01-02T03:04:05Z");
     assert!(report["export_age_seconds"].as_u64() > Some(86_400));
+    // A clock that is wrong is told as it is, with a warning: ahead of ours, and far behind.
+    for (time, told) in [
+        ("2999-01-02T03:04:05Z", "which is in the future by "),
+        (
+            "1900-01-02T03:04:05Z",
+            " day(s) ago: what was changed since",
+        ),
+    ] {
+        let said = json!([{ "Time": time, "TenantId": CONTOSO }]);
+        std::fs::write(exports.join("Export.json"), said.to_string()).unwrap();
+        let said = stage.connector(&format!("{diff} --json")).await;
+        assert!(
+            said.err.contains(told) && said.err.contains(time),
+            "{said:?}"
+        );
+        let report = said.json();
+        assert_eq!(report["exported_at"], time);
+        assert_eq!(
+            report["export_age_seconds"].as_i64().unwrap() < 0,
+            time.starts_with('2')
+        );
+    }
+    let said = json!([{ "Time": "yesterday", "TenantId": CONTOSO }]);
+    std::fs::write(exports.join("Export.json"), said.to_string()).unwrap();
+    let said = stage.connector(diff).await;
+    assert!(said.err.contains("Time of Export.json is none"), "{said:?}");
     let theirs = own("99999999-8888-7777-6666-555555555555");
     std::fs::write(exports.join("Export.json"), theirs.to_string()).unwrap();
     let said = stage.connector(diff).await;

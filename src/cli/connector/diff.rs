@@ -85,19 +85,18 @@ pub(super) fn answer(
     let mut report = diff(&plan, &exports);
     let aged = taken.map(|taken| {
         let age = taken.age();
-        (taken.told(age), taken.moment(), age)
-    });
-    if let Some((told, _, age)) = &aged {
-        report.note("export", told.clone());
-        if Taken::is_old(*age) {
+        let told = taken.told(age);
+        if taken.deserves_a_look(age) {
             eprintln!("gatepost: warning: {told}");
         }
-    }
+        report.note("export", told);
+        (taken.moment(), age)
+    });
     let answer = if json {
         let mut value = serde_json::to_value(&report).unwrap_or_default();
         if let Some(map) = value.as_object_mut() {
             map.insert("tenant".to_owned(), plan.tenant().into());
-            if let Some((_, moment, age)) = aged {
+            if let Some((moment, age)) = aged {
                 map.insert("exported_at".to_owned(), moment.into());
                 map.insert("export_age_seconds".to_owned(), age.into());
             }

@@ -2,12 +2,13 @@
 
 use crate::cli::Trouble;
 use crate::connector::{
-    File, Rendering, SECRETS_FILE, SUMS_FILE, read_secrets, read_sums, sum, value_file,
+    File, Rendering, SECRETS_FILE, SUMS_FILE, VALUES, is_ours, read_secrets, read_sums, sum,
+    value_file,
 };
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What became of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,22 @@ pub(super) struct Placed {
     pub(super) state: &'static str,
     /// Its SHA-256; none of a secret, and none where it was removed.
     pub(super) sum: Option<String>,
+}
+
+/// The folder as it was given, without a slash at its end, behind which a link could not be seen.
+///
+/// # Errors
+/// It is a link: whoever made it would choose where the secrets go.
+pub(super) fn no_link(folder: &Path) -> Result<PathBuf, Trouble> {
+    let bare = folder.components().as_path();
+    match fs::read_link(bare) {
+        Ok(target) => Err(Trouble::Use(format!(
+            "{}: is a link: give the folder that it leads to, {}",
+            bare.display(),
+            target.display()
+        ))),
+        Err(_) => Ok(bare.to_owned()),
+    }
 }
 
 /// Writes the rendering into `folder`.
@@ -110,18 +127,20 @@ fn earlier(
             "{shown}: holds the rendering of another tenant ({whose}): give a folder for each, or --force"
         )));
     }
-    let is_plain = |name: &str| !name.contains(['/', '\\']) && name != ".." && name != ".";
-    let sums: Vec<(String, String)> = sums
-        .into_iter()
-        .filter(|(name, _)| is_plain(name))
-        .collect();
+    // A list that names more was not written by us.
+    let sums: Vec<(String, String)> = sums.into_iter().filter(|(name, _)| is_ours(name)).collect();
     let new = |name: &str| rendering.files.iter().find(|file| file.name == name);
     let changed: Vec<&str> = sums
         .iter()
         .filter(|(name, old)| {
-            fs::read(folder.join(name)).is_ok_and(|bytes| {
-                sum(&bytes) != *old && new(name).is_none_or(|file| file.bytes != bytes)
-            })
+            let path = folder.join(name);
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                return false;
+            };
+            !metadata.is_file()
+                || fs::read(&path).is_ok_and(|bytes| {
+                    sum(&bytes) != *old && new(name).is_none_or(|file| file.bytes != bytes)
+                })
         })
         .map(|(name, _)| name.as_str())
         .collect();
@@ -149,10 +168,15 @@ fn again(
             done.push(placed(file, "written"));
         }
     }
-    let values = ["secret_header", "loop_header"].map(value_file);
+    let values = VALUES.map(value_file);
     let stale = before.iter().map(|(name, _)| name).chain(&values);
     for name in stale.filter(|name| rendering.files.iter().all(|file| file.name != **name)) {
-        match fs::remove_file(folder.join(name)) {
+        let path = folder.join(name);
+        // A link or a folder by that name is not ours.
+        if !fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+            continue;
+        }
+        match fs::remove_file(&path) {
             Ok(()) => done.push(Placed {
                 name: name.clone(),
                 state: "removed",

@@ -3,6 +3,7 @@
 use super::folder::{self, Placed};
 use super::{Configuration, Wishes};
 use crate::cli::Trouble;
+use crate::config;
 use crate::connector::{
     ENVIRONMENTS, Plan, SCRIPTS, SECRETS_FILE, Spare, Token, read_secrets, render, value_file,
 };
@@ -41,7 +42,9 @@ pub(super) fn answer(
     json: bool,
 ) -> Result<(bool, String), Trouble> {
     let tenant = configuration.tenant(arguments.tenant.as_deref())?;
-    let kept = std::fs::read(arguments.output.join(SECRETS_FILE)).ok();
+    let output = folder::no_link(&arguments.output)?;
+    let before = output.join(SECRETS_FILE);
+    let kept = std::fs::read(&before).ok();
     let kept = kept.as_deref().and_then(read_secrets);
     let kept = kept.filter(|kept| kept.tenant_id.eq_ignore_ascii_case(&tenant.id.to_string()));
     let fresh = Spare {
@@ -58,17 +61,22 @@ pub(super) fn answer(
         eprintln!("gatepost: nothing was written");
         return Ok((false, String::new()));
     };
+    // What the configuration lacks is taken from there: from a folder that others could prepare they would know it.
+    if kept.is_some()
+        && plan.made().next().is_some()
+        && let Some(why) = config::foreign(&output).or_else(|| config::foreign(&before))
+    {
+        return Err(Trouble::Use(format!(
+            "{}: not taken for what the configuration lacks: {why}; give a new folder, or make this one yours alone",
+            before.display()
+        )));
+    }
     let rendering = render(&plan, SCRIPTS).map_err(|error| Trouble::Use(error.to_string()))?;
-    let placed = folder::place(
-        &arguments.output,
-        &rendering,
-        plan.tenant_id(),
-        arguments.force,
-    )?;
+    let placed = folder::place(&output, &rendering, plan.tenant_id(), arguments.force)?;
     let answer = if json {
-        format!("{}\n", facts(&plan, &arguments.output, &placed))
+        format!("{}\n", facts(&plan, &output, &placed))
     } else {
-        told(&plan, &configuration.path, &arguments.output, &placed)
+        told(&plan, &configuration.path, &output, &placed)
     };
     Ok((true, answer))
 }
@@ -131,7 +139,7 @@ fn told(plan: &Plan, config: &Path, folder: &Path, placed: &[Placed]) -> String 
         writeln!(out, "  {name:<25} {value}").unwrap_or_default();
     }
     if !plan.is_sent_to() {
-        writeln!(out, "\nNo listener has service = \"connector\": the set is the inbound connector alone, without outbound connector and rules").unwrap_or_default();
+        writeln!(out, "\nNo listener has service = \"connector\", or no route takes this tenant's mail from there: the set is the inbound connector alone, without outbound connector and rules").unwrap_or_default();
     }
     let made: Vec<_> = plan.made().collect();
     if !made.is_empty() {
@@ -164,6 +172,7 @@ fn told(plan: &Plan, config: &Path, folder: &Path, placed: &[Placed]) -> String 
             )
             .unwrap_or_default();
         }
+        writeln!(out, "\nWhere Exchange is to send nothing of this tenant here, give its [[route]]s from = \"submission\" instead: then the set is the inbound connector alone").unwrap_or_default();
     }
     writeln!(
         out,

@@ -15,11 +15,16 @@ const NOW: u64 = 1_795_594_533;
 const GOOD: &str = "From: Ada <ada@contoso.com>\r\nX-OriginatorOrg: contoso.com\r\n\
     X-MS-Exchange-CrossTenant-Id: 11111111-2222-3333-4444-555555555555\r\nX-Contoso-Gate: gate-contoso\r\n\r\nbody\n";
 
+/// One stamp, and a signature that decides.
+const SIGNED: &str = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
+    DKIM-Signature: v=1; a=rsa-sha256; d=contoso.com; s=s1; h=From; bh=YQ==; b=YQ==\r\n\r\nbody\r\n";
+
 struct Bench {
     folder: tempfile::TempDir,
     exchange_online: ExchangeOnline,
     tenants: Tenants,
     pem: PathBuf,
+    message: PathBuf,
 }
 
 impl Bench {
@@ -39,6 +44,7 @@ impl Bench {
             half_proven: HalfProven::Defer,
         };
         Self {
+            message: folder.path().join("message.eml"),
             folder,
             exchange_online,
             tenants: tenants(list),
@@ -46,11 +52,24 @@ impl Bench {
         }
     }
 
-    fn ask(&self, message: &str, change: impl FnOnce(&mut Question<'_>)) -> Result<Answer, String> {
-        let path = self.folder.path().join("message.eml");
-        std::fs::write(&path, message).unwrap();
+    /// Of a message that ada sends by Exchange Online, changed; no signature decides.
+    fn ask<'a>(
+        &'a self,
+        message: &str,
+        change: impl FnOnce(&mut Question<'a>),
+    ) -> Result<Answer, String> {
+        self.ask_with(message, change, &no_check)
+    }
+
+    fn ask_with<'a>(
+        &'a self,
+        message: &str,
+        change: impl FnOnce(&mut Question<'a>),
+        check: Check<'_>,
+    ) -> Result<Answer, String> {
+        std::fs::write(&self.message, message).unwrap();
         let mut question = Question {
-            message: &path,
+            message: &self.message,
             from: "40.93.214.103".parse().unwrap(),
             certificate: Some(&self.pem),
             mail_from: "<ada@contoso.com>",
@@ -58,16 +77,21 @@ impl Bench {
             dns: false,
         };
         change(&mut question);
-        self.explain(&question, &no_check)
-    }
-
-    fn explain(&self, question: &Question<'_>, check: Check<'_>) -> Result<Answer, String> {
-        explain(&self.exchange_online, &self.tenants, question, NOW, check)
+        explain(&self.exchange_online, &self.tenants, &question, NOW, check)
     }
 }
 
 fn no_check(_: &Pending, _: &Message) -> Result<DkimFacts, String> {
     Err("nothing is to be checked".to_owned())
+}
+
+/// Signatures are looked up in this zone.
+fn by(zone: &Zone) -> impl Fn(&Pending, &Message) -> Result<DkimFacts, String> {
+    |pending, message| {
+        verify(message, pending, || {
+            Ok(Arc::new(zone.clone()) as Arc<dyn Resolve>)
+        })
+    }
 }
 
 fn words(answer: &Answer) -> (bool, &'static str, Option<&'static str>) {
@@ -173,18 +197,6 @@ fn reported_mail_is_not_proven() {
 #[test]
 fn a_signature_that_decides_is_looked_up_or_said_to_be_missing() {
     let bench = Bench::new([contoso()]);
-    let message = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
-        DKIM-Signature: v=1; a=rsa-sha256; d=contoso.com; s=s1; h=From; bh=YQ==; b=YQ==\r\n\r\nbody\r\n";
-    let path = bench.folder.path().join("signed.eml");
-    std::fs::write(&path, message).unwrap();
-    let question = Question {
-        message: &path,
-        from: "40.93.214.103".parse().unwrap(),
-        certificate: Some(&bench.pem),
-        mail_from: "ada@contoso.com",
-        xoorg: None,
-        dns: false,
-    };
     let refused = |reason| (false, "refused", Some(reason));
     for (zone, expected, seen) in [
         (
@@ -206,12 +218,7 @@ fn a_signature_that_decides_is_looked_up_or_said_to_be_missing() {
             "contoso.com: Calculated body hash does not match signature hash",
         ),
     ] {
-        let check = |pending: &Pending, message: &Message| {
-            verify(message, pending, || {
-                Ok(Arc::new(zone.clone()) as Arc<dyn Resolve>)
-            })
-        };
-        let answer = bench.explain(&question, &check).unwrap();
+        let answer = bench.ask_with(SIGNED, |_| (), &by(&zone)).unwrap();
         assert_eq!(words(&answer), expected);
         let text = answer.to_string();
         assert!(text.contains(seen), "{text}");
@@ -220,7 +227,7 @@ fn a_signature_that_decides_is_looked_up_or_said_to_be_missing() {
         let facts = vec![SignatureFact::Verified; pending.signatures().len()];
         Ok(DkimFacts(facts))
     };
-    let answer = bench.explain(&question, &verified).unwrap();
+    let answer = bench.ask_with(SIGNED, |_| (), &verified).unwrap();
     assert_eq!(words(&answer), (true, "proven", None));
 }
 
@@ -240,18 +247,10 @@ fn wrong_arguments_are_said() {
             .unwrap_err()
             .contains("--xoorg")
     );
-    let no_pem = bench.folder.path().join("message.eml");
-    std::fs::write(&no_pem, GOOD).unwrap();
-    for bad in [missing.as_path(), no_pem.as_path()] {
-        let question = Question {
-            message: &no_pem,
-            from: "40.93.214.103".parse().unwrap(),
-            certificate: Some(bad),
-            mail_from: "",
-            xoorg: None,
-            dns: false,
-        };
-        assert!(bench.explain(&question, &no_check).is_err());
+    let no_pem = &bench.message;
+    for bad in [missing.as_path(), no_pem] {
+        let asked = bench.ask(GOOD, |q| (q.certificate, q.mail_from) = (Some(bad), ""));
+        assert!(asked.is_err());
     }
 }
 
@@ -319,20 +318,8 @@ fn refused_for_now_is_told_apart_from_refused() {
 #[test]
 fn a_signature_that_was_not_looked_up_is_said_to_be_so() {
     let bench = Bench::new([contoso()]);
-    let message = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
-        DKIM-Signature: v=1; a=rsa-sha256; d=contoso.com; s=s1; h=From; bh=YQ==; b=YQ==\r\n\r\nbody\r\n";
-    let path = bench.folder.path().join("signed.eml");
-    std::fs::write(&path, message).unwrap();
-    let question = Question {
-        message: &path,
-        from: "40.93.214.103".parse().unwrap(),
-        certificate: Some(&bench.pem),
-        mail_from: "ada@contoso.com",
-        xoorg: None,
-        dns: false,
-    };
     let check = |pending: &Pending, _: &Message| Ok(not_asked(pending));
-    let answer = bench.explain(&question, &check).unwrap();
+    let answer = bench.ask_with(SIGNED, |_| (), &check).unwrap();
     insta::assert_snapshot!(told(&answer), @"
     verdict: refused for now (contoso)
     reason:  signature_unavailable: a DKIM signature decides, and it was not looked up, for --dns was not given: it counts as one that cannot be looked up
@@ -347,23 +334,9 @@ fn a_file_of_lf_lines_is_judged_as_it_was_on_the_wire() {
     let bench = Bench::new([contoso()]);
     let letter = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\nSubject: two\r\n\tlines\r\n\r\nHello\r\n\r\nworld\r\n";
     let (signed, zone) = crate::mailauth::tests::signed(letter);
-    let check = |pending: &Pending, message: &Message| {
-        verify(message, pending, || {
-            Ok(Arc::new(zone.clone()) as Arc<dyn Resolve>)
-        })
-    };
     let says = |octets: &str| {
-        let path = bench.folder.path().join("signed.eml");
-        std::fs::write(&path, octets).unwrap();
-        let question = Question {
-            message: &path,
-            from: "40.93.214.103".parse().unwrap(),
-            certificate: Some(&bench.pem),
-            mail_from: "ada@contoso.com",
-            xoorg: None,
-            dns: true,
-        };
-        bench.explain(&question, &check).unwrap()
+        let asked = bench.ask_with(octets, |q| q.dns = true, &by(&zone));
+        asked.unwrap()
     };
     let wire = says(&signed);
     assert_eq!(words(&wire), (true, "proven", None), "{wire}");

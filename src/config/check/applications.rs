@@ -84,7 +84,7 @@ fn account(
     tenants: &[TenantFacts],
 ) -> Option<Account> {
     let tenant = tenant_of(reader, scope, table, tenants);
-    let hash = reader.secret(scope, "password_hash", &table.password_hash, phc);
+    let hash = reader.hash(scope, "password_hash", &table.password_hash, phc);
     let networks = reader
         .list(scope, "networks", &table.networks, units::block)
         .unwrap_or_default();

@@ -125,7 +125,7 @@ fn judge_name(
         return; // told where they are missing
     }
     let sender_name = SenderName::of(&identity.names, accepted);
-    if let Some(warning) = sender_name.warning() {
+    if let Some(warning) = sender_name.warning(accepted) {
         reader.warn(&certificate.spot, warning);
     }
     match sender_name {

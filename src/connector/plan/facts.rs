@@ -23,7 +23,7 @@ pub struct Facts<'a> {
     pub tenant: &'a Tenant,
     /// Every other tenant with the certificate that it shows Exchange.
     pub others: Vec<(&'a Tenant, Option<&'a Identity>)>,
-    /// The connector listeners, in the order of the configuration.
+    /// The connector listeners, in the order of the configuration; none where no route takes the tenant's mail from there.
     pub doors: Vec<Door<'a>>,
     /// `[tenant.inbound_connector]`.
     pub connector: Option<Delivery<'a>>,

@@ -113,15 +113,17 @@ fn free_name<'a>(wanted: &str, taken: impl Iterator<Item = &'a str>) -> String {
     name
 }
 
-/// Every value of the tenant's two fields, present and previous, also of fields that the set does not need.
+/// Every value of the two fields, present and previous, also of fields that the set does not need, and of other tenants.
 pub(super) fn values(facts: &Facts<'_>, outward: Option<&Outward>) -> Vec<Secret> {
-    let configured = facts.tenant.secret_header.iter();
-    let mut all: Vec<Secret> = configured
-        .flat_map(|header| header.values.iter().cloned())
-        .collect();
-    if let Some(header) = &facts.tenant.loop_header {
-        all.push(header.value.clone());
-        all.extend(header.previous.iter().cloned());
+    let others = facts.others.iter().map(|(other, _)| *other);
+    let mut all = Vec::new();
+    for tenant in std::iter::once(facts.tenant).chain(others) {
+        let secrets = tenant.secret_header.iter();
+        all.extend(secrets.flat_map(|header| header.values.iter().cloned()));
+        if let Some(header) = &tenant.loop_header {
+            all.push(header.value.clone());
+            all.extend(header.previous.iter().cloned());
+        }
     }
     if let Some(outward) = outward {
         all.push(outward.secret.value.clone());

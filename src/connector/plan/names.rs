@@ -157,7 +157,7 @@ pub(super) fn certificate(facts: &Facts<'_>, findings: &mut Findings) -> Option<
         );
         return None;
     };
-    if let Some(warning) = sender_name.warning() {
+    if let Some(warning) = sender_name.warning(&tenant.accepted_domains) {
         findings.warn(key.clone(), warning);
     }
     for (other, theirs) in &facts.others {

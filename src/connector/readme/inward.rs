@@ -1,6 +1,6 @@
 //! The steps where mail goes from applications into Exchange, and Exchange sends nothing to Gatepost.
 
-use super::{before, environment, machine, somebody};
+use super::{FAILING, before, compare, environment, machine, somebody, written};
 use crate::connector::SECRETS_FILE;
 use crate::connector::objects::Kind;
 use crate::connector::plan::Plan;
@@ -24,16 +24,14 @@ fn head(plan: &Plan) -> String {
     format!(
         "# Exchange's side of Gatepost: tenant {}, applications alone
 
-Written by `gatepost connector render`, filled in for the tenant {}; the scripts refuse
-another one. Exchange names connectors from its own side: its inbound connector is where Gatepost delivers.
-
+{}
 | object | what it does |
 | --- | --- |
 | inbound connector `{}` | mail that shows a certificate for `{}` is this tenant's |
 
-The configuration has no listener with `service = \"connector\"`: mail goes from applications and devices into Exchange, and Exchange sends
-nothing to Gatepost. So there is no outbound connector and no rule, the scripts leave both out, and no field with a secret value is needed.
-With such a listener, render again: the rest is added.
+The configuration has no listener with `service = \"connector\"`, or no route that takes this tenant's mail from there: mail goes from
+applications and devices into Exchange, and Exchange sends nothing to Gatepost. So there is no outbound connector and no rule, the scripts
+leave both out, and no field with a secret value is needed. With such a listener and route, render again: the rest is added.
 
 | value | |
 | --- | --- |
@@ -44,7 +42,7 @@ With such a listener, render again: the rest is added.
 `{SECRETS_FILE}` holds no value, only whose folder this is.
 ",
         plan.tenant,
-        plan.tenant_id,
+        written(plan),
         Kind::Inbound.name(),
         plan.certificate.connector_name,
         if plan.cloud { "True" } else { "False" },
@@ -76,29 +74,18 @@ fn checking(plan: &Plan) -> String {
     format!(
         "## 4. Check, now and then
 
-    .\\Export-GatepostState.ps1 -Folder \".\\state-$(Get-Date -Format yyyy-MM-dd)\"
-
-into a folder that is new each time (one that is there is refused). Take it to the machine of Gatepost, and there
-
-    gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant {} --exports state-YYYY-MM-DD
-
-It names each drift, what it breaks, and the line that mends it; status 0 is none. `.\\Repair-GatepostConnector.ps1` mends what is ours.
-",
-        plan.tenant
+{}",
+        compare(plan)
     )
 }
 
 fn failing() -> String {
-    "## 5. When it fails
+    format!(
+        "## 5. When it fails
 
-| what you see | where to look |
-| --- | --- |
-| any reply with a code | `gatepost explain reply`: what it means, whose fault it is, what to do |
-| a mail that did not arrive | `gatepost trace ADDRESS`; in Exchange `Get-MessageTraceV2` |
-| 550 5.7.64, 5.7.68, 451 4.4.62 when Gatepost delivers | certificate name, accepted domain, inbound connector: `gatepost connector diff` |
-| mail arrives as external | `internal = true` of the application, CloudServicesMailEnabled: `gatepost connector diff` |
+{FAILING}| mail arrives as external | `internal = true` of the application, CloudServicesMailEnabled: `gatepost connector diff` |
 "
-    .to_owned()
+    )
 }
 
 fn changing(plan: &Plan) -> String {
@@ -108,7 +95,7 @@ fn changing(plan: &Plan) -> String {
 **A certificate is renewed.** With the same names nothing changes here. With others: render, run `.\\Repair-GatepostConnector.ps1`, and reload at once;
 what comes between is held, not lost.
 
-**User mail as well:** with a listener for Exchange in the configuration,
+**User mail as well:** with a listener for Exchange in the configuration, and a route for this tenant's mail from there,
 
     gatepost connector render --config /etc/gatepost/gatepost.toml --tenant {}{} --output FOLDER
 

@@ -20,6 +20,62 @@ fn bounces(stage: &Stage, class: &str) -> u64 {
     family.with_label_values(&["contoso", class]).get()
 }
 
+/// The warnings of this thread, as `field=value` in a row.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{field}={value:?} ");
+            }
+        }
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_reply_that_may_pass_by_itself_is_told_an_administrator_after_an_hour() {
+    let warnings = Warnings::default();
+    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let told = || {
+        let all = warnings.0.lock().unwrap();
+        let ours = all
+            .iter()
+            .filter(|line| line.contains("an administrator should see"));
+        ours.cloned().collect::<Vec<_>>()
+    };
+    let stage = patient(12).await;
+    let routing = Step::reply(
+        Phase::Rcpt,
+        "451 4.4.4 Mail received as unauthenticated. ATTR5",
+    );
+    stage.exchange.script(routing.always());
+    stage.put(1, "contoso", &["bob@contoso.com"], MAIL);
+    stage.settled(1).await;
+    stage.advance(HOUR - 1);
+    stage.settled(2).await;
+    assert_eq!(told(), Vec::<String>::new());
+    stage.advance(HOUR);
+    stage.settled(3).await;
+    let told = told();
+    assert!(told.len() == 1 && told[0].contains("451 4.4.4"), "{told:?}");
+}
+
 #[tokio::test]
 async fn who_sent_mail_that_waits_is_told_once() {
     let stage = patient(4).await;

@@ -8,145 +8,147 @@ fn of(text: &str, next_hop: NextHop) -> Explanation {
     explain(&said, Some(next_hop), None).unwrap()
 }
 
+const NOW: Alarm = Alarm::AtOnce;
+const NEVER: Alarm = Alarm::Never;
 const RETRY: Outcome = Deferred(Law);
 const PAUSE: Outcome = Deferred(BackOff);
 const CONNECTOR: Outcome = Held(Reach::Tenant);
 const RECIPIENT: Outcome = Held(Reach::Recipient);
 
 /// Every reply and range of exchange-online.md section 7: first and last code, a text where the text decides, what is done,
-/// whether the administrator hears of it at once.
-const SECTION_7: &[(&str, &str, &str, Outcome, bool)] = &[
+/// when the administrator hears of it.
+const SECTION_7: &[(&str, &str, &str, Outcome, Alarm)] = &[
     // draining, dropped, busy
-    ("421 4.3.2", "421 4.4.2", "", RETRY, false),
-    ("ConnectionReset", "421 4.4.2", "", RETRY, false),
-    ("421 4.7.66", "421 4.7.66", "", CONNECTOR, true),
+    ("421 4.3.2", "421 4.4.2", "", RETRY, NEVER),
+    ("ConnectionReset", "421 4.4.2", "", RETRY, NEVER),
+    ("421 4.7.66", "421 4.7.66", "", CONNECTOR, NOW),
     (
         "432 4.3.2",
         "432 4.3.2",
         "STOREDRV.Deliver; recipient thread limit exceeded",
         RETRY,
-        false,
+        NEVER,
     ),
-    ("451 4.3.1", "452 4.3.1", "", PAUSE, false),
+    ("451 4.3.1", "452 4.3.1", "", PAUSE, NEVER),
     // routing and the wrong door
-    ("450 4.4.0", "451 4.4.4", "ATTR5", RETRY, false),
-    ("451 4.4.62", "451 4.4.62", "ATTR35", CONNECTOR, true),
-    ("450 4.4.316", "450 4.4.317", "", CONNECTOR, true),
-    ("450 4.4.8", "450 4.4.8", "", CONNECTOR, true),
-    ("452 4.5.3", "452 4.5.3", "", Deferred(AtOnce), false),
-    ("451 4.7.0", "451 4.7.0", "PRX2", RETRY, false),
-    ("450 4.7.26", "450 4.7.26", "", RETRY, false),
-    ("450 4.7.230", "550 5.7.230", "", CONNECTOR, true),
-    ("450 4.7.321", "450 4.7.325", "", CONNECTOR, true),
-    ("550 5.7.321", "550 5.7.325", "", CONNECTOR, true),
-    ("450 4.7.5", "550 5.7.5", "", CONNECTOR, true),
-    ("450 4.4.8", "550 5.4.8", "", CONNECTOR, true),
+    ("450 4.4.0", "451 4.4.4", "ATTR5", RETRY, Alarm::AfterAnHour),
+    ("451 4.4.62", "451 4.4.62", "ATTR35", CONNECTOR, NOW),
+    ("450 4.4.316", "450 4.4.317", "", CONNECTOR, NOW),
+    ("450 4.4.8", "450 4.4.8", "", CONNECTOR, NOW),
+    ("452 4.5.3", "452 4.5.3", "", Deferred(AtOnce), NEVER),
+    ("451 4.7.0", "451 4.7.0", "PRX2", RETRY, NEVER),
+    ("450 4.7.26", "450 4.7.26", "", RETRY, NEVER),
+    ("450 4.7.230", "550 5.7.230", "", CONNECTOR, NOW),
+    ("450 4.7.321", "450 4.7.325", "", CONNECTOR, NOW),
+    ("550 5.7.321", "550 5.7.325", "", CONNECTOR, NOW),
+    ("450 4.7.5", "550 5.7.5", "", CONNECTOR, NOW),
+    ("450 4.4.8", "550 5.4.8", "", CONNECTOR, NOW),
     // throttles
-    ("451 4.7.500", "451 4.7.649", "AS77712", PAUSE, true),
-    ("451 4.7.652", "451 4.7.699", "", PAUSE, true),
-    ("451 4.7.650", "451 4.7.651", "S775", PAUSE, false),
-    ("451 4.7.850", "451 4.7.899", "", PAUSE, true),
-    ("421 4.7.28", "450 4.7.28", "", PAUSE, false),
+    ("451 4.7.500", "451 4.7.649", "AS77712", PAUSE, NOW),
+    ("451 4.7.652", "451 4.7.699", "", PAUSE, NOW),
+    ("451 4.7.650", "451 4.7.651", "S775", PAUSE, NEVER),
+    ("451 4.7.850", "451 4.7.899", "", PAUSE, NOW),
+    ("421 4.7.28", "450 4.7.28", "", PAUSE, NEVER),
     // sender, recipient, size
-    ("550 5.0.350", "554 5.0.350", "", Failed, false),
-    ("550 5.1.0", "550 5.1.0", "", Failed, false),
-    ("550 5.1.1", "550 5.1.1", "", Failed, false),
-    ("550 5.1.10", "550 5.1.10", "", Failed, false),
+    ("550 5.0.350", "554 5.0.350", "", Failed, NEVER),
+    ("550 5.1.0", "550 5.1.0", "", Failed, NEVER),
+    ("550 5.1.1", "550 5.1.1", "", Failed, NEVER),
+    ("550 5.1.10", "550 5.1.10", "", Failed, NEVER),
     (
         "550 5.4.1",
         "550 5.4.1",
         "Recipient address rejected: Access denied",
         Failed,
-        false,
+        NEVER,
     ),
-    ("550 5.1.8", "550 5.1.8", "", Failed, true),
-    ("550 5.1.20", "550 5.1.20", "", Failed, false),
-    ("550 5.1.90", "550 5.1.90", "", Failed, true),
-    ("550 5.2.2", "554 5.2.2", "", Deferred(Hourly), true),
-    ("550 5.2.121", "550 5.2.122", "", Deferred(Hourly), false),
-    ("550 5.2.3", "552 5.3.4", "", Failed, false),
-    ("552", "552", "", Failed, false),
-    ("550 5.3.190", "550 5.3.190", "", Failed, true),
+    ("550 5.1.8", "550 5.1.8", "", Failed, NOW),
+    ("550 5.1.20", "550 5.1.20", "", Failed, NEVER),
+    ("550 5.1.90", "550 5.1.90", "", Failed, NOW),
+    ("550 5.2.2", "554 5.2.2", "", Deferred(Hourly), NOW),
+    ("550 5.2.121", "550 5.2.122", "", Deferred(Hourly), NEVER),
+    ("550 5.2.3", "552 5.3.4", "", Failed, NEVER),
+    ("552", "552", "", Failed, NEVER),
+    ("550 5.3.190", "550 5.3.190", "", Failed, NOW),
     (
         "550 5.4.1",
         "554 5.4.1",
         "Relay access denied",
         CONNECTOR,
-        true,
+        NOW,
     ),
-    ("554 5.4.6", "554 5.4.14", "", Failed, true),
-    ("550 5.4.300", "550 5.4.300", "", Failed, false),
-    ("550 5.4.310", "550 5.4.317", "", Failed, false),
-    ("550 5.5.0", "550 5.5.0", "", Failed, false),
-    ("501 5.5.2", "501 5.5.4", "", Failed, true),
-    ("554 5.6.0", "550 5.6.11", "", Failed, false),
+    ("554 5.4.6", "554 5.4.14", "", Failed, NOW),
+    ("550 5.4.300", "550 5.4.300", "", Failed, NEVER),
+    ("550 5.4.310", "550 5.4.317", "", Failed, NEVER),
+    ("550 5.5.0", "550 5.5.0", "", Failed, NEVER),
+    ("501 5.5.2", "501 5.5.4", "", Failed, NOW),
+    ("554 5.6.0", "550 5.6.11", "", Failed, NEVER),
     (
         "550 5.7.1",
         "550 5.7.1",
         "Message not permitted",
         Failed,
-        false,
+        NEVER,
     ),
-    ("550 5.7.1", "550 5.7.1", "Unable to relay", CONNECTOR, true),
+    ("550 5.7.1", "550 5.7.1", "Unable to relay", CONNECTOR, NOW),
     (
         "550 5.7.1",
         "530 5.7.1",
         "Client was not authenticated",
         Failed,
-        false,
+        NEVER,
     ),
     // promotion
-    ("550 5.7.12", "550 5.7.13", "", RECIPIENT, true),
-    ("550 5.7.133", "550 5.7.136", "", RECIPIENT, true),
-    ("550 5.7.124", "550 5.7.129", "", Failed, false),
-    ("550 5.7.193", "550 5.7.193", "", Failed, false),
-    ("550 5.7.128", "550 5.7.128", "", Failed, true),
+    ("550 5.7.12", "550 5.7.13", "", RECIPIENT, NOW),
+    ("550 5.7.133", "550 5.7.136", "", RECIPIENT, NOW),
+    ("550 5.7.124", "550 5.7.129", "", Failed, NEVER),
+    ("550 5.7.193", "550 5.7.193", "", Failed, NEVER),
+    ("550 5.7.128", "550 5.7.128", "", Failed, NOW),
     // attribution
-    ("550 5.7.23", "550 5.7.23", "", CONNECTOR, true),
-    ("550 5.7.25", "550 5.7.25", "", CONNECTOR, true),
-    ("550 5.7.508", "550 5.7.508", "", CONNECTOR, true),
-    ("550 5.7.510", "550 5.7.510", "", CONNECTOR, true),
-    ("550 5.7.30", "550 5.7.30", "", Failed, true),
+    ("550 5.7.23", "550 5.7.23", "", CONNECTOR, NOW),
+    ("550 5.7.25", "550 5.7.25", "", CONNECTOR, NOW),
+    ("550 5.7.508", "550 5.7.508", "", CONNECTOR, NOW),
+    ("550 5.7.510", "550 5.7.510", "", CONNECTOR, NOW),
+    ("550 5.7.30", "550 5.7.30", "", Failed, NOW),
     (
         "550 5.7.51",
         "550 5.7.51",
         "TenantInboundAttribution",
         CONNECTOR,
-        true,
+        NOW,
     ),
-    ("530 5.7.57", "550 5.7.60", "", Failed, true),
-    ("554 5.2.252", "554 5.2.252", "", Failed, true),
+    ("530 5.7.57", "550 5.7.60", "", Failed, NOW),
+    ("554 5.2.252", "554 5.2.252", "", Failed, NOW),
     (
         "550 5.7.64",
         "550 5.7.64",
         "TenantAttribution; Relay Access Denied [ATTR36]",
         CONNECTOR,
-        true,
+        NOW,
     ),
     (
         "550 5.7.68",
         "550 5.7.68",
         "TenantInboundAttribution",
         CONNECTOR,
-        true,
+        NOW,
     ),
     // limits and standing
-    ("550 5.7.232", "550 5.7.233", "", Deferred(Hourly), true),
-    ("550 5.7.236", "550 5.7.236", "", Failed, true),
-    ("550 5.7.501", "550 5.7.503", "", Failed, true),
-    ("550 5.7.504", "550 5.7.505", "", Failed, false),
-    ("554 5.7.506", "554 5.7.506", "", CONNECTOR, true),
-    ("550 5.7.507", "550 5.7.507", "", Failed, true),
-    ("550 5.7.513", "550 5.7.513", "", Failed, true),
-    ("550 5.7.509", "550 5.7.509", "", Failed, true),
-    ("550 5.7.511", "550 5.7.511", "", CONNECTOR, true),
-    ("550 5.7.606", "550 5.7.649", "", CONNECTOR, true),
-    ("550 5.7.512", "550 5.7.512", "", Failed, false),
-    ("550 5.7.515", "550 5.7.515", "", Failed, true),
-    ("550 5.7.703", "550 5.7.703", "", Failed, false),
-    ("550 5.7.705", "550 5.7.708", "", CONNECTOR, true),
-    ("550 5.7.750", "550 5.7.750", "", CONNECTOR, true),
-    ("550 5.7.800", "550 5.7.800", "", CONNECTOR, true),
+    ("550 5.7.232", "550 5.7.233", "", Deferred(Hourly), NOW),
+    ("550 5.7.236", "550 5.7.236", "", Failed, NOW),
+    ("550 5.7.501", "550 5.7.503", "", Failed, NOW),
+    ("550 5.7.504", "550 5.7.505", "", Failed, NEVER),
+    ("554 5.7.506", "554 5.7.506", "", CONNECTOR, NOW),
+    ("550 5.7.507", "550 5.7.507", "", Failed, NOW),
+    ("550 5.7.513", "550 5.7.513", "", Failed, NOW),
+    ("550 5.7.509", "550 5.7.509", "", Failed, NOW),
+    ("550 5.7.511", "550 5.7.511", "", CONNECTOR, NOW),
+    ("550 5.7.606", "550 5.7.649", "", CONNECTOR, NOW),
+    ("550 5.7.512", "550 5.7.512", "", Failed, NEVER),
+    ("550 5.7.515", "550 5.7.515", "", Failed, NOW),
+    ("550 5.7.703", "550 5.7.703", "", Failed, NEVER),
+    ("550 5.7.705", "550 5.7.708", "", CONNECTOR, NOW),
+    ("550 5.7.750", "550 5.7.750", "", CONNECTOR, NOW),
+    ("550 5.7.800", "550 5.7.800", "", CONNECTOR, NOW),
 ];
 
 #[test]
@@ -239,7 +241,7 @@ fn the_law_differs_by_path() {
     let group = of("550 5.7.133 x", NextHop::Relay);
     assert_eq!((group.outcome, group.known), (Failed, Known::Registry));
     let login = of("530 5.7.0 Authentication required", NextHop::Relay);
-    assert_eq!((login.outcome, login.alarm), (PAUSE, true));
+    assert_eq!((login.outcome, login.alarm), (PAUSE, NOW));
     assert!(login.advice.contains("[[relay]]"), "{}", login.advice);
     assert_eq!(
         of("421 4.7.0 slow down", NextHop::Mx).does,
@@ -255,7 +257,7 @@ fn the_phase_comes_from_the_question_then_from_the_text() {
     let told = explain(&said, Some(NextHop::Exchange), None).unwrap();
     assert_eq!(
         (told.outcome, told.alarm),
-        (RETRY, true),
+        (RETRY, NOW),
         "not about a message"
     );
     let told = explain(&said, Some(NextHop::Exchange), Some(Phase::End)).unwrap();
@@ -315,7 +317,7 @@ fn a_refusal_of_our_own_is_nobodys_connector() {
         let told = explain(&said(text.as_bytes()).unwrap(), None, None).unwrap();
         assert_eq!(
             (told.known, told.outcome, told.alarm),
-            (Known::Own, outcome, false),
+            (Known::Own, outcome, NEVER),
             "{text}"
         );
         assert!(

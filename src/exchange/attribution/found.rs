@@ -80,8 +80,11 @@ impl Found<'_> {
             .expected
             .is_none_or(|expected| expected == name);
         let doubt = match &matched.owns {
-            Owns::Below(parent) if !matched.sends => Some(parent),
-            Owns::Yes | Owns::Below(_) | Owns::No => None,
+            Owns::Below(parent) if !matched.sends => Some((parent, "", "none itself")),
+            Owns::ByPattern(parent) if !matched.sends => {
+                Some((parent, "*.", "no entry of its own"))
+            }
+            Owns::Yes | Owns::ByPattern(_) | Owns::Below(_) | Owns::No => None,
         };
         let (verdict, because, mended_by) = if !meant {
             (
@@ -95,11 +98,11 @@ impl Found<'_> {
                 format!("the certificate fits the connectors of {several} tenants; which one Exchange takes is not documented"),
                 Some("give each tenant a certificate of its own, with a name that no other tenant's connector fits".to_owned()),
             )
-        } else if let Some(parent) = doubt {
+        } else if let Some((parent, wildcard, what)) = doubt {
             (
                 Verdict::Doubtful,
                 format!(
-                    "the certificate's name {connector} is below the accepted domain {parent}, none itself, and the sender is not in an accepted domain"
+                    "the certificate's name {connector} is below the accepted domain {wildcard}{parent}, {what}, and the sender is not in an accepted domain"
                 ),
                 Some(remedy_below(connector, parent)),
             )

@@ -250,11 +250,27 @@ fn rule<'a>(
             Mark::Documented,
         ));
     }
+    let mark = match (&owns, sends) {
+        (Owns::ByPattern(_), false) => Mark::Inferred,
+        (Owns::Yes | Owns::Below(_) | Owns::No, _) | (Owns::ByPattern(_), true) => Mark::Documented,
+    };
     let (state, says) = match (&owns, sends) {
         (Owns::Yes, _) => (
             State::Holds,
             format!(
                 "{name} is an accepted domain: any sender passes, also the null sender and forwarded mail"
+            ),
+        ),
+        (Owns::ByPattern(parent), true) => (
+            State::Holds,
+            format!(
+                "the sender's domain is an accepted domain; {name} is one by *.{parent} alone, and whether that counts for a certificate is not documented: reports (null sender) and forwarded mail may be refused"
+            ),
+        ),
+        (Owns::ByPattern(parent), false) => (
+            State::Unknown,
+            format!(
+                "{name} is an accepted domain by *.{parent} alone, and the sender is in none: that this counts for a certificate is not documented; Microsoft says to add {name} itself"
             ),
         ),
         (Owns::Below(parent), true) => (
@@ -283,7 +299,7 @@ fn rule<'a>(
             ),
         ),
     };
-    steps.push(Step::new("accepted domain", state, says, Mark::Documented));
+    steps.push(Step::new("accepted domain", state, says, mark));
     Matched {
         organization,
         connector,

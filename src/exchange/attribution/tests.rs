@@ -177,6 +177,52 @@ fn the_accepted_domain_rule_asks_for_the_certificates_domain_or_the_senders() {
 }
 
 #[test]
+fn a_name_that_only_an_entry_with_sub_domains_accepts_is_inferred_and_in_doubt_where_the_sender_does_not_help()
+ {
+    let mut bench = Bench::new("mail.contoso.com");
+    let ask = |bench: &Bench, sender| {
+        bench.ask(|asked| {
+            asked.certificate = Some(certificate("mail.contoso.com"));
+            asked.sender = sender;
+        })
+    };
+    let rule = |answer: &Answer| {
+        let step = answer
+            .steps
+            .iter()
+            .find(|step| step.what == "accepted domain");
+        let step = step.unwrap();
+        (step.state, step.mark)
+    };
+    bench.contoso = domains(&["*.contoso.com"]);
+    for sender in [None, Some("forwarded.example")] {
+        let answer = ask(&bench, sender);
+        assert_eq!(answer.verdict, Verdict::Doubtful);
+        assert_eq!(rule(&answer), (State::Unknown, Mark::Inferred));
+        assert!(
+            answer.because.contains("*.contoso.com"),
+            "{}",
+            answer.because
+        );
+        assert!(
+            answer
+                .mended_by
+                .unwrap()
+                .starts_with("add mail.contoso.com ")
+        );
+    }
+    let own = ask(&bench, Some("contoso.com"));
+    assert_eq!(told(&own), OWN);
+    assert_eq!(rule(&own), (State::Holds, Mark::Documented));
+    for entry in ["mail.contoso.com", "*.mail.contoso.com"] {
+        bench.contoso = domains(&["*.contoso.com", entry]);
+        let answer = ask(&bench, None);
+        assert_eq!(told(&answer), OWN, "{entry}");
+        assert_eq!(rule(&answer), (State::Holds, Mark::Documented));
+    }
+}
+
+#[test]
 fn a_name_below_an_accepted_domain_is_in_doubt_where_the_sender_does_not_help() {
     let bench = Bench::new("mail.contoso.com");
     let ask = |sender| {

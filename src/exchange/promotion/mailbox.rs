@@ -2,6 +2,7 @@
 
 use super::{CROSS_TENANT, Conclusion, ORGANIZATION, says, value};
 use crate::header::Examined;
+use crate::mail::shown;
 
 /// How it was attributed, as far as the fields tell.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -12,10 +13,14 @@ enum Attributed {
 }
 
 pub(super) fn conclude(header: &Examined) -> Conclusion {
-    let organization = |name: &str| value(header, &format!("{ORGANIZATION}{name}"));
-    let auth_as = organization("AuthAs")
-        .or_else(|| value(header, &format!("{CROSS_TENANT}AuthAs")))
-        .map(|value| value.to_ascii_lowercase());
+    let verdicts = [ORGANIZATION, CROSS_TENANT].map(|family| format!("{family}AuthAs"));
+    if let Some(name) = verdicts.iter().find(|name| header.has(name))
+        && header.count(name) > 1
+    {
+        return several(header, name);
+    }
+    let auth_as = verdicts.iter().find_map(|name| value(header, name));
+    let auth_as = auth_as.map(|value| value.to_ascii_lowercase());
     match auth_as.as_deref() {
         Some("internal") => internal(header),
         Some("partner") => Conclusion::external(
@@ -27,6 +32,28 @@ pub(super) fn conclude(header: &Examined) -> Conclusion {
             "neither X-MS-Exchange-Organization-AuthAs nor a field like it stands there",
             "take the whole header: in Outlook under File, Properties; in Outlook on the web under View message source",
         ),
+    }
+}
+
+/// Exchange writes its verdict once and takes away what a message brings: of several, somebody else wrote one.
+fn several(header: &Examined, name: &str) -> Conclusion {
+    let values: Vec<String> = header
+        .named(name)
+        .map(|field| shown(&field.text()))
+        .collect();
+    let because = format!(
+        "{name} stands {} times ({}), Exchange writes it once, and which of them is Exchange's nobody can tell",
+        values.len(),
+        shown(values.join(", ").as_bytes())
+    );
+    let instead = "taking the header anew from the mailbox itself, and taking out what writes the field there";
+    let all_internal = values
+        .iter()
+        .all(|value| value.eq_ignore_ascii_case("internal"));
+    if all_internal {
+        Conclusion::unknown(because, instead)
+    } else {
+        Conclusion::external(because, instead)
     }
 }
 

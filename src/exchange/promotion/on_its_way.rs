@@ -85,8 +85,7 @@ fn settings(facts: &Facts<'_>, rows: &mut Vec<Row>) {
 /// Stamps of a tenant that is not ours: Gatepost would not take it.
 fn foreign(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
     let tenants = facts.tenants?;
-    let stamps = ["X-MS-Exchange-CrossTenant-Id", "X-OriginatorOrg"];
-    let stamp = stamps.into_iter().find(|name| header.has(name))?;
+    let stamp = STAMPS.into_iter().find(|name| header.has(name))?;
     if tenant_of(header, tenants).is_some() {
         return None;
     }
@@ -98,6 +97,9 @@ fn foreign(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
         "nothing, if that tenant is a stranger; else its [[tenant]] with tenant_id and originator_orgs (gatepost explain trust shows the evidence)",
     ))
 }
+
+/// What Exchange stamps on all that leaves it, and Gatepost with its own stamp; one of them, once.
+const STAMPS: [&str; 2] = ["X-MS-Exchange-CrossTenant-Id", "X-OriginatorOrg"];
 
 /// What the CrossPremises fields say; `None` where they say Internal as they should.
 fn crossing(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
@@ -129,11 +131,37 @@ fn crossing(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
             "letting the fields through as Exchange wrote them",
         ));
     }
-    let ours = facts
-        .hostname
-        .is_none_or(|own| says(header, &name("AuthSource"), own.as_str()));
+    if facts.as_delivered {
+        return None;
+    }
+    unproven(header, facts)
+}
+
+/// Fields that anybody can write: what Gatepost would not let through.
+fn unproven(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
+    if let Some(stamp) = STAMPS.into_iter().find(|name| header.count(name) > 1) {
+        return Some(Conclusion::external(
+            format!(
+                "{stamp} stands {} times: Exchange stamps it once, and Gatepost refuses such mail",
+                header.count(stamp)
+            ),
+            "taking out what writes it a second time on the way (gatepost explain trust shows the evidence)",
+        ));
+    }
+    if !STAMPS.into_iter().any(|name| header.has(name)) {
+        return Some(Conclusion::external(
+            "the CrossPremises fields came without a stamp (X-OriginatorOrg, X-MS-Exchange-CrossTenant-Id), and anybody can write them: Exchange stamps all that leaves it, so Gatepost takes them out of an application's mail",
+            "internal = true of the [[application]] that may be internal: then Gatepost writes fields and stamp; of mail that Exchange sent, take the whole header",
+        ));
+    }
+    let name = |part: &str| format!("{CROSS_PREMISES}{part}");
+    // Without a configuration our name is unknown, and what we write as the mechanism is not.
+    let ours = match facts.hostname {
+        Some(own) => says(header, &name("AuthSource"), own.as_str()),
+        None => says(header, &name("AuthMechanism"), "10"),
+    };
     let exchange = header.has("X-OrganizationHeadersPreserved");
-    (!facts.as_delivered && !ours && !exchange).then(|| {
+    (!ours && !exchange).then(|| {
         Conclusion::external(
             "neither Exchange (X-OrganizationHeadersPreserved) nor this Gatepost wrote the CrossPremises fields, so Gatepost takes them out of an application's mail",
             "internal = true of the [[application]] that may be internal: then Gatepost writes them",

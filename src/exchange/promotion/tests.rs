@@ -13,10 +13,16 @@ const CROSSING: [&str; 4] = [
     "X-MS-Exchange-CrossPremises-AuthSource: GV2.prod.outlook.com",
     "X-OrganizationHeadersPreserved: AM8.prod.outlook.com",
 ];
+const STAMP: &str = "X-OriginatorOrg: contoso.com";
 const FROM: &str = "From: Ada <ada@contoso.com>";
 
 fn with(more: &[&'static str]) -> Vec<&'static str> {
     [&[FROM], more].concat()
+}
+
+/// As mail of a mailbox leaves Exchange by a connector with CloudServicesMailEnabled.
+fn stamped() -> Vec<&'static str> {
+    [&CROSSING[..], &[STAMP]].concat()
 }
 
 /// As Gatepost with contoso's configuration has it, the certificate being attributed so.
@@ -66,11 +72,11 @@ fn mailbox(fields: &[&'static str]) -> Judgement {
 
 #[test]
 fn both_gates_make_it_internal() {
-    let judgement = on_its_way(&CROSSING);
+    let judgement = on_its_way(&stamped());
     assert_eq!(judgement.internal, Some(true));
     insta::assert_snapshot!(judgement.sentence(), @"Internal: the certificate attributes it, and the inbound connector promotes AuthAs Internal, AuthMechanism 04, AuthSource GV2.prod.outlook.com.");
     // Without a configuration it says what it has not judged.
-    let alone = judge(&header(&with(&CROSSING)), None, &Facts::default());
+    let alone = judge(&header(&with(&stamped())), None, &Facts::default());
     assert_eq!(alone.internal, Some(true));
     assert!(
         alone.because.contains("no configuration was read"),
@@ -91,11 +97,11 @@ fn attribution_and_promotion_are_two_gates() {
         promotes: Some(true),
         ..Facts::default()
     };
-    let fields = header(&with(&CROSSING));
+    let fields = header(&with(&stamped()));
     let judgement = judge(&fields, None, &facts);
     assert_eq!(judgement.internal, Some(false));
     insta::assert_snapshot!(judgement.sentence(), @"External because Exchange would not take it for the tenant's own: the reason; mended by this: the remedy.");
-    let off = judged(&with(&CROSSING), |facts| facts.promotes = Some(false));
+    let off = judged(&with(&stamped()), |facts| facts.promotes = Some(false));
     assert_eq!(off.internal, Some(false));
     assert!(
         off.because.contains("cloud_services_mail_enabled = false"),
@@ -160,9 +166,24 @@ fn what_is_missing_or_wrong_on_the_way_is_named() {
             "stays external",
         ),
         (
-            &[auth_as, mechanism, source],
+            &[auth_as, mechanism, source, STAMP],
             "neither Exchange",
             "internal = true",
+        ),
+        (&CROSSING, "without a stamp", "internal = true"),
+        (
+            &[
+                auth_as,
+                "X-MS-Exchange-CrossPremises-AuthMechanism: 10",
+                "X-MS-Exchange-CrossPremises-AuthSource: smarthost.contoso.com",
+            ],
+            "without a stamp",
+            "internal = true",
+        ),
+        (
+            &[auth_as, mechanism, source, preserved, STAMP, STAMP],
+            "X-OriginatorOrg stands 2 times",
+            "explain trust",
         ),
     ] {
         let judgement = on_its_way(fields);
@@ -178,9 +199,15 @@ fn our_own_stamp_and_what_gatepost_delivers_are_believed() {
         "X-MS-Exchange-CrossPremises-AuthAs: Internal",
         "X-MS-Exchange-CrossPremises-AuthMechanism: 10",
         "X-MS-Exchange-CrossPremises-AuthSource: smarthost.contoso.com",
-        "X-OriginatorOrg: contoso.com",
+        STAMP,
     ];
     assert_eq!(on_its_way(&stamp).internal, Some(true));
+    // Without a configuration nobody knows our name: by its mechanism it is as we write it.
+    for (mechanism, internal) in [(stamp[1], true), (CROSSING[1], false)] {
+        let fields = with(&[stamp[0], mechanism, stamp[2], STAMP]);
+        let alone = judge(&header(&fields), None, &Facts::default());
+        assert_eq!(alone.internal, Some(internal), "{mechanism}");
+    }
     let delivered = judged(&with(&CROSSING[..3]), |facts| facts.as_delivered = true);
     assert_eq!(delivered.internal, Some(true));
 }
@@ -281,6 +308,31 @@ fn what_exchange_made_of_it_stands_in_a_mailbox() {
         "{}",
         untold.sentence()
     );
+}
+
+#[test]
+fn a_verdict_that_stands_twice_is_nobodys() {
+    let internal = "X-MS-Exchange-Organization-AuthAs: Internal";
+    let anonymous = "X-MS-Exchange-Organization-AuthAs: Anonymous";
+    let promoted = "X-CrossPremisesHeadersPromoted: AMS.prod.outlook.com";
+    for (fields, told) in [
+        ([internal, anonymous], Some(false)),
+        ([anonymous, internal], Some(false)),
+        ([anonymous, anonymous], Some(false)),
+        ([internal, internal], None),
+    ] {
+        let judgement = mailbox(&[fields[0], promoted, fields[1]]);
+        assert_eq!(judgement.internal, told, "{fields:?}");
+        assert!(
+            judgement.because.contains("stands 2 times"),
+            "{judgement:?}"
+        );
+        assert!(judgement.mended_by.unwrap().contains("the mailbox itself"));
+    }
+    let crossing = ["X-MS-Exchange-CrossTenant-AuthAs: Internal"; 2];
+    let fields = header(&with(&crossing));
+    let judgement = judge(&fields, Some(Reading::Mailbox), &Facts::default());
+    assert_eq!(judgement.internal, None);
 }
 
 #[test]
