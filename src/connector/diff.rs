@@ -8,6 +8,7 @@ use super::objects::Kind;
 use super::plan::Plan;
 use super::rules;
 use super::tenancy::{self, TenantDomains};
+use super::turn::Turn;
 use crate::mail::{Domain, Secret, shown};
 use serde::Serialize;
 
@@ -55,6 +56,9 @@ pub struct Drift {
     pub breaks: String,
     /// What mends it.
     pub mend: Mend,
+    /// When that runs.
+    #[serde(skip)]
+    pub(super) turn: Turn,
 }
 
 /// Something worth knowing that is no drift.
@@ -69,7 +73,7 @@ pub struct Note {
 /// The answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// In the order of the objects; what renames one stands at the end, for the lines before call it by its name of today.
+    /// In the order in which the lines run, from the first to the last; within it, in that of the objects.
     pub drift: Vec<Drift>,
     /// In the order of the objects.
     pub notes: Vec<Note>,
@@ -161,8 +165,7 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
             "not part of the set: the configuration has no listener with service = \"connector\", so that Exchange sends nothing to Gatepost",
         );
     }
-    // The other lines call an object as it is called today: those that rename it come last.
-    report.drift.sort_by_key(|drift| drift.property == "Name");
+    report.drift.sort_by_key(|drift| drift.turn);
     report.hide(plan);
     report
 }
@@ -255,8 +258,17 @@ fn object(
             should,
             breaks,
             mend,
+            turn: match property.want {
+                Want::OutboundConnector => Turn::Named,
+                _ => Turn::Today,
+            },
         };
-        let line = || Mend::Line(mend(kind, &name, property, &properties));
+        // By then the rule has our name, as the connector has that it names.
+        let called = match property.want {
+            Want::OutboundConnector => kind.name(),
+            _ => name.as_str(),
+        };
+        let line = || Mend::Line(mend(kind, called, property, &properties));
         match judge(&property.want, value, &around) {
             Judged::Fits => {}
             Judged::Note(what) => {

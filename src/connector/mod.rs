@@ -26,6 +26,7 @@ mod rules;
 mod secrets;
 mod templates;
 mod tenancy;
+mod turn;
 
 pub use diff::{Drift, Exports, Mend, Note, Report, diff};
 pub use export::{Exported, NotAnExport};

@@ -8,6 +8,7 @@ use super::judge::is_number;
 use super::literal::literal;
 use super::objects::Kind;
 use super::plan::Plan;
+use super::turn::Turn;
 use crate::mail::shown;
 
 /// How far the rollout is.
@@ -125,8 +126,10 @@ pub(super) fn order(report: &mut Report, plan: &Plan, rules: &[Exported], ours: 
         .map(|(place, rule)| (rule, priority(rule, place)));
     let foreign: Vec<(&Exported, i64)> = foreign.collect();
     if let Some((own, own_priority)) = at(route) {
-        before(report, own, own_priority, at(clean_up), &foreign);
-        behind(report, own_priority, at(clean_up));
+        // The line that moves the routing rule moves the other with it.
+        if !before(report, own, own_priority, at(clean_up), &foreign) {
+            behind(report, own_priority, at(clean_up));
+        }
     }
     for (rule, _) in &foreign {
         same_way(report, &outward.looped.name, ours, rule);
@@ -139,14 +142,14 @@ pub(super) fn order(report: &mut Report, plan: &Plan, rules: &[Exported], ours: 
     }
 }
 
-/// Enabled rules before ours that end the processing or route the mail elsewhere.
+/// Enabled rules before ours that end the processing or route the mail elsewhere; whether there are any.
 fn before(
     report: &mut Report,
     own: &Exported,
     own_priority: i64,
     clean_up: Option<(&Exported, i64)>,
     foreign: &[(&Exported, i64)],
-) {
+) -> bool {
     let mut ahead: Vec<&(&Exported, i64)> = foreign
         .iter()
         .filter(|(rule, priority)| {
@@ -190,18 +193,18 @@ fn before(
         );
     }
     let Some((_, first)) = telling.first() else {
-        return;
+        return false;
     };
     let own_name = own.text("Name");
     let mut line = format!(
         "Set-TransportRule -Identity {} -Priority {first}",
         literal(&own_name)
     );
-    if let Some((clean_up, _)) = clean_up {
+    if let Some((clean_up, place)) = clean_up {
         line.push_str(&format!(
             "; Set-TransportRule -Identity {} -Priority {}",
             literal(&clean_up.text("Name")),
-            first + 1
+            directly_behind(*first, place)
         ));
     }
     let names: Vec<&str> = telling.iter().map(|(name, _)| name.as_str()).collect();
@@ -213,7 +216,15 @@ fn before(
         should: format!("{first}, before them"),
         breaks: "mail that such a rule takes never meets ours: it goes out past Gatepost, or another way".to_owned(),
         mend: Mend::Line(line),
+        turn: Turn::Today,
     });
+    true
+}
+
+/// The priority that brings a rule from its place directly behind another: one that stood before it leaves its place, and the
+/// other moves up.
+fn directly_behind(other: i64, place: i64) -> i64 {
+    if place < other { other } else { other + 1 }
 }
 
 /// The clean-up rule stands directly behind the routing rule.
@@ -224,8 +235,7 @@ fn behind(report: &mut Report, route: i64, clean_up: Option<(&Exported, i64)>) {
     if own == route + 1 {
         return;
     }
-    // A rule that stood before the routing rule leaves its place, and the routing rule moves up.
-    let target = if own < route { route } else { route + 1 };
+    let target = directly_behind(route, own);
     let name = rule.text("Name");
     report.drift.push(Drift {
         object: Kind::CleanUp.title().to_owned(),
@@ -235,6 +245,7 @@ fn behind(report: &mut Report, route: i64, clean_up: Option<(&Exported, i64)>) {
         should: format!("{}, directly behind {}", target, Kind::Route.name()),
         breaks: "a rule between the two may end the processing of returned mail: its loop header, with the value, leaves the tenant".to_owned(),
         mend: Mend::Line(format!("Set-TransportRule -Identity {} -Priority {target}", literal(&name))),
+        turn: Turn::Today,
     });
 }
 
@@ -279,6 +290,7 @@ fn same_way(report: &mut Report, looped: &str, ours: &Ours, rule: &Exported) {
             "Disable-TransportRule -Identity {}",
             literal(&name)
         )),
+        turn: Turn::Today,
     });
 }
 
@@ -392,6 +404,7 @@ fn not_all(report: &mut Report, rule: &Exported) {
             } else {
                 Mend::Step("take it off the rule in the admin centre".to_owned())
             },
+            turn: Turn::Today,
         });
     }
 }

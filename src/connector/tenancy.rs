@@ -8,6 +8,7 @@ use super::objects::Kind;
 use super::plan::Plan;
 use super::readme::somebody;
 use super::rules::Stage;
+use super::turn::Turn;
 use crate::mail::{Domain, DomainPattern, shown};
 
 /// Whether the hybrid wizard made it: such a connector is never touched.
@@ -64,6 +65,7 @@ pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exporte
                 } else {
                     Mend::Line(format!("Set-InboundConnector -Identity {} -Enabled $false", literal(&name)))
                 },
+                turn: Turn::Today,
             });
         }
         let is_partner = other.text("ConnectorType").eq_ignore_ascii_case("Partner");
@@ -113,8 +115,15 @@ pub(super) fn validation(report: &mut Report, plan: &Plan, own: &Exported, stage
         },
         should: "True".to_owned(),
         breaks: "the rule sends mail to a connector that Exchange's own test mail has not come through: it may wait in Exchange's queue (Pending), and the admin centre warns".to_owned(),
-        mend: Mend::Line(format!(".\\Confirm-GatepostConnector.ps1 -Recipient {}", literal(&somebody(plan, "you")))),
+        mend: Mend::Line(confirm(plan)),
+        turn: Turn::Last,
     });
+}
+
+/// The line that has Exchange's own test mail sent.
+pub(super) fn confirm(plan: &Plan) -> String {
+    let recipient = literal(&somebody(plan, "you"));
+    format!(".\\Confirm-GatepostConnector.ps1 -Recipient {recipient}")
 }
 
 /// The day of a date as 5.1 writes it, `/Date(1700000000000)/`, or as everything else does.
@@ -180,6 +189,7 @@ pub(super) fn domains(
                 "Gatepost takes its senders for this tenant's, and Exchange does not: 550 5.7.64 without the certificate, 5.1.8 or 5.7.750 in numbers".to_owned()
             },
             mend: Mend::Step(format!("Add and verify {} in the Microsoft 365 admin centre (Settings, Domains), or take it out of accepted_domains; Exchange Online PowerShell cannot add a domain.", own.domain())),
+            turn: Turn::Today,
         });
     }
     for (domain, _) in &tenant.0 {
@@ -193,6 +203,7 @@ pub(super) fn domains(
                 should: format!("in accepted_domains of tenant {}", plan.tenant),
                 breaks: "mail whose envelope sender or From: lies there is refused by Gatepost, 550 5.7.1, and mail to it counts as mail to the outside".to_owned(),
                 mend: Mend::Step(format!("Add \"{domain}\" to accepted_domains of [[tenant]] {} in the configuration, then reload; or keep its senders out of the rule.", plan.tenant)),
+                turn: Turn::Today,
             });
         }
     }
@@ -240,6 +251,7 @@ fn certificate(report: &mut Report, plan: &Plan, tenant: &TenantDomains) {
             should: "there: it is the name of Gatepost's certificate".to_owned(),
             breaks: "Exchange takes Gatepost's mail for nobody's: 550 5.7.64 TenantAttribution (ATTR36)".to_owned(),
             mend: Mend::Step(format!("Add and verify {domain} in the Microsoft 365 admin centre (Settings, Domains); Exchange Online PowerShell cannot add a domain.")),
+            turn: Turn::Today,
         }),
     }
 }

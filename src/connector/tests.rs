@@ -260,7 +260,15 @@ fn an_absent_object_is_told_with_what_installs_it() {
             (drift.name.as_str(), drift.is.as_str()),
             (kind.name(), "absent")
         );
-        assert_eq!(line(drift), ".\\Install-GatepostConnector.ps1");
+        // The rule sends mail: a new connector is to be proven as well.
+        let further = match kind {
+            Kind::Outbound => "; .\\Confirm-GatepostConnector.ps1 -Recipient 'you@contoso.com'",
+            Kind::Inbound | Kind::Route | Kind::CleanUp => "",
+        };
+        assert_eq!(
+            line(drift),
+            format!(".\\Install-GatepostConnector.ps1{further}")
+        );
     }
 }
 
@@ -476,6 +484,37 @@ fn the_clean_up_rule_stands_directly_behind_the_routing_rule() {
             line(drift),
             format!("Set-TransportRule -Identity 'Back from Gatepost' -Priority {target}")
         );
+    }
+}
+
+#[test]
+fn the_line_that_moves_the_routing_rule_brings_the_other_directly_behind_it() {
+    for (clean_up, foreign_at, route, target) in [(0, 1, 2, 1), (3, 0, 1, 1), (2, 0, 3, 1)] {
+        let theirs = foreign("Theirs", foreign_at, json!({ "StopRuleProcessing": true }));
+        let report = compared(&with_rules(route, clean_up, vec![theirs]));
+        assert_eq!(
+            line(only(&report)),
+            format!(
+                "Set-TransportRule -Identity 'Route to Gatepost' -Priority {foreign_at}; Set-TransportRule -Identity 'Back from Gatepost' -Priority {target}"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_rule_of_ours_that_does_too_much_is_not_taken_for_the_other_one() {
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.rules[0]["RemoveHeader"] = json!("X-Gatepost-Processed");
+    tenancy.rules.remove(1);
+    for name in ["Route to Gatepost", "Smart host rule"] {
+        tenancy.rules[0]["Name"] = json!(name);
+        let report = compared(&tenancy);
+        let renames = report
+            .drift
+            .iter()
+            .filter(|drift| drift.property == "Name" && drift.should == "Back from Gatepost");
+        assert_eq!(renames.count(), 0, "{:#?}", report.drift);
+        assert!(report.drift.iter().any(|drift| drift.is == "absent"));
     }
 }
 

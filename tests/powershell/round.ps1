@@ -1,9 +1,11 @@
 # The whole round: a folder that 'gatepost connector render' wrote is installed into the stand-in, exported from it, and compared by
 # 'gatepost connector diff'; then each property is changed by itself, and the line that diff gives mends it.
 #   pwsh -NoProfile -NonInteractive -File tests/powershell/round.ps1 -Kit FOLDER -Work FOLDER -Gatepost FILE -Config FILE
-# tests/scenarios/connector_round.rs calls it; -Alone: the folder is for applications alone, without the way from Exchange to Gatepost. Writes one line for each thing that went wrong, and a last one.
+# tests/scenarios/connector_round.rs calls it; -Alone: the folder is for applications alone, without the way from Exchange to Gatepost; -States: instead of
+# that, each of the four objects absent, right, drifted or made by hand under another name, in combinations, and the lines of diff run as printed ('Covering':
+# every combination of any three objects, 64 in all; 'All': all 256). Writes one line for each thing that went wrong, and a last one.
 [CmdletBinding()]
-param([string]$Kit, [string]$Work, [string]$Gatepost, [string]$Config, [string]$TenantId, [string[]]$AcceptedDomains, [switch]$Alone)
+param([string]$Kit, [string]$Work, [string]$Gatepost, [string]$Config, [string]$TenantId, [string[]]$AcceptedDomains, [switch]$Alone, [ValidateSet('', 'Covering', 'All')][string]$States = '')
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 $env:PSModulePath = (Join-Path $PSScriptRoot 'modules') + [System.IO.Path]::PathSeparator + $env:PSModulePath
@@ -55,6 +57,14 @@ Confirm-Step ($said.Status -eq 0 -and $said.Report.stage -eq $begun) "installed:
 $again = @(& ./Install-GatepostConnector.ps1 | Where-Object { $_.Action -ne 'Unchanged' })
 Confirm-Step ($again.Count -eq 0) 'a second run changes nothing'
 Connect-ExchangeOnline -ShowBanner:$false -UserPrincipalName 'admin@contoso.com'
+
+# Combinations of the four objects: what diff prints is pasted from top to bottom, each line runs, and a second diff has nothing left to say.
+if ($States) {
+    . (Join-Path $PSScriptRoot 'states.ps1')
+    [Console]::Out.WriteLine("$($script:Steps) steps, $($script:Failures) wrong")
+    if ($script:Failures -gt 0) { exit 1 }
+    exit 0
+}
 
 # Every property that a rendering decides, with a wrong value.
 $wrong = [ordered]@{
