@@ -11,6 +11,7 @@ use super::tenancy::{self, TenantDomains};
 use super::turn::Turn;
 use crate::mail::{Domain, Secret, shown};
 use serde::Serialize;
+use time::OffsetDateTime;
 
 /// What was exported; what was not is not compared.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Exports {
     pub domains: Option<Vec<Exported>>,
     /// `Get-OrganizationConfig`.
     pub organization: Option<Vec<Exported>>,
+    /// When it is compared; without, nothing is told to be over.
+    pub now: Option<OffsetDateTime>,
 }
 
 /// What mends a drift.
@@ -144,8 +147,8 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
             &ours.clean_up,
             &around,
         );
-        rules::order(&mut report, plan, objects, &ours);
-        rules::rollout(&mut report, plan, objects, &ours);
+        rules::order(&mut report, plan, objects, &ours, exports.now);
+        rules::rollout(&mut report, plan, objects, &ours, exports.now);
     }
     if let (Some(objects), Some(domains)) = (&exports.domains, &domains) {
         report.compared.push("AcceptedDomain");

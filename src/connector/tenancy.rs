@@ -1,7 +1,8 @@
 //! What else in the tenant decides: its domains, its other connectors, whether Exchange's own test mail has come through.
 
+use super::desired::is_marked;
 use super::diff::{Drift, Mend, Report, seen};
-use super::export::{Exported, flag, list, text};
+use super::export::{Exported, flag, list, moment, text};
 use super::found::Found;
 use super::literal::literal;
 use super::objects::Kind;
@@ -10,6 +11,8 @@ use super::readme::somebody;
 use super::rules::Stage;
 use super::turn::Turn;
 use crate::mail::{Domain, DomainPattern, shown};
+use crate::trust::sender_name::is_meant;
+use time::format_description::well_known::Rfc3339;
 
 /// Whether the hybrid wizard made it: such a connector is never touched.
 pub(super) fn is_hybrid(object: &Exported) -> bool {
@@ -62,11 +65,22 @@ pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exporte
                 breaks: "two connectors fit the certificate that Gatepost shows, and Exchange may take the other with its settings: mail arrives as external, or is refused".to_owned(),
                 mend: if is_hybrid(other) {
                     Mend::Step("Leave the hybrid connector, and give Gatepost a certificate with a name of its own ([tenant.inbound_connector] certificate).".to_owned())
-                } else {
+                } else if is_marked(&other.text(Kind::Inbound.comment())) {
                     Mend::Line(format!("Set-InboundConnector -Identity {} -Enabled $false", literal(&name)))
+                } else {
+                    Mend::Step(format!("Look at what comes by it: Get-InboundConnector -Identity {0} | Format-List, and its mail in the message trace. An earlier connector for Gatepost is ended by Set-InboundConnector -Identity {0} -Enabled $false; where another server uses it, give that one, or Gatepost, a certificate with a name of its own.", literal(&name)))
                 },
                 turn: Turn::Today,
             });
+        }
+        if !same
+            && !plan.certificate.is_meant_by(&theirs)
+            && is_meant(&ours, std::slice::from_ref(&theirs))
+        {
+            report.note(
+                &format!("inbound connector {}", shown(name.as_bytes())),
+                format!("is known by {}, which {} of ours covers: Exchange may take ours for its mail; safer is a name of its own for Gatepost", seen(&theirs), seen(&ours)),
+            );
         }
         let is_partner = other.text("ConnectorType").eq_ignore_ascii_case("Partner");
         let restricts = [
@@ -126,14 +140,10 @@ pub(super) fn confirm(plan: &Plan) -> String {
     format!(".\\Confirm-GatepostConnector.ps1 -Recipient {recipient}")
 }
 
-/// The day of a date as 5.1 writes it, `/Date(1700000000000)/`, or as everything else does.
+/// A date as 5.1 writes it, in words of today.
 fn date(written: &str) -> Option<String> {
-    let millis = written.strip_prefix("/Date(")?.split(')').next()?;
-    let digits = millis.split(['+']).next()?;
-    let seconds = digits.parse::<i64>().ok()?.div_euclid(1000);
-    let at = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?;
-    at.format(&time::format_description::well_known::Rfc3339)
-        .ok()
+    let at = written.starts_with("/Date(").then(|| moment(written))??;
+    at.format(&Rfc3339).ok()
 }
 
 /// The accepted domains of the tenant, as they were exported.

@@ -71,20 +71,21 @@ $wrong = [ordered]@{
     'Inbound:From Gatepost' = [ordered]@{
         Comment = 'mine'; Enabled = $false; ConnectorType = 'Partner'; SenderDomains = @('smtp:fabrikam.com;1'); TlsSenderCertificateName = 'x.contoso.com'; RequireTls = $false
         RestrictDomainsToCertificate = $false; RestrictDomainsToIPAddresses = $true; CloudServicesMailEnabled = $false; TreatMessagesAsInternal = $true
-        AssociatedAcceptedDomains = @('contoso.com')
+        AssociatedAcceptedDomains = @('contoso.com'); TrustedOrganizations = @('fabrikam.onmicrosoft.com')
     }
     'Outbound:To Gatepost' = [ordered]@{
         Comment = ''; Enabled = $false; TestMode = $true; ConnectorType = 'Partner'; IsTransportRuleScoped = $false; UseMXRecord = $true; SmartHosts = @('other.contoso.com')
         TlsSettings = 'EncryptionOnly'; TlsDomain = '*.contoso.com'; CloudServicesMailEnabled = $false; RouteAllMessagesViaOnPremises = $true; AllAcceptedDomains = $true
-        RecipientDomains = @('contoso.com')
+        RecipientDomains = @('contoso.com'); SmtpDaneMode = 'Mandatory'
     }
     'Rules:Route to Gatepost' = [ordered]@{
         Comments = $null; FromScope = 'NotInOrganization'; RouteMessageOutboundConnector = 'Elsewhere'; SetHeaderName = 'X-Other'; SetHeaderValue = 'a guess'
         StopRuleProcessing = $false; ExceptIfHeaderContainsMessageHeader = 'X-Other'; ExceptIfHeaderContainsWords = @('old'); SetAuditSeverity = 'DoNotAudit'
+        ExpiryDate = [datetime]'2026-01-31'; RemoveHeader = 'X-Other'; GenerateIncidentReport = 'admin@contoso.com'; PrependSubject = 'x'; DeleteMessage = $true
     }
     'Rules:Back from Gatepost' = [ordered]@{
         Comments = 'x'; State = 'Disabled'; Mode = 'Audit'; HeaderContainsMessageHeader = 'X-Other'; HeaderContainsWords = @('old'); RemoveHeader = 'X-Other'
-        StopRuleProcessing = $true; SetAuditSeverity = 'High'
+        StopRuleProcessing = $true; SetAuditSeverity = 'High'; ExpiryDate = [datetime]'2026-01-31'; BlindCopyTo = @('admin@contoso.com'); SentToScope = 'NotInOrganization'
     }
 }
 foreach ($key in $wrong.Keys) {

@@ -2,12 +2,13 @@
 
 use super::age::{self, Taken};
 use super::{Configuration, Wishes};
-use crate::cli::Trouble;
+use crate::cli::{Trouble, unix_millis};
 use crate::connector::{ENVIRONMENTS, Exported, Exports, Mend, Report, diff};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
 
 /// An export is never larger; one octet more is read, so that a larger one is told.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -70,6 +71,9 @@ pub(super) fn answer(
         domains: read(arguments, &arguments.domains, "AcceptedDomain.json", true)?,
         arc: read(arguments, &arguments.arc, "ArcConfig.json", false)?,
         organization: read(arguments, &None, "OrganizationConfig.json", false)?,
+        now: i64::try_from(unix_millis() / 1000)
+            .ok()
+            .and_then(|now| OffsetDateTime::from_unix_timestamp(now).ok()),
     };
     let wishes = Wishes {
         pilot_group: None,
