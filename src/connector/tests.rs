@@ -516,6 +516,41 @@ fn a_rule_of_ours_that_does_too_much_is_not_taken_for_the_other_one() {
         assert_eq!(renames.count(), 0, "{:#?}", report.drift);
         assert!(report.drift.iter().any(|drift| drift.is == "absent"));
     }
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.rules[1]["RouteMessageOutboundConnector"] = json!("To Gatepost");
+    tenancy.rules.remove(0);
+    let report = compared(&tenancy);
+    let told: Vec<(&str, &str)> = report
+        .drift
+        .iter()
+        .map(|drift| (drift.name.as_str(), drift.property.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("Back from Gatepost", "RouteMessageOutboundConnector"),
+            ("Route to Gatepost", "")
+        ]
+    );
+}
+
+#[test]
+fn a_rule_with_the_secret_is_the_routing_rule_wherever_it_sends() {
+    for (value, is_ours) in [(SECRET, true), ("another", false)] {
+        let mut tenancy = Tenancy::of(&plan());
+        let rule = &mut tenancy.rules[0];
+        rule["Name"] = json!("Smart host rule");
+        rule["Comments"] = json!("by hand");
+        rule["RouteMessageOutboundConnector"] = json!("Elsewhere");
+        rule["SetHeaderValue"] = json!(value);
+        let report = compared(&tenancy);
+        let named = report.drift.iter().any(|drift| drift.property == "Name");
+        let absent = report.drift.iter().any(|drift| drift.is == "absent");
+        assert_eq!((named, absent), (is_ours, !is_ours), "{:#?}", report.drift);
+        let line = "Set-TransportRule -Identity 'Route to Gatepost' -RouteMessageOutboundConnector 'To Gatepost'";
+        let last = report.drift.last().map(|drift| &drift.mend);
+        assert_eq!(last == Some(&Mend::Line(line.to_owned())), is_ours);
+    }
 }
 
 #[test]
