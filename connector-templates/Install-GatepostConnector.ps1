@@ -854,7 +854,14 @@ function Assert-GatepostNoTwin {
     param([hashtable]$Objects, [hashtable]$Secret)
     if ($null -eq $Objects['Inbound']) {
         $script:Doing = 'reading the inbound connectors'
-        $twins = @(Get-InboundConnector -ErrorAction Stop | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'TlsSenderCertificateName') -eq $TlsSenderCertificateName -and -not (Test-GatepostHybrid -Object $_) })
+        $others = @(Get-InboundConnector -ErrorAction Stop | Where-Object { -not (Test-GatepostHybrid -Object $_) })
+        $twins = @($others | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'TlsSenderCertificateName') -eq $TlsSenderCertificateName })
+        # Whose certificate that is, this script does not know: it says so, and goes on.
+        foreach ($one in $others) {
+            $theirs = [string](Get-GatepostProperty -Object $one -Name 'TlsSenderCertificateName')
+            $meets = ($theirs.StartsWith('*.') -and $TlsSenderCertificateName -like $theirs) -or ($TlsSenderCertificateName.StartsWith('*.') -and $theirs -like $TlsSenderCertificateName)
+            if ($meets -and $theirs -ne $TlsSenderCertificateName -and [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True') { Write-Warning "The inbound connector '$($one.Name)' is known by $theirs, and Gatepost's by ${TlsSenderCertificateName}: Exchange may take one for the mail of the other. Test-GatepostPreflight.ps1 says more." }
+        }
         Assert-GatepostAlone -Type 'inbound connector' -Name $InboundConnectorName -Cmdlet 'Set-InboundConnector' -Comment 'Comment' -Twins $twins
     }
     if ($null -eq $Secret) { return }

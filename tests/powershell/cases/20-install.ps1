@@ -220,9 +220,11 @@ Test-Case 'install: of two that do the same it does not choose; a hybrid one, an
     Set-StandInConnection -TenantId $kit.TenantId
     New-InboundConnector -Name 'Inbound from 42' -SenderDomains '*' -ConnectorSource HybridWizard -TlsSenderCertificateName 'mail.contoso.com' -ErrorAction Stop | Out-Null
     New-InboundConnector -Name 'Other' -SenderDomains '*' -ConnectorType OnPremises -TlsSenderCertificateName 'smtp.contoso.com' -ErrorAction Stop | Out-Null
+    New-InboundConnector -Name 'Wide' -SenderDomains '*' -ConnectorType OnPremises -TlsSenderCertificateName '*.contoso.com' -ErrorAction Stop | Out-Null
     New-TransportRule -Name 'Other' -RemoveHeader 'X-Other' -ErrorAction Stop | Out-Null
     New-TransportRule -Name 'Same header' -SetHeaderName 'X-Contoso-Gate' -SetHeaderValue 'another value' -ErrorAction Stop | Out-Null
-    $null = Invoke-Good 'Install-GatepostConnector'
+    $run = Invoke-Good 'Install-GatepostConnector'
+    Assert-Equal @($run.Warnings | ForEach-Object { [regex]::Match($_, "^The inbound connector '(\w+)'").Groups[1].Value } | Where-Object { $_ }) @('Wide') 'a warning of the one whose wildcard meets our name'
 }
 
 Test-Case 'install: a hybrid connector of our name is never touched, also with -Force' {
