@@ -10,8 +10,9 @@
     Where Gatepost takes mail from applications alone (render leaves -SmartHosts empty), the inbound connector is all.
 
     No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. The script can be run again at any time: what is right
-    stays, what differs is set, what is missing is created. An object of one of the four names that is not Gatepost's is refused. How far
-    the rollout is (state, mode and group of the routing rule) is not changed by a second run.
+    stays, what differs is set, what is missing is created. An object of one of the four names that is not Gatepost's is refused, and so is
+    making one beside an object of another name that does the same. How far the rollout is (state, mode and group of the routing rule) is
+    not changed by a second run.
 
     Before the first change the state of the tenant is written to a folder beside the script (or below -ExportFolder), for its owner alone.
 
@@ -72,7 +73,8 @@
     Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
 
 .PARAMETER Force
-    Takes over objects of these names that are not Gatepost's. Hybrid connectors are never touched.
+    Takes over objects of these names that are not Gatepost's, and makes what is missing also beside an object of another name that does the
+    same. Hybrid connectors are never touched.
 
 .PARAMETER TenantId
     The tenant's directory ID (a GUID). The script refuses to read or change any other tenant.
@@ -559,7 +561,7 @@ $script:Description = "$($script:Mark). Made and changed by the scripts of 'gate
 # How a property is compared; one that is not here is a Boolean or a text whose case does not matter.
 $script:Compared = @{
     Comment = 'Mark'; Comments = 'Mark'
-    SenderDomains = 'Set'; AssociatedAcceptedDomains = 'Set'; SmartHosts = 'Set'; RecipientDomains = 'Set'
+    SenderDomains = 'Set'; AssociatedAcceptedDomains = 'Set'; TrustedOrganizations = 'Set'; SmartHosts = 'Set'; RecipientDomains = 'Set'
     RouteMessageOutboundConnector = 'Connector'; SetHeaderValue = 'Secret'
     ExceptIfHeaderContainsWords = 'Words'; HeaderContainsWords = 'Words'; ExceptIfMessageSizeOver = 'Size'
 }
@@ -650,6 +652,7 @@ function Invoke-GatepostInbound {
         Comment = $script:Description; Enabled = $true; ConnectorType = 'OnPremises'; SenderDomains = @('*'); TlsSenderCertificateName = $TlsSenderCertificateName
         RequireTls = $true; RestrictDomainsToCertificate = $true; RestrictDomainsToIPAddresses = $false
         CloudServicesMailEnabled = ($CloudServicesMailEnabled -eq 'True'); TreatMessagesAsInternal = $false; AssociatedAcceptedDomains = $null
+        TrustedOrganizations = $null
     }
     $target = "$type '$name' of tenant $TenantId"
     if ($null -eq $Existing) {
@@ -831,6 +834,61 @@ function Read-GatepostObject {
 }
 #endregion Objects
 
+# Refuses to make what is missing beside an object of another name that does the same: two would take the mail in turn, or twice.
+# -Twins: those objects.
+function Assert-GatepostAlone {
+    param([string]$Type, [string]$Name, [string]$Cmdlet, [string]$Comment, [object[]]$Twins)
+    $names = @($Twins | Where-Object { $null -ne $_ } | ForEach-Object { "'" + ([string]$_.Name).Replace("'", "''") + "'" })
+    if ($names.Count -eq 0) { return }
+    $message = "There is no $Type '$Name', but $($names -join ', ') does the same under another name"
+    if ($Force) {
+        Write-Warning "$message; -Force makes one beside it."
+        return
+    }
+    if ($names.Count -gt 1) { Deny-GatepostRun -Reason "$message. Nothing was changed. Decide which of them is Gatepost's, remove the others, and give it the name and the mark: $Cmdlet -Identity NAME -Name '$Name' -$Comment '$($script:Mark)'" }
+    Deny-GatepostRun -Reason "$message. Nothing was changed. Give it the name and the mark, then run this script again: $Cmdlet -Identity $($names[0]) -Name '$Name' -$Comment '$($script:Mark)'"
+}
+
+# Looks for them where something is missing, by what 'gatepost connector diff' takes for ours.
+function Assert-GatepostNoTwin {
+    param([hashtable]$Objects, [hashtable]$Secret)
+    if ($null -eq $Objects['Inbound']) {
+        $script:Doing = 'reading the inbound connectors'
+        $others = @(Get-InboundConnector -ErrorAction Stop | Where-Object { -not (Test-GatepostHybrid -Object $_) })
+        $twins = @($others | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'TlsSenderCertificateName') -eq $TlsSenderCertificateName })
+        # Whose certificate that is, this script does not know: it says so, and goes on.
+        foreach ($one in $others) {
+            $theirs = [string](Get-GatepostProperty -Object $one -Name 'TlsSenderCertificateName')
+            $meets = ($theirs.StartsWith('*.') -and $TlsSenderCertificateName -like $theirs) -or ($TlsSenderCertificateName.StartsWith('*.') -and $theirs -like $TlsSenderCertificateName)
+            if ($meets -and $theirs -ne $TlsSenderCertificateName -and [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True') { Write-Warning "The inbound connector '$($one.Name)' is known by $theirs, and Gatepost's by ${TlsSenderCertificateName}: Exchange may take one for the mail of the other. Test-GatepostPreflight.ps1 says more." }
+        }
+        Assert-GatepostAlone -Type 'inbound connector' -Name $InboundConnectorName -Cmdlet 'Set-InboundConnector' -Comment 'Comment' -Twins $twins
+    }
+    if ($null -eq $Secret) { return }
+    $ways = @($OutboundConnectorName)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $Objects['Outbound'] -Name $key) }
+    if ($null -eq $Objects['Outbound']) {
+        $script:Doing = 'reading the outbound connectors'
+        $hosts = @($SmartHosts | ForEach-Object { $_.TrimEnd('.') })
+        $twins = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop | Where-Object {
+            @(Get-GatepostProperty -Object $_ -Name 'SmartHosts' | Where-Object { $hosts -contains ([string]$_).Trim('[', ']').TrimEnd('.') }).Count -gt 0 -and -not (Test-GatepostHybrid -Object $_)
+        })
+        Assert-GatepostAlone -Type 'outbound connector' -Name $OutboundConnectorName -Cmdlet 'Set-OutboundConnector' -Comment 'Comment' -Twins $twins
+    }
+    if ($null -ne $Objects['Routing'] -and $null -ne $Objects['CleanUp']) { return }
+    $script:Doing = 'reading the transport rules'
+    $rules = @(Get-TransportRule -ErrorAction Stop | Where-Object { @($RoutingRuleName, $CleanUpRuleName) -notcontains [string]$_.Name })
+    $routes = @($rules | Where-Object {
+        [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderName') -eq $SecretHeaderName -and
+        ($Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or ([string](Get-GatepostProperty -Object $_ -Name 'RouteMessageOutboundConnector') -and $ways -contains [string]$_.RouteMessageOutboundConnector))
+    })
+    if ($null -eq $Objects['Routing']) { Assert-GatepostAlone -Type 'transport rule' -Name $RoutingRuleName -Cmdlet 'Set-TransportRule' -Comment 'Comments' -Twins $routes }
+    if ($null -eq $Objects['CleanUp']) {
+        $twins = @($rules | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'RemoveHeader') -eq $LoopHeaderName -and @($routes | ForEach-Object { [string]$_.Name }) -notcontains [string]$_.Name })
+        Assert-GatepostAlone -Type 'transport rule' -Name $CleanUpRuleName -Cmdlet 'Set-TransportRule' -Comment 'Comments' -Twins $twins
+    }
+}
+
 $given = $PSBoundParameters
 # Without a host to connect to nothing goes from Exchange to Gatepost.
 $inboundAlone = @($SmartHosts | Where-Object { $_ }).Count -eq 0
@@ -860,11 +918,14 @@ try {
 
     if ($inboundAlone) {
         $script:Doing = 'reading the inbound connectors'
-        Invoke-GatepostInbound -Existing (Find-GatepostObject -List @(Get-InboundConnector -ErrorAction Stop) -Name $InboundConnectorName -Type 'inbound connector' -Adopt ([bool]$Force))
+        $own = Find-GatepostObject -List @(Get-InboundConnector -ErrorAction Stop) -Name $InboundConnectorName -Type 'inbound connector' -Adopt ([bool]$Force)
+        Assert-GatepostNoTwin -Objects @{ Inbound = $own } -Secret $null
+        Invoke-GatepostInbound -Existing $own
         Write-Verbose 'No outbound connector and no rule: the configuration has no listener for Exchange, and -SmartHosts is empty.'
         return
     }
     $objects = Read-GatepostObject -Adopt ([bool]$Force)
+    Assert-GatepostNoTwin -Objects $objects -Secret $secret
     $creation = @{ Enabled = $false; Mode = 'Audit'; Priority = $Priority; RuleErrorAction = $RuleErrorAction }
     $group = Get-GatepostOptional -Value $PilotGroup
     if ($group) { $creation['FromMemberOf'] = @($group) }

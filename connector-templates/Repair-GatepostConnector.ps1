@@ -511,7 +511,7 @@ $script:Description = "$($script:Mark). Made and changed by the scripts of 'gate
 # How a property is compared; one that is not here is a Boolean or a text whose case does not matter.
 $script:Compared = @{
     Comment = 'Mark'; Comments = 'Mark'
-    SenderDomains = 'Set'; AssociatedAcceptedDomains = 'Set'; SmartHosts = 'Set'; RecipientDomains = 'Set'
+    SenderDomains = 'Set'; AssociatedAcceptedDomains = 'Set'; TrustedOrganizations = 'Set'; SmartHosts = 'Set'; RecipientDomains = 'Set'
     RouteMessageOutboundConnector = 'Connector'; SetHeaderValue = 'Secret'
     ExceptIfHeaderContainsWords = 'Words'; HeaderContainsWords = 'Words'; ExceptIfMessageSizeOver = 'Size'
 }
@@ -602,6 +602,7 @@ function Invoke-GatepostInbound {
         Comment = $script:Description; Enabled = $true; ConnectorType = 'OnPremises'; SenderDomains = @('*'); TlsSenderCertificateName = $TlsSenderCertificateName
         RequireTls = $true; RestrictDomainsToCertificate = $true; RestrictDomainsToIPAddresses = $false
         CloudServicesMailEnabled = ($CloudServicesMailEnabled -eq 'True'); TreatMessagesAsInternal = $false; AssociatedAcceptedDomains = $null
+        TrustedOrganizations = $null
     }
     $target = "$type '$name' of tenant $TenantId"
     if ($null -eq $Existing) {

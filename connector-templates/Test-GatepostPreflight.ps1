@@ -420,25 +420,34 @@ function Test-GatepostConnector {
         $outbound = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop)
         Test-GatepostName -List $outbound -Name $OutboundConnectorName -Type 'outbound connector'
     }
+    $there = @($inbound | Where-Object { [string]$_.Name -eq $InboundConnectorName }).Count -gt 0
     foreach ($one in $inbound) {
         if ([string]$one.Name -eq $InboundConnectorName) { continue }
         $certificate = [string](Get-GatepostProperty -Object $one -Name 'TlsSenderCertificateName')
-        $covers = $certificate -and ($certificate -eq $TlsSenderCertificateName -or ($certificate.StartsWith('*.') -and $TlsSenderCertificateName -like $certificate))
+        $same = $certificate -eq $TlsSenderCertificateName
+        $covers = $same -or ($certificate.StartsWith('*.') -and $TlsSenderCertificateName -like $certificate)
+        # Which name below its wildcard Gatepost's certificate has is not known here: this may be it.
+        $below = -not $covers -and $certificate -and $TlsSenderCertificateName.StartsWith('*.') -and $certificate -like $TlsSenderCertificateName
         $on = [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True'
-        if ($covers -and $on) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $true -Message "also fits the certificate that Gatepost shows ($certificate): Exchange may take that connector, with its settings" }
+        if ($same -and -not $on -and -not $there -and -not (Test-GatepostHybrid -Object $one)) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $true -Message "disabled, and for the certificate that Gatepost shows: Install makes none beside it. Give it the name '$InboundConnectorName' and the mark, or remove it" }
+        elseif ($below -and $on) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal (-not (Test-GatepostHybrid -Object $one)) -Message "is known by $certificate, which $TlsSenderCertificateName covers: where that is the name of Gatepost's certificate, Exchange may take that connector, with its settings; where it is another server's, Exchange may take Gatepost's for its mail. Add the name of Gatepost's certificate itself as an accepted domain (admin centre, and accepted_domains), and render again" }
+        elseif ($covers -and $on) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $true -Message "also fits the certificate that Gatepost shows ($certificate): Exchange may take that connector, with its settings" }
         elseif (Test-GatepostHybrid -Object $one) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'belongs to the hybrid set-up: no script of ours touches it' }
         elseif ($on -and [string](Get-GatepostProperty -Object $one -Name 'ConnectorType') -eq 'Partner') {
             $restricts = @('RestrictDomainsToIPAddresses', 'RestrictDomainsToCertificate' | Where-Object { [string](Get-GatepostProperty -Object $one -Name $_) -eq 'True' })
             if ($restricts.Count -gt 0) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $false -Message "a Partner connector with $($restricts -join ' and '): mail of its domains that ours does not match is refused (550 5.7.51)" }
         }
     }
+    $there = @($outbound | Where-Object { [string]$_.Name -eq $OutboundConnectorName }).Count -gt 0
     foreach ($one in $outbound) {
         if ([string]$one.Name -eq $OutboundConnectorName) { continue }
         if (Test-GatepostHybrid -Object $one) { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'belongs to the hybrid set-up: no script of ours touches it' }
         $takes = @('RouteAllMessagesViaOnPremises', 'AllAcceptedDomains' | Where-Object { [string](Get-GatepostProperty -Object $one -Name $_) -eq 'True' })
         if ($takes.Count -gt 0 -and [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True') { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message "$($takes -join ' and '): mail that has come back from Gatepost takes this way as well" }
         $hosts = @(Get-GatepostProperty -Object $one -Name 'SmartHosts' | Where-Object { $_ } | ForEach-Object { ([string]$_).Trim('[', ']') })
-        if (@($hosts | Where-Object { $SmartHosts -contains $_ }).Count -gt 0) { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'leads to Gatepost as well: without the secret header, and perhaps round' }
+        if (@($hosts | Where-Object { $SmartHosts -contains $_.TrimEnd('.') }).Count -eq 0) { continue }
+        if ($there -or (Test-GatepostHybrid -Object $one)) { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'leads to Gatepost as well: without the secret header, and perhaps round' }
+        else { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $true -Message "leads to Gatepost under another name, and Install makes none beside it: give it the name '$OutboundConnectorName' and the mark, or remove it" }
     }
 }
 

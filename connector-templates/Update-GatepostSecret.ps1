@@ -18,6 +18,9 @@
     A value that is in a word list and not in the secrets file stays with -Stage Both (with a warning) and goes with -Stage NewOnly. NewOnly
     is refused while a rule does not hold the new values yet.
 
+    Before the first change the state of the tenant is written to a folder beside the script (or below -ExportFolder), for its owner alone:
+    it holds the old values.
+
 .PARAMETER Stage
     Both: old and new values are known. NewOnly: the old ones are forgotten.
 
@@ -35,6 +38,9 @@
 
 .PARAMETER SecretFile
     The file with the values of the secret headers that render wrote beside the scripts. For its owner alone.
+
+.PARAMETER ExportFolder
+    Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
 
 .PARAMETER TenantId
     The tenant's directory ID (a GUID). The script refuses to read or change any other tenant.
@@ -116,6 +122,8 @@ param(
 
     [ValidateNotNullOrEmpty()]
     [string]$SecretFile = (Join-Path -Path $PSScriptRoot -ChildPath 'gatepost-secrets.json'),
+
+    [string]$ExportFolder,
 
     [ValidateNotNullOrEmpty()]
     [string]$TenantId = '@TenantId@',
@@ -376,6 +384,106 @@ function Find-GatepostObject {
 }
 #endregion Find
 
+#region State
+# Lets only the owner read a file or folder.
+function Protect-GatepostPath {
+    param([string]$Path)
+    $item = Get-Item -LiteralPath $Path -Force
+    if ([System.Environment]::OSVersion.Platform -ne [System.PlatformID]::Win32NT) {
+        if ($null -eq $item.PSObject.Properties['UnixFileMode']) { Deny-GatepostRun -Reason "This PowerShell cannot restrict '$Path' to its owner: use 7.4 or later." }
+        $mode = 'UserRead, UserWrite'
+        if ($item.PSIsContainer) { $mode = 'UserRead, UserWrite, UserExecute' }
+        $item.UnixFileMode = $mode
+        return
+    }
+    $owner = [System.Security.Principal.WindowsIdentity]::GetCurrent().User
+    if ($item.PSIsContainer) {
+        $rights = New-Object -TypeName System.Security.AccessControl.DirectorySecurity
+        $rule = New-Object -TypeName System.Security.AccessControl.FileSystemAccessRule -ArgumentList $owner, 'FullControl', 'ContainerInherit, ObjectInherit', 'None', 'Allow'
+    } else {
+        $rights = New-Object -TypeName System.Security.AccessControl.FileSecurity
+        $rule = New-Object -TypeName System.Security.AccessControl.FileSystemAccessRule -ArgumentList $owner, 'FullControl', 'Allow'
+    }
+    $rights.SetAccessRuleProtection($true, $false)
+    $rights.AddAccessRule($rule)
+    if ($null -ne $item.PSObject.Methods['SetAccessControl']) { $item.SetAccessControl($rights) } else { [System.IO.FileSystemAclExtensions]::SetAccessControl($item, $rights) }
+}
+
+# A new file, restricted before anything stands in it.
+function Write-GatepostFile {
+    param([string]$Path, [byte[]]$Content)
+    $script:Doing = "writing '$Path'"
+    $stream = New-Object -TypeName System.IO.FileStream -ArgumentList $Path, ([System.IO.FileMode]::CreateNew)
+    $stream.Dispose()
+    Protect-GatepostPath -Path $Path
+    [System.IO.File]::WriteAllBytes($Path, $Content)
+}
+
+# Reads the state of the tenant and writes it into a new folder; gives back the files. All is read before anything is written.
+function Save-GatepostState {
+    param([string]$Folder)
+    $state = [ordered]@{}
+    # From when and of whom: a copy of the files has another time.
+    $state['Export'] = @([pscustomobject]@{ Time = [datetime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ssZ', [System.Globalization.CultureInfo]::InvariantCulture); TenantId = $TenantId })
+    $script:Doing = 'reading the inbound connectors'
+    $state['InboundConnector'] = @(Get-InboundConnector -ErrorAction Stop)
+    $script:Doing = 'reading the outbound connectors'
+    $state['OutboundConnector'] = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop)
+    $script:Doing = 'reading the transport rules'
+    $state['TransportRule'] = @(Get-TransportRule -ErrorAction Stop)
+    $script:Doing = 'reading the ARC configuration'
+    $state['ArcConfig'] = @(Get-ArcConfig -ErrorAction Stop)
+    $script:Doing = 'reading the accepted domains'
+    $state['AcceptedDomain'] = @(Get-AcceptedDomain -ErrorAction Stop)
+    $script:Doing = 'reading the organization configuration'
+    $state['OrganizationConfig'] = @(Get-OrganizationConfig -ErrorAction Stop)
+    $script:Doing = 'exporting the transport rule collection'
+    $collection = @(Export-TransportRuleCollection -Confirm:$false -ErrorAction Stop)[0]
+    $data = Get-GatepostProperty -Object $collection -Name 'FileData'
+    if ($data -is [string]) { $data = [System.Convert]::FromBase64String($data) }
+
+    $script:Doing = "making the folder '$Folder'"
+    if (-not (Test-Path -LiteralPath $Folder -PathType Container)) {
+        [void][System.IO.Directory]::CreateDirectory($Folder)
+        Protect-GatepostPath -Path $Folder
+    }
+    foreach ($key in $state.Keys) {
+        $path = [System.IO.Path]::Combine($Folder, "$key.json")
+        if (Test-Path -LiteralPath $path) { Deny-GatepostRun -Reason "'$path' is already there: give another folder." }
+    }
+    $encoding = New-Object -TypeName System.Text.UTF8Encoding -ArgumentList $false
+    foreach ($key in $state.Keys) {
+        $path = [System.IO.Path]::Combine($Folder, "$key.json")
+        $text = ConvertTo-Json -InputObject @($state[$key]) -Depth 6
+        Write-GatepostFile -Path $path -Content $encoding.GetBytes($text + "`n")
+        Write-GatepostResult -Type 'file' -Name $path -Action 'Created' -Message "$(@($state[$key]).Count) objects"
+    }
+    if ($null -ne $data) {
+        $path = [System.IO.Path]::Combine($Folder, 'TransportRuleCollection.xml')
+        Write-GatepostFile -Path $path -Content ([byte[]]$data)
+        Write-GatepostResult -Type 'file' -Name $path -Action 'Created' -Message 'all rules, as Export-TransportRuleCollection gives them'
+    }
+}
+#endregion State
+
+#region Before
+$script:StateSaved = $false
+
+# Writes the state of the tenant into a folder before the first change of this run.
+function Save-GatepostBefore {
+    if ($script:StateSaved) { return }
+    $was = $script:Doing
+    $within = $PSScriptRoot
+    if ($ExportFolder) { $within = $PSCmdlet.GetUnresolvedProviderPathFromPSPath($ExportFolder) }
+    $time = [datetime]::UtcNow.ToString('yyyyMMdd-HHmmss-fff', [System.Globalization.CultureInfo]::InvariantCulture)
+    $folder = [System.IO.Path]::Combine($within, "state-before-$time")
+    $files = @(Save-GatepostState -Folder $folder)
+    Write-Verbose "The state before the first change is in '$folder' ($($files.Count) files, for their owner alone: the rules hold the values of the secret headers)."
+    $script:StateSaved = $true
+    $script:Doing = $was
+}
+#endregion Before
+
 # The words of a rule's list, as text.
 function Get-GatepostWord {
     param($Rule, [string]$Name)
@@ -426,6 +534,7 @@ try {
         $action = Get-GatepostHeld -Would 'WouldUpdate'
         if ($PSCmdlet.ShouldProcess("$type '$CleanUpRuleName' of tenant $TenantId", "Stage $Stage`: $($changes -join '; ')")) {
             $script:Doing = "setting the word list of the rule '$CleanUpRuleName'"
+            Save-GatepostBefore
             Set-TransportRule -Identity $CleanUpRuleName -HeaderContainsMessageHeader $LoopHeaderName -HeaderContainsWords $next -Confirm:$false -ErrorAction Stop
             $action = 'Updated'
         }
@@ -453,6 +562,7 @@ try {
         $action = Get-GatepostHeld -Would 'WouldUpdate'
         if ($PSCmdlet.ShouldProcess("$type '$RoutingRuleName' of tenant $TenantId", "Stage $Stage`: $($changes -join '; ')")) {
             $script:Doing = "setting the secret values of the rule '$RoutingRuleName'"
+            Save-GatepostBefore
             Set-TransportRule @set -Confirm:$false -ErrorAction Stop
             $action = 'Updated'
         }

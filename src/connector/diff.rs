@@ -9,8 +9,10 @@ use super::plan::Plan;
 use super::rules;
 use super::tenancy::{self, TenantDomains};
 use super::told::{Hidden, RUN, shown, value_of};
+use super::turn::Turn;
 use crate::mail::Domain;
 use serde::Serialize;
+use time::OffsetDateTime;
 
 /// What was exported; what was not is not compared.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +29,8 @@ pub struct Exports {
     pub domains: Option<Vec<Exported>>,
     /// `Get-OrganizationConfig`.
     pub organization: Option<Vec<Exported>>,
+    /// When it is compared; without, nothing is told to be over.
+    pub now: Option<OffsetDateTime>,
 }
 
 /// What mends a drift.
@@ -56,6 +60,9 @@ pub struct Drift {
     pub breaks: String,
     /// What mends it.
     pub mend: Mend,
+    /// When that runs.
+    #[serde(skip)]
+    pub(super) turn: Turn,
 }
 
 /// Something worth knowing that is no drift.
@@ -70,7 +77,7 @@ pub struct Note {
 /// The answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// In the order of the objects; what renames one stands at the end, for the lines before call it by its name of today.
+    /// In the order in which the lines run, from the first to the last; within it, in that of the objects.
     pub drift: Vec<Drift>,
     /// In the order of the objects.
     pub notes: Vec<Note>,
@@ -141,8 +148,8 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
             &ours.clean_up,
             &around,
         );
-        rules::order(&mut report, plan, objects, &ours);
-        rules::rollout(&mut report, plan, objects, &ours);
+        rules::order(&mut report, plan, objects, &ours, exports.now);
+        rules::rollout(&mut report, plan, objects, &ours, exports.now);
     }
     if let (Some(objects), Some(domains)) = (&exports.domains, &domains) {
         report.compared.push("AcceptedDomain");
@@ -162,8 +169,7 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
             "not part of the set: the configuration has no listener with service = \"connector\", or no route that takes the tenant's mail from there, so that Exchange sends nothing to Gatepost",
         );
     }
-    // The other lines call an object as it is called today: those that rename it come last.
-    report.drift.sort_by_key(|drift| drift.property == "Name");
+    report.drift.sort_by_key(|drift| drift.turn);
     report.hide(plan);
     report
 }
@@ -250,8 +256,17 @@ fn object(
             should,
             breaks,
             mend,
+            turn: match property.want {
+                Want::OutboundConnector => Turn::Named,
+                _ => Turn::Today,
+            },
         };
-        let line = || Mend::Line(mend(kind, &name, property, &properties));
+        // By then the rule has our name, as the connector has that it names.
+        let called = match property.want {
+            Want::OutboundConnector => kind.name(),
+            _ => name.as_str(),
+        };
+        let line = || Mend::Line(mend(kind, called, property, &properties));
         match judge(&property.want, value, &around) {
             Judged::Fits => {}
             Judged::Note(what) => {

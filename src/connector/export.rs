@@ -6,6 +6,8 @@
 
 use serde_json::{Map, Value};
 use std::fmt;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Larger exports are no connectors of one tenant.
 pub(super) const LARGEST: usize = 64 * 1024 * 1024;
@@ -164,6 +166,20 @@ const MEANING: [&str; 7] = [
     "Name",
     "RawIdentity",
 ];
+
+/// The moment that a date names, as 5.1 writes it (`/Date(1700000000000)/`) or as 7 does; one without a zone is UTC, as the
+/// service keeps it.
+pub(super) fn moment(written: &str) -> Option<OffsetDateTime> {
+    let Some(old) = written.strip_prefix("/Date(") else {
+        let zoned = OffsetDateTime::parse(written, &Rfc3339);
+        return zoned
+            .or_else(|_| OffsetDateTime::parse(&format!("{written}Z"), &Rfc3339))
+            .ok();
+    };
+    let digits = old.split([')', '+']).next()?;
+    let seconds = digits.parse::<i64>().ok()?.div_euclid(1000);
+    OffsetDateTime::from_unix_timestamp(seconds).ok()
+}
 
 /// A value as one text.
 pub(super) fn text(value: &Value) -> String {

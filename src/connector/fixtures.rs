@@ -11,9 +11,13 @@ use crate::trust::certificate::Identity;
 use crate::trust::{Forwarded, Gate, LoopHeader, SecretHeader, Tenant};
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
 
 pub(crate) const SECRET: &str = "gate value, secret";
 pub(crate) const LOOPED: &str = "loop-value-secret";
+
+/// When an export is compared.
+pub(super) const NOW: OffsetDateTime = time::macros::datetime!(2026-11-29 12:00 UTC);
 
 pub(super) const KINDS: [Kind; 4] = [Kind::Inbound, Kind::Outbound, Kind::Route, Kind::CleanUp];
 
@@ -207,6 +211,7 @@ impl Tenancy {
             domains: read(&self.domains),
             arc: None,
             organization: None,
+            now: Some(NOW),
         }
     }
 }

@@ -7,12 +7,12 @@ use super::desired::is_marked;
 use super::diff::{Drift, Exports, Mend, Note};
 use super::export::{Exported, flag, list};
 use super::judge::host_of;
-use super::literal::literal;
 use super::objects::Kind;
 use super::plan::Plan;
 use super::rules::{self, Stage};
-use super::tenancy::is_hybrid;
-use super::told::{self, shown};
+use super::tenancy::{confirm, is_hybrid};
+use super::told::{self, literal, shown};
+use super::turn::Turn;
 
 /// One object of ours among those of its kind.
 #[derive(Clone, Debug, Default)]
@@ -53,25 +53,41 @@ pub(super) struct Ours {
 
 /// Looks for them.
 pub(super) fn find(plan: &Plan, exports: &Exports) -> Ours {
-    let all = |objects: &Option<Vec<Exported>>, kind: Kind, names: &[String]| {
-        let objects = objects.as_deref();
-        objects.map_or_else(Found::default, |objects| one(plan, kind, objects, names))
-    };
-    let outbound = all(&exports.outbound, Kind::Outbound, &[]);
+    let all =
+        |objects: &Option<Vec<Exported>>, kind: Kind, names: &[String], taken: Option<usize>| {
+            let objects = objects.as_deref();
+            objects.map_or_else(Found::default, |objects| {
+                one(plan, kind, objects, names, taken)
+            })
+        };
+    let mut outbound = all(&exports.outbound, Kind::Outbound, &[], None);
     let mut outbound_names = vec![Kind::Outbound.name().to_owned()];
     let own = outbound.of(exports.outbound.as_deref().unwrap_or_default());
     let aliases = ["Name", "Identity", "Guid", "DistinguishedName", "Id"];
     let aliases = aliases.iter().filter_map(|alias| Some(own?.text(alias)));
     outbound_names.extend(aliases.filter(|alias| !alias.is_empty()));
-    let route = all(&exports.rules, Kind::Route, &outbound_names);
+    let route = all(&exports.rules, Kind::Route, &outbound_names, None);
     let rule = route.of(exports.rules.as_deref().unwrap_or_default());
+    let stage = rule.map(rules::stage);
+    if stage.is_some_and(Stage::sends) {
+        validated(plan, &mut outbound);
+    }
     Ours {
-        inbound: all(&exports.inbound, Kind::Inbound, &[]),
-        clean_up: all(&exports.rules, Kind::CleanUp, &[]),
-        stage: rule.map(rules::stage),
+        inbound: all(&exports.inbound, Kind::Inbound, &[], None),
+        clean_up: all(&exports.rules, Kind::CleanUp, &[], route.place),
+        stage,
         outbound,
         outbound_names,
         route,
+    }
+}
+
+/// A connector that is made while a rule sends mail is one that Exchange's own test mail has not come through.
+fn validated(plan: &Plan, outbound: &mut Found) {
+    for drift in &mut outbound.drift {
+        if let (Turn::Make, Mend::Line(line)) = (drift.turn, &mut drift.mend) {
+            line.push_str(&format!("; {}", confirm(plan)));
+        }
     }
 }
 
@@ -105,17 +121,52 @@ fn fits(plan: &Plan, object: &Exported) -> bool {
     (is_name || name.eq_ignore_ascii_case(own)) && !is_hybrid(object)
 }
 
+/// Whether an object without our name and mark is taken for ours: it does the same, or it is a rule with our secret, wherever
+/// that sends the mail today.
+fn could_be_ours(plan: &Plan, kind: Kind, object: &Exported, outbound: &[String]) -> bool {
+    let holds_secret = || {
+        plan.outward.as_ref().is_some_and(|outward| {
+            let secret = &outward.secret;
+            let name = object.text("SetHeaderName");
+            let value = object.text("SetHeaderValue");
+            let mut known = std::iter::once(&secret.value).chain(&secret.previous);
+            name.eq_ignore_ascii_case(&secret.name)
+                && known.any(|known| known.matches(value.as_bytes()))
+        })
+    };
+    is_alike(plan, kind, object, outbound) || kind == Kind::Route && holds_secret()
+}
+
+/// Whether an object goes by the name of another one of ours: a rule that does too much is not that one besides.
+fn is_another(kind: Kind, object: &Exported) -> bool {
+    let other = match kind {
+        Kind::Inbound | Kind::Outbound => return false,
+        Kind::Route => Kind::CleanUp,
+        Kind::CleanUp => Kind::Route,
+    };
+    object.text("Name").eq_ignore_ascii_case(other.name())
+}
+
 /// Whether the set holds such an object.
 fn is_wanted(plan: &Plan, kind: Kind) -> bool {
     kind == Kind::Inbound || plan.is_sent_to()
 }
 
-fn one(plan: &Plan, kind: Kind, objects: &[Exported], outbound: &[String]) -> Found {
+/// Looks for one of them; `taken` is the place of a rule that is another of ours.
+fn one(
+    plan: &Plan,
+    kind: Kind,
+    objects: &[Exported],
+    outbound: &[String],
+    taken: Option<usize>,
+) -> Found {
     let places = |wanted: &dyn Fn(&Exported) -> bool| -> Vec<usize> {
         let all = objects.iter().enumerate();
-        all.filter(|(_, object)| wanted(object))
-            .map(|(place, _)| place)
-            .collect()
+        all.filter(|(place, object)| {
+            Some(*place) != taken && !is_another(kind, object) && wanted(object)
+        })
+        .map(|(place, _)| place)
+        .collect()
     };
     let of_kind = |object: &Exported| match kind {
         Kind::Inbound | Kind::Outbound => true,
@@ -176,7 +227,7 @@ fn one(plan: &Plan, kind: Kind, objects: &[Exported], outbound: &[String]) -> Fo
             ..Found::default()
         },
         ([], []) => {
-            let alike = places(&|object| is_alike(plan, kind, object, outbound));
+            let alike = places(&|object| could_be_ours(plan, kind, object, outbound));
             match alike.as_slice() {
                 [] => Found {
                     drift: vec![absent(kind)],
@@ -236,7 +287,7 @@ fn is_enabled(object: &Exported) -> bool {
         && !object.text("State").eq_ignore_ascii_case("Disabled")
 }
 
-/// A drift of the object as a whole.
+/// A drift of the object as a whole: which one it is.
 fn whole(kind: Kind, is: String, should: String, breaks: &str, mend: Mend) -> Drift {
     Drift {
         object: kind.title().to_owned(),
@@ -246,6 +297,7 @@ fn whole(kind: Kind, is: String, should: String, breaks: &str, mend: Mend) -> Dr
         should,
         breaks: breaks.to_owned(),
         mend,
+        turn: Turn::Rename,
     }
 }
 
@@ -296,7 +348,7 @@ fn renamed(kind: Kind, objects: &[Exported], place: usize, is_adopted: bool) -> 
 }
 
 fn absent(kind: Kind) -> Drift {
-    whole(
+    let drift = whole(
         kind,
         "absent".to_owned(),
         "there".to_owned(),
@@ -311,7 +363,11 @@ fn absent(kind: Kind) -> Drift {
             }
         },
         Mend::Line(".\\Install-GatepostConnector.ps1".to_owned()),
-    )
+    );
+    Drift {
+        turn: Turn::Make,
+        ..drift
+    }
 }
 
 /// An object of ours that the set does not hold: mail that it sends to us finds no listener.
@@ -327,6 +383,7 @@ fn unwanted(kind: Kind, objects: &[Exported], place: Option<&usize>) -> Found {
     if kind == Kind::Route && is_enabled(object) && rules::is_enforced(object) {
         found.drift.push(Drift {
             name: shown(name.as_bytes()),
+            turn: Turn::Today,
             ..whole(
                 kind,
                 "enabled".to_owned(),

@@ -16,7 +16,9 @@ mod desired;
 mod diff;
 mod export;
 mod found;
+mod further;
 mod judge;
+mod lifetime;
 mod literal;
 mod objects;
 mod plan;
@@ -27,6 +29,7 @@ mod secrets;
 mod templates;
 mod tenancy;
 mod told;
+mod turn;
 
 pub use diff::{Drift, Exports, Mend, Note, Report, diff};
 pub use export::{Exported, NotAnExport};

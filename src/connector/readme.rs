@@ -270,7 +270,10 @@ into a folder that is new each time (one that is there is refused). Take it to t
 
     gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant {} --exports state-YYYY-MM-DD
 
-It names each drift, what it breaks, and the line that mends it; status 0 is none. `.\\Repair-GatepostConnector.ps1` mends what is ours.
+It names each drift, what it breaks, and the line that mends it, in the order in which they run; status 0 is none.
+`.\\Repair-GatepostConnector.ps1` mends what is ours.
+The export holds the secret values, as the rules do, and so does each `state-before-...` folder that a script has written before its first change:
+delete it when it has done its work.
 ",
         plan.tenant
     )
@@ -434,7 +437,8 @@ mod tests {
 
             gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant contoso --exports state-YYYY-MM-DD
 
-        It names each drift, what it breaks, and the line that mends it; status 0 is none. `.\Repair-GatepostConnector.ps1` mends what is ours.
+        It names each drift, what it breaks, and the line that mends it, in the order in which they run; status 0 is none.
+        `.\Repair-GatepostConnector.ps1` mends what is ours.
         The export holds the secret values, as the rules do, and so does each `state-before-...` folder that a script has written before its first change:
         delete it when it has done its work.
 

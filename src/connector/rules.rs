@@ -1,13 +1,16 @@
 //! Do the rules stand in the right order, does another rule come before them, and how far is the rollout?
 
-use super::desired::{ENABLED, ENFORCE};
+use super::desired::{ENABLED, ENFORCE, is_marked};
 use super::diff::{Drift, Mend, Report};
 use super::export::{Exported, flag, list, text};
 use super::found::Ours;
 use super::judge::is_number;
 use super::objects::Kind;
 use super::plan::Plan;
-use super::told::{literal, shown, value_of};
+use super::told::{literal, shown};
+use super::turn::Turn;
+use super::{further, lifetime};
+use time::OffsetDateTime;
 
 /// How far the rollout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +69,18 @@ pub(super) fn stage(rule: &Exported) -> Stage {
 }
 
 /// Tells how far the rollout is, once.
-pub(super) fn rollout(report: &mut Report, plan: &Plan, rules: &[Exported], ours: &Ours) {
+pub(super) fn rollout(
+    report: &mut Report,
+    plan: &Plan,
+    rules: &[Exported],
+    ours: &Ours,
+    now: Option<OffsetDateTime>,
+) {
     let (Some(stage), Some(rule)) = (ours.stage, ours.route.of(rules)) else {
         return;
     };
-    if !plan.is_sent_to() {
+    // One that has ended takes nobody's mail, and is told as drift.
+    if !plan.is_sent_to() || lifetime::is_over(rule, now) {
         return;
     }
     let whose = match rule.get("FromMemberOf").map(list).unwrap_or_default() {
@@ -108,7 +118,13 @@ fn priority(rule: &Exported, place: usize) -> i64 {
 }
 
 /// What keeps mail from the routing rule, or from the clean-up rule once it is back.
-pub(super) fn order(report: &mut Report, plan: &Plan, rules: &[Exported], ours: &Ours) {
+pub(super) fn order(
+    report: &mut Report,
+    plan: &Plan,
+    rules: &[Exported],
+    ours: &Ours,
+    now: Option<OffsetDateTime>,
+) {
     let Some(outward) = &plan.outward else {
         return;
     };
@@ -124,28 +140,32 @@ pub(super) fn order(report: &mut Report, plan: &Plan, rules: &[Exported], ours: 
         .map(|(place, rule)| (rule, priority(rule, place)));
     let foreign: Vec<(&Exported, i64)> = foreign.collect();
     if let Some((own, own_priority)) = at(route) {
-        before(report, own, own_priority, at(clean_up), &foreign);
-        behind(report, own_priority, at(clean_up));
+        // The line that moves the routing rule moves the other with it.
+        if !before(report, own, own_priority, at(clean_up), &foreign) {
+            behind(report, own_priority, at(clean_up));
+        }
     }
     for (rule, _) in &foreign {
         same_way(report, &outward.looped.name, ours, rule);
     }
     if let Some(rule) = route.and_then(|place| rules.get(place)) {
-        narrowed(report, rule);
+        further::of_route(report, &outward.looped.name, rule);
+        lifetime::of(report, Kind::Route, rule, now);
     }
     if let Some(rule) = clean_up.and_then(|place| rules.get(place)) {
-        not_all(report, rule);
+        further::of_clean_up(report, rule);
+        lifetime::of(report, Kind::CleanUp, rule, now);
     }
 }
 
-/// Enabled rules before ours that end the processing or route the mail elsewhere.
+/// Enabled rules before ours that end the processing or route the mail elsewhere; whether there are any.
 fn before(
     report: &mut Report,
     own: &Exported,
     own_priority: i64,
     clean_up: Option<(&Exported, i64)>,
     foreign: &[(&Exported, i64)],
-) {
+) -> bool {
     let mut ahead: Vec<&(&Exported, i64)> = foreign
         .iter()
         .filter(|(rule, priority)| {
@@ -189,18 +209,18 @@ fn before(
         );
     }
     let Some((_, first)) = telling.first() else {
-        return;
+        return false;
     };
     let own_name = own.text("Name");
     let mut line = format!(
         "Set-TransportRule -Identity {} -Priority {first}",
         literal(&own_name)
     );
-    if let Some((clean_up, _)) = clean_up {
+    if let Some((clean_up, place)) = clean_up {
         line.push_str(&format!(
             "; Set-TransportRule -Identity {} -Priority {}",
             literal(&clean_up.text("Name")),
-            first + 1
+            directly_behind(*first, place)
         ));
     }
     let names: Vec<&str> = telling.iter().map(|(name, _)| name.as_str()).collect();
@@ -212,7 +232,15 @@ fn before(
         should: format!("{first}, before them"),
         breaks: "mail that such a rule takes never meets ours: it goes out past Gatepost, or another way".to_owned(),
         mend: Mend::Line(line),
+        turn: Turn::Today,
     });
+    true
+}
+
+/// The priority that brings a rule from its place directly behind another: one that stood before it leaves its place, and the
+/// other moves up.
+fn directly_behind(other: i64, place: i64) -> i64 {
+    if place < other { other } else { other + 1 }
 }
 
 /// The clean-up rule stands directly behind the routing rule.
@@ -223,8 +251,7 @@ fn behind(report: &mut Report, route: i64, clean_up: Option<(&Exported, i64)>) {
     if own == route + 1 {
         return;
     }
-    // A rule that stood before the routing rule leaves its place, and the routing rule moves up.
-    let target = if own < route { route } else { route + 1 };
+    let target = directly_behind(route, own);
     let name = rule.text("Name");
     report.drift.push(Drift {
         object: Kind::CleanUp.title().to_owned(),
@@ -234,6 +261,7 @@ fn behind(report: &mut Report, route: i64, clean_up: Option<(&Exported, i64)>) {
         should: format!("{}, directly behind {}", target, Kind::Route.name()),
         breaks: "a rule between the two may end the processing of returned mail: its loop header, with the value, leaves the tenant".to_owned(),
         mend: Mend::Line(format!("Set-TransportRule -Identity {} -Priority {target}", literal(&name))),
+        turn: Turn::Today,
     });
 }
 
@@ -274,140 +302,15 @@ fn same_way(report: &mut Report, looped: &str, ours: &Ours, rule: &Exported) {
         should: format!("not set, but in {}", Kind::Route.name()),
         breaks: "mail that has come back is sent to Gatepost again, which refuses it: 554 5.4.6"
             .to_owned(),
-        mend: Mend::Line(format!(
-            "Disable-TransportRule -Identity {}",
-            literal(&name)
-        )),
+        mend: if is_marked(&rule.text(Kind::Route.comment())) {
+            Mend::Line(format!("Disable-TransportRule -Identity {}", literal(&name)))
+        } else {
+            Mend::Step(format!(
+                "Look at what the rule is for: Get-TransportRule -Identity {0} | Format-List. An earlier way to Gatepost is ended by Disable-TransportRule -Identity {0}; one that has a purpose of its own gets the exception for {looped} that {1} has, or another connector.",
+                literal(&name),
+                Kind::Route.name()
+            ))
+        },
+        turn: Turn::Today,
     });
-}
-
-/// Beginnings of the names of conditions and exceptions.
-const CONDITIONS: [&str; 17] = [
-    "AnyOf",
-    "Attachment",
-    "BetweenMemberOf",
-    "ContentCharacterSet",
-    "ExceptIf",
-    "From",
-    "HasClassification",
-    "HasNoClassification",
-    "Header",
-    "Manager",
-    "MessageContains",
-    "MessageSize",
-    "MessageType",
-    "Recipient",
-    "Sender",
-    "Sent",
-    "Subject",
-];
-
-/// Actions that do more to the mail than ours do.
-const ACTIONS: [&str; 17] = [
-    "AddManagerAsRecipientType",
-    "AddToRecipients",
-    "ApplyHtmlDisclaimerText",
-    "ApplyOME",
-    "ApplyRightsProtectionTemplate",
-    "BlindCopyTo",
-    "CopyTo",
-    "DeleteMessage",
-    "Disconnect",
-    "ModerateMessageByManager",
-    "ModerateMessageByUser",
-    "PrependSubject",
-    "Quarantine",
-    "RedirectMessageTo",
-    "RejectMessageReasonText",
-    "RouteMessageOutboundRequireTls",
-    "SetSCL",
-];
-
-/// What a rule of ours may hold; the rest is told.
-const KNOWN: [&str; 14] = [
-    "ExceptIfHeaderContainsMessageHeader",
-    "ExceptIfHeaderContainsWords",
-    "ExceptIfHeaderMatchesMessageHeader",
-    "ExceptIfHeaderMatchesPatterns",
-    "ExceptIfMessageSizeOver",
-    "ExceptIfMessageTypeMatches",
-    "FromMemberOf",
-    "FromScope",
-    "HeaderContainsMessageHeader",
-    "HeaderContainsWords",
-    "RecipientAddressType",
-    "SenderAddressLocation",
-    "SentToScope",
-    "SetHeaderName",
-];
-
-/// What the clean-up rule holds, and what every rule has.
-const KNOWN_TO_CLEAN_UP: [&str; 4] = [
-    "HeaderContainsMessageHeader",
-    "HeaderContainsWords",
-    "RecipientAddressType",
-    "SenderAddressLocation",
-];
-
-/// Actions of the routing rule.
-const STRANGE_TO_CLEAN_UP: [&str; 2] = ["RouteMessageOutboundConnector", "SetHeaderName"];
-
-/// Conditions, exceptions and actions of a rule that are not among `known`, as they are called in the export.
-fn further<'a>(
-    rule: &'a Exported,
-    known: &'static [&'static str],
-    actions: &'static [&'static str],
-) -> impl Iterator<Item = &'a str> {
-    rule.names()
-        .filter(move |property| {
-            let is_condition = CONDITIONS.iter().any(|start| property.starts_with(start));
-            (is_condition || ACTIONS.contains(property) || actions.contains(property))
-                && !known.contains(property)
-                && rule.is_set(property)
-        })
-        .filter(|property| !property.contains('@'))
-}
-
-/// The clean-up rule is to take the loop value off all mail that has come back: whatever narrows it, or does more, lets the
-/// value out or mail away.
-fn not_all(report: &mut Report, rule: &Exported) {
-    let name = rule.text("Name");
-    for property in further(rule, &KNOWN_TO_CLEAN_UP, &STRANGE_TO_CLEAN_UP) {
-        let value = rule.get(property).map(text).unwrap_or_default();
-        let off = match rule.get(property).and_then(flag) {
-            Some(true) => "$false",
-            Some(false) | None => "$null",
-        };
-        let plain = property.bytes().all(|octet| octet.is_ascii_alphanumeric());
-        report.drift.push(Drift {
-            object: Kind::CleanUp.title().to_owned(),
-            name: shown(name.as_bytes()),
-            property: shown(property.as_bytes()),
-            is: value_of(property, &value),
-            should: "not set".to_owned(),
-            breaks: "mail that has come back and does not fit it keeps the loop header, whose value leaves the tenant; or the rule does more to it than take that off".to_owned(),
-            mend: if plain {
-                Mend::Line(format!("Set-TransportRule -Identity {} -{} {off}", literal(&name), shown(property.as_bytes())))
-            } else {
-                Mend::Step("take it off the rule in the admin centre".to_owned())
-            },
-        });
-    }
-}
-
-/// Conditions, exceptions and actions of a rule of ours that no rendering puts there.
-fn narrowed(report: &mut Report, rule: &Exported) {
-    let name = rule.text("Name");
-    let further: Vec<String> = further(rule, &KNOWN, &[])
-        .map(|property| shown(property.as_bytes()))
-        .collect();
-    if !further.is_empty() {
-        report.note(
-            &format!("transport rule {}", shown(name.as_bytes())),
-            format!(
-                "also holds {}, which no script of ours sets",
-                further.join(", ")
-            ),
-        );
-    }
 }

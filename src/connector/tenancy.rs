@@ -1,15 +1,18 @@
 //! What else in the tenant decides: its domains, its other connectors, whether Exchange's own test mail has come through.
 
+use super::desired::is_marked;
 use super::diff::{Drift, Mend, Report, seen};
-use super::export::{Exported, flag, list, text};
+use super::export::{Exported, flag, list, moment, text};
 use super::found::Found;
-use super::literal::literal;
 use super::objects::Kind;
 use super::plan::Plan;
 use super::readme::somebody;
 use super::rules::Stage;
-use super::told::{self, shown};
+use super::told::{self, literal, shown};
+use super::turn::Turn;
 use crate::mail::{Domain, DomainPattern};
+use crate::trust::sender_name::is_meant;
+use time::format_description::well_known::Rfc3339;
 
 /// Whether the hybrid wizard made it: such a connector is never touched.
 pub(super) fn is_hybrid(object: &Exported) -> bool {
@@ -62,10 +65,22 @@ pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exporte
                 breaks: "two connectors fit the certificate that Gatepost shows, and Exchange may take the other with its settings: mail arrives as external, or is refused".to_owned(),
                 mend: if is_hybrid(other) {
                     Mend::Step("Leave the hybrid connector, and give Gatepost a certificate with a name of its own ([tenant.inbound_connector] certificate).".to_owned())
-                } else {
+                } else if is_marked(&other.text(Kind::Inbound.comment())) {
                     Mend::Line(format!("Set-InboundConnector -Identity {} -Enabled $false", told::literal(&name)))
+                } else {
+                    Mend::Step(format!("Look at what comes by it: Get-InboundConnector -Identity {0} | Format-List, and its mail in the message trace. An earlier connector for Gatepost is ended by Set-InboundConnector -Identity {0} -Enabled $false; where another server uses it, give that one, or Gatepost, a certificate with a name of its own.", told::literal(&name)))
                 },
+                turn: Turn::Today,
             });
+        }
+        if !same
+            && !plan.certificate.is_meant_by(&theirs)
+            && is_meant(&ours, std::slice::from_ref(&theirs))
+        {
+            report.note(
+                &format!("inbound connector {}", shown(name.as_bytes())),
+                format!("is known by {}, which {} of ours covers: Exchange may take ours for its mail; safer is a name of its own for Gatepost", seen(&theirs), seen(&ours)),
+            );
         }
         let is_partner = other.text("ConnectorType").eq_ignore_ascii_case("Partner");
         let restricts = [
@@ -114,18 +129,21 @@ pub(super) fn validation(report: &mut Report, plan: &Plan, own: &Exported, stage
         },
         should: "True".to_owned(),
         breaks: "the rule sends mail to a connector that Exchange's own test mail has not come through: it may wait in Exchange's queue (Pending), and the admin centre warns".to_owned(),
-        mend: Mend::Line(format!(".\\Confirm-GatepostConnector.ps1 -Recipient {}", literal(&somebody(plan, "you")))),
+        mend: Mend::Line(confirm(plan)),
+        turn: Turn::Last,
     });
 }
 
-/// The day of a date as 5.1 writes it, `/Date(1700000000000)/`, or as everything else does.
+/// The line that has Exchange's own test mail sent.
+pub(super) fn confirm(plan: &Plan) -> String {
+    let recipient = literal(&somebody(plan, "you"));
+    format!(".\\Confirm-GatepostConnector.ps1 -Recipient {recipient}")
+}
+
+/// A date as 5.1 writes it, in words of today.
 fn date(written: &str) -> Option<String> {
-    let millis = written.strip_prefix("/Date(")?.split(')').next()?;
-    let digits = millis.split(['+']).next()?;
-    let seconds = digits.parse::<i64>().ok()?.div_euclid(1000);
-    let at = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?;
-    at.format(&time::format_description::well_known::Rfc3339)
-        .ok()
+    let at = written.starts_with("/Date(").then(|| moment(written))??;
+    at.format(&Rfc3339).ok()
 }
 
 /// The accepted domains of the tenant, as they were exported.
@@ -181,6 +199,7 @@ pub(super) fn domains(
                 "Gatepost takes its senders for this tenant's, and Exchange does not: 550 5.7.64 without the certificate, 5.1.8 or 5.7.750 in numbers".to_owned()
             },
             mend: Mend::Step(format!("Add and verify {} in the Microsoft 365 admin centre (Settings, Domains), or take it out of accepted_domains; Exchange Online PowerShell cannot add a domain.", own.domain())),
+            turn: Turn::Today,
         });
     }
     for (domain, _) in &tenant.0 {
@@ -194,6 +213,7 @@ pub(super) fn domains(
                 should: format!("in accepted_domains of tenant {}", plan.tenant),
                 breaks: "mail whose envelope sender or From: lies there is refused by Gatepost, 550 5.7.1, and mail to it counts as mail to the outside".to_owned(),
                 mend: Mend::Step(format!("Add \"{}\" to accepted_domains of [[tenant]] {} in the configuration, then reload; or keep its senders out of the rule.", told::whole(domain.as_str()), plan.tenant)),
+                turn: Turn::Today,
             });
         }
     }
@@ -241,6 +261,7 @@ fn certificate(report: &mut Report, plan: &Plan, tenant: &TenantDomains) {
             should: "there: it is the name of Gatepost's certificate".to_owned(),
             breaks: "Exchange takes Gatepost's mail for nobody's: 550 5.7.64 TenantAttribution (ATTR36)".to_owned(),
             mend: Mend::Step(format!("Add and verify {domain} in the Microsoft 365 admin centre (Settings, Domains); Exchange Online PowerShell cannot add a domain.")),
+            turn: Turn::Today,
         }),
     }
 }

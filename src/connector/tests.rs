@@ -3,7 +3,7 @@
 use super::desired::{Property, Want, desired};
 use super::diff::{Drift, Mend, Report, diff};
 use super::export::Exported;
-use super::fixtures::{KINDS, LOOPED, SECRET, Tenancy, plan, plan_with};
+use super::fixtures::{KINDS, LOOPED, SECRET, Tenancy, identity, plan, plan_for, plan_with};
 use super::objects::Kind;
 use crate::mail::Secret;
 use proptest::prelude::*;
@@ -241,7 +241,7 @@ fn the_number_of_a_word_says_nothing_and_is_told_so() {
             }
         }
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 10);
 }
 
 #[test]
@@ -260,7 +260,15 @@ fn an_absent_object_is_told_with_what_installs_it() {
             (drift.name.as_str(), drift.is.as_str()),
             (kind.name(), "absent")
         );
-        assert_eq!(line(drift), ".\\Install-GatepostConnector.ps1");
+        // The rule sends mail: a new connector is to be proven as well.
+        let further = match kind {
+            Kind::Outbound => "; .\\Confirm-GatepostConnector.ps1 -Recipient 'you@contoso.com'",
+            Kind::Inbound | Kind::Route | Kind::CleanUp => "",
+        };
+        assert_eq!(
+            line(drift),
+            format!(".\\Install-GatepostConnector.ps1{further}")
+        );
     }
 }
 
@@ -480,6 +488,72 @@ fn the_clean_up_rule_stands_directly_behind_the_routing_rule() {
 }
 
 #[test]
+fn the_line_that_moves_the_routing_rule_brings_the_other_directly_behind_it() {
+    for (clean_up, foreign_at, route, target) in [(0, 1, 2, 1), (3, 0, 1, 1), (2, 0, 3, 1)] {
+        let theirs = foreign("Theirs", foreign_at, json!({ "StopRuleProcessing": true }));
+        let report = compared(&with_rules(route, clean_up, vec![theirs]));
+        assert_eq!(
+            line(only(&report)),
+            format!(
+                "Set-TransportRule -Identity 'Route to Gatepost' -Priority {foreign_at}; Set-TransportRule -Identity 'Back from Gatepost' -Priority {target}"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_rule_of_ours_that_does_too_much_is_not_taken_for_the_other_one() {
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.rules[0]["RemoveHeader"] = json!("X-Gatepost-Processed");
+    tenancy.rules.remove(1);
+    for name in ["Route to Gatepost", "Smart host rule"] {
+        tenancy.rules[0]["Name"] = json!(name);
+        let report = compared(&tenancy);
+        let renames = report
+            .drift
+            .iter()
+            .filter(|drift| drift.property == "Name" && drift.should == "Back from Gatepost");
+        assert_eq!(renames.count(), 0, "{:#?}", report.drift);
+        assert!(report.drift.iter().any(|drift| drift.is == "absent"));
+    }
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.rules[1]["RouteMessageOutboundConnector"] = json!("To Gatepost");
+    tenancy.rules.remove(0);
+    let report = compared(&tenancy);
+    let told: Vec<(&str, &str)> = report
+        .drift
+        .iter()
+        .map(|drift| (drift.name.as_str(), drift.property.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("Back from Gatepost", "RouteMessageOutboundConnector"),
+            ("Route to Gatepost", "")
+        ]
+    );
+}
+
+#[test]
+fn a_rule_with_the_secret_is_the_routing_rule_wherever_it_sends() {
+    for (value, is_ours) in [(SECRET, true), ("another", false)] {
+        let mut tenancy = Tenancy::of(&plan());
+        let rule = &mut tenancy.rules[0];
+        rule["Name"] = json!("Smart host rule");
+        rule["Comments"] = json!("by hand");
+        rule["RouteMessageOutboundConnector"] = json!("Elsewhere");
+        rule["SetHeaderValue"] = json!(value);
+        let report = compared(&tenancy);
+        let named = report.drift.iter().any(|drift| drift.property == "Name");
+        let absent = report.drift.iter().any(|drift| drift.is == "absent");
+        assert_eq!((named, absent), (is_ours, !is_ours), "{:#?}", report.drift);
+        let line = "Set-TransportRule -Identity 'Route to Gatepost' -RouteMessageOutboundConnector 'To Gatepost'";
+        let last = report.drift.last().map(|drift| &drift.mend);
+        assert_eq!(last == Some(&Mend::Line(line.to_owned())), is_ours);
+    }
+}
+
+#[test]
 fn another_rule_to_our_connector_needs_the_loop_exception() {
     let rule = |further| foreign("Old way", 7, further);
     let tenancy = with_rules(
@@ -490,6 +564,16 @@ fn another_rule_to_our_connector_needs_the_loop_exception() {
         )],
     );
     let report = compared(&tenancy);
+    let Mend::Step(step) = &only(&report).mend else {
+        panic!("{:?}", report.drift);
+    };
+    // What a foreign rule is for, nobody here knows.
+    assert!(
+        step.starts_with("Look at what the rule is for: Get-TransportRule -Identity 'Old way'"),
+        "{step}"
+    );
+    let copy = json!({ "RouteMessageOutboundConnector": "To Gatepost", "Comments": super::MARK });
+    let report = compared(&with_rules(0, 1, vec![rule(copy)]));
     assert_eq!(
         line(only(&report)),
         "Disable-TransportRule -Identity 'Old way'"
@@ -563,7 +647,14 @@ fn a_second_connector_for_our_certificate_is_drift_and_a_hybrid_one_is_left_alon
         if drifts == 1 {
             let drift = only(&report);
             assert_eq!(drift.name, name);
-            assert_eq!(matches!(drift.mend, Mend::Step(_)), hybrid);
+            assert!(matches!(drift.mend, Mend::Step(_)), "{drift:?}");
+            if !hybrid {
+                tenancy.inbound[1]["Comment"] = json!(super::MARK);
+                assert_eq!(
+                    line(only(&compared(&tenancy))),
+                    "Set-InboundConnector -Identity 'Theirs' -Enabled $false"
+                );
+            }
         }
         tenancy.inbound[1]["Enabled"] = json!(false);
         assert_eq!(
@@ -763,6 +854,96 @@ fn whatever_narrows_the_clean_up_rule_is_drift_with_the_line_that_takes_it_off()
         ));
         assert_eq!(report.drift[0].mend, mend);
     }
+}
+
+#[test]
+fn a_foreign_name_that_our_wildcard_covers_is_drift_where_it_is_ours_and_else_a_note() {
+    let plan = plan_for(&identity("client", &["mail.contoso.com"]), &["contoso.com"]);
+    for (certificate, drifts, notes) in [
+        ("mail.contoso.com", 1, 0),
+        ("*.contoso.com", 1, 0),
+        ("hybrid.contoso.com", 0, 1),
+        ("*.eu.contoso.com", 0, 1),
+        ("contoso.com", 0, 0),
+        ("mail.fabrikam.com", 0, 0),
+    ] {
+        let mut tenancy = Tenancy::of(&plan);
+        tenancy.inbound.push(
+            json!({ "Name": "Theirs", "Enabled": true, "ConnectorType": "OnPremises", "TlsSenderCertificateName": certificate }),
+        );
+        let report = diff(&plan, &tenancy.exports());
+        let told = report
+            .notes
+            .iter()
+            .filter(|note| note.text.contains("*.contoso.com of ours covers"));
+        assert_eq!(
+            (report.drift.len(), told.count()),
+            (drifts, notes),
+            "{certificate}: {report:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_acts_between_its_dates_and_one_that_does_not_act_is_drift() {
+    let (past, ahead) = (
+        [
+            json!("2026-11-29T11:59:59Z"),
+            json!("2026-11-29T11:59:59"),
+            json!("2026-11-29T23:59:59+13:00"),
+            json!("/Date(1700000000000)/"),
+            json!({ "value": "/Date(1700000000000)/", "DateTime": "then" }),
+        ],
+        [
+            json!("2026-11-29T12:00:01Z"),
+            json!("2026-11-29T12:00:01.5"),
+            json!("/Date(1900000000000)/"),
+            json!("some day"),
+        ],
+    );
+    for (place, kind) in [(0, Kind::Route), (1, Kind::CleanUp)] {
+        let with = |property: &str, value: &Value| {
+            let mut tenancy = Tenancy::of(&plan());
+            tenancy.rules[place][property] = value.clone();
+            compared(&tenancy)
+        };
+        let told = |report: &Report, property: &str| {
+            let mut notes = report.notes.iter();
+            notes.any(|note| note.text.starts_with(&format!("{property} is ")))
+        };
+        for value in &past {
+            let report = with("ExpiryDate", value);
+            let drift = only(&report);
+            assert_eq!(
+                line(drift),
+                format!(
+                    "Set-TransportRule -Identity '{}' -ExpiryDate $null",
+                    kind.name()
+                )
+            );
+            let takes = |note: &super::diff::Note| note.text.contains("takes everyone's mail");
+            assert_eq!(report.notes.iter().any(takes), kind == Kind::CleanUp);
+            let report = with("ActivationDate", value);
+            assert!(report.drift.is_empty() && !told(&report, "ActivationDate"));
+        }
+        for value in &ahead {
+            let report = with("ExpiryDate", value);
+            assert!(
+                report.drift.is_empty() && told(&report, "ExpiryDate"),
+                "{value}"
+            );
+            let report = with("ActivationDate", value);
+            let is_drift = kind == Kind::CleanUp && *value != json!("some day");
+            assert_eq!(report.drift.len(), usize::from(is_drift), "{value}");
+            assert_eq!(told(&report, "ActivationDate"), !is_drift, "{value}");
+        }
+    }
+    // Without a clock nothing is over.
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.rules[0]["ExpiryDate"] = past[0].clone();
+    let mut exports = tenancy.exports();
+    exports.now = None;
+    assert_eq!(diff(&plan(), &exports).drift, []);
 }
 
 #[test]

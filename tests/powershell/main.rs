@@ -13,7 +13,9 @@
 )]
 
 mod host;
+mod splat;
 mod text;
+mod version;
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,11 @@
 # The whole round: a folder that 'gatepost connector render' wrote is installed into the stand-in, exported from it, and compared by
 # 'gatepost connector diff'; then each property is changed by itself, and the line that diff gives mends it.
 #   pwsh -NoProfile -NonInteractive -File tests/powershell/round.ps1 -Kit FOLDER -Work FOLDER -Gatepost FILE -Config FILE
-# tests/scenarios/connector_round.rs calls it; -Alone: the folder is for applications alone, without the way from Exchange to Gatepost. Writes one line for each thing that went wrong, and a last one.
+# tests/scenarios/connector_round.rs calls it; -Alone: the folder is for applications alone, without the way from Exchange to Gatepost; -States: instead of
+# that, each of the four objects absent, right, drifted or made by hand under another name, in combinations, and the lines of diff run as printed ('Covering':
+# every combination of any three objects, 64 in all; 'All': all 256). Writes one line for each thing that went wrong, and a last one.
 [CmdletBinding()]
-param([string]$Kit, [string]$Work, [string]$Gatepost, [string]$Config, [string]$TenantId, [string[]]$AcceptedDomains, [switch]$Alone)
+param([string]$Kit, [string]$Work, [string]$Gatepost, [string]$Config, [string]$TenantId, [string[]]$AcceptedDomains, [switch]$Alone, [ValidateSet('', 'Covering', 'All')][string]$States = '')
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 $env:PSModulePath = (Join-Path $PSScriptRoot 'modules') + [System.IO.Path]::PathSeparator + $env:PSModulePath
@@ -56,25 +58,34 @@ $again = @(& ./Install-GatepostConnector.ps1 | Where-Object { $_.Action -ne 'Unc
 Confirm-Step ($again.Count -eq 0) 'a second run changes nothing'
 Connect-ExchangeOnline -ShowBanner:$false -UserPrincipalName 'admin@contoso.com'
 
+# Combinations of the four objects: what diff prints is pasted from top to bottom, each line runs, and a second diff has nothing left to say.
+if ($States) {
+    . (Join-Path $PSScriptRoot 'states.ps1')
+    [Console]::Out.WriteLine("$($script:Steps) steps, $($script:Failures) wrong")
+    if ($script:Failures -gt 0) { exit 1 }
+    exit 0
+}
+
 # Every property that a rendering decides, with a wrong value.
 $wrong = [ordered]@{
     'Inbound:From Gatepost' = [ordered]@{
         Comment = 'mine'; Enabled = $false; ConnectorType = 'Partner'; SenderDomains = @('smtp:fabrikam.com;1'); TlsSenderCertificateName = 'x.contoso.com'; RequireTls = $false
         RestrictDomainsToCertificate = $false; RestrictDomainsToIPAddresses = $true; CloudServicesMailEnabled = $false; TreatMessagesAsInternal = $true
-        AssociatedAcceptedDomains = @('contoso.com')
+        AssociatedAcceptedDomains = @('contoso.com'); TrustedOrganizations = @('fabrikam.onmicrosoft.com')
     }
     'Outbound:To Gatepost' = [ordered]@{
         Comment = ''; Enabled = $false; TestMode = $true; ConnectorType = 'Partner'; IsTransportRuleScoped = $false; UseMXRecord = $true; SmartHosts = @('other.contoso.com')
         TlsSettings = 'EncryptionOnly'; TlsDomain = '*.contoso.com'; CloudServicesMailEnabled = $false; RouteAllMessagesViaOnPremises = $true; AllAcceptedDomains = $true
-        RecipientDomains = @('contoso.com')
+        RecipientDomains = @('contoso.com'); SmtpDaneMode = 'Mandatory'
     }
     'Rules:Route to Gatepost' = [ordered]@{
         Comments = $null; FromScope = 'NotInOrganization'; RouteMessageOutboundConnector = 'Elsewhere'; SetHeaderName = 'X-Other'; SetHeaderValue = 'a guess'
         StopRuleProcessing = $false; ExceptIfHeaderContainsMessageHeader = 'X-Other'; ExceptIfHeaderContainsWords = @('old'); SetAuditSeverity = 'DoNotAudit'
+        ExpiryDate = [datetime]'2026-01-31'; RemoveHeader = 'X-Other'; GenerateIncidentReport = 'admin@contoso.com'; PrependSubject = 'x'; DeleteMessage = $true
     }
     'Rules:Back from Gatepost' = [ordered]@{
         Comments = 'x'; State = 'Disabled'; Mode = 'Audit'; HeaderContainsMessageHeader = 'X-Other'; HeaderContainsWords = @('old'); RemoveHeader = 'X-Other'
-        StopRuleProcessing = $true; SetAuditSeverity = 'High'
+        StopRuleProcessing = $true; SetAuditSeverity = 'High'; ExpiryDate = [datetime]'2026-01-31'; BlindCopyTo = @('admin@contoso.com'); SentToScope = 'NotInOrganization'
     }
 }
 foreach ($key in $wrong.Keys) {

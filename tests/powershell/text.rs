@@ -1,6 +1,7 @@
 //! The text of the scripts, without a PowerShell: read by tree-sitter's grammar of it. The checks over PowerShell's own parser
 //! see more (`modules/ScriptCheck`); these hold on every machine.
 
+use super::{splat, version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use tree_sitter::{Node, Parser};
@@ -20,7 +21,7 @@ const TOKENS: [(&str, bool); 10] = [
 ];
 
 /// Known commands with their parameters, both in lower case: PowerShell takes no notice of case.
-struct Known(BTreeMap<String, BTreeSet<String>>);
+pub(super) struct Known(BTreeMap<String, BTreeSet<String>>);
 
 impl Known {
     /// Of the two tables beside this file.
@@ -63,6 +64,11 @@ impl Known {
             known.insert(name.to_lowercase(), parameters);
         }
         Self(known)
+    }
+
+    /// The parameters of a command, in lower case.
+    pub(super) fn parameters(&self, command: &str) -> Option<&BTreeSet<String>> {
+        self.0.get(&command.to_lowercase())
     }
 }
 
@@ -109,20 +115,28 @@ fn findings(name: &str, bytes: &[u8], known: &Known) -> Vec<String> {
             "command" => commands.push(node),
             _ => {}
         }
+        found.extend(version::finding(name, node, &text));
         let mut cursor = node.walk();
         nodes.extend(node.children(&mut cursor));
     }
     for command in commands {
         found.extend(command_findings(name, command, &text, &functions, known));
     }
+    found.extend(splat::findings(
+        name,
+        tree.root_node(),
+        &text,
+        &functions,
+        known,
+    ));
     found
 }
 
-fn row(node: Node<'_>) -> usize {
+pub(super) fn row(node: Node<'_>) -> usize {
     node.start_position().row + 1
 }
 
-fn slice<'a>(node: Node<'_>, text: &'a str) -> &'a str {
+pub(super) fn slice<'a>(node: Node<'_>, text: &'a str) -> &'a str {
     &text[node.byte_range()]
 }
 
@@ -277,5 +291,163 @@ fn what_is_wrong_in_a_script_is_found() {
             found.iter().any(|one| one.contains(says)),
             "{becomes}: wanted '{says}', found {found:?}"
         );
+    }
+}
+
+/// A script around some lines.
+fn script(lines: &str) -> Vec<u8> {
+    format!("{lines}\n").replace('\n', "\r\n").into_bytes()
+}
+
+/// The regions of a script: their names and texts.
+fn regions(text: &str) -> BTreeMap<&str, &str> {
+    let mut found = BTreeMap::new();
+    for (start, _) in text.match_indices("#region ") {
+        let name = text[start + 8..].split("\r\n").next().unwrap();
+        let end = format!("#endregion {name}\r\n");
+        let length = text[start..]
+            .find(&end)
+            .unwrap_or_else(|| panic!("region {name} has no end"));
+        assert!(
+            found.insert(name, &text[start..start + length]).is_none(),
+            "region {name} stands twice"
+        );
+    }
+    found
+}
+
+/// What differs between the regions of these scripts, by name.
+fn differing(scripts: &[(String, String)]) -> Vec<String> {
+    let mut first: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (name, text) in scripts {
+        let own = regions(text);
+        if !own.contains_key("Common") {
+            found.push(format!("{name}: no region Common"));
+        }
+        for (region, is) in own {
+            let (owner, wanted) = *first.entry(region).or_insert((name.as_str(), is));
+            if is != wanted {
+                found.push(format!(
+                    "{name}: the region {region} differs from that of {owner}"
+                ));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn regions_of_one_name_are_the_same_in_all_scripts() {
+    let mut scripts: Vec<(String, String)> = scripts()
+        .into_iter()
+        .map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap()))
+        .collect();
+    assert_eq!(differing(&scripts), Vec::<String>::new());
+    let last = scripts.last_mut().unwrap();
+    let changed = "$script:Denied = $true\r\n";
+    assert_eq!(last.1.matches(changed).count(), 1);
+    last.1 = last.1.replace(changed, "$script:Denied = $false\r\n");
+    assert_eq!(differing(&scripts).len(), 1);
+}
+
+#[test]
+fn what_a_splat_gives_is_checked_wherever_its_keys_come_from() {
+    let known = Known::read();
+    let good = "function Get-GatepostStart {
+    param($Given)
+    $start = @{ Identity = 'x'; Mode = 'Audit' }
+    $start
+}
+function Set-GatepostRule {
+    param([hashtable]$Further)
+    $wanted = [ordered]@{ Comments = 'x'; 'SetHeaderName' = @{ Inner = 1 } }
+    foreach ($key in $Further.Keys) { $wanted[$key] = $Further[$key] }
+    $set = Get-GatepostStart -Given 1
+    foreach ($key in $wanted.Keys) { $set[$key] = $wanted[$key] }
+    $set['Priority'] = 0
+    $set.FromScope = 'InOrganization'
+    Set-TransportRule @set -Confirm:$false
+}
+$more = @{ StopRuleProcessing = $true }
+Set-GatepostRule -Further $more
+Set-GatepostRule -Further @{ ExpiryDate = $null }";
+    assert_eq!(
+        findings("a.ps1", &script(good), &known),
+        Vec::<String>::new()
+    );
+    for (was, becomes, says) in [
+        ("Mode = ", "Mod = ", "no parameter -mod (@set)"),
+        ("Comments = ", "Comment = ", "no parameter -comment (@set)"),
+        (
+            "'SetHeaderName' = ",
+            "'SetHeader' = ",
+            "no parameter -setheader (@set)",
+        ),
+        ("['Priority']", "['Prio']", "no parameter -prio (@set)"),
+        (".FromScope", ".FromScop", "no parameter -fromscop (@set)"),
+        (
+            "@{ StopRule",
+            "@{ Rule",
+            "no parameter -ruleprocessing (@set)",
+        ),
+        ("@{ ExpiryDate", "@{ Expiry", "no parameter -expiry (@set)"),
+        (
+            "$set[$key] = $wanted[$key]",
+            "$set[$key] = 1",
+            "cannot be seen",
+        ),
+        ("-Further $more", "-Further (Get-Date)", "cannot be seen"),
+        (
+            "= Get-GatepostStart -Given 1",
+            "= Get-Item -Path 'x'",
+            "cannot be seen",
+        ),
+        ("@set -C", "@sett -C", "cannot be seen"),
+    ] {
+        assert!(good.contains(was), "{was}");
+        let found = findings("a.ps1", &script(&good.replacen(was, becomes, 1)), &known);
+        assert!(
+            found.len() == 1 && found[0].contains(says),
+            "{becomes}: wanted '{says}', found {found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_newer_than_5_1_is_found() {
+    let known = Known::read();
+    let old = "$a = [System.Math]::Floor(0x1F + 5MB + 1.5)
+Get-Date | ForEach-Object { $_.IsWindows }
+Set-Content -LiteralPath 'x' -Value 'utf8NoBOM is not in 5.1' -Encoding 'utf8'";
+    let found = findings("a.ps1", &script(old), &known);
+    assert_eq!(found, Vec::<String>::new());
+    for new in [
+        "$a = $b ? 1 : 2",
+        "$a = $b ?? 1",
+        "$a ??= 2",
+        "Get-Date && Get-Date",
+        "Get-Date || Get-Date",
+        "${a}?.Length",
+        "${a}?[0]",
+        "function Get-It { clean { 1 } }",
+        "Get-Date &",
+        "$a = 12u",
+        "$a = 2n",
+        "$a = 0b11",
+        "if ($IsWindows) { 1 }",
+        "if (${IsLinux}) { 1 }",
+        "$PSStyle.Bold",
+        "Set-Content -LiteralPath 'x' -Value 'y' -Encoding 'utf8NoBOM'",
+        "Set-Content -LiteralPath 'x' -Value 'y' -Encoding utf8BOM",
+        "Get-Date | ForEach-Object -Parallel { $_ }",
+        "ConvertFrom-Json -InputObject 'x' -AsHashtable",
+        "Get-Content -LiteralPath 'x' -AsByteStream",
+        "[System.Convert]::ToHexString($a)",
+        "[System.IO.Path]::Join('a', 'b')",
+        "[datetime]::UnixEpoch",
+    ] {
+        let found = findings("a.ps1", &script(new), &known);
+        assert!(!found.is_empty(), "{new}");
     }
 }

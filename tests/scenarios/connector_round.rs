@@ -32,6 +32,20 @@ async fn the_round_of_an_inbound_connector_alone_by_a_wildcard() {
     .await;
 }
 
+/// Objects absent, drifted and made by hand under other names, together: the lines that `diff` prints run from top to bottom,
+/// and leave nothing to say.
+#[tokio::test]
+async fn the_lines_of_diff_run_as_printed_in_every_state_of_any_three_objects() {
+    let states = std::env::var("GATEPOST_STATES").unwrap_or_else(|_| "Covering".to_owned());
+    round(
+        "the_lines_of_diff_run_as_printed_in_every_state_of_any_three_objects",
+        Surroundings::new().await,
+        &Changes::default(),
+        &["-States", &states],
+    )
+    .await;
+}
+
 async fn round(name: &str, around: Surroundings, changes: &Changes, further: &[&str]) {
     let pwsh = match host::powershell() {
         Ok(pwsh) => pwsh,

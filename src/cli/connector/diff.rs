@@ -2,12 +2,13 @@
 
 use super::age::{self, Taken};
 use super::{Configuration, Wishes};
-use crate::cli::Trouble;
+use crate::cli::{Trouble, unix_millis};
 use crate::connector::{ENVIRONMENTS, Exported, Exports, Mend, Report, diff};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
 
 /// An export is never larger; one octet more is read, so that a larger one is told.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -70,6 +71,9 @@ pub(super) fn answer(
         domains: read(arguments, &arguments.domains, "AcceptedDomain.json", true)?,
         arc: read(arguments, &arguments.arc, "ArcConfig.json", false)?,
         organization: read(arguments, &None, "OrganizationConfig.json", false)?,
+        now: i64::try_from(unix_millis() / 1000)
+            .ok()
+            .and_then(|now| OffsetDateTime::from_unix_timestamp(now).ok()),
     };
     let wishes = Wishes {
         pilot_group: None,
@@ -227,17 +231,17 @@ mod tests {
            breaks  a secret header with a wrong value contradicts the tenant: Gatepost refuses all of its mail, 550 5.7.1
            PS>     $s = Get-Content -Raw -Path '.\gatepost-secrets.json' | ConvertFrom-Json; Set-TransportRule -Identity 'Route to Gatepost' -SetHeaderName 'X-Contoso-Gate' -SetHeaderValue $s.SecretHeaderValue
 
-        4. transport rule "Back from Gatepost"
-           is      absent
-           should  there
-           breaks  the loop header, with its value, stays on mail that leaves the tenant
-           PS>     .\Install-GatepostConnector.ps1
-
-        5. accepted domain "contoso.de": DomainName
+        4. accepted domain "contoso.de": DomainName
            is      absent in the configuration
            should  in accepted_domains of tenant contoso
            breaks  mail whose envelope sender or From: lies there is refused by Gatepost, 550 5.7.1, and mail to it counts as mail to the outside
            do      Add "contoso.de" to accepted_domains of [[tenant]] contoso in the configuration, then reload; or keep its senders out of the rule.
+
+        5. transport rule "Back from Gatepost"
+           is      absent
+           should  there
+           breaks  the loop header, with its value, stays on mail that leaves the tenant
+           PS>     .\Install-GatepostConnector.ps1
 
         note: transport rule: the routing rule is disabled and sends nothing to Gatepost; enabled, it would take everyone's mail (Set-GatepostRollout.ps1 -Stage Audit begins)
         tenant contoso: 5 drift(s), 1 note(s) in InboundConnector, OutboundConnector, TransportRule, AcceptedDomain

@@ -35,6 +35,9 @@ function Set-KitSecret {
     (Get-Item -LiteralPath $path).UnixFileMode = 'UserRead, UserWrite'
 }
 
+# The scripts that change a tenant, but for Confirm, which sets what it has just seen.
+$changing = @('Install-GatepostConnector', 'Repair-GatepostConnector', 'Remove-GatepostConnector', 'Set-GatepostRollout', 'Update-GatepostSecret', 'Set-GatepostArcSealer', 'Set-GatepostEnhancedFiltering')
+
 # One folder for all cases that write nothing into it: exports of the state go to a folder of the case.
 $script:shared = $null
 function Get-Kit {
@@ -51,7 +54,7 @@ function Invoke-Script {
     $given = @{}
     foreach ($key in $With.Keys) { $given[$key] = $With[$key] }
     if ($Preview) { $given['WhatIf'] = $true }
-    if ('Install-GatepostConnector', 'Repair-GatepostConnector', 'Remove-GatepostConnector' -contains $Name -and -not $given.ContainsKey('ExportFolder')) { $given['ExportFolder'] = New-WorkFolder }
+    if ($changing -contains $Name -and -not $given.ContainsKey('ExportFolder')) { $given['ExportFolder'] = New-WorkFolder }
     if ($Name -eq 'Remove-GatepostConnector' -and -not $Preview) { $given['Confirm'] = $false }
     $run = @{ Results = @(); Warnings = @(); Failed = ''; Text = ''; Folder = $given['ExportFolder'] }
     $wrote = New-Object System.Collections.ArrayList

@@ -169,6 +169,64 @@ foreach ($kind in 'Inbound', 'Outbound', 'Rules') {
     }
 }
 
+# One that does the same under another name, made by hand, and the line that takes it over.
+$twins = [ordered]@{
+    Inbound = @('From Gatepost', { New-InboundConnector -Name "Bob's relay" -SenderDomains '*' -ConnectorType OnPremises -TlsSenderCertificateName 'MAIL.contoso.com' -ErrorAction Stop })
+    Outbound = @('To Gatepost', { New-OutboundConnector -Name "Bob's relay" -ConnectorType OnPremises -UseMXRecord $false -SmartHosts 'MX2.gatepost.example' -TestMode $true -ErrorAction Stop })
+    Route = @('Route to Gatepost', { New-OutboundConnector -Name 'Elsewhere' -ErrorAction Stop; New-TransportRule -Name "Bob's relay" -RouteMessageOutboundConnector 'Elsewhere' -SetHeaderName 'x-contoso-gate' -SetHeaderValue $secretValue -ErrorAction Stop })
+    CleanUp = @('Back from Gatepost', { New-TransportRule -Name "Bob's relay" -RemoveHeader 'x-contoso-loop' -Enabled $false -ErrorAction Stop })
+}
+foreach ($kind in $twins.Keys) {
+    Test-Case "install: makes none beside one of another name that does the same, until that has the name and the mark ($kind)" -With $twins[$kind] {
+        param($with)
+        $name = $with[0]
+        $tenant = Add-Contoso
+        Set-StandInConnection -TenantId $kit.TenantId
+        $null = & $with[1]
+        $before = Get-StandInSnapshot
+        Clear-StandInCall
+        foreach ($preview in $true, $false) {
+            $run = Invoke-Script 'Install-GatepostConnector' -Preview:$preview
+            Assert-That ($run.Failed.Contains("Bob''s relay") -and $run.Failed.Contains("'$name'")) "a refusal that names both, found '$($run.Failed)'"
+            Assert-Equal (Get-StandInSnapshot) $before 'the tenant'
+        }
+        Assert-Equal (Get-Change) @() 'no call that changes the tenant'
+        # The line that it names; then it is ours.
+        $line = [regex]::Match($run.Failed, "Set-\w+ -Identity .*$").Value
+        $null = & ([scriptblock]::Create("$line -ErrorAction Stop"))
+        $run = Invoke-Good 'Install-GatepostConnector'
+        Assert-Equal @($tenant.Inbound.Count, $tenant.Rules.Count, @($tenant.Outbound | Where-Object { $_.Name -ne 'Elsewhere' }).Count) @(1, 2, 1) 'one of each'
+        Assert-That ((Get-Action $run) -contains "${name}: Updated") "the one is set right, found $(Get-Action $run)"
+    }
+    Test-Case "install: -Force makes one beside it, with a warning ($kind)" -With $twins[$kind] {
+        param($with)
+        $null = Add-Contoso
+        Set-StandInConnection -TenantId $kit.TenantId
+        $null = & $with[1]
+        $run = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+        Assert-That ((Get-Action $run) -contains "$($with[0]): Created") "it is made, found $(Get-Action $run)"
+        Assert-That (@($run.Warnings | Where-Object { $_.Contains("Bob''s relay") }).Count -eq 1) "a warning, found $($run.Warnings)"
+        $null = Invoke-Good 'Install-GatepostConnector'
+    }
+}
+Test-Case 'install: of two that do the same it does not choose; a hybrid one, and one for another certificate or header, are not the same' {
+    $null = Add-Contoso
+    Set-StandInConnection -TenantId $kit.TenantId
+    foreach ($name in 'One', 'Two') { New-InboundConnector -Name $name -SenderDomains '*' -ConnectorType OnPremises -TlsSenderCertificateName 'mail.contoso.com' -ErrorAction Stop | Out-Null }
+    $run = Invoke-Script 'Install-GatepostConnector'
+    Assert-That ($run.Failed -match "'One', 'Two'" -and $run.Failed -match 'Decide') "both named, found '$($run.Failed)'"
+    Reset-StandIn
+    $null = Add-Contoso
+    Set-StandInConnection -TenantId $kit.TenantId
+    New-InboundConnector -Name 'Inbound from 42' -SenderDomains '*' -ConnectorSource HybridWizard -TlsSenderCertificateName 'mail.contoso.com' -ErrorAction Stop | Out-Null
+    New-InboundConnector -Name 'Other' -SenderDomains '*' -ConnectorType OnPremises -TlsSenderCertificateName 'smtp.contoso.com' -ErrorAction Stop | Out-Null
+    New-InboundConnector -Name 'Wide' -SenderDomains '*' -ConnectorType OnPremises -TlsSenderCertificateName '*.contoso.com' -ErrorAction Stop | Out-Null
+    New-TransportRule -Name 'Other' -RemoveHeader 'X-Other' -ErrorAction Stop | Out-Null
+    New-TransportRule -Name 'Same header' -SetHeaderName 'X-Contoso-Gate' -SetHeaderValue 'another value' -ErrorAction Stop | Out-Null
+    $run = Invoke-Good 'Install-GatepostConnector'
+    Assert-Equal @($run.Warnings | ForEach-Object { [regex]::Match($_, "^The inbound connector '(\w+)'").Groups[1].Value } | Where-Object { $_ }) @('Wide') 'a warning of the one whose wildcard meets our name'
+}
+
 Test-Case 'install: a hybrid connector of our name is never touched, also with -Force' {
     $null = Add-Contoso
     Set-StandInConnection -TenantId $kit.TenantId

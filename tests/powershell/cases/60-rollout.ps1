@@ -113,3 +113,39 @@ Test-Case 'secret: NewOnly before Both is refused; words that the file does not 
     Assert-Equal (Get-Word $tenant) "set NewS3cret, except $both, back $both" 'mail that is on its way with the old word still ends'
     Assert-That ($run.Warnings.Count -gt 0 -and $run.Text -notmatch $loopValue) 'a warning without the word'
 }
+
+# Script, parameters, the first call that changes the tenant.
+$firstChanges = @(
+    @('Set-GatepostRollout', @{ Stage = 'Everyone' }, 'Set-TransportRule'),
+    @('Update-GatepostSecret', @{ Stage = 'Both' }, 'Set-TransportRule'),
+    @('Set-GatepostArcSealer', @{ Domain = 'gatepost.example' }, 'Set-ArcConfig'),
+    @('Set-GatepostEnhancedFiltering', @{ Mode = 'SkipLastIP' }, 'Set-InboundConnector')
+)
+foreach ($row in $firstChanges) {
+    Test-Case "state before: $($row[0]) keeps it, before its first change and only then" -With $row {
+        param($row)
+        Add-Ready
+        $folder = New-Kit
+        if ($row[0] -eq 'Update-GatepostSecret') { Set-KitSecret -Folder $folder -Secret 'NewS3cret0123456789' -Loop 'NewL00p0123456789' -OldSecret $secretValue -OldLoop $loopValue }
+        $run = Invoke-Good $row[0] -With $row[1] -Folder $folder -Preview
+        Assert-Equal @(Get-ChildItem -LiteralPath $run.Folder) @() '-WhatIf exports nothing'
+        Clear-StandInCall
+        $run = Invoke-Good $row[0] -With $row[1] -Folder $folder
+        $kept = @(Get-ChildItem -LiteralPath $run.Folder)
+        Assert-Equal $kept.Count 1 'one folder'
+        Assert-That ($kept[0].Name -like 'state-before-*') "its name, found $($kept[0].Name)"
+        Assert-Equal ([string]$kept[0].UnixFileMode) 'UserExecute, UserWrite, UserRead' 'for its owner alone'
+        $rules = [System.IO.File]::ReadAllText([System.IO.Path]::Combine($kept[0].FullName, 'TransportRule.json')) | ConvertFrom-Json
+        Assert-Equal @(@($rules)[0].SetHeaderValue, @($rules)[0].State) @($secretValue, 'Disabled') 'what was there before'
+        $calls = @(Get-StandInCall | ForEach-Object { $_.Cmdlet })
+        Assert-That ([array]::IndexOf($calls, 'Export-TransportRuleCollection') -ge 0 -and [array]::IndexOf($calls, 'Export-TransportRuleCollection') -lt [array]::IndexOf($calls, $row[2])) "the export comes first, found $calls"
+        $run = Invoke-Good $row[0] -With $row[1] -Folder $folder
+        Assert-Equal @(Get-ChildItem -LiteralPath $run.Folder) @() 'nothing to change, nothing to export'
+        if ($row[0] -eq 'Set-GatepostRollout') {
+            Clear-StandInCall
+            $run = Invoke-Good $row[0] -With @{ Stage = 'Stop' } -Folder $folder
+            Assert-Equal @(Get-ChildItem -LiteralPath $run.Folder) @() 'the emergency stop waits for no export'
+            Assert-Equal @(Get-StandInCall | Where-Object { $_.Cmdlet -notmatch 'Connect' } | ForEach-Object { $_.Cmdlet }) @('Get-TransportRule', 'Disable-TransportRule') 'and reads no more than it needs'
+        }
+    }
+}

@@ -151,6 +151,45 @@ Test-Case 'preflight: each obstacle is found and named' {
     }
 }
 
+# Our certificate's name, a foreign connector's, how the check ends.
+$names = @(
+    @('*.contoso.com', 'mail.contoso.com', 'Failed'), @('*.contoso.com', '*.contoso.com', 'Failed'), @('*.contoso.com', '*.eu.contoso.com', 'Failed'), @('*.eu.contoso.com', '*.contoso.com', 'Failed'),
+    @('mail.contoso.com', '*.contoso.com', 'Failed'), @('mail.contoso.com', 'MAIL.contoso.com', 'Failed'), @('mail.contoso.com', '*.eu.contoso.com', ''), @('mail.contoso.com', 'smtp.contoso.com', ''),
+    @('*.contoso.com', 'contoso.com', ''), @('*.contoso.com', 'mail.fabrikam.com', ''), @('contoso.com', '*.contoso.com', '')
+)
+Test-Case 'preflight: a foreign connector whose certificate name meets ours, also by a wildcard on either side' {
+    foreach ($row in $names) {
+        foreach ($source in 'Default', 'HybridWizard') {
+            Reset-StandIn
+            $null = Add-Contoso
+            Set-StandInConnection -TenantId $kit.TenantId
+            New-InboundConnector -Name 'Theirs' -SenderDomains '*' -ConnectorType OnPremises -ConnectorSource $source -TlsSenderCertificateName $row[1] -ErrorAction Stop | Out-Null
+            $run = Invoke-Script 'Test-GatepostPreflight' -With @{ TlsSenderCertificateName = $row[0] }
+            $found = @($run.Results | Where-Object { $_.Name -eq 'Theirs' })
+            $wanted = $row[2]
+            # Of the hybrid wizard's it only tells, unless it takes the place of ours.
+            if ($source -eq 'HybridWizard' -and ($wanted -eq '' -or ($row[0].StartsWith('*.') -and $row[0] -ne $row[1] -and $row[1] -like $row[0]))) { $wanted = 'Advice' }
+            Assert-Equal (@($found | ForEach-Object { $_.Action }) -join ',') $wanted "$source, ours $($row[0]), theirs $($row[1])"
+        }
+    }
+}
+
+Test-Case 'preflight: what Install would not make one beside is told before' {
+    foreach ($installed in $false, $true) {
+        Reset-StandIn
+        $null = Add-Contoso
+        if ($installed) { $null = Invoke-Good 'Install-GatepostConnector' }
+        Set-StandInConnection -TenantId $kit.TenantId
+        New-InboundConnector -Name 'In' -SenderDomains '*' -ConnectorType OnPremises -TlsSenderCertificateName 'mail.contoso.com' -Enabled $false -ErrorAction Stop | Out-Null
+        New-OutboundConnector -Name 'Out' -ConnectorType OnPremises -UseMXRecord $false -SmartHosts 'mx1.gatepost.example' -ErrorAction Stop | Out-Null
+        $run = Invoke-Script 'Test-GatepostPreflight'
+        $found = @($run.Results | Where-Object { 'In', 'Out' -contains $_.Name } | ForEach-Object { "$($_.Name) $($_.Action)" })
+        $wanted = @('In Failed', 'Out Failed')
+        if ($installed) { $wanted = @('Out Advice') }
+        Assert-Equal $found $wanted "installed $installed"
+    }
+}
+
 Test-Case 'export: the files that diff reads, with test-mode connectors, for the owner alone, never over others' {
     Add-Ready
     Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property TestMode -Value $true

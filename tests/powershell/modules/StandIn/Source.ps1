@@ -16,7 +16,7 @@ function Get-StandInType {
     switch -Regex ($Type) {
         '^SwitchParameter$' { return 'switch' }
         '^Boolean$' { return 'bool' }
-        '^DateTime$' { return 'datetime' }
+        '^DateTime$' { return 'Nullable[datetime]' }
         '^U?Int(16|32|64)$' { return 'int' }
         '^SecureString$' { return 'securestring' }
         '^PSCredential$' { return 'pscredential' }
