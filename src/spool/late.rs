@@ -290,7 +290,7 @@ impl Spool {
             attempts: 0,
             held_since: None,
             arrived: found.arrived,
-            last_reply: None,
+            last_replies: Vec::new(),
             more: true,
         };
         // Nothing was leased, and nothing is given back.

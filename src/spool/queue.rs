@@ -252,7 +252,8 @@ pub(super) struct Queue {
     pub(super) tallies: Tallies,
 }
 
-/// What is leased: recipients that share their past, so that one judgement fits all of them.
+/// What is leased: recipients with as many attempts and a hold of the same moment. What that hold was for, each one's own
+/// last reply says.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) id: u64,
@@ -264,7 +265,8 @@ pub(super) struct Lease {
     pub(super) held_since: Option<u64>,
     /// By the clock as it is now.
     pub(super) arrived: u64,
-    pub(super) last_reply: Option<Arc<str>>,
+    /// Of each recipient, in their order.
+    pub(super) last_replies: Vec<Option<Arc<str>>>,
     /// Another leg has not been tried: the bytes at hand will be asked for again.
     pub(super) more: bool,
 }
@@ -615,7 +617,12 @@ impl Queue {
             may_go(tried)
                 && (tried.attempts, tried.held_since) == (first.attempts, first.held_since)
         };
-        let recipients = open.iter().filter(alike).take(TRANSACTION);
+        let (recipients, last_replies) = open
+            .iter()
+            .filter(alike)
+            .take(TRANSACTION)
+            .map(|tried| (tried.position as usize, tried.reply.clone()))
+            .unzip();
         state.active = true;
         if entry.own
             && let Some(own) = self.own.get_mut(&*state.destination)
@@ -626,11 +633,11 @@ impl Queue {
             id,
             leg,
             row: usize::from(state.row),
-            recipients: recipients.map(|tried| tried.position as usize).collect(),
+            recipients,
             attempts: first.attempts,
             held_since: (first.held_since > 0).then_some(first.held_since),
             arrived: entry.arrived,
-            last_reply: first.reply.clone(),
+            last_replies,
             more,
         };
         self.count(id, leg, 0);

@@ -21,7 +21,7 @@ use crate::route::From;
 use crate::smtp::data::Scanner;
 use crate::spool::tests::stepped::Stepped;
 use crate::spool::{Leg, Message, QueueAction};
-use book::{Book, Tally};
+use book::{Book, Said, Tally};
 use bytes::Bytes;
 use hop::{Hop, Mood};
 use lane::{EXCHANGE, MINUTE as MINUTES, OUTSIDE, Rule, SECOND};
@@ -461,6 +461,37 @@ fn history(steps: &[Step], seed: u64) -> Result<Tally, String> {
     })
 }
 
+/// A history that is written out: one message, what its recipients are answered in turn, and a minute after the other.
+fn told(said: &[(usize, Vec<Said>)], minutes: usize) -> Result<Tally, String> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(1, 3).await;
+        let book = world.book.clone();
+        for (at, said) in said {
+            let address = format!("r{at}.m1@contoso.com");
+            world.hop.will_say(&address, said.iter().copied());
+        }
+        let new = Op::New {
+            tenant: 0,
+            exchange: said.len(),
+            relay: false,
+            domains: 0,
+            from_nobody: false,
+            count: 1,
+            age: 0,
+        };
+        let steps = [Op::Mood(0, Mood::Told), new].into_iter();
+        let steps = steps.chain(vec![Op::Pass(MINUTES); minutes]);
+        for (number, op) in steps.enumerate() {
+            let told = |error| format!("step {number}, {op:?}: {error}");
+            world = world.step(&(op.clone(), None)).await.map_err(told)?;
+        }
+        world.heals().await?;
+        Ok(book.tally())
+    })
+}
+
 fn histories(runner: &mut TestRunner) -> Vec<Tally> {
     let told = Mutex::new(Vec::new());
     let run = runner.run(&(steps(), any::<u64>()), |(steps, seed)| {
@@ -526,4 +557,31 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
 #[test]
 fn what_was_said_of_each_recipient_is_what_becomes_of_it_in_other_histories() {
     histories(&mut TestRunner::new(cases(8)));
+}
+
+/// Recipients that were held at one moment go together, and the hold of each counts from its own first fault.
+#[test]
+fn two_holds_of_one_moment_do_not_take_each_others_beginning() {
+    let (fault, restricted) = (vec![Said::Fault; 40], vec![Said::Restricted; 40]);
+    for said in [
+        [(0, fault.clone()), (1, restricted.clone())],
+        [(0, restricted), (1, fault)],
+    ] {
+        let tally = told(&said, 12).unwrap_or_else(|error| panic!("{error}"));
+        assert!(tally.held > 6, "{tally:?}");
+    }
+}
+
+/// One recipient's hold has run out, and he is retried as anyone, beside one who meets the fault for the first time.
+#[test]
+fn a_hold_that_has_run_out_does_not_take_that_of_another_recipient() {
+    let spent = vec![Said::Fault; 60];
+    let late = [vec![Said::Later; 8], vec![Said::Fault; 60]].concat();
+    for said in [
+        [(0, spent.clone()), (1, late.clone())],
+        [(0, late), (1, spent)],
+    ] {
+        let tally = told(&said, 36).unwrap_or_else(|error| panic!("{error}"));
+        assert!(tally.held > 6, "{tally:?}");
+    }
 }

@@ -669,8 +669,12 @@ impl Inner {
         }
         let first = &part.recipients[&lease.recipients[0]];
         let attempts = first.attempts + 1;
-        let since = Some(first.held_since).filter(|since| *since > 0);
-        let before = |said| (first.last == Some(said)).then_some(since);
+        // Recipients on one lease may have been held at one moment for different reasons.
+        let before = |at: &usize, said| {
+            let one = &part.recipients[at];
+            let since = Some(one.held_since).filter(|since| *since > 0);
+            (one.last == Some(said)).then_some(since)
+        };
         let internal = part.queue.via.is_internal();
         let rule = rule(&part.queue.via);
         let alone = kind == Kind::Probe
@@ -680,21 +684,25 @@ impl Inner {
                 .filter(|other| other.id != id)
                 .all(|other| self.mails[&other.id].parts[other.part].queue != part.queue);
         let any = |what| said.iter().any(|(_, said)| *said == what);
-        let mut held = None;
+        let mut held: Vec<(Option<Option<u64>>, Option<(u64, u64)>)> = Vec::new();
         if internal {
             let lane = self.lanes.entry(part.queue.clone()).or_default();
             let parked = lane.is_parked();
             if kind == Kind::Probe && !any(Said::Taken) {
                 lane.probe_failed(now);
             }
-            if any(Said::Fault) {
+            for (at, _) in said.iter().filter(|(_, said)| *said == Said::Fault) {
+                let past = before(at, Said::Fault);
+                if held.iter().any(|(other, _)| *other == past) {
+                    continue;
+                }
                 let met = Met {
                     id,
                     attempts,
-                    held_since: before(Said::Fault).flatten(),
-                    spent: before(Said::Fault) == Some(None),
+                    held_since: past.flatten(),
+                    spent: past == Some(None),
                 };
-                held = lane.fault(now, &met);
+                held.push((past, lane.fault(now, &met)));
             }
             if any(Said::Busy) {
                 lane.busy(now);
@@ -718,7 +726,7 @@ impl Inner {
                 Said::Taken => Expected::Delivered,
                 Said::Never => Expected::Failed,
                 Said::Restricted => {
-                    let since = before(said).flatten().unwrap_or(now);
+                    let since = before(&at, said).flatten().unwrap_or(now);
                     if now >= since + HOUR {
                         Expected::Failed
                     } else {
@@ -726,7 +734,10 @@ impl Inner {
                     }
                 }
                 Said::Fault => {
-                    held.map_or(by_the_rule, |(next, since)| Expected::At(next, Some(since)))
+                    let past = before(&at, said);
+                    let kept = held.iter().find(|(other, _)| *other == past);
+                    let kept = kept.and_then(|(_, kept)| *kept);
+                    kept.map_or(by_the_rule, |(next, since)| Expected::At(next, Some(since)))
                 }
                 Said::Unsaid | Said::Later | Said::Busy | Said::TooMany | Said::Broke => {
                     by_the_rule

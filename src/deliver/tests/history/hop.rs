@@ -2,7 +2,7 @@
 
 use super::book::{Book, Said, address_of};
 use super::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::AtomicUsize;
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +15,8 @@ pub(super) enum Mood {
     Well,
     /// Anything may happen to a message, or to one of its recipients.
     Mixed,
+    /// What [`Hop::will_say`] was told of each recipient, else all is well.
+    Told,
     /// The connector is at fault.
     Faulty,
     Busy,
@@ -29,6 +31,7 @@ struct Inner {
     book: Book,
     seed: u64,
     moods: Mutex<[Mood; 3]>,
+    told: Mutex<HashMap<String, VecDeque<Said>>>,
     /// How often something was asked: the next time the draw is another.
     asked: Mutex<HashMap<String, u64>>,
     open: AtomicUsize,
@@ -66,6 +69,7 @@ impl Hop {
             book,
             seed,
             moods: Mutex::new([Mood::Mixed; 3]),
+            told: Mutex::default(),
             asked: Mutex::default(),
             open: AtomicUsize::new(0),
             closing: watch::Sender::new(0),
@@ -91,6 +95,12 @@ impl Hop {
 
     pub(super) fn mood(&self, which: usize, mood: Mood) {
         self.0.moods.lock().unwrap()[which] = mood;
+    }
+
+    /// What this recipient is answered, time after time, in [`Mood::Told`].
+    pub(super) fn will_say(&self, address: &str, said: impl IntoIterator<Item = Said>) {
+        let said = said.into_iter().collect();
+        self.0.told.lock().unwrap().insert(address.to_owned(), said);
     }
 
     /// Closes the connections that carry nothing, as time would, and waits until nobody is there.
@@ -203,26 +213,32 @@ impl Hop {
             };
             return (FAULT, Some(said));
         }
-        if now.id.is_none() || inside != Mood::Mixed {
-            return ("250 recipient", None);
-        }
         let outside = !is_internal(address);
-        match self.number(address, 100) {
-            0..6 => (
-                "550 5.1.10 RESOLVER.ADR.RecipientNotFound",
-                Some(Said::Never),
-            ),
-            6..14 => ("451 4.7.0 Temporary server error. PRX2", Some(Said::Later)),
-            14..22 if !outside => (
-                "550 5.7.133 SenderNotAuthenticatedForGroup",
-                Some(Said::Restricted),
-            ),
-            22..24 if !outside => (FAULT, Some(Said::Fault)),
-            24..32 if !now.recipients.is_empty() => {
-                ("452 4.5.3 Too many recipients", Some(Said::TooMany))
+        let said = match inside {
+            _ if now.id.is_none() => None,
+            Mood::Mixed => match self.number(address, 100) {
+                0..6 => Some(Said::Never),
+                6..14 => Some(Said::Later),
+                14..22 if !outside => Some(Said::Restricted),
+                22..24 if !outside => Some(Said::Fault),
+                24..32 if !now.recipients.is_empty() => Some(Said::TooMany),
+                _ => None,
+            },
+            Mood::Told => {
+                let mut told = self.0.told.lock().unwrap();
+                told.get_mut(address).and_then(VecDeque::pop_front)
             }
-            _ => ("250 recipient", None),
-        }
+            Mood::Well | Mood::Faulty | Mood::Busy => None,
+        };
+        let reply = match said {
+            Some(Said::Never) => "550 5.1.10 RESOLVER.ADR.RecipientNotFound",
+            Some(Said::Later) => "451 4.7.0 Temporary server error. PRX2",
+            Some(Said::Restricted) => "550 5.7.133 SenderNotAuthenticatedForGroup",
+            Some(Said::Fault) => FAULT,
+            Some(Said::TooMany) => "452 4.5.3 Too many recipients",
+            _ => "250 recipient",
+        };
+        (reply, said)
     }
 
     /// Takes content, or not; whether the connection goes on.

@@ -72,7 +72,7 @@ pub(super) struct Lane {
     pub(super) to_release: Vec<u64>,
 }
 
-/// A message's fault, as its first recipient remembers the one before.
+/// A message's fault, as its recipients with the same past remember the one before.
 pub(super) struct Met {
     pub(super) id: u64,
     pub(super) attempts: u32,

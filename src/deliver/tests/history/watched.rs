@@ -101,8 +101,8 @@ impl Work for Leased {
         self.due().held_since()
     }
 
-    fn last_reply(&self) -> Option<String> {
-        Work::last_reply(self.due())
+    fn last_reply(&self, at: usize) -> Option<String> {
+        Work::last_reply(self.due(), at)
     }
 }
 
