@@ -21,9 +21,9 @@ use crate::route::From;
 use crate::smtp::data::Scanner;
 use crate::spool::tests::stepped::Stepped;
 use crate::spool::{Leg, Message, QueueAction};
-use book::{Book, Said, Tally};
+use book::{Book, Door, Said, Tally};
 use bytes::Bytes;
-use hop::{Hop, Mood};
+use hop::{Hop, Mood, Names};
 use lane::{EXCHANGE, MINUTE as MINUTES, OUTSIDE, Rule, SECOND};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -40,11 +40,16 @@ enum Op {
         domains: usize,
         from_nobody: bool,
         count: usize,
+        /// Where in the usual turns of NOTIFY its recipients begin.
+        notify: usize,
         /// How long ago it arrived.
         age: u64,
     },
     Pass(u64),
     Mood(usize, Mood),
+    Door(usize, Door),
+    /// The next hop reports what it is asked to, or not.
+    Dsn(bool),
     Act(QueueAction, usize),
     Write,
     Tidy,
@@ -69,16 +74,18 @@ fn op() -> impl Strategy<Value = Op> {
         0..3_usize,
         0..10,
         1..5_usize,
+        0..7_usize,
         age,
     );
     let new = new.prop_map(
-        |(tenant, exchange, relay, domains, nobody, count, age)| Op::New {
+        |(tenant, exchange, relay, domains, nobody, count, notify, age)| Op::New {
             tenant,
             exchange,
             relay,
             domains,
             from_nobody: nobody == 0,
             count,
+            notify,
             age,
         },
     );
@@ -97,6 +104,14 @@ fn op() -> impl Strategy<Value = Op> {
         5 => Just(Mood::Faulty),
         1 => Just(Mood::Busy),
     ];
+    let door = prop_oneof![
+        4 => Just(Door::Open),
+        1 => Just(Door::Refused),
+        1 => Just(Door::Lost),
+        1 => Just(Door::Busy),
+        1 => Just(Door::NoMail),
+        1 => Just(Door::Clear),
+    ];
     let action = prop_oneof![
         Just(QueueAction::Hold),
         Just(QueueAction::Release),
@@ -107,6 +122,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => new,
         8 => pass.prop_map(Op::Pass),
         4 => (which, mood).prop_map(|(which, mood)| Op::Mood(which, mood)),
+        3 => (0..5_usize, door).prop_map(|(which, door)| Op::Door(which, door)),
+        1 => any::<bool>().prop_map(Op::Dsn),
         3 => (action, 0..64_usize).prop_map(|(action, which)| Op::Act(action, which)),
         1 => Just(Op::Write),
         1 => Just(Op::Tidy),
@@ -129,7 +146,6 @@ struct World {
     dispatcher: Dispatcher,
     clock: Arc<AtomicU64>,
     ids: Arc<QueueIds>,
-    next: u64,
 }
 
 fn law_of(rule: &Rule) -> Law {
@@ -142,29 +158,30 @@ fn law_of(rule: &Rule) -> Law {
             .collect(),
         expire: Duration::from_millis(rule.expire),
         hold_on_connector_fault: Duration::from_millis(rule.hold),
-        delay_notice: None,
+        delay_notice: Some(Duration::from_millis(rule.notice)),
     }
 }
 
-fn next_hop(authority: &Authority, hop: &Hop, most: usize) -> DeliverSettings {
+fn next_hop(authority: &Authority, hop: &Hop, book: &Book, most: usize) -> DeliverSettings {
     let port = hop.port();
     let mut settings = settings(authority, port, |leaf| leaf);
     for connector in &mut settings.connectors {
-        Arc::make_mut(connector).max_connections = most;
+        let connector = Arc::make_mut(connector);
+        connector.max_connections = most;
+        connector.host = format!("{}.in", connector.tenant).into();
     }
     settings.exchange_law = law_of(&EXCHANGE);
     settings.mx_law = law_of(&OUTSIDE);
     settings.mx_port = port;
     settings.relays.push(Arc::new(Relay {
         name: "partner".into(),
-        host: "127.0.0.1".into(),
+        host: "partner.in".into(),
         port,
         tls: RelayTls::Encrypt,
         roots: Arc::clone(&settings.server_trust.roots),
         credentials: None,
     }));
-    let here = "127.0.0.1".parse().unwrap();
-    settings.resolver = Arc::new(crate::dns::Zone::new().otherwise(here));
+    settings.resolver = Arc::new(Names(book.clone()));
     settings
 }
 
@@ -195,13 +212,30 @@ fn start(
     )
 }
 
+fn usual_notify(turn: usize) -> Option<Notify> {
+    let on = |success, failure, delay| {
+        Some(Notify::On {
+            success,
+            failure,
+            delay,
+        })
+    };
+    match turn % 7 {
+        3 => Some(Notify::Never),
+        4 => on(true, true, false),
+        5 => on(true, false, true),
+        6 => on(false, true, true),
+        _ => None,
+    }
+}
+
 impl World {
     async fn new(seed: u64, most: usize) -> Self {
         let authority = Authority::new("Lab").unwrap();
         let book = Book::new(START, most);
         let issued = authority.issue(&Leaf::exchange()).unwrap();
         let hop = Hop::start(&issued, book.clone(), seed).await;
-        let settings = next_hop(&authority, &hop, most);
+        let settings = next_hop(&authority, &hop, &book, most);
         let folder = tempfile::tempdir().unwrap();
         let stepped = Arc::new(Mutex::new(Stepped::open(folder.path())));
         let (clock, ids) = (
@@ -218,7 +252,6 @@ impl World {
             dispatcher,
             clock,
             ids,
-            next: 1,
         }
     }
 
@@ -262,6 +295,8 @@ impl World {
                 self.dispatcher.look_again();
             }
             Op::Mood(which, mood) => self.hop.mood(*which, *mood),
+            Op::Door(which, door) => self.book.door(*which, *door),
+            Op::Dsn(dsn) => self.hop.dsn(*dsn),
             Op::Act(action, which) => {
                 let open = self.book.open();
                 if let Some(at) = which.checked_rem(open.len()) {
@@ -296,6 +331,7 @@ impl World {
             relay,
             domains,
             from_nobody,
+            notify,
             age,
             ..
         } = op
@@ -303,7 +339,7 @@ impl World {
             return None;
         };
         let name = ["contoso", "fabrikam-ag"][*tenant];
-        let id = self.next;
+        let id = self.ids.next(now - age).as_u64();
         let mut recipients: Vec<String> = vec![format!("{name}.com"); *exchange];
         let mut ways = vec![Via::Exchange; *exchange];
         recipients.extend(
@@ -320,7 +356,6 @@ impl World {
         if recipients.is_empty() {
             return None;
         }
-        self.next += 1;
         let content = format!("From: x@{name}.com\r\nX-Id: {id}\r\n\r\nbody of {id}\r\n.dot\r\n");
         let mut scanner = Scanner::default();
         scanner.push(content.as_bytes());
@@ -341,7 +376,7 @@ impl World {
         }
         let recipient = |(at, domain): (usize, String)| Recipient {
             mailbox: format!("r{at}.m{id}@{domain}").parse().unwrap(),
-            notify: None,
+            notify: usual_notify(notify + at),
             orcpt: None,
         };
         let sender = format!("s.m{id}@{name}.com");
@@ -425,6 +460,7 @@ impl World {
     /// All is well from here on: everything comes to its end.
     async fn heals(mut self) -> Result<(), String> {
         (0..3).for_each(|which| self.hop.mood(which, Mood::Well));
+        (0..5).for_each(|which| self.book.door(which, Door::Open));
         let mut rounds = 0;
         while !self.book.open().is_empty() {
             let open = self.book.open();
@@ -469,7 +505,8 @@ fn told(said: &[(usize, Vec<Said>)], minutes: usize) -> Result<Tally, String> {
         let mut world = World::new(1, 3).await;
         let book = world.book.clone();
         for (at, said) in said {
-            let address = format!("r{at}.m1@contoso.com");
+            let id = QueueIds::starting_at(7).next(START).as_u64();
+            let address = format!("r{at}.m{id}@contoso.com");
             world.hop.will_say(&address, said.iter().copied());
         }
         let new = Op::New {
@@ -479,6 +516,7 @@ fn told(said: &[(usize, Vec<Said>)], minutes: usize) -> Result<Tally, String> {
             domains: 0,
             from_nobody: false,
             count: 1,
+            notify: 0,
             age: 0,
         };
         let steps = [Op::Mood(0, Mood::Told), new].into_iter();
@@ -523,7 +561,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
     let sum = |of: fn(&Tally) -> usize| told.iter().map(of).sum::<usize>();
     println!(
         "{} histories: {} leases, {} recipients delivered ({} copies more), {} failed ({} of old age), {} reported, {} deferred, {} held; \
-         {} queues parked, {} probes, {} ramps, {} past a parked queue, {} kills",
+         {} queues parked, {} probes, {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away",
         told.len(),
         sum(|tally| tally.leases),
         sum(|tally| tally.delivered),
@@ -538,8 +576,11 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         sum(|tally| tally.ramps),
         sum(|tally| tally.uncertified),
         sum(|tally| tally.kills),
+        sum(|tally| tally.relayed),
+        sum(|tally| tally.notices),
+        sum(|tally| tally.turned),
     );
-    let some: [fn(&Tally) -> usize; 9] = [
+    let some: [fn(&Tally) -> usize; 12] = [
         |tally| tally.expired,
         |tally| tally.delivered,
         |tally| tally.again,
@@ -549,6 +590,9 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         |tally| tally.probes,
         |tally| tally.ramps,
         |tally| tally.kills,
+        |tally| tally.relayed,
+        |tally| tally.notices,
+        |tally| tally.turned,
     ];
     assert!(some.iter().all(|of| sum(*of) > 0), "too little happened");
 }

@@ -25,6 +25,7 @@ pub(crate) struct Owed {
     pub(crate) operator_hold: bool,
     pub(crate) uncertified: bool,
     pub(crate) leased: bool,
+    pub(crate) told: bool,
 }
 
 impl Stepped {
@@ -77,6 +78,7 @@ impl Stepped {
                     operator_hold: tried.operator_hold,
                     uncertified: tried.uncertified,
                     leased: leg.active,
+                    told: tried.told,
                 }));
             }
         }

@@ -4,17 +4,17 @@
 mod end;
 mod lease;
 mod mail;
+mod notice;
 mod report;
 mod verdict;
 
 use super::lane::{EXCHANGE, HOUR, Lane, May, Met, OUTSIDE, Rule};
-use crate::mail::QueueId;
+use crate::mail::{Notify, QueueId};
 use crate::route::Via;
 use crate::spool::tests::stepped::Owed;
 use crate::spool::{Destination, Disposition, Message, QueueAction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::sync::Notify;
 
 /// What a recipient was answered, at last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,54 @@ pub(super) enum Said {
     Busy,
     TooMany,
     Broke,
+    /// There was no connection.
+    Unreached,
+    /// It ended, or somebody said that he takes no mail now, before there was a message.
+    Turned,
+}
+
+/// How a new connection is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Open,
+    /// Nobody listens.
+    Refused,
+    /// Closed before the greeting.
+    Lost,
+    /// 421 for a greeting.
+    Busy,
+    /// 554 for a greeting.
+    NoMail,
+    /// No TLS.
+    Clear,
+}
+
+impl Door {
+    /// What a message meets there that goes by `via`; nothing where it is let in.
+    fn says(self, via: &Via) -> Option<Said> {
+        Some(match (self, via) {
+            (Self::Open, _) => return None,
+            (Self::Refused, _) => Said::Unreached,
+            // A stranger who takes no mail at all says so for good (RFC 7504).
+            (Self::NoMail, Via::Mx) => Said::Never,
+            (Self::Lost | Self::Busy | Self::NoMail, _) => Said::Turned,
+            (Self::Clear, Via::Exchange) => Said::Fault,
+            (Self::Clear, Via::Relay(_)) => Said::Turned,
+            // RFC 7435: what is offered is used.
+            (Self::Clear, Via::Mx) => return None,
+        })
+    }
+}
+
+/// Which door leads to a queue's next hop.
+fn door_of(queue: &Destination) -> usize {
+    match (&queue.via, &queue.domain) {
+        (Via::Exchange, _) if *queue.tenant == *"contoso" => 0,
+        (Via::Exchange, _) => 1,
+        (_, Some(domain)) if domain.as_str() == "a.example" => 2,
+        (Via::Mx, _) => 3,
+        (Via::Relay(_), _) => 4,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +100,9 @@ struct Recipient {
     last: Option<Said>,
     operator_hold: bool,
     uncertified: bool,
+    notify: Option<Notify>,
+    /// The sender knows that it waits.
+    told: bool,
 }
 
 /// The recipients of a message in one queue.
@@ -69,6 +120,8 @@ struct Mail {
     answers: bool,
     own: bool,
     parts: Vec<Part>,
+    /// Looked at for a notice, since it waits long: by connector, and outside.
+    looked: [bool; 2],
 }
 
 /// How often something came, and how often it may at most.
@@ -112,6 +165,8 @@ struct Lease {
     judged: Option<BTreeMap<usize, Expected>>,
     /// What it was judged by; remembered with the result, not before.
     said: BTreeMap<usize, Said>,
+    /// Taken by a host that reports nothing, which the sender should know.
+    handed_on: BTreeSet<usize>,
 }
 
 /// What happened, for the test to know that something did.
@@ -130,6 +185,9 @@ pub(super) struct Tally {
     pub(super) ramps: usize,
     pub(super) uncertified: usize,
     pub(super) kills: usize,
+    pub(super) relayed: usize,
+    pub(super) notices: usize,
+    pub(super) turned: usize,
 }
 
 #[derive(Debug, Default)]
@@ -143,6 +201,15 @@ struct Inner {
     leases: BTreeMap<u64, Lease>,
     copies: BTreeMap<(u64, usize), Times>,
     bounces: BTreeMap<(u64, usize), Times>,
+    relays: BTreeMap<(u64, usize), Times>,
+    notices: BTreeMap<(u64, usize), Times>,
+    /// Handed out to be told: who should hear of it, of whom, and whether the notice is stored.
+    to_tell: BTreeMap<u64, ToTell>,
+    doors: [Option<Door>; 5],
+    /// How often somebody came to a closed door, and no message has told of it.
+    knocks: [usize; 5],
+    /// By address: whether the host that took it reports.
+    reports: BTreeMap<String, bool>,
     /// By address: when, and what.
     heard: BTreeMap<String, (u64, Said)>,
     /// By address: how often content was asked for, in transactions of which it is the first.
@@ -156,9 +223,17 @@ struct Inner {
     tally: Tally,
 }
 
+/// Mail that waits long, as it was handed out.
+#[derive(Clone, Debug)]
+struct ToTell {
+    waiting: BTreeSet<usize>,
+    wanted: BTreeSet<usize>,
+    stored: bool,
+}
+
 /// Told by everyone, looked at by the test.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Book(Arc<Mutex<Inner>>, Arc<Notify>);
+pub(super) struct Book(Arc<Mutex<Inner>>, Arc<tokio::sync::Notify>);
 
 /// `r2.m17@…`: recipient 2 of message 17.
 pub(super) fn address_of(address: &str) -> Option<(u64, usize)> {
@@ -250,6 +325,12 @@ impl Book {
         self.lock().act(id, action);
     }
 
+    pub(super) fn door(&self, which: usize, door: Door) {
+        let mut inner = self.lock();
+        inner.doors[which] = Some(door);
+        inner.knocks[which] = 0;
+    }
+
     pub(super) fn dying(&self) {
         self.lock().dying = true;
     }
@@ -308,6 +389,22 @@ impl Book {
         if let Err(error) = inner.report(message, content) {
             inner.note(error);
         }
+    }
+
+    pub(super) fn late(&self, found: &[(u64, BTreeSet<usize>)], most: usize) {
+        let mut inner = self.lock();
+        if let Err(error) = inner.late(found, most) {
+            inner.note(error);
+        }
+        self.happened(&mut inner);
+    }
+
+    pub(super) fn told(&self, id: u64) {
+        let mut inner = self.lock();
+        if let Err(error) = inner.told(id) {
+            inner.note(error);
+        }
+        self.happened(&mut inner);
     }
 
     pub(super) fn settled(&self, key: u64, results: &[(usize, Disposition)], counts: bool) {
@@ -388,6 +485,34 @@ impl Book {
         *inner.granted.entry(address.to_owned()).or_default() += 1;
     }
 
+    pub(super) fn knocks(&self, which: usize) {
+        self.lock().knocks[which] += 1;
+    }
+
+    pub(super) fn door_is(&self, which: usize) -> Door {
+        self.lock().doors[which].unwrap_or(Door::Open)
+    }
+
+    /// What the sender asked for is asked of a host that offers it.
+    pub(super) fn is_asked(&self, address: &str, has_notify: bool) {
+        let mut inner = self.lock();
+        let Some((id, at)) = address_of(address) else {
+            return;
+        };
+        let parts = inner
+            .mails
+            .get(&id)
+            .into_iter()
+            .flat_map(|mail| &mail.parts);
+        let mut found = parts.filter_map(|part| part.recipients.get(&at));
+        if found
+            .next()
+            .is_some_and(|one| one.notify.is_some() != has_notify)
+        {
+            inner.note(format!("NOTIFY for {address}: {has_notify}"));
+        }
+    }
+
     pub(super) fn has_one_way(&self, id: u64) -> bool {
         let inner = self.lock();
         inner
@@ -404,8 +529,10 @@ impl Book {
     }
 
     /// It has a whole message, for good.
-    pub(super) fn takes(&self, id: u64, position: usize, address: &str, said: Said) {
+    pub(super) fn takes(&self, who: (u64, usize), address: &str, said: Said, reports: bool) {
+        let (id, position) = who;
         let mut inner = self.lock();
+        inner.reports.insert(address.to_owned(), reports);
         let times = inner.copies.entry((id, position)).or_default();
         times.is += 1;
         let Times { is, may } = *times;

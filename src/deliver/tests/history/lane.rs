@@ -16,18 +16,22 @@ pub(super) struct Rule {
     pub(super) retry: &'static [u64],
     pub(super) expire: u64,
     pub(super) hold: u64,
+    /// After so long the sender hears that mail still waits.
+    pub(super) notice: u64,
 }
 
 pub(super) const EXCHANGE: Rule = Rule {
     retry: &[MINUTE, MINUTE, 5 * MINUTE],
     expire: 40 * MINUTE,
     hold: 20 * MINUTE,
+    notice: 9 * MINUTE,
 };
 
 pub(super) const OUTSIDE: Rule = Rule {
     retry: &[MINUTE, 2 * MINUTE],
     expire: 25 * MINUTE,
     hold: 0,
+    notice: 7 * MINUTE,
 };
 
 impl Rule {
@@ -64,6 +68,10 @@ pub(super) struct Lane {
     since: Option<u64>,
     pause: u64,
     paused_until: u64,
+    /// Pauses outside, without a success between.
+    pauses: u32,
+    /// Nobody was reached at that moment: one connection at a time, once those that were there are gone.
+    careful: Option<u64>,
     /// Released by a success at this moment.
     ramp: Option<u64>,
     /// That was a probe, and nothing else was on its way: so few connections are left.
@@ -94,8 +102,15 @@ impl Lane {
         }
     }
 
-    /// Connections that a released queue may have by now.
-    pub(super) fn ramp(&self, now: u64, most: usize) -> Option<usize> {
+    /// Connections that the queue may have by now.
+    pub(super) fn most(&self, now: u64, most: usize) -> usize {
+        if self.careful.is_some_and(|since| since < now) {
+            return 1;
+        }
+        self.ramp(now, most).unwrap_or(most)
+    }
+
+    fn ramp(&self, now: u64, most: usize) -> Option<usize> {
         let from = self.ramp.filter(|_| self.ramp_from_one)?;
         let gone = now - from;
         (gone < RAMP).then(|| 1 + (most - 1) * usize::try_from(gone).unwrap() / RAMP as usize)
@@ -144,12 +159,28 @@ impl Lane {
         if now >= self.paused_until {
             self.pause = (2 * self.pause).clamp(EXCHANGE.wait(1), HOUR);
             self.paused_until = now + self.pause;
+            self.careful = Some(now);
+        }
+    }
+
+    /// Nobody was reached by the connector.
+    pub(super) fn unreached(&mut self, now: u64) {
+        self.careful = Some(now);
+    }
+
+    /// Nobody outside was reached, or he takes no mail now: the queue waits as one message would.
+    pub(super) fn rest(&mut self, now: u64) {
+        if now >= self.paused_until {
+            self.pauses += 1;
+            self.paused_until = now + OUTSIDE.wait(self.pauses);
+            self.careful = Some(now);
         }
     }
 
     /// Something was taken; `alone`: as a probe, and nothing else is on its way.
     pub(super) fn delivered(&mut self, now: u64, alone: bool) {
         (self.pause, self.paused_until) = (0, 0);
+        (self.pauses, self.careful) = (0, None);
         if self.is_parked() {
             self.release(State::Flows);
             (self.ramp, self.ramp_from_one) = (Some(now), alone);

@@ -32,14 +32,21 @@ impl Inner {
         self.mails = self.durable.clone();
         self.lanes.clear();
         self.leases.clear();
+        self.to_tell.clear();
+        self.knocks = [0; 5];
         for (id, mail) in &mut self.mails {
+            mail.looked = [false; 2];
             for part in &mut mail.parts {
                 part.leased = false;
-                for (at, _) in part.open() {
+                for (at, one) in part.open() {
+                    let notices = self.notices.entry((*id, *at)).or_default();
+                    notices.may = notices.is + usize::from(!one.told);
                     let copies = self.copies.entry((*id, *at)).or_default();
                     copies.may = copies.is + 1;
                     let bounces = self.bounces.entry((*id, *at)).or_default();
                     bounces.may = bounces.is + 1;
+                    let relays = self.relays.entry((*id, *at)).or_default();
+                    relays.may = relays.is + 1;
                 }
             }
         }
@@ -58,6 +65,7 @@ impl Inner {
                     operator_hold: one.operator_hold,
                     uncertified: one.uncertified,
                     leased: part.leased,
+                    told: one.told,
                 }));
             }
         }
@@ -81,7 +89,9 @@ impl Inner {
                 let well = match one.end {
                     End::Open => false,
                     End::Delivered => copies.is >= 1 && copies.is == copies.may,
-                    End::Failed => !mail.answers || bounces.is == bounces.may,
+                    End::Failed => {
+                        !(mail.answers && one.wants_failure()) || bounces.is == bounces.may
+                    }
                     End::Deleted => true,
                 };
                 if !well {

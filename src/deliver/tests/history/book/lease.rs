@@ -29,12 +29,12 @@ impl Inner {
                 "{id} goes as {kind:?} at {now}, and its queue is {lane:?}"
             ));
         }
-        let ramp = lane.ramp(now, most).unwrap_or(most);
-        let most = if queue.via.is_internal() {
-            ramp
-        } else {
-            usize::MAX
+        // How many there are outside is not for the configuration to say.
+        let most = match queue.via.is_internal() {
+            true => most,
+            false => usize::MAX,
         };
+        let most = lane.most(now, most);
         if kind != Kind::Uncertified && others + 1 > most {
             return Err(format!(
                 "{id} is number {} on its way of {most}: {lane:?} at {now}",
@@ -82,6 +82,7 @@ impl Inner {
             reads: 0,
             judged: None,
             said: BTreeMap::new(),
+            handed_on: BTreeSet::new(),
         };
         self.leases.insert(mark, lease);
         Ok(())

@@ -22,6 +22,8 @@ impl Mail {
                     last: None,
                     operator_hold: false,
                     uncertified: false,
+                    notify: message.envelope.recipients[*position].notify,
+                    told: false,
                 };
                 let known = parts.iter().position(|part| part.queue == queue);
                 let at = known.unwrap_or_else(|| {
@@ -40,6 +42,7 @@ impl Mail {
             answers: message.envelope.reverse_path.mailbox().is_some(),
             own: message.is_own(),
             parts,
+            looked: [false; 2],
         }
     }
 
@@ -72,6 +75,9 @@ impl Inner {
             if lane.is_over(self.now) {
                 return Some(format!("the hold of {queue} is over: {lane:?}"));
             }
+        }
+        if let Some(why) = self.notice_is_due() {
+            return Some(why);
         }
         let parts = self.mails.iter();
         let mut parts = parts.flat_map(|(id, mail)| mail.parts.iter().map(move |part| (id, part)));

@@ -12,6 +12,11 @@ impl Inner {
         let (id, kind) = (lease.id, lease.kind);
         let mail = &self.mails[&id];
         let part = &mail.parts[lease.part];
+        // Where nobody was asked somebody came to a closed door.
+        let which = door_of(&part.queue);
+        let door = self.doors[which].unwrap_or(Door::Open);
+        let turned = door.says(&part.queue.via);
+        let turned = turned.filter(|_| self.knocks[which] > 0);
         let mut said = Vec::new();
         for at in &lease.recipients {
             let heard = self.heard.get(&part.recipients[at].address);
@@ -26,9 +31,12 @@ impl Inner {
                 }
                 (Some((_, Said::TooMany)) | None, Some(_)) => said.push((*at, Said::Broke)),
                 (Some((_, said_of)), _) => said.push((*at, *said_of)),
-                (None, None) => {
-                    return Err(format!("{at} of {id} has a result, and nobody was asked"));
-                }
+                (None, None) => match turned {
+                    Some(turned) => said.push((*at, turned)),
+                    None => {
+                        return Err(format!("{at} of {id} has a result, and nobody was asked"));
+                    }
+                },
             }
         }
         let first = &part.recipients[&lease.recipients[0]];
@@ -39,6 +47,15 @@ impl Inner {
             let since = Some(one.held_since).filter(|since| *since > 0);
             (one.last == Some(said)).then_some(since)
         };
+        let asked = |at: &usize| {
+            let heard = self.heard.get(&part.recipients[at].address);
+            heard.is_some_and(|(when, _)| *when > lease.mark)
+                || self.broke.get(&id).is_some_and(|when| *when > lease.mark)
+        };
+        if !lease.recipients.iter().all(asked) {
+            self.knocks[which] -= 1;
+            self.tally.turned += 1;
+        }
         let internal = part.queue.via.is_internal();
         let rule = rule(&part.queue.via);
         let alone = kind == Kind::Probe
@@ -68,6 +85,9 @@ impl Inner {
                 };
                 held.push((past, lane.fault(now, &met)));
             }
+            if any(Said::Unreached) {
+                lane.unreached(now);
+            }
             if any(Said::Busy) {
                 lane.busy(now);
             }
@@ -76,6 +96,14 @@ impl Inner {
             }
             self.tally.parked += usize::from(!parked && lane.is_parked());
             self.tally.ramps += usize::from(parked && lane.ramp_from_one);
+        } else {
+            let lane = self.lanes.entry(part.queue.clone()).or_default();
+            if any(Said::Unreached) || any(Said::Turned) {
+                lane.rest(now);
+            }
+            if any(Said::Taken) {
+                lane.delivered(now, false);
+            }
         }
         let by_the_rule = if now >= mail.arrived + rule.expire {
             Expected::Failed
@@ -103,9 +131,13 @@ impl Inner {
                     let kept = kept.and_then(|(_, kept)| *kept);
                     kept.map_or(by_the_rule, |(next, since)| Expected::At(next, Some(since)))
                 }
-                Said::Unsaid | Said::Later | Said::Busy | Said::TooMany | Said::Broke => {
-                    by_the_rule
-                }
+                Said::Unsaid
+                | Said::Later
+                | Said::Busy
+                | Said::TooMany
+                | Said::Broke
+                | Said::Unreached
+                | Said::Turned => by_the_rule,
             };
             (at, (said, expected))
         });
@@ -114,7 +146,14 @@ impl Inner {
             *expected == Expected::Failed && !matches!(said, Said::Never | Said::Restricted)
         };
         self.tally.expired += expected.iter().filter(old).count();
+        let handed_on = expected.iter().filter(|(at, (said, _))| {
+            let one = &part.recipients[at];
+            let silent = self.reports.get(&one.address) == Some(&false);
+            *said == Said::Taken && mail.answers && one.wants_success() && silent
+        });
+        let handed_on = handed_on.map(|(at, _)| *at).collect();
         let lease = self.leases.get_mut(&key).unwrap();
+        lease.handed_on = handed_on;
         let judged = expected.iter().map(|(at, (_, expected))| (*at, *expected));
         lease.judged = Some(judged.collect());
         lease.said = expected
@@ -163,7 +202,15 @@ impl Inner {
             if expected == Expected::Delivered && copies.is != copies.may {
                 return Err(format!("{at} of {id} is delivered, and has {copies:?}"));
             }
-            if (expected == Expected::Failed && answers) != told {
+            let wanted =
+                answers && self.mails[&id].parts[lease.part].recipients[&at].wants_failure();
+            let relays = self.relays.entry((id, at)).or_default();
+            if lease.handed_on.contains(&at) != (relays.is == relays.may) {
+                return Err(format!(
+                    "{at} of {id} is handed on, and reported {relays:?}"
+                ));
+            }
+            if (expected == Expected::Failed && wanted) != told {
                 return Err(format!(
                     "{at} of {id} is {expected:?}, and reported {bounces:?}"
                 ));
