@@ -120,10 +120,7 @@ pub(super) async fn settle<S: Store>(
     }
     for (at, mut disposition, reply) in decided {
         if told.is_err() && matches!(disposition, Disposition::Failed { .. }) {
-            disposition = Disposition::Deferred {
-                next_try: now.saturating_add(UNREPORTED),
-                reply: reply.clone(),
-            };
+            disposition = report.unreported(at, reply.clone());
         }
         lines.push(report.line(at, &disposition, reply));
         results.push((at, disposition));
@@ -369,6 +366,20 @@ impl<S: Store> Report<'_, S> {
     /// This recipient failed: the one place where that is concluded. [`settle`] tells the sender.
     fn failed(&self, reply: String) -> Disposition {
         Disposition::Failed { reply }
+    }
+
+    /// It failed, and nobody could be told: tried again, and a recipient's own hold stays as old as it is, so that it is over
+    /// then as well.
+    fn unreported(&self, at: usize, reply: String) -> Disposition {
+        let next_try = self.now.saturating_add(UNREPORTED);
+        match self.earlier(at, Reach::Recipient).0 {
+            Some(since) if shown_reach(&reply) == Some(Reach::Recipient) => Disposition::Held {
+                next_try,
+                since,
+                reply,
+            },
+            _ => Disposition::Deferred { next_try, reply },
+        }
     }
 
     fn alarm(&self, reply: &str) {

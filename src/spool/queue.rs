@@ -63,6 +63,11 @@ impl Tried {
         }
     }
 
+    /// Whether nobody has tried it, though another recipient of the message was.
+    fn is_new(&self) -> bool {
+        self.attempts == 0 && self.reply.is_none()
+    }
+
     fn may_go_uncertified(&self) -> bool {
         !self.operator_hold && !self.uncertified
     }
@@ -414,9 +419,10 @@ impl Queue {
     /// no time has passed: every wait stays as long as it was. None is longer than `longest` of its way, and nobody arrived
     /// in the future.
     pub(super) fn clock_was_set(&mut self, by: i64, now: u64, longest: impl Fn(&Via) -> u64) {
-        let mut moved = Vec::new();
+        let (mut moved, mut set_back) = (Vec::new(), by < 0);
         for (id, entry) in &mut self.entries {
             let shift = |moment: u64| moment.saturating_add_signed(by);
+            set_back |= shift(entry.arrived) > now;
             entry.arrived = shift(entry.arrived).min(now);
             for (leg, state) in entry.legs.iter_mut().enumerate() {
                 let before = state.next_try();
@@ -424,6 +430,8 @@ impl Queue {
                 if let Open::Tried(tried) = &mut state.open {
                     let latest = now.saturating_add(longest(&state.destination.via));
                     for tried in tried {
+                        // Who was never tried waits for nothing.
+                        let latest = if tried.is_new() { now } else { latest };
                         tried.next_try = shift(tried.next_try).min(latest);
                         if tried.held_since > 0 {
                             tried.held_since = shift(tried.held_since).clamp(1, now.max(1));
@@ -434,6 +442,9 @@ impl Queue {
                     moved.push((*id, number(leg)));
                 }
             }
+        }
+        if set_back {
+            self.sweeps.clock_was_set_back(&self.entries);
         }
         if by != 0 {
             // All that is there has moved.

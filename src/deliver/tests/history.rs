@@ -19,7 +19,7 @@ use crate::header::Rendition;
 use crate::mail::{Envelope, Recipient};
 use crate::route::From;
 use crate::smtp::data::Scanner;
-use crate::spool::tests::stepped::Stepped;
+use crate::spool::tests::stepped::{Kept, Sick, Stepped};
 use crate::spool::{Leg, Message, QueueAction};
 use book::{Book, Door, Said, Tally};
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use lane::{EXCHANGE, MINUTE as MINUTES, OUTSIDE, Rule, SECOND};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicI64;
 use watched::Watched;
 
 /// What happens. Numbers choose among what there is.
@@ -51,6 +52,9 @@ enum Op {
     /// The next hop reports what it is asked to, or not.
     Dsn(bool),
     Act(QueueAction, usize),
+    /// The clock is set by so many milliseconds, and no time passes.
+    Clock(i64),
+    Disk(Option<Sick>),
     Write,
     Tidy,
     Reload,
@@ -112,6 +116,22 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Door::NoMail),
         1 => Just(Door::Clear),
     ];
+    let disk = prop_oneof![
+        3 => Just(None),
+        1 => Just(Some(Sick::Full)),
+        1 => Just(Some(Sick::Short)),
+        1 => Just(Some(Sick::Writes)),
+        1 => Just(Some(Sick::Syncs)),
+    ];
+    let minutes = |minutes: i64| Just(minutes * 60_000);
+    let clock = prop_oneof![
+        minutes(-24 * 60),
+        minutes(-95),
+        minutes(-11),
+        minutes(11),
+        minutes(95),
+        minutes(24 * 60),
+    ];
     let action = prop_oneof![
         Just(QueueAction::Hold),
         Just(QueueAction::Release),
@@ -122,6 +142,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => new,
         8 => pass.prop_map(Op::Pass),
         4 => (which, mood).prop_map(|(which, mood)| Op::Mood(which, mood)),
+        2 => clock.prop_map(Op::Clock),
+        2 => disk.prop_map(Op::Disk),
         3 => (0..5_usize, door).prop_map(|(which, door)| Op::Door(which, door)),
         1 => any::<bool>().prop_map(Op::Dsn),
         3 => (action, 0..64_usize).prop_map(|(action, which)| Op::Act(action, which)),
@@ -139,13 +161,23 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 struct World {
     folder: tempfile::TempDir,
+    disk: Kept,
     stepped: Arc<Mutex<Stepped>>,
     book: Book,
     hop: Hop,
     settings: DeliverSettings,
     dispatcher: Dispatcher,
-    clock: Arc<AtomicU64>,
+    clock: Clock,
     ids: Arc<QueueIds>,
+}
+
+/// What time it is, and by how much the clock was set since somebody looked.
+#[derive(Clone, Default)]
+struct Clock {
+    now: Arc<AtomicU64>,
+    set: Arc<AtomicI64>,
+    /// Since when nobody has set it: by it nothing is older.
+    since: Arc<AtomicU64>,
 }
 
 fn law_of(rule: &Rule) -> Law {
@@ -185,12 +217,23 @@ fn next_hop(authority: &Authority, hop: &Hop, book: &Book, most: usize) -> Deliv
     settings
 }
 
+/// The journal's thread has a turn.
+fn write(stepped: &Mutex<Stepped>, disk: &Kept, book: &Book) {
+    let mut stepped = stepped.lock().unwrap();
+    let all = stepped.write();
+    assert!(all || !disk.is_well(), "the disk is well");
+    if all {
+        book.copied(&stepped.copied());
+        book.synced();
+    }
+}
+
 fn start(
     stepped: &Arc<Mutex<Stepped>>,
     book: &Book,
     settings: &DeliverSettings,
     ids: &Arc<QueueIds>,
-    clock: &Arc<AtomicU64>,
+    clock: &Clock,
 ) -> Dispatcher {
     let spool = stepped.lock().unwrap().spool().clone();
     let store = Watched {
@@ -198,7 +241,7 @@ fn start(
         stepped: Arc::clone(stepped),
         book: book.clone(),
     };
-    let time = Arc::clone(clock);
+    let Clock { now, set, .. } = clock.clone();
     Dispatcher::start_with(
         store,
         settings.clone(),
@@ -206,8 +249,8 @@ fn start(
         Arc::new(|_| ()),
         Metrics::new().unwrap(),
         (
-            Arc::new(move || time.load(Ordering::SeqCst)),
-            Box::new(|| None),
+            Arc::new(move || now.load(Ordering::SeqCst)),
+            Box::new(move || Some(set.swap(0, Ordering::SeqCst)).filter(|by| *by != 0)),
         ),
     )
 }
@@ -237,14 +280,15 @@ impl World {
         let hop = Hop::start(&issued, book.clone(), seed).await;
         let settings = next_hop(&authority, &hop, &book, most);
         let folder = tempfile::tempdir().unwrap();
-        let stepped = Arc::new(Mutex::new(Stepped::open(folder.path())));
-        let (clock, ids) = (
-            Arc::new(AtomicU64::new(START)),
-            Arc::new(QueueIds::starting_at(7)),
-        );
+        let disk = Kept::default();
+        let stepped = Arc::new(Mutex::new(Stepped::open(folder.path(), &disk)));
+        let (clock, ids) = (Clock::default(), Arc::new(QueueIds::starting_at(7)));
+        clock.now.store(START, Ordering::SeqCst);
+        clock.since.store(START - 60 * MINUTES, Ordering::SeqCst);
         let dispatcher = start(&stepped, &book, &settings, &ids, &clock);
         Self {
             folder,
+            disk,
             stepped,
             book,
             hop,
@@ -277,13 +321,19 @@ impl World {
     }
 
     async fn does(mut self, op: &Op) -> Result<Self, String> {
-        let now = self.clock.load(Ordering::SeqCst);
+        let now = self.clock.now.load(Ordering::SeqCst);
         match op {
             Op::New { count, .. } => {
                 for _ in 0..*count {
                     if let Some((message, content)) = self.letter(op, now) {
                         let kept = self.store().keep(message, content).await;
-                        kept.map_err(|error| error.to_string())?;
+                        match kept {
+                            Err(error) if self.disk.is_well() => return Err(error.to_string()),
+                            Ok(()) if !self.disk.is_well() => {
+                                return Err("taken by a disk that is not well".to_owned());
+                            }
+                            Ok(()) | Err(_) => {}
+                        }
                     }
                 }
             }
@@ -291,7 +341,7 @@ impl World {
                 // In so much time a connection without work is closed.
                 self.hop.close_idle().await;
                 self.book.pass(*millis);
-                self.clock.fetch_add(*millis, Ordering::SeqCst);
+                self.clock.now.fetch_add(*millis, Ordering::SeqCst);
                 self.dispatcher.look_again();
             }
             Op::Mood(which, mood) => self.hop.mood(*which, *mood),
@@ -304,6 +354,24 @@ impl World {
                     let spool = self.stepped.lock().unwrap().spool().clone();
                     let found = spool.act(Some(QueueId::from_u64(open[at])), None, *action, now);
                     assert_eq!(found, 1);
+                }
+            }
+            Op::Clock(by) => {
+                // What was copied before and is written after would be known by neither clock.
+                self.disk.is(None);
+                self.write();
+                self.book.clock(*by);
+                let then = now.saturating_add_signed(*by);
+                self.clock.now.store(then, Ordering::SeqCst);
+                self.clock.since.store(then, Ordering::SeqCst);
+                self.clock.set.store(*by, Ordering::SeqCst);
+                self.dispatcher.look_again();
+            }
+            Op::Disk(sick) => {
+                self.disk.is(*sick);
+                if sick.is_none() {
+                    // As its thread would, before long.
+                    self.write();
                 }
             }
             Op::Write => self.write(),
@@ -320,8 +388,7 @@ impl World {
     }
 
     fn write(&self) {
-        self.stepped.lock().unwrap().write();
-        self.book.synced();
+        write(&self.stepped, &self.disk, &self.book);
     }
 
     fn letter(&mut self, op: &Op, now: u64) -> Option<(Message, Bytes)> {
@@ -339,7 +406,8 @@ impl World {
             return None;
         };
         let name = ["contoso", "fabrikam-ag"][*tenant];
-        let id = self.ids.next(now - age).as_u64();
+        let arrived = (now - age).max(self.clock.since.load(Ordering::SeqCst));
+        let id = self.ids.next(arrived).as_u64();
         let mut recipients: Vec<String> = vec![format!("{name}.com"); *exchange];
         let mut ways = vec![Via::Exchange; *exchange];
         recipients.extend(
@@ -382,7 +450,7 @@ impl World {
         let sender = format!("s.m{id}@{name}.com");
         let message = Message {
             id: QueueId::from_u64(id),
-            arrived: now - age,
+            arrived,
             tenant: name.into(),
             from: From::Connector,
             application: None,
@@ -440,15 +508,17 @@ impl World {
         // What was written to the next hop before is heard by it all the same.
         self.hop.close_idle().await;
         if !killed {
-            self.stepped.lock().unwrap().write();
-            self.book.synced();
+            write(&self.stepped, &self.disk, &self.book);
         }
         let Ok(stepped) = Arc::try_unwrap(self.stepped) else {
             return Err("a task outlives the process".to_owned());
         };
         stepped.into_inner().unwrap().end();
+        // Nobody starts on a disk that is not well.
+        self.disk.is(None);
+        self.clock.set.store(0, Ordering::SeqCst);
         self.book.restarted();
-        let stepped = Arc::new(Mutex::new(Stepped::open(self.folder.path())));
+        let stepped = Arc::new(Mutex::new(Stepped::open(self.folder.path(), &self.disk)));
         let dispatcher = start(&stepped, &self.book, &self.settings, &self.ids, &self.clock);
         Ok(Self {
             stepped,
@@ -461,6 +531,7 @@ impl World {
     async fn heals(mut self) -> Result<(), String> {
         (0..3).for_each(|which| self.hop.mood(which, Mood::Well));
         (0..5).for_each(|which| self.book.door(which, Door::Open));
+        self = self.does(&Op::Disk(None)).await?;
         let mut rounds = 0;
         while !self.book.open().is_empty() {
             let open = self.book.open();
@@ -497,8 +568,8 @@ fn history(steps: &[Step], seed: u64) -> Result<Tally, String> {
     })
 }
 
-/// A history that is written out: one message, what its recipients are answered in turn, and a minute after the other.
-fn told(said: &[(usize, Vec<Said>)], minutes: usize) -> Result<Tally, String> {
+/// A history that is written out: one message, what its recipients are answered in turn, and what else happens.
+fn told(said: &[(usize, Vec<Said>)], then: Vec<Op>) -> Result<Tally, String> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
     runtime.block_on(async {
@@ -520,7 +591,7 @@ fn told(said: &[(usize, Vec<Said>)], minutes: usize) -> Result<Tally, String> {
             age: 0,
         };
         let steps = [Op::Mood(0, Mood::Told), new].into_iter();
-        let steps = steps.chain(vec![Op::Pass(MINUTES); minutes]);
+        let steps = steps.chain(then);
         for (number, op) in steps.enumerate() {
             let told = |error| format!("step {number}, {op:?}: {error}");
             world = world.step(&(op.clone(), None)).await.map_err(told)?;
@@ -528,6 +599,10 @@ fn told(said: &[(usize, Vec<Said>)], minutes: usize) -> Result<Tally, String> {
         world.heals().await?;
         Ok(book.tally())
     })
+}
+
+fn minutes(minutes: usize) -> Vec<Op> {
+    vec![Op::Pass(MINUTES); minutes]
 }
 
 fn histories(runner: &mut TestRunner) -> Vec<Tally> {
@@ -561,7 +636,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
     let sum = |of: fn(&Tally) -> usize| told.iter().map(of).sum::<usize>();
     println!(
         "{} histories: {} leases, {} recipients delivered ({} copies more), {} failed ({} of old age), {} reported, {} deferred, {} held; \
-         {} queues parked, {} probes, {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away",
+         {} queues parked, {} probes, {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away, {} reports not kept, {} times the clock was set",
         told.len(),
         sum(|tally| tally.leases),
         sum(|tally| tally.delivered),
@@ -579,8 +654,10 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         sum(|tally| tally.relayed),
         sum(|tally| tally.notices),
         sum(|tally| tally.turned),
+        sum(|tally| tally.unreported),
+        sum(|tally| tally.clocks),
     );
-    let some: [fn(&Tally) -> usize; 12] = [
+    let some: [fn(&Tally) -> usize; 14] = [
         |tally| tally.expired,
         |tally| tally.delivered,
         |tally| tally.again,
@@ -593,6 +670,8 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         |tally| tally.relayed,
         |tally| tally.notices,
         |tally| tally.turned,
+        |tally| tally.unreported,
+        |tally| tally.clocks,
     ];
     assert!(some.iter().all(|of| sum(*of) > 0), "too little happened");
 }
@@ -611,7 +690,7 @@ fn two_holds_of_one_moment_do_not_take_each_others_beginning() {
         [(0, fault.clone()), (1, restricted.clone())],
         [(0, restricted), (1, fault)],
     ] {
-        let tally = told(&said, 12).unwrap_or_else(|error| panic!("{error}"));
+        let tally = told(&said, minutes(12)).unwrap_or_else(|error| panic!("{error}"));
         assert!(tally.held > 6, "{tally:?}");
     }
 }
@@ -625,7 +704,20 @@ fn a_hold_that_has_run_out_does_not_take_that_of_another_recipient() {
         [(0, spent.clone()), (1, late.clone())],
         [(0, late), (1, spent)],
     ] {
-        let tally = told(&said, 36).unwrap_or_else(|error| panic!("{error}"));
+        let tally = told(&said, minutes(36)).unwrap_or_else(|error| panic!("{error}"));
         assert!(tally.held > 6, "{tally:?}");
+    }
+}
+
+/// A hold of an hour is over when the disk takes no report: he is given up as soon as it does, not an hour later.
+#[test]
+fn a_hold_that_is_over_stays_over_while_its_report_cannot_be_kept() {
+    let said = [(0, vec![Said::Restricted; 60])];
+    for sick in [Sick::Full, Sick::Short, Sick::Writes, Sick::Syncs] {
+        let (sick, well) = (vec![Op::Disk(Some(sick))], vec![Op::Disk(None)]);
+        let then = [minutes(58), sick, minutes(4), well, minutes(5)].concat();
+        let tally = told(&said, then);
+        let tally = tally.unwrap_or_else(|error| panic!("{error}"));
+        assert!(tally.unreported > 0 && tally.bounces == 1, "{tally:?}");
     }
 }

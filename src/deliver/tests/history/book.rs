@@ -8,7 +8,7 @@ mod notice;
 mod report;
 mod verdict;
 
-use super::lane::{EXCHANGE, HOUR, Lane, May, Met, OUTSIDE, Rule};
+use super::lane::{EXCHANGE, HOUR, Lane, May, Met, OUTSIDE, Rule, UNREPORTED};
 use crate::mail::{Notify, QueueId};
 use crate::route::Via;
 use crate::spool::tests::stepped::Owed;
@@ -122,6 +122,8 @@ struct Mail {
     parts: Vec<Part>,
     /// Looked at for a notice, since it waits long: by connector, and outside.
     looked: [bool; 2],
+    /// When it arrived, as its record says: by the clock as it was then.
+    recorded: u64,
 }
 
 /// How often something came, and how often it may at most.
@@ -188,6 +190,8 @@ pub(super) struct Tally {
     pub(super) relayed: usize,
     pub(super) notices: usize,
     pub(super) turned: usize,
+    pub(super) unreported: usize,
+    pub(super) clocks: usize,
 }
 
 #[derive(Debug, Default)]
@@ -195,6 +199,8 @@ struct Inner {
     now: u64,
     most: usize,
     mails: BTreeMap<u64, Mail>,
+    /// As they were when last something of them was handed to the journal.
+    written: BTreeMap<u64, Mail>,
     /// As a restart will find them.
     durable: BTreeMap<u64, Mail>,
     lanes: BTreeMap<Destination, Lane>,
@@ -205,6 +211,12 @@ struct Inner {
     notices: BTreeMap<(u64, usize), Times>,
     /// Handed out to be told: who should hear of it, of whom, and whether the notice is stored.
     to_tell: BTreeMap<u64, ToTell>,
+    /// Nobody is told that his mail waits before: a notice could not be kept.
+    no_notice_before: u64,
+    /// The process has taken up what was there.
+    has_begun: bool,
+    /// The clock was set by so much, and nobody has seen it.
+    clock: Option<i64>,
     doors: [Option<Door>; 5],
     /// How often somebody came to a closed door, and no message has told of it.
     knocks: [usize; 5],
@@ -240,6 +252,11 @@ pub(super) fn address_of(address: &str) -> Option<(u64, usize)> {
     let (local, _) = address.split_once('@')?;
     let (position, id) = local.strip_prefix('r')?.split_once(".m")?;
     Some((id.parse().ok()?, position.parse().ok()?))
+}
+
+/// Under what is noted what the next hop said to the content of a report.
+pub(super) fn own_name(id: u64) -> String {
+    format!("report {id}")
 }
 
 fn rule(via: &Via) -> &'static Rule {
@@ -299,7 +316,20 @@ impl Book {
 
     pub(super) fn synced(&self) {
         let mut inner = self.lock();
-        inner.durable = inner.mails.clone();
+        inner.durable = inner.written.clone();
+    }
+
+    /// What is left of these messages is written once more, in another place.
+    pub(super) fn copied(&self, ids: &[u64]) {
+        let mut inner = self.lock();
+        ids.iter().for_each(|id| inner.write(*id));
+    }
+
+    pub(super) fn clock(&self, by: i64) {
+        let mut inner = self.lock();
+        inner.now = inner.now.saturating_add_signed(by);
+        inner.clock = Some(by);
+        inner.tally.clocks += 1;
     }
 
     pub(super) fn pass(&self, millis: u64) {
@@ -404,6 +434,31 @@ impl Book {
         if let Err(error) = inner.told(id) {
             inner.note(error);
         }
+        self.happened(&mut inner);
+    }
+
+    pub(super) fn unreported(&self, content: &[u8]) {
+        let mut inner = self.lock();
+        if let Err(error) = inner.unreported(content) {
+            inner.note(error);
+        }
+        self.happened(&mut inner);
+    }
+
+    pub(super) fn put_back(&self, id: u64) {
+        let mut inner = self.lock();
+        inner.put_back(id);
+        self.happened(&mut inner);
+    }
+
+    pub(super) fn clock_was_set(&self, by: i64) {
+        let mut inner = self.lock();
+        // With 0 a new process looks whether it was; what it does then is seen by what it has.
+        if by != 0 && inner.clock.take() != Some(by) {
+            inner.note(format!("the clock is set by {by}, and nobody did that"));
+        }
+        inner.has_begun = true;
+        inner.clock_was_set(by);
         self.happened(&mut inner);
     }
 
@@ -554,6 +609,28 @@ impl Book {
 impl Inner {
     fn note(&mut self, error: String) {
         self.error.get_or_insert(error);
+    }
+
+    /// What was last said of a recipient, and when. Before there is content a report has no name but its reader's, where all
+    /// that is for him is refused alike.
+    fn heard(&self, id: u64, one: &Recipient) -> Option<(u64, Said)> {
+        let heard = self.heard.get(&one.address).copied();
+        if !self.mails[&id].own {
+            return heard;
+        }
+        let content = self.heard.get(&own_name(id)).copied();
+        let heard = heard.filter(|(_, said)| *said == Said::Fault);
+        heard
+            .into_iter()
+            .chain(content)
+            .max_by_key(|(when, _)| *when)
+    }
+
+    /// What is known of a message is handed to the journal.
+    fn write(&mut self, id: u64) {
+        if let Some(mail) = self.mails.get(&id) {
+            self.written.insert(id, mail.clone());
+        }
     }
 
     fn part(&mut self, id: u64, part: usize) -> Option<&mut Part> {

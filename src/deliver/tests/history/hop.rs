@@ -1,6 +1,6 @@
 //! A next hop over TLS that answers as its mood and a draw say, and tells the reference what it heard and said.
 
-use super::book::{Book, Door, Said, address_of};
+use super::book::{Book, Door, Said, address_of, own_name};
 use super::*;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -328,6 +328,9 @@ impl Hop {
                 }
                 None => (own_id(&content), 0),
             };
+            // Several reports may go to one address.
+            let own = own_name(who.0);
+            let address = if now.id.is_none() { &own } else { address };
             match said {
                 Said::Taken | Said::Unsaid => self.0.book.takes(who, address, said, reports),
                 _ => self.0.book.hears(address, said),

@@ -9,6 +9,8 @@ pub(super) const HOUR: u64 = 60 * MINUTE;
 /// Different messages with a fault that park a queue.
 const FAULTS: usize = 3;
 const RAMP: u64 = 30 * SECOND;
+/// Until the next attempt where a report could not be kept.
+pub(super) const UNREPORTED: u64 = 5 * MINUTE;
 
 /// Waits and bounds, milliseconds.
 #[derive(Debug)]
@@ -71,7 +73,7 @@ pub(super) struct Lane {
     /// Pauses outside, without a success between.
     pauses: u32,
     /// Nobody was reached at that moment: one connection at a time, once those that were there are gone.
-    careful: Option<u64>,
+    unreached: Option<u64>,
     /// Released by a success at this moment.
     ramp: Option<u64>,
     /// That was a probe, and nothing else was on its way: so few connections are left.
@@ -104,7 +106,7 @@ impl Lane {
 
     /// Connections that the queue may have by now.
     pub(super) fn most(&self, now: u64, most: usize) -> usize {
-        if self.careful.is_some_and(|since| since < now) {
+        if self.pause > 0 || self.unreached.is_some_and(|since| since < now) {
             return 1;
         }
         self.ramp(now, most).unwrap_or(most)
@@ -159,28 +161,27 @@ impl Lane {
         if now >= self.paused_until {
             self.pause = (2 * self.pause).clamp(EXCHANGE.wait(1), HOUR);
             self.paused_until = now + self.pause;
-            self.careful = Some(now);
         }
     }
 
     /// Nobody was reached by the connector.
     pub(super) fn unreached(&mut self, now: u64) {
-        self.careful = Some(now);
+        self.unreached = Some(now);
     }
 
     /// Nobody outside was reached, or he takes no mail now: the queue waits as one message would.
     pub(super) fn rest(&mut self, now: u64) {
         if now >= self.paused_until {
             self.pauses += 1;
-            self.paused_until = now + OUTSIDE.wait(self.pauses);
-            self.careful = Some(now);
+            self.pause = OUTSIDE.wait(self.pauses);
+            self.paused_until = now + self.pause;
         }
     }
 
     /// Something was taken; `alone`: as a probe, and nothing else is on its way.
     pub(super) fn delivered(&mut self, now: u64, alone: bool) {
         (self.pause, self.paused_until) = (0, 0);
-        (self.pauses, self.careful) = (0, None);
+        (self.pauses, self.unreached) = (0, None);
         if self.is_parked() {
             self.release(State::Flows);
             (self.ramp, self.ramp_from_one) = (Some(now), alone);
@@ -213,6 +214,17 @@ impl Lane {
         if let State::Parked { next, .. } = &mut self.state {
             *next = now;
             self.to_release.extend(self.held.first());
+        }
+    }
+
+    /// The clock was set: every moment moves with it.
+    pub(super) fn clock_was_set(&mut self, by: i64) {
+        let shift = |moment: &mut u64| *moment = moment.saturating_add_signed(by);
+        let moments = [&mut self.since, &mut self.ramp, &mut self.unreached];
+        moments.into_iter().flatten().for_each(shift);
+        shift(&mut self.paused_until);
+        if let State::Parked { next, .. } = &mut self.state {
+            shift(next);
         }
     }
 

@@ -69,9 +69,14 @@ impl Watched {
             let polled = accepting.as_mut().poll(context);
             let mut stepped = self.stepped.lock().unwrap();
             if polled.is_pending() && stepped.is_asked() {
-                stepped.write();
-                self.book.submitted(&message);
-                self.book.synced();
+                let all = stepped.write();
+                if stepped.has(message.id.as_u64()) {
+                    self.book.submitted(&message);
+                }
+                if all {
+                    self.book.copied(&stepped.copied());
+                    self.book.synced();
+                }
                 context.waker().wake_by_ref();
             }
             polled
@@ -151,7 +156,11 @@ impl Store for Watched {
 
     async fn accept(&self, message: Message, content: Bytes) -> Result<(), SpoolError> {
         self.book.reported(&message, &content);
-        self.keep(message, content).await
+        let kept = self.keep(message, content.clone()).await;
+        if kept.is_err() {
+            self.book.unreported(&content);
+        }
+        kept
     }
 
     fn settle(&self, work: Leased, results: Vec<(usize, Disposition)>, counts: bool) {
@@ -170,6 +179,7 @@ impl Store for Watched {
     }
 
     fn clock_was_set(&self, by: i64, now: u64, longest: impl Fn(&Via) -> u64) {
+        self.book.clock_was_set(by);
         self.spool.clock_was_set(by, now, longest);
     }
 
@@ -210,7 +220,9 @@ impl Store for Watched {
     }
 
     fn put_back(&self, late: &Late<Leased>) {
-        self.spool.put_back(late.work().late.as_ref().unwrap());
+        let late = late.work().late.as_ref().unwrap();
+        self.book.put_back(id_of(late));
+        self.spool.put_back(late);
     }
 
     fn next_uncertified(&self, queue: &Destination, now: u64) -> Option<Leased> {

@@ -30,12 +30,25 @@ impl Inner {
         self.tally.kills += usize::from(self.dying);
         self.dying = false;
         self.mails = self.durable.clone();
+        self.written = self.durable.clone();
+        (self.clock, self.no_notice_before, self.has_begun) = (None, 0, false);
+        let now = self.now;
         self.lanes.clear();
         self.leases.clear();
         self.to_tell.clear();
         self.knocks = [0; 5];
         for (id, mail) in &mut self.mails {
             mail.looked = [false; 2];
+            // The clock may have been set since: nobody comes from the future, and nobody waits longer than any wait.
+            mail.arrived = mail.recorded.min(now);
+            for part in &mut mail.parts {
+                for one in part.recipients.values_mut() {
+                    let never_tried = one.last.is_none();
+                    let latest = if never_tried { now } else { now + HOUR };
+                    one.next_try = one.next_try.min(latest);
+                    one.held_since = one.held_since.min(now);
+                }
+            }
             for part in &mut mail.parts {
                 part.leased = false;
                 for (at, one) in part.open() {

@@ -43,6 +43,7 @@ impl Mail {
             own: message.is_own(),
             parts,
             looked: [false; 2],
+            recorded: message.arrived,
         }
     }
 
@@ -60,7 +61,9 @@ impl Part {
 
 impl Inner {
     pub(super) fn submit(&mut self, message: &Message) {
-        self.mails.insert(message.id.as_u64(), Mail::of(message));
+        let id = message.id.as_u64();
+        self.mails.insert(id, Mail::of(message));
+        self.write(id);
     }
 
     /// What is still to happen at this moment; nothing where all wait for a later one.
@@ -75,6 +78,12 @@ impl Inner {
             if lane.is_over(self.now) {
                 return Some(format!("the hold of {queue} is over: {lane:?}"));
             }
+        }
+        if !self.has_begun {
+            return Some("the process has not begun".to_owned());
+        }
+        if let Some(by) = self.clock {
+            return Some(format!("the clock was set by {by}, and nobody has seen it"));
         }
         if let Some(why) = self.notice_is_due() {
             return Some(why);
@@ -114,5 +123,24 @@ impl Inner {
                 QueueAction::Retry => one.next_try = now,
             }
         }
+        self.write(id);
+    }
+
+    /// Every wait stays as long as it was.
+    pub(super) fn clock_was_set(&mut self, by: i64) {
+        let shift = |moment: &mut u64| *moment = moment.saturating_add_signed(by);
+        for mail in self.mails.values_mut() {
+            shift(&mut mail.arrived);
+            let parts = mail.parts.iter_mut();
+            for one in parts.flat_map(|part| part.recipients.values_mut()) {
+                shift(&mut one.next_try);
+                if one.held_since > 0 {
+                    shift(&mut one.held_since);
+                }
+            }
+        }
+        let lanes = self.lanes.values_mut();
+        lanes.for_each(|lane| lane.clock_was_set(by));
+        shift(&mut self.no_notice_before);
     }
 }

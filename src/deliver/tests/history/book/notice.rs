@@ -110,12 +110,25 @@ impl Inner {
                 one.told |= to_tell.waiting.contains(at) && one.end == End::Open;
             }
         }
+        self.write(id);
         Ok(())
+    }
+
+    /// A notice could not be kept: it is tried again after a while, as is what was handed out with it.
+    pub(super) fn put_back(&mut self, id: u64) {
+        self.to_tell.remove(&id);
+        self.no_notice_before = self.now + UNREPORTED;
+        if let Some(mail) = self.mails.get_mut(&id) {
+            mail.looked = [false; 2];
+        }
     }
 
     pub(super) fn notice_is_due(&self) -> Option<String> {
         if let Some((id, to_tell)) = self.to_tell.iter().next() {
             return Some(format!("a notice of {id} is not written: {to_tell:?}"));
+        }
+        if self.now < self.no_notice_before {
+            return None;
         }
         self.mails.iter().find_map(|(id, mail)| {
             let late = [true, false].into_iter().any(|internal| {

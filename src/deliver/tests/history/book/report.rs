@@ -31,27 +31,56 @@ impl Recipient {
 
 impl Inner {
     pub(super) fn report(&mut self, message: &Message, content: &[u8]) -> Result<(), String> {
-        let text = String::from_utf8_lossy(content);
-        let named = text.lines();
-        let named = named.filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; "));
-        let named: Vec<_> = named.filter_map(address_of).collect();
-        let (id, _) = *named.first().ok_or("a report on nobody")?;
+        let (id, action, named) = read(content)?;
         let sender = format!("s.m{id}@");
         let to = message.envelope.recipients[0].mailbox.as_str();
-        if named.iter().any(|(other, _)| *other != id) || !to.starts_with(&sender) {
-            return Err(format!("a report to {to} on {named:?}"));
+        if !to.starts_with(&sender) {
+            return Err(format!("a report to {to} on {named:?} of {id}"));
         }
-        let actions = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("Action: "));
-        let actions: BTreeSet<_> = actions.collect();
-        let named: BTreeSet<_> = named.into_iter().map(|(_, at)| at).collect();
-        match actions.into_iter().collect::<Vec<_>>()[..] {
-            ["failed"] => self.report_of_an_end(id, named, true),
-            ["relayed"] => self.report_of_an_end(id, named, false),
-            ["delayed"] => self.notice(id, &named),
-            ref other => Err(format!("a report of {id} on {named:?} says {other:?}")),
+        match &*action {
+            "failed" => self.report_of_an_end(id, named, true),
+            "relayed" => self.report_of_an_end(id, named, false),
+            "delayed" => self.notice(id, &named),
+            other => Err(format!("a report of {id} on {named:?} says {other:?}")),
         }
+    }
+
+    /// The store did not take that report. Who would be given up stays, and as he was where he is held: then he fails again.
+    pub(super) fn unreported(&mut self, content: &[u8]) -> Result<(), String> {
+        let (id, action, named) = read(content)?;
+        let (all, tally) = match &*action {
+            "failed" => (&mut self.bounces, &mut self.tally.bounces),
+            "relayed" => (&mut self.relays, &mut self.tally.relayed),
+            _ => (&mut self.notices, &mut self.tally.notices),
+        };
+        for at in &named {
+            all.entry((id, *at)).or_default().is -= 1;
+            *tally -= 1;
+        }
+        self.tally.unreported += 1;
+        if action == "delayed" {
+            self.to_tell.get_mut(&id).unwrap().stored = false;
+            return Ok(());
+        }
+        let named_by = |lease: &&mut Lease| {
+            lease.id == id && named.iter().all(|at| lease.recipients.contains(at))
+        };
+        let lease = self.leases.values_mut().find(named_by).unwrap();
+        if action == "relayed" {
+            lease.handed_on.clear();
+            return Ok(());
+        }
+        let recipients = &self.mails[&id].parts[lease.part].recipients;
+        let next = self.now + UNREPORTED;
+        for (at, expected) in lease.judged.iter_mut().flatten() {
+            let one = &recipients[at];
+            let is_held = lease.said[at] == Said::Restricted && one.held_since > 0;
+            let is_held = is_held && one.last == Some(Said::Restricted);
+            if *expected == Expected::Failed {
+                *expected = Expected::At(next, is_held.then_some(one.held_since));
+            }
+        }
+        Ok(())
     }
 
     fn report_of_an_end(
@@ -99,4 +128,24 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// On whom a report is, and what it says of them.
+fn read(content: &[u8]) -> Result<(u64, String, BTreeSet<usize>), String> {
+    let text = String::from_utf8_lossy(content);
+    let all = |name: &str| -> BTreeSet<String> {
+        let values = text.lines().filter_map(|line| line.strip_prefix(name));
+        values.map(str::to_owned).collect()
+    };
+    let named = all("Final-Recipient: rfc822; ");
+    let named: Vec<_> = named.iter().filter_map(|one| address_of(one)).collect();
+    let (id, _) = *named.first().ok_or("a report on nobody")?;
+    if named.iter().any(|(other, _)| *other != id) {
+        return Err(format!("a report on {named:?}"));
+    }
+    let actions = all("Action: ")
+        .into_iter()
+        .collect::<Vec<_>>()
+        .join(" and ");
+    Ok((id, actions, named.into_iter().map(|(_, at)| at).collect()))
 }

@@ -19,18 +19,18 @@ impl Inner {
         let turned = turned.filter(|_| self.knocks[which] > 0);
         let mut said = Vec::new();
         for at in &lease.recipients {
-            let heard = self.heard.get(&part.recipients[at].address);
+            let heard = self.heard(id, &part.recipients[at]);
             let heard = heard.filter(|(when, _)| *when > lease.mark);
             // On a new connection: that was the attempt.
             let broke = self.broke.get(&id).filter(|when| **when > lease.mark);
             match (heard, broke) {
-                (Some((when, _)), Some(broke)) if when > broke => {
+                (Some((when, _)), Some(broke)) if when > *broke => {
                     return Err(format!(
                         "{at} of {id} was asked for again after a new connection broke"
                     ));
                 }
                 (Some((_, Said::TooMany)) | None, Some(_)) => said.push((*at, Said::Broke)),
-                (Some((_, said_of)), _) => said.push((*at, *said_of)),
+                (Some((_, said_of)), _) => said.push((*at, said_of)),
                 (None, None) => match turned {
                     Some(turned) => said.push((*at, turned)),
                     None => {
@@ -48,8 +48,8 @@ impl Inner {
             (one.last == Some(said)).then_some(since)
         };
         let asked = |at: &usize| {
-            let heard = self.heard.get(&part.recipients[at].address);
-            heard.is_some_and(|(when, _)| *when > lease.mark)
+            let heard = self.heard(id, &part.recipients[at]);
+            heard.is_some_and(|(when, _)| when > lease.mark)
                 || self.broke.get(&id).is_some_and(|when| *when > lease.mark)
         };
         if !lease.recipients.iter().all(asked) {
@@ -230,6 +230,7 @@ impl Inner {
                 }
             }
         }
+        self.write(id);
         Ok(())
     }
 
@@ -252,17 +253,17 @@ impl Inner {
         let lease = self.leases.remove(&key).unwrap();
         let part = self.part(lease.id, lease.part).unwrap();
         part.leased = false;
-        let address = part.recipients[&0].address.clone();
+        let one = part.recipients[&0].clone();
         let taken = matches!(results, [(0, Disposition::Delivered)]);
         let said = self
-            .heard
-            .get(&address)
+            .heard(lease.id, &one)
             .filter(|(when, _)| *when > lease.mark);
-        if !taken || said.is_none_or(|(_, said)| *said != Said::Taken) {
+        if !taken || said.is_none_or(|(_, said)| said != Said::Taken) {
             return Err(format!("{} came to {results:?} after {said:?}", lease.id));
         }
         let part = self.part(lease.id, lease.part).unwrap();
         part.recipients.get_mut(&0).unwrap().end = End::Delivered;
+        self.write(lease.id);
         Ok(())
     }
 
@@ -272,14 +273,14 @@ impl Inner {
         part.leased = false;
         let all = part.recipients.values_mut();
         all.for_each(|one| one.uncertified = true);
-        let address = part.recipients[&0].address.clone();
+        let one = part.recipients[&0].clone();
         let said = self
-            .heard
-            .get(&address)
+            .heard(lease.id, &one)
             .filter(|(when, _)| *when > lease.mark);
-        if said.is_some_and(|(_, said)| *said == Said::Taken) {
+        if said.is_some_and(|(_, said)| said == Said::Taken) {
             return Err(format!("{} was taken and is kept", lease.id));
         }
+        self.write(lease.id);
         Ok(())
     }
 }
