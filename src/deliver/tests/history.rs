@@ -721,3 +721,25 @@ fn a_hold_that_is_over_stays_over_while_its_report_cannot_be_kept() {
         assert!(tally.unreported > 0 && tally.bounces == 1, "{tally:?}");
     }
 }
+
+/// A next hop that is not reached is tried by one message at a time; outside its queue waits besides.
+#[test]
+fn a_closed_door_is_not_beset() {
+    let new = |exchange, domains| Op::New {
+        tenant: 0,
+        exchange,
+        relay: false,
+        domains,
+        from_nobody: false,
+        count: 4,
+        notify: 0,
+        age: 0,
+    };
+    for (which, new) in [(0, new(1, 0)), (2, new(0, 1))] {
+        let closed = vec![Op::Door(which, Door::Refused), new.clone()];
+        let more = vec![Op::Pass(7 * SECOND), new];
+        let then = [closed, more, minutes(5)].concat();
+        let tally = told(&[], then).unwrap_or_else(|error| panic!("{error}"));
+        assert!(tally.turned > 2 && tally.delivered >= 8, "{tally:?}");
+    }
+}

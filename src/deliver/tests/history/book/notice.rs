@@ -42,6 +42,12 @@ impl Inner {
         most: usize,
     ) -> Result<(), String> {
         let now = self.now;
+        if now < self.no_notice_before {
+            let then = self.no_notice_before;
+            return Err(format!(
+                "late mail is looked for at {now}, which rests until {then}"
+            ));
+        }
         let mut expected: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
         for internal in [true, false] {
             for (id, mail) in &mut self.mails {

@@ -54,8 +54,9 @@ impl Inner {
             _ => (&mut self.notices, &mut self.tally.notices),
         };
         for at in &named {
-            all.entry((id, *at)).or_default().is -= 1;
-            *tally -= 1;
+            let times = all.entry((id, *at)).or_default();
+            times.is = times.is.saturating_sub(1);
+            *tally = tally.saturating_sub(1);
         }
         self.tally.unreported += 1;
         if action == "delayed" {
