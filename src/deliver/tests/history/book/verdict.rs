@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// When the hold for the same reason began that a recipient was in, if any.
+type Past = Option<Option<u64>>;
+/// Until when he is held and since when; nothing where that is over.
+type Kept = Option<(u64, u64)>;
+
 impl Inner {
     pub(super) fn judge(&mut self, key: u64) -> Result<(), String> {
         let now = self.now;
@@ -65,7 +70,7 @@ impl Inner {
                 .filter(|other| other.id != id)
                 .all(|other| self.mails[&other.id].parts[other.part].queue != part.queue);
         let any = |what| said.iter().any(|(_, said)| *said == what);
-        let mut held: Vec<(Option<Option<u64>>, Option<(u64, u64)>)> = Vec::new();
+        let mut held: Vec<(Past, Kept)> = Vec::new();
         if internal {
             let lane = self.lanes.entry(part.queue.clone()).or_default();
             let parked = lane.is_parked();
