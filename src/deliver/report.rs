@@ -67,7 +67,7 @@ pub(super) async fn settle<S: Store>(
         now,
         attempts: work.attempts().saturating_add(1),
         work: &work,
-        tenant_fault: None,
+        faults: Vec::new(),
         changes: Vec::new(),
     };
     let judged: Vec<_> = answers
@@ -87,7 +87,7 @@ pub(super) async fn settle<S: Store>(
     let mut decided = Vec::with_capacity(judged.len());
     let (mut failures, mut handed_on) = (Vec::new(), Vec::new());
     for ((at, judged), (_, answer)) in judged.into_iter().zip(answers) {
-        let disposition = report.dispose(judged.outcome, judged.reply.clone());
+        let disposition = report.dispose(at, judged.outcome, judged.reply.clone());
         if matches!(disposition, Disposition::Failed { .. }) {
             failures.push(Failure {
                 at,
@@ -121,10 +121,7 @@ pub(super) async fn settle<S: Store>(
     }
     for (at, mut disposition, reply) in decided {
         if told.is_err() && matches!(disposition, Disposition::Failed { .. }) {
-            disposition = Disposition::Deferred {
-                next_try: now.saturating_add(UNREPORTED),
-                reply: reply.clone(),
-            };
+            disposition = report.unreported(at, reply.clone());
         }
         lines.push(report.line(at, &disposition, reply));
         results.push((at, disposition));
@@ -236,6 +233,9 @@ fn tell_result<S: Store>(
     }
 }
 
+/// What a recipient met before: since when it is held for a fault of the same reach, and whether such a hold has run out.
+type Past = (Option<u64>, bool);
+
 struct Report<'a, S: Store> {
     shared: &'a Shared<S>,
     lane: &'a Lane,
@@ -243,8 +243,8 @@ struct Report<'a, S: Store> {
     now: u64,
     attempts: u32,
     work: &'a S::Work,
-    /// One fault a message, however many recipients met it.
-    tenant_fault: Option<Kept>,
+    /// What the queue says to a fault of the connector: once for all recipients with the same past.
+    faults: Vec<(Past, Kept)>,
     changes: Vec<Change>,
 }
 
@@ -259,9 +259,6 @@ impl<S: Store> Report<'_, S> {
         let (law, now) = (self.law, self.now);
         let any = |outcome| judged.iter().any(|(_, judged)| judged.outcome == outcome);
         let delivered = any(Outcome::Delivered);
-        let fault = judged
-            .iter()
-            .find(|(_, judged)| judged.outcome == Outcome::Held(Reach::Tenant));
         let certain = answers
             .iter()
             .any(|(_, answer)| matches!(answer, Answer::OwnCertificate(_)));
@@ -269,24 +266,34 @@ impl<S: Store> Report<'_, S> {
             .iter()
             .any(|(_, answer)| matches!(answer, Answer::Unreachable(_)));
         let backed_off = any(Outcome::Deferred(Pace::BackOff));
-        let (held_since, spent) = self.earlier(Reach::Tenant);
+        let mut faults: Vec<(Past, &str)> = Vec::new();
+        for (at, judged) in judged {
+            if judged.outcome != Outcome::Held(Reach::Tenant) {
+                continue;
+            }
+            let past = self.earlier(*at, Reach::Tenant);
+            if faults.iter().all(|(other, _)| *other != past) {
+                faults.push((past, &judged.reply));
+            }
+        }
         let (id, attempts) = (self.work.message().id, self.attempts);
         let outside = !self.lane.destination.via.is_internal();
         self.lane.hold(|hold| {
             if attempt.probe && !delivered {
                 self.changes.extend(hold.probe_failed(law, now));
             }
-            if let Some((_, judged)) = fault {
+            for (past, reason) in faults {
+                let (held_since, spent) = past;
                 let fault = Fault {
                     id,
                     attempts,
                     held_since,
                     spent,
                     certain,
-                    reason: &judged.reply,
+                    reason,
                 };
                 let (kept, change) = hold.fault(law, now, &fault);
-                self.tenant_fault = Some(kept);
+                self.faults.push((past, kept));
                 self.changes.extend(change);
             }
             if unreachable && !outside {
@@ -303,9 +310,9 @@ impl<S: Store> Report<'_, S> {
         });
     }
 
-    /// When the hold for a fault of this reach began, and whether it has already run out.
-    fn earlier(&self, reach: Reach) -> (Option<u64>, bool) {
-        let Some(last) = self.work.last_reply() else {
+    /// When the recipient's hold for a fault of this reach began, and whether it has already run out.
+    fn earlier(&self, at: usize, reach: Reach) -> Past {
+        let Some(last) = self.work.last_reply(at) else {
             return (None, false);
         };
         if shown_reach(&last) != Some(reach) {
@@ -315,7 +322,7 @@ impl<S: Store> Report<'_, S> {
         (since, since.is_none())
     }
 
-    fn dispose(&self, outcome: Outcome, reply: String) -> Disposition {
+    fn dispose(&self, at: usize, outcome: Outcome, reply: String) -> Disposition {
         let (law, now, attempts) = (self.law, self.now, self.attempts);
         let held = |next_try, since, reply| Disposition::Held {
             next_try,
@@ -326,12 +333,17 @@ impl<S: Store> Report<'_, S> {
             Outcome::Delivered => Disposition::Delivered,
             Outcome::Failed => self.failed(reply),
             Outcome::Deferred(pace) => self.deferred(pace, reply),
-            Outcome::Held(Reach::Tenant) => match self.tenant_fault {
-                Some(Kept::Held { next_try, since }) => held(next_try, since, reply),
-                Some(Kept::Over) | None => self.deferred(Pace::Law, reply),
-            },
+            Outcome::Held(Reach::Tenant) => {
+                let past = self.earlier(at, Reach::Tenant);
+                let kept = self.faults.iter().find(|(other, _)| *other == past);
+                match kept.map(|(_, kept)| *kept) {
+                    Some(Kept::Held { next_try, since }) => held(next_try, since, reply),
+                    Some(Kept::Over) | None => self.deferred(Pace::Law, reply),
+                }
+            }
             Outcome::Held(Reach::Recipient) => {
-                match recipient_fault(law, attempts, now, self.earlier(Reach::Recipient).0) {
+                let (since, _) = self.earlier(at, Reach::Recipient);
+                match recipient_fault(law, attempts, now, since) {
                     Kept::Held { next_try, since } => held(next_try, since, reply),
                     Kept::Over => self.failed(reply),
                 }
@@ -355,6 +367,20 @@ impl<S: Store> Report<'_, S> {
     /// This recipient failed: the one place where that is concluded. [`settle`] tells the sender.
     fn failed(&self, reply: String) -> Disposition {
         Disposition::Failed { reply }
+    }
+
+    /// It failed, and nobody could be told: tried again, and a recipient's own hold stays as old as it is, so that it is over
+    /// then as well.
+    fn unreported(&self, at: usize, reply: String) -> Disposition {
+        let next_try = self.now.saturating_add(UNREPORTED);
+        match self.earlier(at, Reach::Recipient).0 {
+            Some(since) if shown_reach(&reply) == Some(Reach::Recipient) => Disposition::Held {
+                next_try,
+                since,
+                reply,
+            },
+            _ => Disposition::Deferred { next_try, reply },
+        }
     }
 
     fn alarm(&self, reply: &str) {

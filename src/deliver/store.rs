@@ -23,8 +23,8 @@ pub trait Work: Send + Sync + 'static {
     fn arrived(&self) -> u64;
     /// When its hold began, while it is held.
     fn held_since(&self) -> Option<u64>;
-    /// The reply that was last recorded.
-    fn last_reply(&self) -> Option<String>;
+    /// The reply that was last recorded for the recipient at this position.
+    fn last_reply(&self, at: usize) -> Option<String>;
 }
 
 /// Where work comes from and results go.
@@ -113,8 +113,8 @@ impl Work for Due {
         Self::held_since(self)
     }
 
-    fn last_reply(&self) -> Option<String> {
-        Self::last_reply(self).map(|reply| reply.to_string())
+    fn last_reply(&self, at: usize) -> Option<String> {
+        Self::last_reply(self, at).map(|reply| reply.to_string())
     }
 }
 

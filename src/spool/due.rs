@@ -136,10 +136,12 @@ impl Due {
         self.lease.held_since
     }
 
-    /// The reply of the last attempt.
+    /// The reply of the last attempt for the recipient at `position` in the envelope.
     #[must_use]
-    pub fn last_reply(&self) -> Option<&str> {
-        self.lease.last_reply.as_deref()
+    pub fn last_reply(&self, position: usize) -> Option<&str> {
+        let mut recipients = self.lease.recipients.iter();
+        let at = recipients.position(|other| *other == position)?;
+        self.lease.last_replies.get(at)?.as_deref()
     }
 
     /// The form that goes to the tenant's host without certificate: no internal stamp, which Exchange takes from nobody who

@@ -11,7 +11,7 @@ use super::queue::{Entry, Lease, LegState, Queue, Tried};
 use super::{Memory, Spool};
 use crate::mail::QueueId;
 use crate::route::Via;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Messages that are looked at under one lock.
@@ -105,6 +105,18 @@ impl Sweeps {
         }
     }
 
+    /// The clock was set back: those who come now have smaller ids than those who are there, and the marks would wait for
+    /// them. So these are looked at on their own.
+    pub(super) fn clock_was_set_back(&mut self, entries: &BTreeMap<u64, Entry>) {
+        for sweep in [&mut self.exchange, &mut self.outside] {
+            let there = entries.range(sweep.next..).take(LOOKED_AT);
+            sweep.again.extend(there.map(|(id, _)| *id));
+            if let Some(last) = sweep.again.last() {
+                sweep.next = sweep.next.max(last.saturating_add(1));
+            }
+        }
+    }
+
     fn of(&self, internal: bool) -> &Sweep {
         if internal {
             &self.exchange
@@ -147,7 +159,8 @@ impl Queue {
             let wait = patience.of(internal)?;
             let sweep = self.sweeps.of(internal);
             let of_kind = |leg: &&LegState| leg.destination.via.is_internal() == internal;
-            let again = sweep.again.iter().filter_map(|id| self.entries.get(id));
+            let again = sweep.again.iter().take(LOOKED_AT);
+            let again = again.filter_map(|id| self.entries.get(id));
             let again = again
                 .filter(|entry| !entry.legs.iter().filter(of_kind).any(|leg| leg.active))
                 .map(|entry| entry.arrived);
@@ -290,7 +303,7 @@ impl Spool {
             attempts: 0,
             held_since: None,
             arrived: found.arrived,
-            last_reply: None,
+            last_replies: Vec::new(),
             more: true,
         };
         // Nothing was leased, and nothing is given back.

@@ -63,6 +63,11 @@ impl Tried {
         }
     }
 
+    /// Whether nobody has tried it, though another recipient of the message was.
+    fn is_new(&self) -> bool {
+        self.attempts == 0 && self.reply.is_none()
+    }
+
     fn may_go_uncertified(&self) -> bool {
         !self.operator_hold && !self.uncertified
     }
@@ -252,7 +257,8 @@ pub(super) struct Queue {
     pub(super) tallies: Tallies,
 }
 
-/// What is leased: recipients that share their past, so that one judgement fits all of them.
+/// What is leased: recipients with as many attempts and a hold of the same moment. What that hold was for, each one's own
+/// last reply says.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) id: u64,
@@ -264,7 +270,8 @@ pub(super) struct Lease {
     pub(super) held_since: Option<u64>,
     /// By the clock as it is now.
     pub(super) arrived: u64,
-    pub(super) last_reply: Option<Arc<str>>,
+    /// Of each recipient, in their order.
+    pub(super) last_replies: Vec<Option<Arc<str>>>,
     /// Another leg has not been tried: the bytes at hand will be asked for again.
     pub(super) more: bool,
 }
@@ -412,9 +419,10 @@ impl Queue {
     /// no time has passed: every wait stays as long as it was. None is longer than `longest` of its way, and nobody arrived
     /// in the future.
     pub(super) fn clock_was_set(&mut self, by: i64, now: u64, longest: impl Fn(&Via) -> u64) {
-        let mut moved = Vec::new();
+        let (mut moved, mut set_back) = (Vec::new(), by < 0);
         for (id, entry) in &mut self.entries {
             let shift = |moment: u64| moment.saturating_add_signed(by);
+            set_back |= shift(entry.arrived) > now;
             entry.arrived = shift(entry.arrived).min(now);
             for (leg, state) in entry.legs.iter_mut().enumerate() {
                 let before = state.next_try();
@@ -422,6 +430,8 @@ impl Queue {
                 if let Open::Tried(tried) = &mut state.open {
                     let latest = now.saturating_add(longest(&state.destination.via));
                     for tried in tried {
+                        // Who was never tried waits for nothing.
+                        let latest = if tried.is_new() { now } else { latest };
                         tried.next_try = shift(tried.next_try).min(latest);
                         if tried.held_since > 0 {
                             tried.held_since = shift(tried.held_since).clamp(1, now.max(1));
@@ -432,6 +442,9 @@ impl Queue {
                     moved.push((*id, number(leg)));
                 }
             }
+        }
+        if set_back {
+            self.sweeps.clock_was_set_back(&self.entries);
         }
         if by != 0 {
             // All that is there has moved.
@@ -615,7 +628,12 @@ impl Queue {
             may_go(tried)
                 && (tried.attempts, tried.held_since) == (first.attempts, first.held_since)
         };
-        let recipients = open.iter().filter(alike).take(TRANSACTION);
+        let (recipients, last_replies) = open
+            .iter()
+            .filter(alike)
+            .take(TRANSACTION)
+            .map(|tried| (tried.position as usize, tried.reply.clone()))
+            .unzip();
         state.active = true;
         if entry.own
             && let Some(own) = self.own.get_mut(&*state.destination)
@@ -626,11 +644,11 @@ impl Queue {
             id,
             leg,
             row: usize::from(state.row),
-            recipients: recipients.map(|tried| tried.position as usize).collect(),
+            recipients,
             attempts: first.attempts,
             held_since: (first.held_since > 0).then_some(first.held_since),
             arrived: entry.arrived,
-            last_reply: first.reply.clone(),
+            last_replies,
             more,
         };
         self.count(id, leg, 0);

@@ -500,7 +500,7 @@ impl Work for FakeWork {
         self.held_since
     }
 
-    fn last_reply(&self) -> Option<String> {
+    fn last_reply(&self, _: usize) -> Option<String> {
         self.last_reply.clone()
     }
 }

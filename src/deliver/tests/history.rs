@@ -19,15 +19,16 @@ use crate::header::Rendition;
 use crate::mail::{Envelope, Recipient};
 use crate::route::From;
 use crate::smtp::data::Scanner;
-use crate::spool::tests::stepped::Stepped;
+use crate::spool::tests::stepped::{Kept, Sick, Stepped};
 use crate::spool::{Leg, Message, QueueAction};
-use book::{Book, Tally};
+use book::{Book, Door, Said, Tally};
 use bytes::Bytes;
-use hop::{Hop, Mood};
+use hop::{Hop, Mood, Names};
 use lane::{EXCHANGE, MINUTE as MINUTES, OUTSIDE, Rule, SECOND};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicI64;
 use watched::Watched;
 
 /// What happens. Numbers choose among what there is.
@@ -40,12 +41,20 @@ enum Op {
         domains: usize,
         from_nobody: bool,
         count: usize,
+        /// Where in the usual turns of NOTIFY its recipients begin.
+        notify: usize,
         /// How long ago it arrived.
         age: u64,
     },
     Pass(u64),
     Mood(usize, Mood),
+    Door(usize, Door),
+    /// The next hop reports what it is asked to, or not.
+    Dsn(bool),
     Act(QueueAction, usize),
+    /// The clock is set by so many milliseconds, and no time passes.
+    Clock(i64),
+    Disk(Option<Sick>),
     Write,
     Tidy,
     Reload,
@@ -69,16 +78,18 @@ fn op() -> impl Strategy<Value = Op> {
         0..3_usize,
         0..10,
         1..5_usize,
+        0..7_usize,
         age,
     );
     let new = new.prop_map(
-        |(tenant, exchange, relay, domains, nobody, count, age)| Op::New {
+        |(tenant, exchange, relay, domains, nobody, count, notify, age)| Op::New {
             tenant,
             exchange,
             relay,
             domains,
             from_nobody: nobody == 0,
             count,
+            notify,
             age,
         },
     );
@@ -97,6 +108,30 @@ fn op() -> impl Strategy<Value = Op> {
         5 => Just(Mood::Faulty),
         1 => Just(Mood::Busy),
     ];
+    let door = prop_oneof![
+        4 => Just(Door::Open),
+        1 => Just(Door::Refused),
+        1 => Just(Door::Lost),
+        1 => Just(Door::Busy),
+        1 => Just(Door::NoMail),
+        1 => Just(Door::Clear),
+    ];
+    let disk = prop_oneof![
+        3 => Just(None),
+        1 => Just(Some(Sick::Full)),
+        1 => Just(Some(Sick::Short)),
+        1 => Just(Some(Sick::Writes)),
+        1 => Just(Some(Sick::Syncs)),
+    ];
+    let minutes = |minutes: i64| Just(minutes * 60_000);
+    let clock = prop_oneof![
+        minutes(-24 * 60),
+        minutes(-95),
+        minutes(-11),
+        minutes(11),
+        minutes(95),
+        minutes(24 * 60),
+    ];
     let action = prop_oneof![
         Just(QueueAction::Hold),
         Just(QueueAction::Release),
@@ -107,6 +142,10 @@ fn op() -> impl Strategy<Value = Op> {
         8 => new,
         8 => pass.prop_map(Op::Pass),
         4 => (which, mood).prop_map(|(which, mood)| Op::Mood(which, mood)),
+        2 => clock.prop_map(Op::Clock),
+        2 => disk.prop_map(Op::Disk),
+        3 => (0..5_usize, door).prop_map(|(which, door)| Op::Door(which, door)),
+        1 => any::<bool>().prop_map(Op::Dsn),
         3 => (action, 0..64_usize).prop_map(|(action, which)| Op::Act(action, which)),
         1 => Just(Op::Write),
         1 => Just(Op::Tidy),
@@ -122,14 +161,23 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 struct World {
     folder: tempfile::TempDir,
+    disk: Kept,
     stepped: Arc<Mutex<Stepped>>,
     book: Book,
     hop: Hop,
     settings: DeliverSettings,
     dispatcher: Dispatcher,
-    clock: Arc<AtomicU64>,
+    clock: Clock,
     ids: Arc<QueueIds>,
-    next: u64,
+}
+
+/// What time it is, and by how much the clock was set since somebody looked.
+#[derive(Clone, Default)]
+struct Clock {
+    now: Arc<AtomicU64>,
+    set: Arc<AtomicI64>,
+    /// Since when nobody has set it: by it nothing is older.
+    since: Arc<AtomicU64>,
 }
 
 fn law_of(rule: &Rule) -> Law {
@@ -142,30 +190,42 @@ fn law_of(rule: &Rule) -> Law {
             .collect(),
         expire: Duration::from_millis(rule.expire),
         hold_on_connector_fault: Duration::from_millis(rule.hold),
-        delay_notice: None,
+        delay_notice: Some(Duration::from_millis(rule.notice)),
     }
 }
 
-fn next_hop(authority: &Authority, hop: &Hop, most: usize) -> DeliverSettings {
+fn next_hop(authority: &Authority, hop: &Hop, book: &Book, most: usize) -> DeliverSettings {
     let port = hop.port();
     let mut settings = settings(authority, port, |leaf| leaf);
     for connector in &mut settings.connectors {
-        Arc::make_mut(connector).max_connections = most;
+        let connector = Arc::make_mut(connector);
+        connector.max_connections = most;
+        connector.host = format!("{}.in", connector.tenant).into();
     }
     settings.exchange_law = law_of(&EXCHANGE);
     settings.mx_law = law_of(&OUTSIDE);
     settings.mx_port = port;
     settings.relays.push(Arc::new(Relay {
         name: "partner".into(),
-        host: "127.0.0.1".into(),
+        host: "partner.in".into(),
         port,
         tls: RelayTls::Encrypt,
         roots: Arc::clone(&settings.server_trust.roots),
         credentials: None,
     }));
-    let here = "127.0.0.1".parse().unwrap();
-    settings.resolver = Arc::new(crate::dns::Zone::new().otherwise(here));
+    settings.resolver = Arc::new(Names(book.clone()));
     settings
+}
+
+/// The journal's thread has a turn.
+fn write(stepped: &Mutex<Stepped>, disk: &Kept, book: &Book) {
+    let mut stepped = stepped.lock().unwrap();
+    let all = stepped.write();
+    assert!(all || !disk.is_well(), "the disk is well");
+    if all {
+        book.copied(&stepped.copied());
+        book.synced();
+    }
 }
 
 fn start(
@@ -173,7 +233,7 @@ fn start(
     book: &Book,
     settings: &DeliverSettings,
     ids: &Arc<QueueIds>,
-    clock: &Arc<AtomicU64>,
+    clock: &Clock,
 ) -> Dispatcher {
     let spool = stepped.lock().unwrap().spool().clone();
     let store = Watched {
@@ -181,7 +241,7 @@ fn start(
         stepped: Arc::clone(stepped),
         book: book.clone(),
     };
-    let time = Arc::clone(clock);
+    let Clock { now, set, .. } = clock.clone();
     Dispatcher::start_with(
         store,
         settings.clone(),
@@ -189,10 +249,27 @@ fn start(
         Arc::new(|_| ()),
         Metrics::new().unwrap(),
         (
-            Arc::new(move || time.load(Ordering::SeqCst)),
-            Box::new(|| None),
+            Arc::new(move || now.load(Ordering::SeqCst)),
+            Box::new(move || Some(set.swap(0, Ordering::SeqCst)).filter(|by| *by != 0)),
         ),
     )
+}
+
+fn usual_notify(turn: usize) -> Option<Notify> {
+    let on = |success, failure, delay| {
+        Some(Notify::On {
+            success,
+            failure,
+            delay,
+        })
+    };
+    match turn % 7 {
+        3 => Some(Notify::Never),
+        4 => on(true, true, false),
+        5 => on(true, false, true),
+        6 => on(false, true, true),
+        _ => None,
+    }
 }
 
 impl World {
@@ -201,16 +278,17 @@ impl World {
         let book = Book::new(START, most);
         let issued = authority.issue(&Leaf::exchange()).unwrap();
         let hop = Hop::start(&issued, book.clone(), seed).await;
-        let settings = next_hop(&authority, &hop, most);
+        let settings = next_hop(&authority, &hop, &book, most);
         let folder = tempfile::tempdir().unwrap();
-        let stepped = Arc::new(Mutex::new(Stepped::open(folder.path())));
-        let (clock, ids) = (
-            Arc::new(AtomicU64::new(START)),
-            Arc::new(QueueIds::starting_at(7)),
-        );
+        let disk = Kept::default();
+        let stepped = Arc::new(Mutex::new(Stepped::open(folder.path(), &disk)));
+        let (clock, ids) = (Clock::default(), Arc::new(QueueIds::starting_at(7)));
+        clock.now.store(START, Ordering::SeqCst);
+        clock.since.store(START - 60 * MINUTES, Ordering::SeqCst);
         let dispatcher = start(&stepped, &book, &settings, &ids, &clock);
         Self {
             folder,
+            disk,
             stepped,
             book,
             hop,
@@ -218,7 +296,6 @@ impl World {
             dispatcher,
             clock,
             ids,
-            next: 1,
         }
     }
 
@@ -244,13 +321,19 @@ impl World {
     }
 
     async fn does(mut self, op: &Op) -> Result<Self, String> {
-        let now = self.clock.load(Ordering::SeqCst);
+        let now = self.clock.now.load(Ordering::SeqCst);
         match op {
             Op::New { count, .. } => {
                 for _ in 0..*count {
                     if let Some((message, content)) = self.letter(op, now) {
                         let kept = self.store().keep(message, content).await;
-                        kept.map_err(|error| error.to_string())?;
+                        match kept {
+                            Err(error) if self.disk.is_well() => return Err(error.to_string()),
+                            Ok(()) if !self.disk.is_well() => {
+                                return Err("taken by a disk that is not well".to_owned());
+                            }
+                            Ok(()) | Err(_) => {}
+                        }
                     }
                 }
             }
@@ -258,10 +341,12 @@ impl World {
                 // In so much time a connection without work is closed.
                 self.hop.close_idle().await;
                 self.book.pass(*millis);
-                self.clock.fetch_add(*millis, Ordering::SeqCst);
+                self.clock.now.fetch_add(*millis, Ordering::SeqCst);
                 self.dispatcher.look_again();
             }
             Op::Mood(which, mood) => self.hop.mood(*which, *mood),
+            Op::Door(which, door) => self.book.door(*which, *door),
+            Op::Dsn(dsn) => self.hop.dsn(*dsn),
             Op::Act(action, which) => {
                 let open = self.book.open();
                 if let Some(at) = which.checked_rem(open.len()) {
@@ -269,6 +354,24 @@ impl World {
                     let spool = self.stepped.lock().unwrap().spool().clone();
                     let found = spool.act(Some(QueueId::from_u64(open[at])), None, *action, now);
                     assert_eq!(found, 1);
+                }
+            }
+            Op::Clock(by) => {
+                // What was copied before and is written after would be known by neither clock.
+                self.disk.is(None);
+                self.write();
+                self.book.clock(*by);
+                let then = now.saturating_add_signed(*by);
+                self.clock.now.store(then, Ordering::SeqCst);
+                self.clock.since.store(then, Ordering::SeqCst);
+                self.clock.set.store(*by, Ordering::SeqCst);
+                self.dispatcher.look_again();
+            }
+            Op::Disk(sick) => {
+                self.disk.is(*sick);
+                if sick.is_none() {
+                    // As its thread would, before long.
+                    self.write();
                 }
             }
             Op::Write => self.write(),
@@ -285,8 +388,7 @@ impl World {
     }
 
     fn write(&self) {
-        self.stepped.lock().unwrap().write();
-        self.book.synced();
+        write(&self.stepped, &self.disk, &self.book);
     }
 
     fn letter(&mut self, op: &Op, now: u64) -> Option<(Message, Bytes)> {
@@ -296,6 +398,7 @@ impl World {
             relay,
             domains,
             from_nobody,
+            notify,
             age,
             ..
         } = op
@@ -303,7 +406,8 @@ impl World {
             return None;
         };
         let name = ["contoso", "fabrikam-ag"][*tenant];
-        let id = self.next;
+        let arrived = (now - age).max(self.clock.since.load(Ordering::SeqCst));
+        let id = self.ids.next(arrived).as_u64();
         let mut recipients: Vec<String> = vec![format!("{name}.com"); *exchange];
         let mut ways = vec![Via::Exchange; *exchange];
         recipients.extend(
@@ -320,7 +424,6 @@ impl World {
         if recipients.is_empty() {
             return None;
         }
-        self.next += 1;
         let content = format!("From: x@{name}.com\r\nX-Id: {id}\r\n\r\nbody of {id}\r\n.dot\r\n");
         let mut scanner = Scanner::default();
         scanner.push(content.as_bytes());
@@ -341,13 +444,13 @@ impl World {
         }
         let recipient = |(at, domain): (usize, String)| Recipient {
             mailbox: format!("r{at}.m{id}@{domain}").parse().unwrap(),
-            notify: None,
+            notify: usual_notify(notify + at),
             orcpt: None,
         };
         let sender = format!("s.m{id}@{name}.com");
         let message = Message {
             id: QueueId::from_u64(id),
-            arrived: now - age,
+            arrived,
             tenant: name.into(),
             from: From::Connector,
             application: None,
@@ -405,15 +508,17 @@ impl World {
         // What was written to the next hop before is heard by it all the same.
         self.hop.close_idle().await;
         if !killed {
-            self.stepped.lock().unwrap().write();
-            self.book.synced();
+            write(&self.stepped, &self.disk, &self.book);
         }
         let Ok(stepped) = Arc::try_unwrap(self.stepped) else {
             return Err("a task outlives the process".to_owned());
         };
         stepped.into_inner().unwrap().end();
+        // Nobody starts on a disk that is not well.
+        self.disk.is(None);
+        self.clock.set.store(0, Ordering::SeqCst);
         self.book.restarted();
-        let stepped = Arc::new(Mutex::new(Stepped::open(self.folder.path())));
+        let stepped = Arc::new(Mutex::new(Stepped::open(self.folder.path(), &self.disk)));
         let dispatcher = start(&stepped, &self.book, &self.settings, &self.ids, &self.clock);
         Ok(Self {
             stepped,
@@ -425,6 +530,8 @@ impl World {
     /// All is well from here on: everything comes to its end.
     async fn heals(mut self) -> Result<(), String> {
         (0..3).for_each(|which| self.hop.mood(which, Mood::Well));
+        (0..5).for_each(|which| self.book.door(which, Door::Open));
+        self = self.does(&Op::Disk(None)).await?;
         let mut rounds = 0;
         while !self.book.open().is_empty() {
             let open = self.book.open();
@@ -461,6 +568,43 @@ fn history(steps: &[Step], seed: u64) -> Result<Tally, String> {
     })
 }
 
+/// A history that is written out: one message, what its recipients are answered in turn, and what else happens.
+fn told(said: &[(usize, Vec<Said>)], then: Vec<Op>) -> Result<Tally, String> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(1, 3).await;
+        let book = world.book.clone();
+        for (at, said) in said {
+            let id = QueueIds::starting_at(7).next(START).as_u64();
+            let address = format!("r{at}.m{id}@contoso.com");
+            world.hop.will_say(&address, said.iter().copied());
+        }
+        let new = Op::New {
+            tenant: 0,
+            exchange: said.len(),
+            relay: false,
+            domains: 0,
+            from_nobody: false,
+            count: 1,
+            notify: 0,
+            age: 0,
+        };
+        let steps = [Op::Mood(0, Mood::Told), new].into_iter();
+        let steps = steps.chain(then);
+        for (number, op) in steps.enumerate() {
+            let told = |error| format!("step {number}, {op:?}: {error}");
+            world = world.step(&(op.clone(), None)).await.map_err(told)?;
+        }
+        world.heals().await?;
+        Ok(book.tally())
+    })
+}
+
+fn minutes(minutes: usize) -> Vec<Op> {
+    vec![Op::Pass(MINUTES); minutes]
+}
+
 fn histories(runner: &mut TestRunner) -> Vec<Tally> {
     let told = Mutex::new(Vec::new());
     let run = runner.run(&(steps(), any::<u64>()), |(steps, seed)| {
@@ -492,7 +636,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
     let sum = |of: fn(&Tally) -> usize| told.iter().map(of).sum::<usize>();
     println!(
         "{} histories: {} leases, {} recipients delivered ({} copies more), {} failed ({} of old age), {} reported, {} deferred, {} held; \
-         {} queues parked, {} probes, {} ramps, {} past a parked queue, {} kills",
+         {} queues parked, {} probes, {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away, {} reports not kept, {} times the clock was set",
         told.len(),
         sum(|tally| tally.leases),
         sum(|tally| tally.delivered),
@@ -507,8 +651,13 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         sum(|tally| tally.ramps),
         sum(|tally| tally.uncertified),
         sum(|tally| tally.kills),
+        sum(|tally| tally.relayed),
+        sum(|tally| tally.notices),
+        sum(|tally| tally.turned),
+        sum(|tally| tally.unreported),
+        sum(|tally| tally.clocks),
     );
-    let some: [fn(&Tally) -> usize; 9] = [
+    let some: [fn(&Tally) -> usize; 14] = [
         |tally| tally.expired,
         |tally| tally.delivered,
         |tally| tally.again,
@@ -518,6 +667,11 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         |tally| tally.probes,
         |tally| tally.ramps,
         |tally| tally.kills,
+        |tally| tally.relayed,
+        |tally| tally.notices,
+        |tally| tally.turned,
+        |tally| tally.unreported,
+        |tally| tally.clocks,
     ];
     assert!(some.iter().all(|of| sum(*of) > 0), "too little happened");
 }
@@ -526,4 +680,66 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
 #[test]
 fn what_was_said_of_each_recipient_is_what_becomes_of_it_in_other_histories() {
     histories(&mut TestRunner::new(cases(8)));
+}
+
+/// Recipients that were held at one moment go together, and the hold of each counts from its own first fault.
+#[test]
+fn two_holds_of_one_moment_do_not_take_each_others_beginning() {
+    let (fault, restricted) = (vec![Said::Fault; 40], vec![Said::Restricted; 40]);
+    for said in [
+        [(0, fault.clone()), (1, restricted.clone())],
+        [(0, restricted), (1, fault)],
+    ] {
+        let tally = told(&said, minutes(12)).unwrap_or_else(|error| panic!("{error}"));
+        assert!(tally.held > 6, "{tally:?}");
+    }
+}
+
+/// One recipient's hold has run out, and he is retried as anyone, beside one who meets the fault for the first time.
+#[test]
+fn a_hold_that_has_run_out_does_not_take_that_of_another_recipient() {
+    let spent = vec![Said::Fault; 60];
+    let late = [vec![Said::Later; 8], vec![Said::Fault; 60]].concat();
+    for said in [
+        [(0, spent.clone()), (1, late.clone())],
+        [(0, late), (1, spent)],
+    ] {
+        let tally = told(&said, minutes(36)).unwrap_or_else(|error| panic!("{error}"));
+        assert!(tally.held > 6, "{tally:?}");
+    }
+}
+
+/// A hold of an hour is over when the disk takes no report: he is given up as soon as it does, not an hour later.
+#[test]
+fn a_hold_that_is_over_stays_over_while_its_report_cannot_be_kept() {
+    let said = [(0, vec![Said::Restricted; 60])];
+    for sick in [Sick::Full, Sick::Short, Sick::Writes, Sick::Syncs] {
+        let (sick, well) = (vec![Op::Disk(Some(sick))], vec![Op::Disk(None)]);
+        let then = [minutes(58), sick, minutes(4), well, minutes(5)].concat();
+        let tally = told(&said, then);
+        let tally = tally.unwrap_or_else(|error| panic!("{error}"));
+        assert!(tally.unreported > 0 && tally.bounces == 1, "{tally:?}");
+    }
+}
+
+/// A next hop that is not reached is tried by one message at a time; outside its queue waits besides.
+#[test]
+fn a_closed_door_is_not_beset() {
+    let new = |exchange, domains| Op::New {
+        tenant: 0,
+        exchange,
+        relay: false,
+        domains,
+        from_nobody: false,
+        count: 4,
+        notify: 0,
+        age: 0,
+    };
+    for (which, new) in [(0, new(1, 0)), (2, new(0, 1))] {
+        let closed = vec![Op::Door(which, Door::Refused), new.clone()];
+        let more = vec![Op::Pass(7 * SECOND), new];
+        let then = [closed, more, minutes(5)].concat();
+        let tally = told(&[], then).unwrap_or_else(|error| panic!("{error}"));
+        assert!(tally.turned > 2 && tally.delivered >= 8, "{tally:?}");
+    }
 }

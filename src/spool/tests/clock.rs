@@ -97,3 +97,20 @@ async fn new_mail_is_due_though_the_clock_was_set_back_while_it_came() {
     drop(due);
     spool.close().await;
 }
+
+#[tokio::test]
+async fn who_was_never_tried_does_not_wait_though_the_clock_was_set_back_before_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    keep_message(&spool, by_mx(1, &["a.example", "b.example"])).await;
+    let due = spool.next_due(&mx("a.example"), NOW).unwrap();
+    spool.settle(due, vec![(0, deferred(NOW + 10 * MINUTE))], true);
+    spool.close().await;
+    drop(spool);
+    let spool = open(folder.path());
+    let now = NOW / 2;
+    spool.clock_was_set(0, now, longest);
+    assert!(spool.next_due(&mx("b.example"), now).is_some());
+    assert!(spool.next_due(&mx("a.example"), now).is_none());
+    spool.close().await;
+}

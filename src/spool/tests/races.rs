@@ -1,5 +1,6 @@
 //! The journal's thread and the keeper at the same time: before each single call of the disk that one of them makes, the
-//! other has its whole turn.
+//! other has its whole turn; in two runs of three more than that: two turns with mail that is settled between them, or
+//! the same again a few calls later.
 //!
 //! The crash tests beside this one do everything on one thread, one thing after the other, and so cannot see what comes
 //! between the calls of one thing. Here each run of a script is stopped at another call, and goes on when the other thread
@@ -32,16 +33,44 @@ enum Who {
     Keeper,
 }
 
-type Turn = Box<dyn FnOnce() + Send>;
+type Turn = Arc<dyn Fn() + Send + Sync>;
 /// A call, and whose.
 type Place = (Who, &'static str);
 
-/// The disk, which counts the calls of whoever has a turn, and gives the other one before one of them.
+/// At which call a run is stopped, and what comes then.
+#[derive(Clone, Copy, Debug, Default)]
+struct Plan {
+    at: Option<usize>,
+    /// Once more so many calls later.
+    again: Option<usize>,
+    /// Turns of the other, with a message settled between two.
+    turns: usize,
+}
+
+impl Plan {
+    fn of(seed: u64, at: usize) -> Self {
+        let (again, turns) = match at % 3 {
+            0 => (None, 1),
+            1 => (None, 2),
+            _ => (Some(1 + (seed as usize + at) % 11), 2),
+        };
+        let at = Some(at);
+        Self { at, again, turns }
+    }
+
+    fn stops_at(&self, call: usize) -> bool {
+        let again = self.at.zip(self.again);
+        self.at == Some(call) || again.is_some_and(|(at, later)| at + later == call)
+    }
+}
+
+/// The disk, which counts the calls of whoever has a turn, and gives the other one before some of them.
 #[derive(Default)]
 struct Stop {
     count: usize,
-    at: Option<usize>,
+    plan: Plan,
     turn: Option<Turn>,
+    stops: usize,
     /// The other's turn, where it is not over yet.
     rest: Option<(Receiver<()>, std::thread::JoinHandle<()>)>,
     /// Whose calls are counted; nobody's between turns.
@@ -61,17 +90,18 @@ impl std::fmt::Debug for Between {
 impl Between {
     fn call(&self, name: &'static str) {
         let (send, ended) = channel();
-        let turn = {
+        let (who, turn) = {
             let mut stop = self.0.lock().unwrap();
             let Some(who) = stop.who else { return };
             stop.count += 1;
-            if Some(stop.count - 1) != stop.at {
+            if !stop.plan.stops_at(stop.count - 1) {
                 return;
             }
-            stop.stopped_in = Some((who, name));
+            stop.stopped_in.get_or_insert((who, name));
+            stop.stops += 1;
             // Calls of the other are not counted.
             stop.who = None;
-            stop.turn.take()
+            (who, stop.turn.clone())
         };
         let Some(turn) = turn else { return };
         let other = std::thread::spawn(move || {
@@ -79,7 +109,10 @@ impl Between {
             send.send(()).unwrap();
         });
         match ended.recv_timeout(BLOCKED) {
-            Ok(()) => other.join().unwrap(),
+            Ok(()) => {
+                other.join().unwrap();
+                self.0.lock().unwrap().who = Some(who);
+            }
             Err(RecvTimeoutError::Timeout) => {
                 self.0.lock().unwrap().rest = Some((ended, other));
             }
@@ -144,6 +177,8 @@ struct Race {
     keeper: Arc<Mutex<Keeper>>,
     /// What is owed, and its octets.
     owed: BTreeMap<u64, Vec<u8>>,
+    /// Settled between two turns.
+    settled: Arc<Mutex<Vec<u64>>>,
     next: u64,
 }
 
@@ -154,10 +189,10 @@ fn opened(folder: &Path, disk: &Between) -> Result<(Spool, Hands), String> {
 }
 
 impl Race {
-    fn new(stop_at: Option<usize>) -> Result<Self, String> {
+    fn new(plan: Plan) -> Result<Self, String> {
         let (folder, disk) = (tempfile::tempdir().unwrap(), Between::default());
         let (spool, Hands { committer, keeper }) = opened(folder.path(), &disk)?;
-        disk.0.lock().unwrap().at = stop_at;
+        disk.0.lock().unwrap().plan = plan;
         Ok(Self {
             folder,
             disk,
@@ -165,6 +200,7 @@ impl Race {
             committer: Arc::new(Mutex::new(committer)),
             keeper: Arc::new(Mutex::new(keeper)),
             owed: BTreeMap::new(),
+            settled: Arc::default(),
             next: 1,
         })
     }
@@ -178,12 +214,27 @@ impl Race {
         // Twice: what the first round makes possible, the second does.
         let keeps = move || assert!((0..2).all(|_| keeper.lock().unwrap().round()));
         let (own, other): (Turn, Turn) = match who {
-            Who::Journal => (Box::new(journal), Box::new(keeps)),
-            Who::Keeper => (Box::new(keeps), Box::new(journal)),
+            Who::Journal => (Arc::new(journal), Arc::new(keeps)),
+            Who::Keeper => (Arc::new(keeps), Arc::new(journal)),
         };
         {
             let mut stop = self.disk.0.lock().unwrap();
-            (stop.who, stop.turn) = (Some(who), Some(other));
+            let (spool, settled, turns) = (
+                self.spool.clone(),
+                Arc::clone(&self.settled),
+                stop.plan.turns,
+            );
+            let all: Turn = Arc::new(move || {
+                other();
+                for _ in 1..turns {
+                    if let Some(due) = spool.next_due(&exchange(), NOW) {
+                        settled.lock().unwrap().push(due.message().id.as_u64());
+                        spool.settle(due, vec![(0, Disposition::Delivered)], true);
+                    }
+                    other();
+                }
+            });
+            (stop.who, stop.turn) = (Some(who), Some(all));
         }
         own();
         let rest = {
@@ -248,14 +299,21 @@ impl Race {
                 8 => self.turn(Who::Journal),
                 _ => self.turn(Who::Keeper),
             }
+            for id in self.settled.lock().unwrap().drain(..) {
+                self.owed.remove(&id);
+            }
             // Soon after the stop, while what may have been lost is still owed.
             if looks < LOOKS && self.disk.0.lock().unwrap().stopped_in.is_some() {
                 looks += 1;
                 self.would_be_found().await?;
             }
         }
-        // All that is known goes to disk.
+        // All that is known goes to disk, also what is settled meanwhile.
         self.turn(Who::Journal);
+        self.committer.lock().unwrap().turn();
+        for id in self.settled.lock().unwrap().drain(..) {
+            self.owed.remove(&id);
+        }
         Ok(())
     }
 
@@ -317,19 +375,19 @@ async fn check(spool: &Spool, due: &Due, owed: &BTreeMap<u64, Vec<u8>>) -> Resul
     Ok(())
 }
 
-/// What a run that is stopped at this call comes to; the number of its calls, and where it was stopped.
-fn race(seed: u64, stop_at: Option<usize>) -> Result<(usize, Option<Place>), String> {
+/// What a run comes to that is stopped as planned: the number of its calls, where it was stopped first, and how often.
+fn race(seed: u64, plan: Plan) -> Result<(usize, Option<Place>, usize), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut race = Race::new(stop_at)?;
+        let mut race = Race::new(plan)?;
         race.run(seed).await?;
         let disk = race.disk.clone();
         race.ends().await?;
         let stop = disk.0.lock().unwrap();
-        Ok((stop.count, stop.stopped_in))
+        Ok((stop.count, stop.stopped_in, stop.stops))
     })
 }
 
@@ -337,12 +395,14 @@ fn race(seed: u64, stop_at: Option<usize>) -> Result<(usize, Option<Place>), Str
 fn whatever_the_keeper_does_between_two_calls_of_the_journal_and_the_other_way_nothing_is_lost() {
     let given = std::env::var("GATEPOST_CRASHES").ok();
     let most = given.map_or(400, |most| most.parse().expect("a number"));
-    let (mut runs, mut seen) = (0, BTreeMap::<String, usize>::new());
+    let (mut runs, mut twice, mut seen) = (0, 0, BTreeMap::<String, usize>::new());
     for seed in 1.. {
-        let (calls, _) = race(seed, None).unwrap();
+        let (calls, ..) = race(seed, Plan::default()).unwrap();
         for at in 0..calls {
-            let (_, stopped) = race(seed, Some(at))
-                .unwrap_or_else(|error| panic!("seed {seed}, stopped at call {at}: {error}"));
+            let plan = Plan::of(seed, at);
+            let (_, stopped, stops) = race(seed, plan)
+                .unwrap_or_else(|error| panic!("seed {seed}, stopped by {plan:?}: {error}"));
+            twice += usize::from(stops > 1);
             let (who, call) = stopped.expect("the same calls each time");
             *seen.entry(format!("{who:?} before {call}")).or_default() += 1;
             runs += 1;
@@ -351,6 +411,6 @@ fn whatever_the_keeper_does_between_two_calls_of_the_journal_and_the_other_way_n
             break;
         }
     }
-    println!("{runs} runs: {seen:?}");
-    assert!(seen.len() > 8, "{seen:?}");
+    println!("{runs} runs, {twice} stopped twice: {seen:?}");
+    assert!(seen.len() > 8 && twice > 0, "{twice}, {seen:?}");
 }

@@ -12,6 +12,8 @@ const SEGMENT: u64 = 256 * 1024;
 pub(crate) struct Stepped {
     spool: Spool,
     hands: Hands,
+    /// Where each message lay at the last look.
+    places: BTreeMap<u64, Location>,
 }
 
 /// A recipient that is still owed its message, as the store has it in memory.
@@ -25,15 +27,23 @@ pub(crate) struct Owed {
     pub(crate) operator_hold: bool,
     pub(crate) uncertified: bool,
     pub(crate) leased: bool,
+    pub(crate) told: bool,
 }
 
 impl Stepped {
     /// Opens what lies in `folder`.
-    pub(crate) fn open(folder: &Path) -> Self {
+    pub(crate) fn open(folder: &Path, disk: &Kept) -> Self {
         let metrics = Metrics::new().unwrap();
-        let opened = Spool::with_hands(folder, Arc::new(Kept), SEGMENT, &metrics);
+        let opened = Spool::with_hands(folder, Arc::new(disk.clone()), SEGMENT, &metrics);
         let (spool, hands) = opened.unwrap();
-        Self { spool, hands }
+        let places = BTreeMap::new();
+        let mut stepped = Self {
+            spool,
+            hands,
+            places,
+        };
+        stepped.copied();
+        stepped
     }
 
     /// The store.
@@ -46,10 +56,32 @@ impl Stepped {
         self.hands.committer.is_asked()
     }
 
-    /// The journal's thread writes what waits.
-    pub(crate) fn write(&mut self) {
+    /// The journal's thread writes what waits; whether all of it is on disk.
+    #[must_use]
+    pub(crate) fn write(&mut self) -> bool {
         self.hands.committer.turn();
-        assert!(self.hands.committer.is_idle(), "the disk is well");
+        self.hands.committer.is_idle()
+    }
+
+    /// Whether it has taken a message that is not done.
+    pub(crate) fn has(&self, id: u64) -> bool {
+        let memory = self.spool.0.shared.memory();
+        memory.queue.entries.contains_key(&id)
+    }
+
+    /// Messages that lie in another place than when this was asked last.
+    pub(crate) fn copied(&mut self) -> Vec<u64> {
+        let memory = self.spool.0.shared.memory();
+        let entries = memory.queue.entries.iter();
+        let places: BTreeMap<u64, Location> =
+            entries.map(|(id, entry)| (*id, entry.location)).collect();
+        drop(memory);
+        let before = std::mem::replace(&mut self.places, places);
+        let moved = self.places.iter().filter(|(id, place)| {
+            let was = before.get(id);
+            was.is_some_and(|was| was != *place)
+        });
+        moved.map(|(id, _)| *id).collect()
     }
 
     /// The keeper looks round once.
@@ -77,6 +109,7 @@ impl Stepped {
                     operator_hold: tried.operator_hold,
                     uncertified: tried.uncertified,
                     leased: leg.active,
+                    told: tried.told,
                 }));
             }
         }
@@ -86,21 +119,56 @@ impl Stepped {
 }
 
 /// The machine's disk, where it is the process that ends and not the machine: what was written is there, synced or not.
-#[derive(Debug)]
-struct Kept;
+///
+/// While it is not well nothing new gets on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept(Arc<Mutex<Option<Sick>>>);
+
+/// What is wrong with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sick {
+    /// ENOSPC, wherever something would be written.
+    Full,
+    /// The same, and half of what was to be written is.
+    Short,
+    /// EIO.
+    Writes,
+    /// fdatasync fails.
+    Syncs,
+}
+
+impl Kept {
+    pub(crate) fn is(&self, sick: Option<Sick>) {
+        *self.0.lock().unwrap() = sick;
+    }
+
+    pub(crate) fn is_well(&self) -> bool {
+        self.0.lock().unwrap().is_none()
+    }
+
+    fn may_grow(&self) -> io::Result<()> {
+        match *self.0.lock().unwrap() {
+            Some(Sick::Full | Sick::Short) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Sick::Writes) => Err(io::Error::other("EIO")),
+            Some(Sick::Syncs) | None => Ok(()),
+        }
+    }
+}
 
 #[derive(Debug)]
-struct KeptFile(Box<dyn LogFile>);
+struct KeptFile(Box<dyn LogFile>, Kept);
 
 impl Disk for Kept {
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        self.may_grow()?;
         std::fs::File::create(path)?.set_len(bytes)
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(KeptFile(RealDisk.open(path)?)))
+        Ok(Box::new(KeptFile(RealDisk.open(path)?, self.clone())))
     }
     fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(KeptFile(RealDisk.create(path)?)))
+        self.may_grow()?;
+        Ok(Box::new(KeptFile(RealDisk.create(path)?, self.clone())))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
@@ -118,10 +186,22 @@ impl Disk for Kept {
 
 impl LogFile for KeptFile {
     fn write_at(&mut self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        if let Err(error) = self.1.may_grow() {
+            let sick = *self.1.0.lock().unwrap();
+            if sick == Some(Sick::Short) {
+                let first = slices.first().map_or(&[][..], |slice| slice);
+                let half = IoSlice::new(&first[..first.len() / 2]);
+                self.0.write_at(&[half], offset)?;
+            }
+            return Err(error);
+        }
         self.0.write_at(slices, offset)
     }
     fn sync(&mut self) -> io::Result<()> {
-        Ok(())
+        match *self.1.0.lock().unwrap() {
+            Some(Sick::Syncs) => Err(io::Error::other("EIO")),
+            _ => Ok(()),
+        }
     }
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         self.0.truncate(length)

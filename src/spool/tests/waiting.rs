@@ -26,6 +26,42 @@ async fn reopened(spool: Spool, folder: &Path) -> Spool {
     open(folder)
 }
 
+/// The same, where that was while nobody looked.
+#[tokio::test]
+async fn a_notice_does_not_wait_for_younger_mail_because_the_clock_was_set_back_before_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    keep(&spool, 1000, 1, b"body of a message").await;
+    let spool = reopened(spool, folder.path()).await;
+    spool.clock_was_set(0, NOW - 10, |_| 1000);
+    keep(&spool, 5, 1, b"body of a message").await;
+    assert_eq!(late(&spool, PATIENCE, NOW + 40), [(1000, vec![0])]);
+    assert_eq!(late(&spool, PATIENCE, NOW + 50), [(5, vec![0])]);
+    spool.close().await;
+}
+
+/// New mail has smaller ids then than the old.
+#[tokio::test]
+async fn a_notice_does_not_wait_for_younger_mail_because_the_clock_was_set_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    keep(&spool, 1000, 1, b"body of a message").await;
+    keep(&spool, 1001, 1, b"body of a message").await;
+    spool.clock_was_set(-50, NOW, |_| 1000);
+    keep(&spool, 5, 1, b"body of a message").await;
+    assert_eq!(spool.next_late(PATIENCE), Some(NOW));
+    let both = [(1000, vec![0]), (1001, vec![0])];
+    assert_eq!(late(&spool, PATIENCE, NOW), both);
+    assert_eq!(late(&spool, PATIENCE, NOW + 49), []);
+    keep(&spool, 6, 1, b"body of a message").await;
+    assert_eq!(
+        late(&spool, PATIENCE, NOW + 50),
+        [(5, vec![0]), (6, vec![0])]
+    );
+    assert_eq!(spool.next_late(PATIENCE), None);
+    spool.close().await;
+}
+
 #[tokio::test]
 async fn whose_sender_was_told_is_known_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,11 @@
 //! A next hop over TLS that answers as its mood and a draw say, and tells the reference what it heard and said.
 
-use super::book::{Book, Said, address_of};
+use super::book::{Book, Door, Said, address_of, own_name};
 use super::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::atomic::AtomicUsize;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -15,6 +16,8 @@ pub(super) enum Mood {
     Well,
     /// Anything may happen to a message, or to one of its recipients.
     Mixed,
+    /// What [`Hop::will_say`] was told of each recipient, else all is well.
+    Told,
     /// The connector is at fault.
     Faulty,
     Busy,
@@ -24,11 +27,14 @@ pub(super) enum Mood {
 pub(super) struct Hop(Arc<Inner>);
 
 struct Inner {
-    address: SocketAddr,
+    port: u16,
+    /// Whether it reports what was asked of it (RFC 3461): said with each new connection.
+    dsn: AtomicBool,
     tls: TlsAcceptor,
     book: Book,
     seed: u64,
     moods: Mutex<[Mood; 3]>,
+    told: Mutex<HashMap<String, VecDeque<Said>>>,
     /// How often something was asked: the next time the draw is another.
     asked: Mutex<HashMap<String, u64>>,
     open: AtomicUsize,
@@ -59,38 +65,52 @@ impl Hop {
             .with_no_client_auth()
             .with_single_cert(issued.chain.clone(), issued.key.clone_key())
             .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listeners = listeners().await;
         let hop = Self(Arc::new(Inner {
-            address: listener.local_addr().unwrap(),
+            port: listeners[0].local_addr().unwrap().port(),
+            dsn: AtomicBool::new(false),
             tls: TlsAcceptor::from(Arc::new(config)),
             book,
             seed,
             moods: Mutex::new([Mood::Mixed; 3]),
+            told: Mutex::default(),
             asked: Mutex::default(),
             open: AtomicUsize::new(0),
             closing: watch::Sender::new(0),
         }));
-        let serving = hop.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let hop = serving.clone();
-                hop.0.open.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(async move {
-                    // An error is the end of the connection, from whichever side.
-                    let _ended = hop.serve(stream).await;
-                    hop.0.open.fetch_sub(1, Ordering::SeqCst);
-                });
-            }
-        });
+        for (which, listener) in listeners.into_iter().enumerate() {
+            let serving = hop.clone();
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let hop = serving.clone();
+                    hop.0.open.fetch_add(1, Ordering::SeqCst);
+                    tokio::spawn(async move {
+                        // An error is the end of the connection, from whichever side.
+                        let _ended = hop.serve(stream, which).await;
+                        hop.0.open.fetch_sub(1, Ordering::SeqCst);
+                    });
+                }
+            });
+        }
         hop
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.0.address.port()
+        self.0.port
+    }
+
+    pub(super) fn dsn(&self, dsn: bool) {
+        self.0.dsn.store(dsn, Ordering::SeqCst);
     }
 
     pub(super) fn mood(&self, which: usize, mood: Mood) {
         self.0.moods.lock().unwrap()[which] = mood;
+    }
+
+    /// What this recipient is answered, time after time, in [`Mood::Told`].
+    pub(super) fn will_say(&self, address: &str, said: impl IntoIterator<Item = Said>) {
+        let said = said.into_iter().collect();
+        self.0.told.lock().unwrap().insert(address.to_owned(), said);
     }
 
     /// Closes the connections that carry nothing, as time would, and waits until nobody is there.
@@ -105,28 +125,53 @@ impl Hop {
         waited.expect("a connection stays open");
     }
 
-    async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
+    async fn serve(&self, stream: TcpStream, which: usize) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
         let mut lines: Lines = BufReader::new(Box::new(stream));
-        say(&mut lines, "220 hop").await?;
+        let door = self.0.book.door_is(which);
+        match door {
+            Door::Lost | Door::Busy | Door::NoMail | Door::Clear => self.0.book.knocks(which),
+            Door::Open | Door::Refused => {}
+        }
+        match door {
+            Door::Lost => return Ok(()),
+            Door::Busy => return say(&mut lines, "421 4.3.2 Service not available").await,
+            Door::NoMail => return say(&mut lines, "554 no mail here").await,
+            Door::Open | Door::Refused | Door::Clear => say(&mut lines, "220 hop").await?,
+        }
         let mut line = String::new();
         loop {
             if read(&mut lines, &mut line).await? == 0 {
                 return Ok(());
             }
             match line.split_whitespace().next().unwrap_or_default() {
+                "EHLO" if door == Door::Clear => {
+                    let reports = self.greets(&mut lines).await?;
+                    return self.mail(lines, reports).await;
+                }
                 "EHLO" => say(&mut lines, "250-hop\r\n250 STARTTLS").await?,
                 "STARTTLS" => {
                     say(&mut lines, "220 go ahead").await?;
                     let secure = self.0.tls.accept(lines.into_inner()).await?;
-                    return self.mail(BufReader::new(Box::new(secure))).await;
+                    return self.mail(BufReader::new(Box::new(secure)), false).await;
                 }
                 _ => return say(&mut lines, "221 bye").await,
             }
         }
     }
 
-    async fn mail(&self, mut lines: Lines) -> std::io::Result<()> {
+    /// Answers EHLO; whether it offers DSN.
+    async fn greets(&self, lines: &mut Lines) -> std::io::Result<bool> {
+        let reports = self.0.dsn.load(Ordering::SeqCst);
+        let offers = if reports {
+            "250-hop\r\n250 DSN"
+        } else {
+            "250 hop"
+        };
+        say(lines, offers).await.map(|()| reports)
+    }
+
+    async fn mail(&self, mut lines: Lines, mut reports: bool) -> std::io::Result<()> {
         let mut closing = self.0.closing.subscribe();
         let mut line = String::new();
         let (mut begun, mut now) = (0, Transaction::default());
@@ -146,7 +191,7 @@ impl Hop {
             }
             let argument = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
             match line.get(..4).unwrap_or_default() {
-                "EHLO" => say(&mut lines, "250 hop").await?,
+                "EHLO" => reports = self.greets(&mut lines).await?,
                 "MAIL" => {
                     let sender = argument.strip_prefix("s.m");
                     let id = sender.and_then(|rest| rest.split('@').next()?.parse().ok());
@@ -169,6 +214,9 @@ impl Hop {
                 }
                 "RCPT" => {
                     now.id = now.id.or_else(|| address_of(&argument).map(|(id, _)| id));
+                    if reports && now.id.is_some() {
+                        self.0.book.is_asked(&argument, line.contains(" NOTIFY="));
+                    }
                     let (reply, said) = self.recipient(&argument, &now);
                     match said {
                         Some(said) => self.0.book.hears(&argument, said),
@@ -179,7 +227,7 @@ impl Hop {
                 "DATA" if now.recipients.is_empty() => say(&mut lines, "503 nobody").await?,
                 "DATA" => {
                     let done = std::mem::take(&mut now);
-                    if !self.content(&mut lines, &done).await? {
+                    if !self.content(&mut lines, &done, reports).await? {
                         return Ok(());
                     }
                 }
@@ -203,30 +251,41 @@ impl Hop {
             };
             return (FAULT, Some(said));
         }
-        if now.id.is_none() || inside != Mood::Mixed {
-            return ("250 recipient", None);
-        }
         let outside = !is_internal(address);
-        match self.number(address, 100) {
-            0..6 => (
-                "550 5.1.10 RESOLVER.ADR.RecipientNotFound",
-                Some(Said::Never),
-            ),
-            6..14 => ("451 4.7.0 Temporary server error. PRX2", Some(Said::Later)),
-            14..22 if !outside => (
-                "550 5.7.133 SenderNotAuthenticatedForGroup",
-                Some(Said::Restricted),
-            ),
-            22..24 if !outside => (FAULT, Some(Said::Fault)),
-            24..32 if !now.recipients.is_empty() => {
-                ("452 4.5.3 Too many recipients", Some(Said::TooMany))
+        let said = match inside {
+            _ if now.id.is_none() => None,
+            Mood::Mixed => match self.number(address, 100) {
+                0..6 => Some(Said::Never),
+                6..14 => Some(Said::Later),
+                14..22 if !outside => Some(Said::Restricted),
+                22..24 if !outside => Some(Said::Fault),
+                24..32 if !now.recipients.is_empty() => Some(Said::TooMany),
+                _ => None,
+            },
+            Mood::Told => {
+                let mut told = self.0.told.lock().unwrap();
+                told.get_mut(address).and_then(VecDeque::pop_front)
             }
-            _ => ("250 recipient", None),
-        }
+            Mood::Well | Mood::Faulty | Mood::Busy => None,
+        };
+        let reply = match said {
+            Some(Said::Never) => "550 5.1.10 RESOLVER.ADR.RecipientNotFound",
+            Some(Said::Later) => "451 4.7.0 Temporary server error. PRX2",
+            Some(Said::Restricted) => "550 5.7.133 SenderNotAuthenticatedForGroup",
+            Some(Said::Fault) => FAULT,
+            Some(Said::TooMany) => "452 4.5.3 Too many recipients",
+            _ => "250 recipient",
+        };
+        (reply, said)
     }
 
     /// Takes content, or not; whether the connection goes on.
-    async fn content(&self, lines: &mut Lines, now: &Transaction) -> std::io::Result<bool> {
+    async fn content(
+        &self,
+        lines: &mut Lines,
+        now: &Transaction,
+        reports: bool,
+    ) -> std::io::Result<bool> {
         self.0.book.grants(&now.recipients[0]);
         say(lines, "354 go on").await?;
         let (mut content, mut line) = (String::new(), String::new());
@@ -269,8 +328,11 @@ impl Hop {
                 }
                 None => (own_id(&content), 0),
             };
+            // Several reports may go to one address.
+            let own = own_name(who.0);
+            let address = if now.id.is_none() { &own } else { address };
             match said {
-                Said::Taken | Said::Unsaid => self.0.book.takes(who.0, who.1, address, said),
+                Said::Taken | Said::Unsaid => self.0.book.takes(who, address, said, reports),
                 _ => self.0.book.hears(address, said),
             }
         }
@@ -301,6 +363,67 @@ impl Hop {
     fn draw(&self, what: &str, one_in: u64) -> bool {
         let mixed = self.mood_of(what) == Mood::Mixed;
         mixed && self.number(&format!("close at {what}"), one_in) == 0
+    }
+}
+
+/// One address for each next hop, and one port for all.
+async fn listeners() -> Vec<TcpListener> {
+    for _ in 0..50 {
+        let mut all = vec![TcpListener::bind("127.0.0.1:0").await.unwrap()];
+        let port = all[0].local_addr().unwrap().port();
+        for last in 2..=5 {
+            let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
+            all.extend(TcpListener::bind(address).await);
+        }
+        if all.len() == 5 {
+            return all;
+        }
+    }
+    panic!("no port is free on five addresses");
+}
+
+/// The names of the next hops, which know whether somebody listens.
+#[derive(Debug)]
+pub(super) struct Names(pub(super) Book);
+
+impl Names {
+    fn look(&self, name: &str) -> Vec<IpAddr> {
+        let known = [
+            "contoso.in",
+            "fabrikam-ag.in",
+            "a.example",
+            "b.example",
+            "partner.in",
+        ];
+        let which = known.iter().position(|known| *known == name).unwrap();
+        let last = if self.0.door_is(which) == Door::Refused {
+            self.0.knocks(which);
+            99
+        } else {
+            u8::try_from(which).unwrap() + 1
+        };
+        vec![Ipv4Addr::new(127, 0, 0, last).into()]
+    }
+}
+
+impl crate::dns::Resolve for Names {
+    fn addresses<'a>(&'a self, host: &'a str) -> crate::dns::Answer<'a, Vec<IpAddr>> {
+        Box::pin(std::future::ready(Ok(self.look(host))))
+    }
+
+    fn mail_exchangers<'a>(
+        &'a self,
+        _: &'a str,
+    ) -> crate::dns::Answer<'a, Vec<crate::dns::MxRecord>> {
+        Box::pin(std::future::ready(Err(crate::dns::DnsError::NotFound)))
+    }
+
+    fn host_records<'a>(&'a self, host: &'a str) -> crate::dns::Answer<'a, Vec<IpAddr>> {
+        self.addresses(host)
+    }
+
+    fn texts<'a>(&'a self, _: &'a str) -> crate::dns::Answer<'a, Vec<Vec<u8>>> {
+        Box::pin(std::future::ready(Err(crate::dns::DnsError::NotFound)))
     }
 }
 

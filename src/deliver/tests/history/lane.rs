@@ -9,6 +9,8 @@ pub(super) const HOUR: u64 = 60 * MINUTE;
 /// Different messages with a fault that park a queue.
 const FAULTS: usize = 3;
 const RAMP: u64 = 30 * SECOND;
+/// Until the next attempt where a report could not be kept.
+pub(super) const UNREPORTED: u64 = 5 * MINUTE;
 
 /// Waits and bounds, milliseconds.
 #[derive(Debug)]
@@ -16,18 +18,22 @@ pub(super) struct Rule {
     pub(super) retry: &'static [u64],
     pub(super) expire: u64,
     pub(super) hold: u64,
+    /// After so long the sender hears that mail still waits.
+    pub(super) notice: u64,
 }
 
 pub(super) const EXCHANGE: Rule = Rule {
     retry: &[MINUTE, MINUTE, 5 * MINUTE],
     expire: 40 * MINUTE,
     hold: 20 * MINUTE,
+    notice: 9 * MINUTE,
 };
 
 pub(super) const OUTSIDE: Rule = Rule {
     retry: &[MINUTE, 2 * MINUTE],
     expire: 25 * MINUTE,
     hold: 0,
+    notice: 7 * MINUTE,
 };
 
 impl Rule {
@@ -64,6 +70,10 @@ pub(super) struct Lane {
     since: Option<u64>,
     pause: u64,
     paused_until: u64,
+    /// Pauses outside, without a success between.
+    pauses: u32,
+    /// Nobody was reached at that moment: one connection at a time, once those that were there are gone.
+    unreached: Option<u64>,
     /// Released by a success at this moment.
     ramp: Option<u64>,
     /// That was a probe, and nothing else was on its way: so few connections are left.
@@ -72,7 +82,7 @@ pub(super) struct Lane {
     pub(super) to_release: Vec<u64>,
 }
 
-/// A message's fault, as its first recipient remembers the one before.
+/// A message's fault, as its recipients with the same past remember the one before.
 pub(super) struct Met {
     pub(super) id: u64,
     pub(super) attempts: u32,
@@ -94,8 +104,15 @@ impl Lane {
         }
     }
 
-    /// Connections that a released queue may have by now.
-    pub(super) fn ramp(&self, now: u64, most: usize) -> Option<usize> {
+    /// Connections that the queue may have by now.
+    pub(super) fn most(&self, now: u64, most: usize) -> usize {
+        if self.pause > 0 || self.unreached.is_some_and(|since| since < now) {
+            return 1;
+        }
+        self.ramp(now, most).unwrap_or(most)
+    }
+
+    fn ramp(&self, now: u64, most: usize) -> Option<usize> {
         let from = self.ramp.filter(|_| self.ramp_from_one)?;
         let gone = now - from;
         (gone < RAMP).then(|| 1 + (most - 1) * usize::try_from(gone).unwrap() / RAMP as usize)
@@ -147,9 +164,24 @@ impl Lane {
         }
     }
 
+    /// Nobody was reached by the connector.
+    pub(super) fn unreached(&mut self, now: u64) {
+        self.unreached = Some(now);
+    }
+
+    /// Nobody outside was reached, or he takes no mail now: the queue waits as one message would.
+    pub(super) fn rest(&mut self, now: u64) {
+        if now >= self.paused_until {
+            self.pauses += 1;
+            self.pause = OUTSIDE.wait(self.pauses);
+            self.paused_until = now + self.pause;
+        }
+    }
+
     /// Something was taken; `alone`: as a probe, and nothing else is on its way.
     pub(super) fn delivered(&mut self, now: u64, alone: bool) {
         (self.pause, self.paused_until) = (0, 0);
+        (self.pauses, self.unreached) = (0, None);
         if self.is_parked() {
             self.release(State::Flows);
             (self.ramp, self.ramp_from_one) = (Some(now), alone);
@@ -182,6 +214,17 @@ impl Lane {
         if let State::Parked { next, .. } = &mut self.state {
             *next = now;
             self.to_release.extend(self.held.first());
+        }
+    }
+
+    /// The clock was set: every moment moves with it.
+    pub(super) fn clock_was_set(&mut self, by: i64) {
+        let shift = |moment: &mut u64| *moment = moment.saturating_add_signed(by);
+        let moments = [&mut self.since, &mut self.ramp, &mut self.unreached];
+        moments.into_iter().flatten().for_each(shift);
+        shift(&mut self.paused_until);
+        if let State::Parked { next, .. } = &mut self.state {
+            shift(next);
         }
     }
 

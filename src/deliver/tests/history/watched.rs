@@ -22,13 +22,16 @@ pub(super) struct Watched {
 /// A lease, as both know it.
 pub(super) struct Leased {
     due: Option<Due>,
+    /// Mail that waits long, which is looked at and not leased.
+    late: Option<Late<Due>>,
     key: u64,
     book: Book,
 }
 
 impl Leased {
     fn due(&self) -> &Due {
-        self.due.as_ref().unwrap()
+        let late = self.late.as_ref().map(Late::work);
+        self.due.as_ref().or(late).unwrap()
     }
 
     fn settled(mut self) -> Due {
@@ -51,6 +54,7 @@ impl Watched {
         let key = self.book.leased(queue, id, due.recipients(), kind);
         Some(Leased {
             due: Some(due),
+            late: None,
             key,
             book: self.book.clone(),
         })
@@ -65,15 +69,24 @@ impl Watched {
             let polled = accepting.as_mut().poll(context);
             let mut stepped = self.stepped.lock().unwrap();
             if polled.is_pending() && stepped.is_asked() {
-                stepped.write();
-                self.book.submitted(&message);
-                self.book.synced();
+                let all = stepped.write();
+                if stepped.has(message.id.as_u64()) {
+                    self.book.submitted(&message);
+                }
+                if all {
+                    self.book.copied(&stepped.copied());
+                    self.book.synced();
+                }
                 context.waker().wake_by_ref();
             }
             polled
         });
         stored.await.map(|_| ())
     }
+}
+
+fn id_of(late: &Late<Due>) -> u64 {
+    late.work().message().id.as_u64()
 }
 
 impl Work for Leased {
@@ -101,8 +114,8 @@ impl Work for Leased {
         self.due().held_since()
     }
 
-    fn last_reply(&self) -> Option<String> {
-        Work::last_reply(self.due())
+    fn last_reply(&self, at: usize) -> Option<String> {
+        Work::last_reply(self.due(), at)
     }
 }
 
@@ -143,7 +156,11 @@ impl Store for Watched {
 
     async fn accept(&self, message: Message, content: Bytes) -> Result<(), SpoolError> {
         self.book.reported(&message, &content);
-        self.keep(message, content).await
+        let kept = self.keep(message, content.clone()).await;
+        if kept.is_err() {
+            self.book.unreported(&content);
+        }
+        kept
     }
 
     fn settle(&self, work: Leased, results: Vec<(usize, Disposition)>, counts: bool) {
@@ -162,6 +179,7 @@ impl Store for Watched {
     }
 
     fn clock_was_set(&self, by: i64, now: u64, longest: impl Fn(&Via) -> u64) {
+        self.book.clock_was_set(by);
         self.spool.clock_was_set(by, now, longest);
     }
 
@@ -170,17 +188,42 @@ impl Store for Watched {
         Store::release(&self.spool, id, now);
     }
 
-    fn next_late(&self, _: Patience) -> Option<u64> {
-        None
+    fn next_late(&self, patience: Patience) -> Option<u64> {
+        self.spool.next_late(patience)
     }
 
-    async fn late(&self, _: Patience, _: u64, _: usize) -> Vec<Late<Leased>> {
-        Vec::new()
+    /// On this thread, so that nothing comes between what is found and what the reference knows.
+    async fn late(&self, patience: Patience, now: u64, most: usize) -> Vec<Late<Leased>> {
+        let late = self.spool.late(patience, now, most);
+        let found = late.iter().map(|late| {
+            let waiting = late.waiting().iter().map(|waiting| waiting.at);
+            (id_of(late), waiting.collect())
+        });
+        self.book.late(&found.collect::<Vec<_>>(), most);
+        let late = late.into_iter().map(|late| {
+            let waiting = late.waiting().to_vec();
+            let looked_at = Leased {
+                due: None,
+                late: Some(late),
+                key: u64::MAX,
+                book: self.book.clone(),
+            };
+            Late::new(looked_at, waiting)
+        });
+        late.collect()
     }
 
-    fn told(&self, _: &Late<Leased>) {}
+    fn told(&self, late: &Late<Leased>) {
+        let late = late.work().late.as_ref().unwrap();
+        self.book.told(id_of(late));
+        self.spool.told(late);
+    }
 
-    fn put_back(&self, _: &Late<Leased>) {}
+    fn put_back(&self, late: &Late<Leased>) {
+        let late = late.work().late.as_ref().unwrap();
+        self.book.put_back(id_of(late));
+        self.spool.put_back(late);
+    }
 
     fn next_uncertified(&self, queue: &Destination, now: u64) -> Option<Leased> {
         let due = self.spool.next_uncertified(queue, now);

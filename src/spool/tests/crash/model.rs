@@ -52,7 +52,8 @@ pub(super) struct Leased {
     pub(super) recipients: Vec<usize>,
     pub(super) attempts: u32,
     pub(super) held_since: Option<u64>,
-    pub(super) last_reply: Option<String>,
+    /// Of each recipient.
+    pub(super) last_replies: Vec<Option<String>>,
 }
 
 fn first_state(message: &Message) -> State {
@@ -197,13 +198,15 @@ impl Model {
                         && owed.held_since == first.held_since
                 };
                 let recipients = own.owed.iter().filter(alike).take(100);
+                let recipients = recipients.map(|owed| (owed.position, owed.reply.clone()));
+                let (recipients, last_replies) = recipients.unzip();
                 Some(Leased {
                     id,
                     part,
-                    recipients: recipients.map(|owed| owed.position).collect(),
+                    recipients,
                     attempts: first.attempts,
                     held_since: Some(first.held_since).filter(|since| *since > 0),
-                    last_reply: first.reply.clone(),
+                    last_replies,
                 })
             })
         })

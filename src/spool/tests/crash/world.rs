@@ -231,7 +231,11 @@ impl World {
             recipients: due.recipients().to_vec(),
             attempts: due.attempts(),
             held_since: due.held_since(),
-            last_reply: due.last_reply().map(str::to_owned),
+            last_replies: due
+                .recipients()
+                .iter()
+                .map(|at| due.last_reply(*at).map(str::to_owned))
+                .collect(),
         };
         let got = due.as_ref().map(leased);
         if got != expected {
