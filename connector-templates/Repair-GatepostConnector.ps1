@@ -9,7 +9,9 @@
     stays as it is: state, mode, group and place of the routing rule, and validation. Objects that are not Gatepost's are not looked at. A
     missing object is told, not made: Install-GatepostConnector.ps1 makes it.
 
-    'gatepost connector diff' names the same differences from an export, with what each of them breaks.
+    'gatepost connector diff' names the same differences from an export, with what each of them breaks, and more: conditions and
+    actions that somebody has added to the two rules, and an ExpiryDate in the past. This script leaves those; diff's lines take
+    them off.
 
 .PARAMETER InboundConnectorName
     Name of the inbound connector.

@@ -5,10 +5,11 @@
 //! is, for it must take the loop value off all mail that comes back, and do nothing else.
 
 use super::diff::{Drift, Mend, Report, seen};
-use super::export::{Exported, flag, text};
+use super::export::{Exported, text};
 use super::objects::Kind;
 use super::told::{literal, shown};
 use super::turn::Turn;
+use serde_json::Value;
 
 /// Beginnings of the names of conditions and exceptions.
 const CONDITIONS: [&str; 19] = [
@@ -195,7 +196,8 @@ fn further<'a>(
 fn drift(kind: Kind, rule: &Exported, property: &str, breaks: &str) -> Drift {
     let name = rule.text("Name");
     let value = rule.get(property).map(text).unwrap_or_default();
-    let off = |property: &str| match rule.get(property).and_then(flag) {
+    // A switch is written as a boolean; a word or a number that reads as true is none.
+    let off = |property: &str| match rule.get(property).and_then(Value::as_bool) {
         Some(true) => format!(" -{property} $false"),
         Some(false) | None => format!(" -{property} $null"),
     };
@@ -291,7 +293,7 @@ mod tests {
     use super::super::diff::diff;
     use super::super::fixtures::{Tenancy, plan};
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     /// What every rule has, and says nothing about the mail.
     const PLAIN: [&str; 16] = [
@@ -386,6 +388,39 @@ mod tests {
             };
             let line: String = group.iter().map(|name| format!(" -{name} $null")).collect();
             assert!(matches!(&drift.mend, Mend::Line(mend) if mend.ends_with(&line)));
+        }
+    }
+
+    #[test]
+    fn only_a_switch_is_taken_off_by_false() {
+        for (property, value, off) in [
+            ("DeleteMessage", json!(true), "$false"),
+            ("AttachmentSizeOver", json!(1), "$null"),
+            ("SetSCL", json!(1), "$null"),
+            ("SubjectContainsWords", json!(["true"]), "$null"),
+            ("FromScope", json!(1), "$null"),
+        ] {
+            let mut tenancy = Tenancy::of(&plan());
+            tenancy.rules[1][property] = value;
+            let report = diff(&plan(), &tenancy.exports());
+            let line = format!("-{property} {off}");
+            let mut mends = report.drift.iter().map(|drift| &drift.mend);
+            assert!(
+                mends.any(|mend| matches!(mend, Mend::Line(mend) if mend.ends_with(&line))),
+                "{property}: {:#?}",
+                report.drift
+            );
+        }
+    }
+
+    #[test]
+    fn a_priority_that_is_none_is_where_the_rule_stands() {
+        for odd in [json!(i64::MAX), json!(-1), json!("x"), json!(1e300)] {
+            for place in [0, 1] {
+                let mut tenancy = Tenancy::of(&plan());
+                tenancy.rules[place]["Priority"] = odd.clone();
+                assert_eq!(diff(&plan(), &tenancy.exports()).drift, [], "{odd}");
+            }
         }
     }
 

@@ -111,10 +111,10 @@ pub(super) fn is_enforced(rule: &Exported) -> bool {
     is(rule, "Mode", ENFORCE)
 }
 
-/// The place of a rule in Exchange's order: its priority, else where it stands in the export.
+/// The place of a rule in Exchange's order: its priority, else (also where that is no place) where it stands in the export.
 fn priority(rule: &Exported, place: usize) -> i64 {
-    let written = rule.text("Priority").parse().ok();
-    written.unwrap_or_else(|| i64::try_from(place).unwrap_or(i64::MAX))
+    let written = rule.text("Priority").parse::<u32>().ok();
+    written.map_or_else(|| i64::try_from(place).unwrap_or(0), i64::from)
 }
 
 /// What keeps mail from the routing rule, or from the clean-up rule once it is back.
