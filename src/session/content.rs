@@ -9,6 +9,7 @@ use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, LegSummary, TraceEvent};
 use crate::smtp::command::{Bdat, Command};
 use crate::smtp::data::{ContentFacts, DotDecoder, Progress};
+use crate::smtp::extension::Extension;
 use crate::smtp::reply::Reply;
 use crate::spool::{Leg, Message, SpoolError, Stored};
 use crate::trust::{self, Class, DkimFacts, MAX_SIGNED_SIZE, Pending, Settlement, Verdict};
@@ -46,7 +47,27 @@ enum Purpose {
         refusal: Account,
     },
     /// A chunk outside a transaction: read, dropped, 503 (RFC 3030 §3).
-    Unwanted { was_after_refusal: bool },
+    Unwanted(Unwanted),
+}
+
+/// Why a chunk is not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwanted {
+    /// A chunk of its message was refused and was not the last (RFC 3030 §3).
+    AfterRefusal,
+    /// Something is not as it must be before a chunk.
+    Because(&'static str),
+}
+
+impl Unwanted {
+    /// The client's next step is what it must not do at all, where nobody offered it.
+    pub(super) fn of(core: &Core, otherwise: &'static str) -> Self {
+        if core.policy.allows(Extension::Chunking) {
+            Self::Because(otherwise)
+        } else {
+            Self::Because("BDAT is not offered here, send DATA")
+        }
+    }
 }
 
 /// What the header section made of the message.
@@ -119,10 +140,10 @@ impl Content {
         }
     }
 
-    pub(super) fn unwanted_chunk(chunk: Bdat, was_after_refusal: bool) -> State {
+    pub(super) fn unwanted_chunk(chunk: Bdat, why: Unwanted) -> State {
         State::Content(Box::new(Self {
             framing: Framing::chunk(chunk),
-            purpose: Purpose::Unwanted { was_after_refusal },
+            purpose: Purpose::Unwanted(why),
             appending: false,
             drafted: false,
             ended: false,
@@ -133,7 +154,7 @@ impl Content {
     /// What MAIL announced of the message, or else its chunk: said by whoever sends it.
     pub(super) fn announced_size(&self) -> u64 {
         match (&self.purpose, &self.framing) {
-            (Purpose::Unwanted { .. }, _) => 0,
+            (Purpose::Unwanted(_), _) => 0,
             (Purpose::Message { transaction, .. }, framing) => {
                 transaction.announced.unwrap_or(match framing {
                     Framing::Dot(_) => 0,
@@ -250,18 +271,16 @@ impl Content {
             Framing::Chunk { last, .. } => last,
         };
         let (transaction, intake, mut refusal) = match self.purpose {
-            Purpose::Unwanted { was_after_refusal } => {
-                core.refuse(
-                    Rejection::BadSequence {
-                        expected: "no transaction is open for this chunk",
-                    },
-                    now,
-                );
-                return if was_after_refusal {
-                    State::after_refused_chunk()
-                } else {
-                    State::ready()
+            Purpose::Unwanted(why) => {
+                let (expected, next) = match why {
+                    Unwanted::AfterRefusal => {
+                        let expected = "this message is refused, RSET first";
+                        (expected, State::after_refused_chunk())
+                    }
+                    Unwanted::Because(expected) => (expected, State::ready()),
                 };
+                core.refuse(Rejection::BadSequence { expected }, now);
+                return next;
             }
             Purpose::Message {
                 transaction,
