@@ -169,7 +169,10 @@ impl Rejection {
                 | Reason::ForeignEnvelopeSender
                 | Reason::ForeignHeaderSender
                 | Reason::SenderNotAllowed
-                | Reason::FromNotAllowed,
+                | Reason::FromNotAllowed
+                | Reason::FromAbsent
+                | Reason::FromDuplicate
+                | Reason::FromUnreadable,
             )
             | Self::NoRoute
             | Self::RecipientNotServed => (550, (5, 7, 1)),
@@ -293,6 +296,9 @@ fn trust_wording(reason: Reason) -> &'static str {
         Reason::ForeignHeaderSender => "From: address is not in an accepted domain of the tenant",
         Reason::SenderNotAllowed => "This application may not send as this sender address",
         Reason::FromNotAllowed => "This application may not send as this From: address",
+        Reason::FromAbsent => "From: is missing: it must name one of this application's senders",
+        Reason::FromDuplicate => "From: stands more than once",
+        Reason::FromUnreadable => "From: is empty or cannot be read as a list of addresses",
         Reason::SignatureUnavailable => {
             "TenantAttribution; the DKIM signature cannot be checked now, try again later"
         }
@@ -345,6 +351,9 @@ mod tests {
             (Rejection::Trust(Reason::NoTenant), "550 5.7.64 "),
             (Rejection::Trust(Reason::UnknownXoorg), "550 5.7.64 "),
             (Rejection::Trust(Reason::Contradiction), "550 5.7.1 "),
+            (Rejection::Trust(Reason::FromAbsent), "550 5.7.1 "),
+            (Rejection::Trust(Reason::FromDuplicate), "550 5.7.1 "),
+            (Rejection::Trust(Reason::FromUnreadable), "550 5.7.1 "),
             (Rejection::NoRoute, "550 5.7.1 "),
             (Rejection::MessageTooLarge, "552 5.3.4 "),
             (Rejection::Header(HeaderFault::TooLarge), "552 5.3.4 "),
