@@ -3,7 +3,7 @@
 use super::intake::{Intake, Judged, Keep};
 use super::rejection::Rejection;
 use super::state::{State, Transaction};
-use super::{Account, BareNewlines, CONTENT_MILLIS, Core, Now, Output, Service, SignatureCheck};
+use super::{Account, CONTENT_MILLIS, Core, Now, Output, SignatureCheck};
 use crate::header::{self, Examined, ReceivedFacts, Rendition};
 use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, LegSummary, TraceEvent};
@@ -15,8 +15,6 @@ use crate::spool::{Leg, Message, SpoolError, Stored};
 use crate::trust::{self, Class, DkimFacts, MAX_SIGNED_SIZE, Pending, Settlement, Verdict};
 use std::sync::Arc;
 
-/// Connector validation mail is small (product.md 3).
-const MAX_VALIDATION: u64 = 64 * 1024;
 /// What is read and dropped of a message beyond its limit before the connection is closed, octets.
 const MAX_DROPPED: u64 = 64 * 1024 * 1024;
 
@@ -118,13 +116,8 @@ impl Content {
     }
 
     fn message(core: &Core, transaction: Transaction, framing: Framing) -> Self {
-        let policy = &core.policy;
-        let repair =
-            policy.service == Service::Submission && policy.bare_newlines == BareNewlines::Repair;
-        // Over BDAT a connector's body stays as it came (product.md 4).
-        let as_it_came =
-            policy.service == Service::Connector && matches!(framing, Framing::Chunk { .. });
-        let intake = Intake::new(!repair && !as_it_came, repair, policy.max_message_size);
+        let chunked = matches!(framing, Framing::Chunk { .. });
+        let intake = core.policy.terms().intake(chunked);
         let refusal = transaction.account();
         Self {
             framing,
@@ -448,13 +441,7 @@ fn judge(
     let section = buffer.get_mut(..length).unwrap_or_default();
     let (value, limit) = match settlement {
         Settlement::Settled(verdict) => {
-            let limit = match verdict.class() {
-                Class::Validation => MAX_VALIDATION,
-                Class::Proven { .. }
-                | Class::Reported { .. }
-                | Class::Application { .. }
-                | Class::Own => policy.max_message_size,
-            };
+            let limit = policy.terms().limit(verdict.class());
             let judgement = let_in(core, transaction, refusal, verdict, &examined, now)?;
             header::blank_secrets(&examined, &judgement.verdict, &policy.tenants, section);
             (Opinion::Settled(Box::new(judgement)), limit)
@@ -554,7 +541,8 @@ impl Verifying {
             Err(_) => Err(Rejection::StoreUnavailable),
         };
         let judged = judged.and_then(|verdict| {
-            if matches!(verdict.class(), Class::Validation) && self.facts.size > MAX_VALIDATION {
+            // The listener's own limit has been kept, this one was not known while the content came.
+            if self.facts.size > core.policy.terms().limit(verdict.class()) {
                 return Err(Rejection::ValidationTooLarge);
             }
             let_in(core, &self.transaction, refusal, verdict, &examined, now)

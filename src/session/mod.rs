@@ -19,11 +19,13 @@ mod limit_tests;
 pub mod rejection;
 mod settings;
 mod state;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use rejection::Rejection;
 pub use settings::{BareNewlines, ByAddress, Conditions, Now, Policy, Service, TlsMode};
+pub use terms::Terms;
 
 use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};

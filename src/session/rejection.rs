@@ -195,7 +195,9 @@ impl Rejection {
         }
     }
 
-    fn wording(&self) -> String {
+    /// The text, without host name and id.
+    #[must_use]
+    pub fn wording(&self) -> String {
         let text = match self {
             Self::Syntax(CommandFault::Unknown) => "Command not recognised",
             Self::Syntax(CommandFault::Arguments) => "Syntax error in parameters",
