@@ -58,12 +58,12 @@ pub(super) enum Unwanted {
 }
 
 impl Unwanted {
-    /// The client's next step is what it must not do at all, where nobody offered it.
+    /// That BDAT is not offered at all comes before what is missing. The transaction is over in either case (RFC 3030 §3).
     pub(super) fn of(core: &Core, otherwise: &'static str) -> Self {
         if core.policy.allows(Extension::Chunking) {
             Self::Because(otherwise)
         } else {
-            Self::Because("BDAT is not offered here, send DATA")
+            Self::Because("BDAT is not offered here, begin anew with MAIL and use DATA")
         }
     }
 }

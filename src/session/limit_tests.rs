@@ -223,7 +223,7 @@ fn a_chunk_is_told_why_nobody_takes_it() {
         let told = without.tell(&chunk("QUIT\r\n", true));
         starts(&told, "503 5.5.1 ");
         assert!(
-            told.contains("BDAT is not offered here, send DATA "),
+            told.contains("BDAT is not offered here, begin anew with MAIL and use DATA "),
             "{told}"
         );
     }
@@ -232,7 +232,7 @@ fn a_chunk_is_told_why_nobody_takes_it() {
     assert!(told.contains("no transaction is open"), "{told}");
     played.tell(mail);
     let told = played.tell(&chunk("QUIT\r\n", true));
-    assert!(told.contains("RCPT first"), "{told}");
+    assert!(told.contains("no recipient was accepted"), "{told}");
     played.tell(&format!("{mail}{rcpt}"));
     starts(&played.tell(&chunk("no header", false)), "250 2.0.0 ");
     starts(&played.tell(&chunk("\r\n\r\n", false)), "554 5.6.0 ");

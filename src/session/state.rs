@@ -14,6 +14,9 @@ use crate::trust::{self, Application, Candidates, DkimFacts, Reason, Refusal, St
 use std::borrow::Cow;
 use std::sync::Arc;
 
+/// A chunk came before any recipient was accepted.
+const NO_RECIPIENT: &str = "no recipient was accepted, begin anew with MAIL";
+
 /// Where the dialogue is.
 pub(crate) enum State {
     /// No transaction.
@@ -419,7 +422,7 @@ impl Transaction {
                     || !core.policy.allows(Extension::Chunking) =>
             {
                 core.begin_content(now);
-                Content::unwanted_chunk(chunk, Unwanted::of(core, "RCPT first"))
+                Content::unwanted_chunk(chunk, Unwanted::of(core, NO_RECIPIENT))
             }
             Command::Bdat(chunk) => {
                 core.begin_content(now);
