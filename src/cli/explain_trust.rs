@@ -1,12 +1,14 @@
 //! `gatepost explain trust`: what would the server make of this mail, and because of what?
 //!
 //! The server's own judgement, offline and by the same code: certificate, network, candidates, header section, gate. A DKIM
-//! signature that decides is looked up in DNS with `--dns` only. It says neither whether a route takes the recipients nor
-//! whether the body may be carried.
+//! signature that decides is looked up in DNS with `--dns` only. Then the size and the newlines of the whole message, on each
+//! connector listener. It does not say whether a route takes the recipients.
 
 mod hint;
+mod listeners;
 mod message;
 
+use self::listeners::{Listener, RefusedBy};
 use self::message::{LineEnds, Message};
 use crate::config::Settings;
 use crate::dns::{Dns, Resolve};
@@ -83,6 +85,7 @@ pub fn answer(
     let answer = explain(
         &settings.exchange_online,
         &settings.tenants,
+        &listeners::of(settings),
         question,
         now,
         &check,
@@ -116,22 +119,25 @@ struct Answer {
     hint: Option<String>,
     /// How the file ends its lines; `lf` was read as CRLF.
     line_ends: LineEnds,
+    /// Connector listeners that would not take the content; others do, unless it is refused.
+    refused_by: Vec<RefusedBy>,
     evidence: Evidence,
 }
 
 impl Answer {
     fn refused(rejection: &Rejection, tenant: Option<&Tenant>, evidence: Evidence) -> Self {
-        let (code, enhanced) = rejection.status();
+        let (code, _) = rejection.status();
         Self {
             accepted: false,
             verdict: "refused",
-            reply: Some(format!("{code} {}", told(enhanced))),
+            reply: Some(reply_of(rejection)),
             temporary: code < 500,
             tenant: tenant.map(|tenant| tenant.name.to_string()),
             reason: None,
             explanation: String::new(),
             hint: None,
             line_ends: LineEnds::Crlf,
+            refused_by: Vec::new(),
             evidence,
         }
     }
@@ -209,18 +215,22 @@ impl Answer {
             explanation,
             hint: None,
             line_ends: LineEnds::Crlf,
+            refused_by: Vec::new(),
             evidence: verdict.evidence().clone(),
         }
     }
 }
 
-fn told((class, subject, detail): (u8, u16, u16)) -> String {
-    format!("{class}.{subject}.{detail}")
+/// Code and enhanced code.
+fn reply_of(rejection: &Rejection) -> String {
+    let (code, (class, subject, detail)) = rejection.status();
+    format!("{code} {class}.{subject}.{detail}")
 }
 
 fn explain(
     exchange_online: &ExchangeOnline,
     tenants: &Tenants,
+    listeners: &[Listener],
     question: &Question<'_>,
     now: u64,
     check: Check<'_>,
@@ -243,7 +253,8 @@ fn explain(
         .map(read_chain)
         .transpose()?
         .unwrap_or_default();
-    let message = Message::read(question.message)?;
+    let sizes = listeners.iter().map(|listener| listener.max_message_size);
+    let message = Message::read(question.message, sizes.max().unwrap_or_default())?;
 
     let peer = Peer {
         network: exchange_online.networks.contains(question.from),
@@ -263,7 +274,7 @@ fn explain(
         envid: None,
         xoorg,
     };
-    let mut answer = judge(
+    let judged = judge(
         exchange_online,
         tenants,
         &peer,
@@ -272,6 +283,10 @@ fn explain(
         now,
         check,
     )?;
+    let mut answer = match judged {
+        Ok(verdict) => listeners::answer(&verdict, listeners, &message),
+        Err(refused) => *refused,
+    };
     answer.line_ends = message.line_ends;
     for item in &mut answer.evidence.0 {
         if item.kind == EvidenceKind::Network {
@@ -281,7 +296,8 @@ fn explain(
     Ok(answer)
 }
 
-/// In the order in which the server meets the facts: MAIL, then the header section.
+/// In the order in which the server meets the facts: MAIL, then the header section. The verdict on what is let in, or the
+/// answer.
 fn judge(
     exchange_online: &ExchangeOnline,
     tenants: &Tenants,
@@ -290,7 +306,8 @@ fn judge(
     (question, message): (&Question<'_>, &Message),
     now: u64,
     check: Check<'_>,
-) -> Result<Answer, String> {
+) -> Result<Result<Verdict, Box<Answer>>, String> {
+    let refused = |answer| Ok(Err(Box::new(answer)));
     let standing = Reason::of_standing(peer.standing(), exchange_online.half_proven);
     let candidates = match (
         standing,
@@ -307,21 +324,21 @@ fn judge(
                 tenant: None,
                 evidence: trust::peer_evidence(peer),
             };
-            return Ok(Answer::of_refusal(refusal, question));
+            return refused(Answer::of_refusal(refusal, question));
         }
         (None, Ok(candidates)) => candidates,
         (None, Err(mut refusal)) => {
             let mut evidence = trust::peer_evidence(peer);
             evidence.0.append(&mut refusal.evidence.0);
             refusal.evidence = evidence;
-            return Ok(Answer::of_refusal(refusal, question));
+            return refused(Answer::of_refusal(refusal, question));
         }
     };
     let header = match message.section().and_then(header::examine) {
         Ok(header) => header,
         Err(fault) => {
             let evidence = trust::peer_evidence(peer);
-            return Ok(Answer::malformed(fault, message, evidence));
+            return refused(Answer::malformed(fault, message, evidence));
         }
     };
     let settled = match trust::settle(tenants, &candidates, peer, envelope, &header, now) {
@@ -332,9 +349,9 @@ fn judge(
         }
         Settlement::Refused(refusal) => Err(refusal),
     };
-    Ok(match settled {
-        Err(refusal) => Answer::of_refusal(refusal, question),
-        Ok(verdict) if header.is_over_hop_limit() => Answer {
+    match settled {
+        Err(refusal) => refused(Answer::of_refusal(refusal, question)),
+        Ok(verdict) if header.is_over_hop_limit() => refused(Answer {
             reason: Some("too_many_hops"),
             explanation: format!("more than {MAX_RECEIVED} Received fields: a loop"),
             ..Answer::refused(
@@ -342,9 +359,9 @@ fn judge(
                 Some(verdict.tenant()),
                 verdict.evidence().clone(),
             )
-        },
-        Ok(verdict) => Answer::of_verdict(&verdict),
-    })
+        }),
+        Ok(verdict) => Ok(Ok(verdict)),
+    }
 }
 
 /// Without `--dns`.
@@ -426,6 +443,16 @@ impl fmt::Display for Answer {
         }
         if let Some(hint) = &self.hint {
             writeln!(f, "hint:    {hint}")?;
+        }
+        if self.accepted || self.refused_by.len() > 1 {
+            for refused in &self.refused_by {
+                let RefusedBy {
+                    listener,
+                    reply,
+                    why,
+                } = refused;
+                writeln!(f, "note:    listener {listener} answers {reply}: {why}")?;
+            }
         }
         match self.line_ends {
             LineEnds::Lf => f.write_str(

@@ -218,6 +218,24 @@ fn describe(event: &Event) -> String {
         Event::Attempt {
             via,
             host,
+            took,
+            results,
+            ..
+        } if host.is_empty() => {
+            // RFC 7505 §4.1: the reply that no host has given.
+            let null_mx = results
+                .iter()
+                .any(|result| result.reply.starts_with("556 5.1.10 "));
+            let why = if null_mx {
+                "the domain takes no mail (null MX)"
+            } else {
+                "there is no host to try"
+            };
+            format!("not tried by {via}: {why}, {took} ms")
+        }
+        Event::Attempt {
+            via,
+            host,
             address,
             took,
             reused,
@@ -359,6 +377,43 @@ mod tests {
         assert_eq!(moment("1970-01-01T00:00:01Z", 0), Ok(1000));
         assert_eq!(moment("2h", 10_000_000), Ok(2_800_000));
         assert!(moment("yesterday", 0).is_err() && moment("", 0).is_err());
+    }
+
+    #[test]
+    fn an_attempt_that_met_no_host_says_why() {
+        let attempt = |host: &str, reply: &str| {
+            describe(&Event::Attempt {
+                tenant: "contoso".to_owned(),
+                via: "mx".to_owned(),
+                host: host.to_owned(),
+                address: None,
+                tls: None,
+                reused: false,
+                uncertified: false,
+                took: 1,
+                results: vec![RecipientResult {
+                    recipient: "a@null.example".to_owned(),
+                    outcome: "failed".to_owned(),
+                    reply: reply.to_owned(),
+                    next_try: None,
+                }],
+            })
+        };
+        assert_eq!(
+            attempt(
+                "",
+                "556 5.1.10 not sent: the domain takes no mail (null MX) (null.example)"
+            ),
+            "not tried by mx: the domain takes no mail (null MX), 1 ms"
+        );
+        assert_eq!(
+            attempt("", "550 5.1.2 not sent: no such domain (nowhere.example)"),
+            "not tried by mx: there is no host to try, 1 ms"
+        );
+        assert_eq!(
+            attempt("mx.null.example", "556 5.1.10 no mail here"),
+            "tried by mx at mx.null.example, 1 ms"
+        );
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl Tracer {
 mod tests {
     use super::*;
     use crate::index::Index;
+    use crate::mail::shown;
     use crate::trust::Evidence;
 
     fn refused(at: u64, id: &str, sender: &str) -> TraceEvent {
@@ -213,6 +214,57 @@ mod tests {
         }
         std::fs::remove_dir_all(&index).unwrap();
         assert_eq!(ids(&open(), "ada@contoso.com").await, story, "rebuilt");
+    }
+
+    #[tokio::test]
+    async fn names_beyond_ascii_are_found_as_typed_and_as_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = Duration::from_secs(86_400 * 36_500);
+        let open = || Tracer::open(folder.path(), keep, &Metrics::new().unwrap()).unwrap();
+        let tracer = open();
+        let long = "\u{fc}".repeat(60) + "@contoso.com";
+        let id_long = "x".repeat(230);
+        // As a session tells it.
+        let event = |id: &str, sender: &str, message_id: &str| {
+            let mut event = refused(DAY, id, &shown(sender.as_bytes()));
+            if let Event::Refused {
+                message_id: own, ..
+            } = &mut event.event
+            {
+                *own = Some(shown(format!("<{message_id}>").as_bytes()));
+            }
+            event
+        };
+        tracer.record(&event("A", "J\u{fc}rgen@contoso.com", "\u{e9}1@x"));
+        tracer.record(&event("B", "\u{c9}VA@contoso.com", &id_long));
+        tracer.record(&event("C", &long, "3@x"));
+        tracer.flush().await;
+        // With the index, and without it: a second one reads the files.
+        for tracer in [&tracer, &open()] {
+            for (name, id) in [
+                ("J\u{fc}rgen@contoso.com", "A"),
+                ("j\u{fc}rgen@CONTOSO.com", "A"),
+                ("J\u{dc}RGEN@contoso.com", "A"),
+                (r"J\xc3\xbcrgen@contoso.com", "A"),
+                (r"j\xc3\xbcrgen@contoso.com", "A"),
+                ("\u{e9}1@x", "A"),
+                ("<\u{e9}1@x>", "A"),
+                (r"<\xc3\xa91@x>", "A"),
+                (r"\xc3\xa91@x", "A"),
+                ("\u{c9}VA@contoso.com", "B"),
+                ("\u{e9}va@contoso.com", "B"),
+                (&*id_long, "B"),
+                (&*format!("<{id_long}>"), "B"),
+                (&*long, "C"),
+                (&*shown(long.as_bytes()), "C"),
+            ] {
+                let found = ids(tracer, name).await;
+                assert_eq!(found, [(id.to_owned(), 1)], "{name}");
+            }
+            for name in ["jurgen@contoso.com", "\u{fc}", "\u{c3}\u{bc}@contoso.com"] {
+                assert!(ids(tracer, name).await.is_empty(), "{name}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -4,7 +4,8 @@ use super::TraceEvent;
 use super::log::{bare_message_id, day_of, days, names, path_of};
 use super::shelf::Shelf;
 use crate::index::{Key, Position};
-use std::collections::{BTreeMap, HashSet};
+use crate::mail::shown;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::Path;
@@ -46,12 +47,15 @@ pub(super) fn find(shelf: &Shelf, query: &Query) -> std::io::Result<Vec<TraceEve
     };
     // Before the index is asked: what it reads meanwhile is then found twice, and not missed.
     let beside = shelf.beside_the_index()?;
-    let name = bare_message_id(text);
-    let keys = [Key::story(name), Key::name(name)];
-    let name = name.to_lowercase();
+    let id = bare_message_id(text);
+    let forms = forms(id);
+    let mut keys = vec![Key::story(id)];
+    keys.extend(forms.iter().map(|form| Key::name(form)));
+    let id = id.to_lowercase();
     let is_meant = |event: &TraceEvent| {
-        let id = event.id.to_lowercase();
-        query.in_time(event) && (id == name || names(event).any(|own| own.to_lowercase() == name))
+        query.in_time(event)
+            && (event.id.to_lowercase() == id
+                || names(event).any(|own| forms.contains(&own.to_lowercase())))
     };
     let mut hits = indexed(shelf, &mut Files::default(), &keys, is_meant)?;
     hits.extend(scan(&shelf.directory, beside.clone(), is_meant)?);
@@ -70,6 +74,21 @@ pub(super) fn find(shelf: &Shelf, query: &Query) -> std::io::Result<Vec<TraceEve
     let of_these = |event: &TraceEvent| ids.contains(&event.id);
     story.extend(scan(&shelf.directory, beside, of_these)?);
     Ok(grouped(story))
+}
+
+/// What a name that somebody asks for may be kept as, in lower case: as it was typed, or as [`shown`] writes it, which
+/// escapes what is no ASCII, and cuts. People paste either. Letters beyond ASCII are escaped in the case in which they came: in
+/// small and in capital letters they are looked for, too.
+fn forms(name: &str) -> BTreeSet<String> {
+    let mut forms = BTreeSet::from([name.to_lowercase()]);
+    for name in [name, &name.to_lowercase(), &name.to_uppercase()] {
+        let address = shown(name.as_bytes());
+        // With its brackets a Message-ID is cut elsewhere.
+        let message_id = shown(format!("<{name}>").as_bytes());
+        forms.insert(bare_message_id(&message_id).to_lowercase());
+        forms.insert(address.to_lowercase());
+    }
+    forms
 }
 
 /// Events by where they stand: what is found in two ways is one.

@@ -29,9 +29,18 @@ use tokio::task::{JoinHandle, JoinSet};
 /// Connections from addresses outside the networks, on a connector listener (product.md 3).
 const MAX_STRANGERS: usize = 50;
 
-/// One address may have this part of a submission listener's `max_connections`: half of them, so that no single one fills
-/// it, and an office behind one address, or a balancer that speaks no PROXY protocol, has room.
-const SHARE_OF_ONE_ADDRESS: usize = 2;
+/// One address may have so many connections of a submission listener, however small its half of them is.
+const LEAST_OF_ONE_ADDRESS: usize = 50;
+
+/// How many of a submission listener's `max_connections` one address may have: half of them, so that no single one fills
+/// it, and an office behind one address, or a balancer that speaks no PROXY protocol, has room. A small number is not
+/// split: who configures ten means ten, also for the one host that sends all the mail.
+fn share_of_one_address(max_connections: usize) -> usize {
+    max_connections
+        .div_ceil(2)
+        .max(LEAST_OF_ONE_ADDRESS)
+        .min(max_connections)
+}
 
 /// What the receiving side works with.
 #[derive(Debug)]
@@ -541,7 +550,7 @@ impl Door {
         let place = if connector {
             None
         } else {
-            let most = current.max_connections.div_ceil(SHARE_OF_ONE_ADDRESS);
+            let most = share_of_one_address(current.max_connections);
             Some(self.open.by_address.take(origin.address.ip(), most)?)
         };
         let mut seat = Seat::take(counter, most, Some(gauge))?;
@@ -619,6 +628,21 @@ fn say(stream: &TcpStream, current: &Current, reply: &Reply) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_address_has_half_of_a_large_listener_and_all_of_a_small_one() {
+        for (max_connections, share) in [
+            (1, 1),
+            (4, 4),
+            (50, 50),
+            (51, 50),
+            (100, 50),
+            (101, 51),
+            (1000, 500),
+        ] {
+            assert_eq!(share_of_one_address(max_connections), share);
+        }
+    }
 
     #[test]
     fn one_address_has_its_share_and_gives_it_back() {

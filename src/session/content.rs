@@ -3,19 +3,18 @@
 use super::intake::{Intake, Judged, Keep};
 use super::rejection::Rejection;
 use super::state::{State, Transaction};
-use super::{Account, BareNewlines, CONTENT_MILLIS, Core, Now, Output, Service, SignatureCheck};
+use super::{Account, CONTENT_MILLIS, Core, Now, Output, SignatureCheck};
 use crate::header::{self, Examined, ReceivedFacts, Rendition};
 use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, LegSummary, TraceEvent};
 use crate::smtp::command::{Bdat, Command};
 use crate::smtp::data::{ContentFacts, DotDecoder, Progress};
+use crate::smtp::extension::Extension;
 use crate::smtp::reply::Reply;
 use crate::spool::{Leg, Message, SpoolError, Stored};
 use crate::trust::{self, Class, DkimFacts, MAX_SIGNED_SIZE, Pending, Settlement, Verdict};
 use std::sync::Arc;
 
-/// Connector validation mail is small (product.md 3).
-const MAX_VALIDATION: u64 = 64 * 1024;
 /// What is read and dropped of a message beyond its limit before the connection is closed, octets.
 const MAX_DROPPED: u64 = 64 * 1024 * 1024;
 
@@ -46,7 +45,27 @@ enum Purpose {
         refusal: Account,
     },
     /// A chunk outside a transaction: read, dropped, 503 (RFC 3030 §3).
-    Unwanted { was_after_refusal: bool },
+    Unwanted(Unwanted),
+}
+
+/// Why a chunk is not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwanted {
+    /// A chunk of its message was refused and was not the last (RFC 3030 §3).
+    AfterRefusal,
+    /// Something is not as it must be before a chunk.
+    Because(&'static str),
+}
+
+impl Unwanted {
+    /// That BDAT is not offered at all comes before what is missing. The transaction is over in either case (RFC 3030 §3).
+    pub(super) fn of(core: &Core, otherwise: &'static str) -> Self {
+        if core.policy.allows(Extension::Chunking) {
+            Self::Because(otherwise)
+        } else {
+            Self::Because("BDAT is not offered here, begin anew with MAIL and use DATA")
+        }
+    }
 }
 
 /// What the header section made of the message.
@@ -97,13 +116,8 @@ impl Content {
     }
 
     fn message(core: &Core, transaction: Transaction, framing: Framing) -> Self {
-        let policy = &core.policy;
-        let repair =
-            policy.service == Service::Submission && policy.bare_newlines == BareNewlines::Repair;
-        // Over BDAT a connector's body stays as it came (product.md 4).
-        let as_it_came =
-            policy.service == Service::Connector && matches!(framing, Framing::Chunk { .. });
-        let intake = Intake::new(!repair && !as_it_came, repair, policy.max_message_size);
+        let chunked = matches!(framing, Framing::Chunk { .. });
+        let intake = core.policy.terms().intake(chunked);
         let refusal = transaction.account();
         Self {
             framing,
@@ -119,10 +133,10 @@ impl Content {
         }
     }
 
-    pub(super) fn unwanted_chunk(chunk: Bdat, was_after_refusal: bool) -> State {
+    pub(super) fn unwanted_chunk(chunk: Bdat, why: Unwanted) -> State {
         State::Content(Box::new(Self {
             framing: Framing::chunk(chunk),
-            purpose: Purpose::Unwanted { was_after_refusal },
+            purpose: Purpose::Unwanted(why),
             appending: false,
             drafted: false,
             ended: false,
@@ -133,7 +147,7 @@ impl Content {
     /// What MAIL announced of the message, or else its chunk: said by whoever sends it.
     pub(super) fn announced_size(&self) -> u64 {
         match (&self.purpose, &self.framing) {
-            (Purpose::Unwanted { .. }, _) => 0,
+            (Purpose::Unwanted(_), _) => 0,
             (Purpose::Message { transaction, .. }, framing) => {
                 transaction.announced.unwrap_or(match framing {
                     Framing::Dot(_) => 0,
@@ -250,18 +264,16 @@ impl Content {
             Framing::Chunk { last, .. } => last,
         };
         let (transaction, intake, mut refusal) = match self.purpose {
-            Purpose::Unwanted { was_after_refusal } => {
-                core.refuse(
-                    Rejection::BadSequence {
-                        expected: "no transaction is open for this chunk",
-                    },
-                    now,
-                );
-                return if was_after_refusal {
-                    State::after_refused_chunk()
-                } else {
-                    State::ready()
+            Purpose::Unwanted(why) => {
+                let (expected, next) = match why {
+                    Unwanted::AfterRefusal => {
+                        let expected = "this message is refused, RSET first";
+                        (expected, State::after_refused_chunk())
+                    }
+                    Unwanted::Because(expected) => (expected, State::ready()),
                 };
+                core.refuse(Rejection::BadSequence { expected }, now);
+                return next;
             }
             Purpose::Message {
                 transaction,
@@ -429,13 +441,7 @@ fn judge(
     let section = buffer.get_mut(..length).unwrap_or_default();
     let (value, limit) = match settlement {
         Settlement::Settled(verdict) => {
-            let limit = match verdict.class() {
-                Class::Validation => MAX_VALIDATION,
-                Class::Proven { .. }
-                | Class::Reported { .. }
-                | Class::Application { .. }
-                | Class::Own => policy.max_message_size,
-            };
+            let limit = policy.terms().limit(verdict.class());
             let judgement = let_in(core, transaction, refusal, verdict, &examined, now)?;
             header::blank_secrets(&examined, &judgement.verdict, &policy.tenants, section);
             (Opinion::Settled(Box::new(judgement)), limit)
@@ -535,7 +541,8 @@ impl Verifying {
             Err(_) => Err(Rejection::StoreUnavailable),
         };
         let judged = judged.and_then(|verdict| {
-            if matches!(verdict.class(), Class::Validation) && self.facts.size > MAX_VALIDATION {
+            // The listener's own limit has been kept, this one was not known while the content came.
+            if self.facts.size > core.policy.terms().limit(verdict.class()) {
                 return Err(Rejection::ValidationTooLarge);
             }
             let_in(core, &self.transaction, refusal, verdict, &examined, now)

@@ -222,11 +222,38 @@ fn originator_organisations_are_for_proven_peers_alone() {
 #[test]
 fn before_tls_a_connector_listener_tells_nobody_more_than_starttls() {
     for network in [true, false] {
+        // Before EHLO, too (RFC 3207 §4).
+        for hello in ["", "EHLO x\r\n"] {
+            for envelope in [
+                "MAIL FROM:<ada@contoso.com>",
+                "MAIL FROM:<ada@contoso.com> XOORG=evil.example",
+                "MAIL FROM:<a> FOO=1",
+                "MAIL FROM:<ada@contoso.com> FOO=1",
+                "mail from:<ada@contoso.com> SIZE=x",
+                "MAIL nobody",
+                "RCPT TO:<bob@contoso.com>",
+                "RCPT TO:<bob@contoso.com> FOO=1",
+                "rcpt\tTO:<@>",
+            ] {
+                let mut peer = Played::clear(policy(Service::Connector), House::default(), network);
+                peer.tell(hello);
+                starts(&peer.tell(&format!("{envelope}\r\n")), "530 5.7.0 ");
+            }
+        }
         let mut peer = Played::clear(policy(Service::Connector), House::default(), network);
-        peer.tell("EHLO x\r\n");
-        let mail = "MAIL FROM:<ada@contoso.com> XOORG=evil.example\r\n";
-        starts(&peer.tell(mail), "530 5.7.0 ");
+        starts(&peer.tell("MAILFROM:<a>\r\n"), "500 5.5.2 ");
     }
+}
+
+#[test]
+fn under_tls_and_where_none_is_demanded_a_wrong_parameter_is_told() {
+    let wrong = "MAIL FROM:<ada@contoso.com> FOO=1\r\n";
+    let mut exchange = Played::exchange(House::default());
+    starts(&exchange.tell(wrong), "555 5.5.4 ");
+    let optional = policy(Service::Submission);
+    let mut device = Played::clear(optional, House::default(), false);
+    device.tell("EHLO x\r\n");
+    starts(&device.tell(wrong), "555 5.5.4 ");
 }
 
 #[test]

@@ -181,17 +181,96 @@ fn a_malformed_chunk_that_is_the_twentieth_error_closes_once() {
 }
 
 #[test]
-fn five_wrong_logins_end_a_session() {
+fn twenty_logins_that_are_wrong_or_not_judged_end_a_session() {
     let mut played = device();
-    for guess in 1..=5 {
+    for guess in 1..=20 {
         played.tell("AUTH PLAIN AGVycABwdw==\r\n");
-        played
-            .session
-            .handle(NOW, Input::Credentials(Credentials::Rejected));
+        // What the brake of the address says (`credentials`), is answered in the session that it was drawn in, too.
+        let (judged, code) = if guess <= 5 {
+            (Credentials::Rejected, "535 5.7.8 ")
+        } else {
+            (Credentials::Throttled, "454 4.7.0 ")
+        };
+        played.session.handle(NOW, Input::Credentials(judged));
         let replies = played.said();
-        starts(&replies, "535 5.7.8 ");
-        assert_eq!(replies.ends_with("[closed]"), guess == 5, "{replies}");
+        starts(&replies, code);
+        let end = "Too many errors, closing";
+        assert_eq!(replies.contains(end), guess == 20, "{guess}: {replies}");
+        assert_eq!(replies.ends_with("[closed]"), guess == 20, "{replies}");
     }
+}
+
+#[test]
+fn a_chunk_is_told_why_nobody_takes_it() {
+    let said = |played: &mut Played, words: &str| played.tell(words);
+    let mut played = device();
+    let replies = said(&mut played, "BDAT x\r\n");
+    let lines: Vec<_> = replies.lines().collect();
+    starts(lines[0], "501 5.5.4 ");
+    starts(
+        lines[1],
+        "421 4.7.0 mx.example Nobody knows where a chunk of unknown size ends, closing ",
+    );
+    assert!(replies.ends_with("[closed]"), "{replies}");
+
+    let mail = "MAIL FROM:<erp@contoso.com>\r\n";
+    let rcpt = "RCPT TO:<bob@contoso.com>\r\n";
+    let mut without = policy(Service::Submission);
+    without.ehlo_discard = vec!["CHUNKING".to_owned()];
+    let mut without = Played::secured(without, House::default(), false, false);
+    for before in [String::new(), mail.to_owned(), format!("{mail}{rcpt}")] {
+        without.tell(&before);
+        let told = without.tell(&chunk("QUIT\r\n", true));
+        starts(&told, "503 5.5.1 ");
+        assert!(
+            told.contains("BDAT is not offered here, begin anew with MAIL and use DATA "),
+            "{told}"
+        );
+    }
+    let mut played = device();
+    let told = played.tell(&chunk("QUIT\r\n", true));
+    assert!(told.contains("no transaction is open"), "{told}");
+    played.tell(mail);
+    let told = played.tell(&chunk("QUIT\r\n", true));
+    assert!(told.contains("no recipient was accepted"), "{told}");
+    played.tell(&format!("{mail}{rcpt}"));
+    starts(&played.tell(&chunk("no header", false)), "250 2.0.0 ");
+    starts(&played.tell(&chunk("\r\n\r\n", false)), "554 5.6.0 ");
+    let told = played.tell(&chunk("QUIT\r\n", false));
+    assert!(
+        told.contains("this message is refused, RSET first"),
+        "{told}"
+    );
+}
+
+#[test]
+fn auth_is_refused_by_what_would_help() {
+    let login = "AUTH PLAIN AGVycABwdw==\r\n";
+    let answer = |change: &dyn Fn(&mut Policy), tls: bool| {
+        let mut own = policy(Service::Submission);
+        change(&mut own);
+        let mut played = if tls {
+            Played::secured(own, House::default(), false, false)
+        } else {
+            Played::clear(own, House::default(), false)
+        };
+        played.tell("EHLO x\r\n");
+        played.tell(login)
+    };
+    let discard = |policy: &mut Policy| policy.ehlo_discard = vec!["AUTH".to_owned()];
+    let starttls = "530 5.7.0 mx.example Must issue a STARTTLS command first ";
+    let never = "502 5.5.1 mx.example AUTH is not offered here ";
+    starts(&answer(&|_| (), false), starttls);
+    starts(&answer(&|own| own.tls = TlsMode::StartTls, false), starttls);
+    assert_eq!(answer(&|_| (), true), "", "it is being checked");
+    starts(&answer(&|own| own.tls = TlsMode::None, false), never);
+    starts(&answer(&discard, true), never);
+    starts(&answer(&discard, false), never);
+    let clear = |own: &mut Policy| {
+        own.tls = TlsMode::None;
+        own.auth_without_tls = true;
+    };
+    assert_eq!(answer(&clear, false), "", "it is being checked");
 }
 
 #[test]

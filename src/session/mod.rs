@@ -19,11 +19,13 @@ mod limit_tests;
 pub mod rejection;
 mod settings;
 mod state;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use rejection::Rejection;
 pub use settings::{BareNewlines, ByAddress, Conditions, Now, Policy, Service, TlsMode};
+pub use terms::Terms;
 
 use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
@@ -111,7 +113,7 @@ pub struct SignatureCheck {
 
 /// Most recipients of one message (RFC 5321 §4.5.3.1.8 asks for 100; Exchange's own limit is 1000).
 pub const MAX_RECIPIENTS: usize = 1000;
-/// Most errors of one session.
+/// Most errors of one session, logins that are wrong or not judged among them.
 const MAX_ERRORS: u32 = 20;
 /// Most refusals of any kind in one session, refused mail and recipients among them: each leaves a line in the trace. More
 /// than Exchange has messages, and a mailing list has recipients beyond [`MAX_RECIPIENTS`], on one connection.
@@ -171,7 +173,6 @@ pub(crate) struct Core {
     unsent: usize,
     errors: u32,
     refusals: u32,
-    failed_logins: u32,
     commands: u32,
     /// Commands since the last accepted message that brought none.
     idle_commands: u32,
@@ -232,7 +233,6 @@ impl Session {
             unsent: 0,
             errors: 0,
             refusals: 0,
-            failed_logins: 0,
             commands: 0,
             idle_commands: 0,
             opened: now.ticks,
@@ -509,11 +509,15 @@ impl Session {
                 self.state = State::Securing;
             }
             Ok(command) => self.step(|state, core| state.command(core, command, now)),
+            // Before TLS nothing is said of an envelope: what would be wrong with it is told under TLS.
+            Err(_) if self.core.must_start_tls() && Command::is_envelope(line) => {
+                self.core.refuse(Rejection::StartTlsRequired, now);
+            }
             Err(fault) => {
                 self.core.refuse(fault.into(), now);
                 // The octets of a chunk follow, nobody knows how many: they must not be taken for commands.
                 if Command::is_chunk(line) && !self.core.closing {
-                    self.core.refuse(Rejection::TooManyErrors, now);
+                    self.core.refuse(Rejection::ChunkOfUnknownSize, now);
                 }
             }
         }
@@ -647,6 +651,11 @@ impl Core {
 
     fn offers_starttls(&self) -> bool {
         self.tls.is_none() && matches!(self.policy.tls, TlsMode::StartTls | TlsMode::Optional)
+    }
+
+    /// The listener insists on TLS, and there is none yet.
+    fn must_start_tls(&self) -> bool {
+        self.tls.is_none() && self.policy.tls == TlsMode::StartTls
     }
 
     fn wait_for_command(&mut self, now: Now) {

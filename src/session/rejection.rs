@@ -20,10 +20,12 @@ pub enum Rejection {
     LineMalformed,
     LineTooLong,
     TooManyErrors,
+    ChunkOfUnknownSize,
     BadSequence { expected: &'static str },
     NotImplemented,
     StartTlsRequired,
     StartTlsNotAvailable,
+    AuthNotAvailable,
     AuthenticationRequired,
     BadCredentials,
     AuthenticationBusy,
@@ -59,9 +61,12 @@ impl Rejection {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Syntax(CommandFault::Parameter) => "unknown_parameter",
-            Self::Syntax(_) | Self::LineMalformed | Self::LineTooLong => "syntax",
+            Self::Syntax(_)
+            | Self::LineMalformed
+            | Self::LineTooLong
+            | Self::ChunkOfUnknownSize => "syntax",
             Self::TooManyErrors => "too_many_errors",
-            Self::BadSequence { .. } | Self::NotImplemented => "sequence",
+            Self::BadSequence { .. } | Self::NotImplemented | Self::AuthNotAvailable => "sequence",
             Self::StartTlsRequired | Self::StartTlsNotAvailable => "starttls_required",
             Self::AuthenticationRequired => "authentication_required",
             Self::BadCredentials => "bad_credentials",
@@ -99,6 +104,7 @@ impl Rejection {
             self,
             Self::LineTooLong
                 | Self::TooManyErrors
+                | Self::ChunkOfUnknownSize
                 | Self::StrangerLimit
                 | Self::IdleTooLong
                 | Self::ShuttingDown
@@ -119,7 +125,10 @@ impl Rejection {
                 | Self::NotImplemented
                 | Self::StartTlsRequired
                 | Self::StartTlsNotAvailable
+                | Self::AuthNotAvailable
                 | Self::AuthenticationRequired
+                | Self::BadCredentials
+                | Self::AuthenticationThrottled
                 | Self::AuthenticationCancelled
                 | Self::AuthenticationMalformed
                 | Self::UnknownMechanism
@@ -137,7 +146,9 @@ impl Rejection {
             Self::Syntax(CommandFault::Recipient) => (501, (5, 1, 3)),
             Self::Syntax(CommandFault::Parameter) => (555, (5, 5, 4)),
             Self::BadSequence { .. } => (503, (5, 5, 1)),
-            Self::NotImplemented | Self::StartTlsNotAvailable => (502, (5, 5, 1)),
+            Self::NotImplemented | Self::StartTlsNotAvailable | Self::AuthNotAvailable => {
+                (502, (5, 5, 1))
+            }
             Self::StartTlsRequired | Self::AuthenticationRequired => (530, (5, 7, 0)),
             Self::BadCredentials => (535, (5, 7, 8)),
             Self::AuthenticationBusy | Self::AuthenticationThrottled => (454, (4, 7, 0)),
@@ -158,7 +169,10 @@ impl Rejection {
                 | Reason::ForeignEnvelopeSender
                 | Reason::ForeignHeaderSender
                 | Reason::SenderNotAllowed
-                | Reason::FromNotAllowed,
+                | Reason::FromNotAllowed
+                | Reason::FromAbsent
+                | Reason::FromDuplicate
+                | Reason::FromUnreadable,
             )
             | Self::NoRoute
             | Self::RecipientNotServed => (550, (5, 7, 1)),
@@ -173,6 +187,7 @@ impl Rejection {
             Self::StoreUnavailable => (451, (4, 3, 1)),
             Self::StrangerLimit
             | Self::TooManyErrors
+            | Self::ChunkOfUnknownSize
             | Self::ProxyNotTaken
             | Self::ProxyRequired => (421, (4, 7, 0)),
             Self::IdleTooLong => (421, (4, 4, 2)),
@@ -180,7 +195,9 @@ impl Rejection {
         }
     }
 
-    fn wording(&self) -> String {
+    /// The text, without host name and id.
+    #[must_use]
+    pub fn wording(&self) -> String {
         let text = match self {
             Self::Syntax(CommandFault::Unknown) => "Command not recognised",
             Self::Syntax(CommandFault::Arguments) => "Syntax error in parameters",
@@ -191,12 +208,14 @@ impl Rejection {
             Self::LineMalformed => "A line must end in CRLF and hold no bare CR, bare LF or NUL",
             Self::LineTooLong => "Line too long",
             Self::TooManyErrors => "Too many errors, closing",
+            Self::ChunkOfUnknownSize => "Nobody knows where a chunk of unknown size ends, closing",
             Self::BadSequence { expected } => {
                 return format!("Bad sequence of commands: {expected}");
             }
             Self::NotImplemented => "Command not implemented",
             Self::StartTlsRequired => "Must issue a STARTTLS command first",
             Self::StartTlsNotAvailable => "STARTTLS is not available here",
+            Self::AuthNotAvailable => "AUTH is not offered here",
             Self::AuthenticationRequired => "Authentication required",
             Self::BadCredentials => "Authentication unsuccessful: user name or password is wrong",
             Self::AuthenticationBusy => "Too many credentials being checked, try again",
@@ -279,6 +298,9 @@ fn trust_wording(reason: Reason) -> &'static str {
         Reason::ForeignHeaderSender => "From: address is not in an accepted domain of the tenant",
         Reason::SenderNotAllowed => "This application may not send as this sender address",
         Reason::FromNotAllowed => "This application may not send as this From: address",
+        Reason::FromAbsent => "From: is missing: it must name one of this application's senders",
+        Reason::FromDuplicate => "From: stands more than once",
+        Reason::FromUnreadable => "From: is empty or cannot be read as a list of addresses",
         Reason::SignatureUnavailable => {
             "TenantAttribution; the DKIM signature cannot be checked now, try again later"
         }
@@ -321,6 +343,8 @@ mod tests {
         let table = [
             (Rejection::StartTlsRequired, "530 5.7.0 "),
             (Rejection::AuthenticationRequired, "530 5.7.0 "),
+            (Rejection::AuthNotAvailable, "502 5.5.1 "),
+            (Rejection::ChunkOfUnknownSize, "421 4.7.0 "),
             (Rejection::BadCredentials, "535 5.7.8 "),
             (Rejection::AuthenticationBusy, "454 4.7.0 "),
             (Rejection::Trust(Reason::HalfProvenDefer), "451 4.7.1 "),
@@ -329,6 +353,9 @@ mod tests {
             (Rejection::Trust(Reason::NoTenant), "550 5.7.64 "),
             (Rejection::Trust(Reason::UnknownXoorg), "550 5.7.64 "),
             (Rejection::Trust(Reason::Contradiction), "550 5.7.1 "),
+            (Rejection::Trust(Reason::FromAbsent), "550 5.7.1 "),
+            (Rejection::Trust(Reason::FromDuplicate), "550 5.7.1 "),
+            (Rejection::Trust(Reason::FromUnreadable), "550 5.7.1 "),
             (Rejection::NoRoute, "550 5.7.1 "),
             (Rejection::MessageTooLarge, "552 5.3.4 "),
             (Rejection::Header(HeaderFault::TooLarge), "552 5.3.4 "),

@@ -2,7 +2,7 @@
 
 use crate::mail::{Domain, QueueId, ReversePath};
 use crate::route::Routes;
-use crate::smtp::extension::Extension;
+use crate::smtp::extension::{Extension, discards};
 use crate::trust::{Application, HalfProven, Tenants};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -70,10 +70,7 @@ impl Policy {
     /// Whether the configuration lets this extension be offered at all.
     #[must_use]
     pub fn allows(&self, extension: Extension) -> bool {
-        !self
-            .ehlo_discard
-            .iter()
-            .any(|keyword| keyword.eq_ignore_ascii_case(extension.keyword()))
+        !discards(&self.ehlo_discard, extension)
     }
 }
 

@@ -1,10 +1,8 @@
 //! One struct per phase; each lists every command.
 
-use super::content::{Content, Storing, Verifying};
+use super::content::{Content, Storing, Unwanted, Verifying};
 use super::rejection::Rejection;
-use super::{
-    Account, ByAddress, Core, Credentials, Greeted, MAX_RECIPIENTS, Now, Output, Service, TlsMode,
-};
+use super::{Account, ByAddress, Core, Credentials, Greeted, MAX_RECIPIENTS, Now, Output, Service};
 use crate::mail::{Envelope, QueueId, Recipient, ReversePath, shown};
 use crate::smtp::command::{Bdat, Command, CommandFault, ForwardPath, Mail, Rcpt};
 use crate::smtp::extension::Extension;
@@ -15,6 +13,9 @@ use crate::spool::{SpoolError, Stored};
 use crate::trust::{self, Application, Candidates, DkimFacts, Reason, Refusal, Standing};
 use std::borrow::Cow;
 use std::sync::Arc;
+
+/// A chunk came before any recipient was accepted.
+const NO_RECIPIENT: &str = "no recipient was accepted, begin anew with MAIL";
 
 /// Where the dialogue is.
 pub(crate) enum State {
@@ -198,13 +199,7 @@ impl State {
                 core.application = Some(application);
                 core.reply(&Reply::new(235, (2, 7, 0), "Authentication successful"));
             }
-            Credentials::Rejected => {
-                core.failed_logins += 1;
-                core.refuse(Rejection::BadCredentials, now);
-                if core.failed_logins >= 5 && !core.closing {
-                    core.refuse(Rejection::TooManyErrors, now);
-                }
-            }
+            Credentials::Rejected => core.refuse(Rejection::BadCredentials, now),
             Credentials::Busy => core.refuse(Rejection::AuthenticationBusy, now),
             Credentials::Throttled => core.refuse(Rejection::AuthenticationThrottled, now),
         }
@@ -327,6 +322,10 @@ impl Ready {
                     State::Ready(self)
                 }
             },
+            Command::Rcpt(_) if core.must_start_tls() => {
+                core.refuse(Rejection::StartTlsRequired, now);
+                State::Ready(self)
+            }
             Command::Rcpt(_) | Command::Data => {
                 core.refuse(
                     Rejection::BadSequence {
@@ -339,7 +338,12 @@ impl Ready {
             // The octets follow in any case: read, dropped, 503 (RFC 3030 §3).
             Command::Bdat(chunk) => {
                 core.begin_content(now);
-                Content::unwanted_chunk(chunk, self.after_refused_chunk)
+                let why = if self.after_refused_chunk {
+                    Unwanted::AfterRefusal
+                } else {
+                    Unwanted::of(core, "no transaction is open for this chunk")
+                };
+                Content::unwanted_chunk(chunk, why)
             }
             Command::Rset => {
                 core.reply(&Reply::new(250, (2, 0, 0), "Reset"));
@@ -418,7 +422,7 @@ impl Transaction {
                     || !core.policy.allows(Extension::Chunking) =>
             {
                 core.begin_content(now);
-                Content::unwanted_chunk(chunk, false)
+                Content::unwanted_chunk(chunk, Unwanted::of(core, NO_RECIPIENT))
             }
             Command::Bdat(chunk) => {
                 core.begin_content(now);
@@ -650,8 +654,12 @@ impl Core {
     ) -> State {
         let rejection = if self.policy.service == Service::Connector {
             Some(Rejection::NotImplemented)
-        } else if !self.offers(Extension::Auth) {
+        } else if !self.policy.allows(Extension::Auth) {
+            Some(Rejection::AuthNotAvailable)
+        } else if !self.offers_auth() && self.offers_starttls() {
             Some(Rejection::StartTlsRequired)
+        } else if !self.offers_auth() {
+            Some(Rejection::AuthNotAvailable)
         } else if self.greeted.is_none() {
             Some(Rejection::BadSequence {
                 expected: "EHLO first",
@@ -700,13 +708,13 @@ impl Core {
                 account,
             })
         };
+        if self.must_start_tls() {
+            return Err(refused(Rejection::StartTlsRequired));
+        }
         if self.greeted.is_none() {
             return Err(refused(Rejection::BadSequence {
                 expected: "EHLO first",
             }));
-        }
-        if self.tls.is_none() && matches!(self.policy.tls, TlsMode::StartTls) {
-            return Err(refused(Rejection::StartTlsRequired));
         }
         // A login outlives a reload; what it may do does not.
         self.application = (self.application.as_ref())

@@ -148,9 +148,19 @@ impl Command {
     /// Whether a line, sound or not, announces octets that follow it.
     #[must_use]
     pub fn is_chunk(line: &[u8]) -> bool {
-        let verb = line.split(|octet| matches!(octet, b' ' | b'\t')).next();
-        verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"))
+        has_verb(line, &[b"BDAT"])
     }
+
+    /// Whether a line, sound or not, names a sender or a recipient.
+    #[must_use]
+    pub fn is_envelope(line: &[u8]) -> bool {
+        has_verb(line, &[b"MAIL", b"RCPT"])
+    }
+}
+
+fn has_verb(line: &[u8], verbs: &[&[u8]]) -> bool {
+    let verb = line.split(|octet| matches!(octet, b' ' | b'\t')).next();
+    verb.is_some_and(|verb| verbs.iter().any(|own| verb.eq_ignore_ascii_case(own)))
 }
 
 /// Devices put anything here; it only must be one printable word.

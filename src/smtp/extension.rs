@@ -29,6 +29,14 @@ pub enum Extension {
     Auth,
 }
 
+/// Whether keywords that are not to be offered (`ehlo_discard`) name an extension.
+#[must_use]
+pub fn discards(keywords: &[String], extension: Extension) -> bool {
+    keywords
+        .iter()
+        .any(|keyword| keyword.eq_ignore_ascii_case(extension.keyword()))
+}
+
 impl Extension {
     /// All of them, in the order in which they are offered.
     pub const ALL: [Self; 11] = [

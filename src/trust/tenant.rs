@@ -10,7 +10,7 @@ use super::verdict::{
     Application, Candidates, Class, Evidence, EvidenceItem, EvidenceKind, EvidenceState, Peer,
     Reason, Refusal, Verdict,
 };
-use crate::header::Examined;
+use crate::header::{Examined, Malformed};
 use crate::mail::{Domain, Envelope, Mailbox, ReversePath, shown};
 use std::sync::Arc;
 
@@ -144,7 +144,9 @@ pub fn application(
         _ if !sender_allowed => Some(Reason::SenderNotAllowed),
         Ok(true) => None,
         Ok(false) => Some(Reason::FromNotAllowed),
-        Err(_) => Some(Reason::AmbiguousEvidence),
+        Err(Malformed::Absent) => Some(Reason::FromAbsent),
+        Err(Malformed::Duplicate) => Some(Reason::FromDuplicate),
+        Err(Malformed::Unreadable) => Some(Reason::FromUnreadable),
     };
     if let Some(reason) = refused {
         return Settlement::Refused(Refusal {

@@ -817,23 +817,20 @@ fn an_application_writes_as_its_senders_only() {
         (
             "erp@contoso.com",
             &[erp_from, FROM],
-            "ambiguous_evidence contoso",
+            "from_duplicate contoso",
         ),
         (
             "erp@contoso.com",
             &["from : erp@contoso.com", erp_from],
-            "ambiguous_evidence contoso",
+            "from_duplicate contoso",
         ),
-        (
-            "erp@contoso.com",
-            &["Subject: x"],
-            "ambiguous_evidence contoso",
-        ),
+        ("erp@contoso.com", &["Subject: x"], "from_absent contoso"),
         (
             "erp@contoso.com",
             &["From: ada@contoso.com <erp@contoso.com>"],
-            "ambiguous_evidence contoso",
+            "from_unreadable contoso",
         ),
+        ("erp@contoso.com", &["From:"], "from_unreadable contoso"),
         (
             "erp@contoso.com",
             &[erp_from, "X-Gatepost-Processed: loop-contoso"],

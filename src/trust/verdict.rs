@@ -371,6 +371,12 @@ pub enum Reason {
     SenderNotAllowed,
     /// The application may not write as this From:: 550 5.7.1.
     FromNotAllowed,
+    /// From: of an application's mail is not there: 550 5.7.1.
+    FromAbsent,
+    /// It stands more than once: 550 5.7.1.
+    FromDuplicate,
+    /// It is empty, or leaves a doubt about whom it names: 550 5.7.1.
+    FromUnreadable,
     /// A DKIM signature that would prove the tenant cannot be checked now (no resolver, no room, no time): 451 4.7.5.
     SignatureUnavailable,
     /// The tenant's loop header is there: 554 5.4.6.
@@ -395,6 +401,9 @@ impl Reason {
             Self::ForeignHeaderSender => "foreign_header_sender",
             Self::SenderNotAllowed => "sender_not_allowed",
             Self::FromNotAllowed => "from_not_allowed",
+            Self::FromAbsent => "from_absent",
+            Self::FromDuplicate => "from_duplicate",
+            Self::FromUnreadable => "from_unreadable",
             Self::SignatureUnavailable => "signature_unavailable",
             Self::Loop => "loop",
         }
@@ -424,6 +433,11 @@ impl Reason {
             }
             Self::SenderNotAllowed => "the application may not use this envelope sender",
             Self::FromNotAllowed => "the application may not write as this From:",
+            Self::FromAbsent => "the application's mail has no From:",
+            Self::FromDuplicate => "the application's mail has more than one From:",
+            Self::FromUnreadable => {
+                "From: of the application's mail is empty, or cannot be read as a list of addresses"
+            }
             Self::SignatureUnavailable => {
                 "a DKIM signature that would prove the tenant cannot be checked now"
             }

@@ -406,5 +406,28 @@ async fn the_story_has_each_step_and_every_name_of_the_message_leads_to_it() {
         2
     );
     assert_eq!(gatepost(&config, &["trace"]).await.status, 2);
+    // Also beyond ASCII.
+    let own = String::from_utf8(LETTER.to_vec()).unwrap();
+    let own = own.replacen(
+        "Message-ID: <1@contoso.com>",
+        "Message-ID: <\u{e9}2@contoso.com>",
+        1,
+    );
+    assert!(own.contains("\u{e9}2"), "{own}");
+    let accented =
+        Mail::new("ada@contoso.com", "j\u{fc}rgen@contoso.com", own).parameter("SMTPUTF8");
+    let outbound = world.outbound(&world.around.contoso, accented);
+    let answer = world.exchange_out().send(&outbound).await.unwrap();
+    assert!(answer.accepted(), "{answer:?}");
+    for (key, shown) in [
+        ("j\u{fc}rgen@contoso.com", r"j\xc3\xbcrgen@contoso.com"),
+        ("<\u{e9}2@contoso.com>", r"<\xc3\xa92@contoso.com>"),
+    ] {
+        for key in [key, shown] {
+            let said = gatepost(&config, &["trace", key]).await;
+            assert_eq!(said.status, 0, "{key}: {said:?}");
+            assert!(said.out.contains(r"j\xc3\xbcrgen@contoso.com"), "{said:?}");
+        }
+    }
     world.host.stop().await;
 }

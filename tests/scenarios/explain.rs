@@ -2,7 +2,7 @@
 
 use crate::harness::{Changes, LETTER, Surroundings, World, get, last_word};
 use gatepost::lab::certificates::{Authority, Leaf};
-use gatepost::lab::{Action, Mail, Phase, Step};
+use gatepost::lab::{Action, Mail, Outbound, Phase, Step};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -27,6 +27,41 @@ fn ask(folder: &Path, arguments: &[&str], input: &[u8]) -> (Option<i32>, String)
 
 fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
+}
+
+#[tokio::test]
+async fn trust_counts_what_the_connector_listeners_of_the_configuration_take() {
+    let around = Surroundings::new().await;
+    let folder = around.folder.path();
+    let pem = around.exchange_identity.chain_pem();
+    std::fs::write(folder.join("peer.pem"), pem).unwrap();
+    let line = "explain trust --message mail.eml --from 127.0.40.25 --certificate peer.pem --mail-from ada@contoso.com";
+    let told = |listener: &str, more: &str| {
+        let listener = format!("name = \"exchange\"\n{listener}");
+        let changes = Changes::replace("name = \"exchange\"", &listener);
+        around.configuration([0; 3], &changes);
+        let mail = Mail::new("ada@contoso.com", "bob@contoso.com", LETTER);
+        let outbound = Outbound::stamped(&around.contoso, mail, "1-2").unwrap();
+        let content = [&outbound.mail.content, more.as_bytes()].concat();
+        std::fs::write(folder.join("mail.eml"), content).unwrap();
+        ask(folder, &words(line), b"")
+    };
+    let large = "x".repeat(70 * 1024);
+    let bare = "a\nb\r\n";
+    for (listener, more, status, needle) in [
+        ("", "", 0, "verdict: proven (contoso)"),
+        ("", &*large, 0, "verdict: proven (contoso)"),
+        ("", bare, 0, "verdict: proven (contoso)"),
+        ("max_message_size = \"64KiB\"", "", 0, "verdict: proven"),
+        // The applications' listener takes as much.
+        ("max_message_size = \"64KiB\"", &large, 1, "552 5.3.4"),
+        ("ehlo_discard = [\"CHUNKING\"]", "", 0, "verdict: proven"),
+        ("ehlo_discard = [\"CHUNKING\"]", bare, 1, "554 5.6.0"),
+    ] {
+        let (ended, text) = told(listener, more);
+        assert_eq!(ended, Some(status), "{listener}: {text}");
+        assert!(text.contains(needle), "{listener}: {text}");
+    }
 }
 
 #[tokio::test]

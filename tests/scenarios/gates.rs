@@ -282,6 +282,21 @@ async fn guessing_passwords_is_braked_for_the_guesser_alone() {
         (454, Some((4, 7, 0))),
         "unjudged, in a new session"
     );
+    // The same within the session in which he guessed: the sixth is told what the seventh in a new one is.
+    let guesser = guess("127.0.66.7", "wrong");
+    let right = guess("127.0.66.7", crate::harness::PASSWORD);
+    let mut client = guesser.connect().await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(
+            guesser.log_in(&mut client).await.unwrap().unwrap().code,
+            535
+        );
+    }
+    for again in [&right, &guesser] {
+        let reply = again.log_in(&mut client).await.unwrap().unwrap();
+        assert_eq!((reply.code, reply.enhanced), (454, Some((4, 7, 0))));
+    }
+    assert_eq!(client.command("NOOP").await.unwrap().code, 250);
     let owner = guess("127.0.5.5", crate::harness::PASSWORD);
     let mut client = owner.connect().await.unwrap();
     assert_eq!(owner.log_in(&mut client).await.unwrap().unwrap().code, 235);

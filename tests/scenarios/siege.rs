@@ -918,7 +918,7 @@ async fn honest_mail_keeps_flowing_under_all_attacks_at_once_and_memory_and_desc
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_address_does_not_fill_a_submission_listener() {
-    let changes = Changes::replace("name = \"apps\"", "name = \"apps\"\nmax_connections = 4");
+    let changes = Changes::replace("name = \"apps\"", "name = \"apps\"\nmax_connections = 52");
     let world = World::with(changes).await;
     let greeted = async |from: &str| {
         let mut client = Client::connect(world.listener("apps"), Some(ip(from)))
@@ -929,10 +929,14 @@ async fn one_address_does_not_fill_a_submission_listener() {
     };
     let (first, code) = greeted("127.0.66.1").await;
     assert_eq!(code, 220);
-    let (_second, code) = greeted("127.0.66.1").await;
-    assert_eq!(code, 220);
+    let mut others = Vec::new();
+    for number in 2..=50 {
+        let (client, code) = greeted("127.0.66.1").await;
+        assert_eq!(code, 220, "{number}");
+        others.push(client);
+    }
     let (_, code) = greeted("127.0.66.1").await;
-    assert_eq!(code, 421, "half of four");
+    assert_eq!(code, 421, "fifty of 52");
     let answer = world
         .erp()
         .send(&Mail::new(
@@ -949,5 +953,21 @@ async fn one_address_does_not_fill_a_submission_listener() {
         (code == 220).then_some(client)
     })
     .await;
+    drop(others);
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_max_connections_is_not_split_by_address() {
+    let changes = Changes::replace("name = \"apps\"", "name = \"apps\"\nmax_connections = 3");
+    let world = World::with(changes).await;
+    let mut clients = Vec::new();
+    for expected in [220, 220, 220, 421] {
+        let from = Some(ip("127.0.66.1"));
+        let mut client = Client::connect(world.listener("apps"), from).await.unwrap();
+        assert_eq!(client.reply().await.unwrap().code, expected);
+        clients.push(client);
+    }
+    drop(clients);
     world.host.stop().await;
 }

@@ -48,6 +48,9 @@ pub(super) fn of(
         | Reason::AmbiguousEvidence
         | Reason::SenderNotAllowed
         | Reason::FromNotAllowed
+        | Reason::FromAbsent
+        | Reason::FromDuplicate
+        | Reason::FromUnreadable
         | Reason::Loop => return None,
     })
 }

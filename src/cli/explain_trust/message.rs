@@ -15,7 +15,7 @@ use std::path::Path;
 /// A message out of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
-    /// As over the wire; cut behind [`MAX_SIGNED_SIZE`], for nobody reads on there.
+    /// As over the wire; cut where nobody reads on.
     pub(super) octets: Vec<u8>,
     pub(super) line_ends: LineEnds,
 }
@@ -33,14 +33,15 @@ pub(super) enum LineEnds {
 }
 
 impl Message {
-    /// Reads a file.
+    /// Reads a file, up to where it is larger than `largest` and than any signature may cover.
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) fn read(path: &Path) -> Result<Self, String> {
+    pub(super) fn read(path: &Path, largest: u64) -> Result<Self, String> {
+        let most = largest.max(MAX_SIGNED_SIZE).saturating_add(1);
         let mut octets = Vec::new();
         File::open(path)
-            .and_then(|file| file.take(MAX_SIGNED_SIZE + 1).read_to_end(&mut octets))
+            .and_then(|file| file.take(most).read_to_end(&mut octets))
             .map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self::of(octets))
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::dns::Zone;
 use crate::header::MAX_HEADER;
+use crate::session::{BareNewlines, Service, Terms};
 use crate::trust::SignatureFact;
 use crate::trust::certificate::Roots;
 use crate::trust::fixtures::{contoso, fabrikam, tenants};
@@ -21,6 +22,7 @@ const SIGNED: &str = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
 
 struct Bench {
     folder: tempfile::TempDir,
+    listeners: Vec<Listener>,
     exchange_online: ExchangeOnline,
     tenants: Tenants,
     pem: PathBuf,
@@ -46,6 +48,7 @@ impl Bench {
         Self {
             message: folder.path().join("message.eml"),
             folder,
+            listeners: vec![listener("exchange", 1 << 20, &[])],
             exchange_online,
             tenants: tenants(list),
             pem,
@@ -77,7 +80,32 @@ impl Bench {
             dns: false,
         };
         change(&mut question);
-        explain(&self.exchange_online, &self.tenants, &question, NOW, check)
+        self.explain(&question, check)
+    }
+
+    fn explain(&self, question: &Question<'_>, check: Check<'_>) -> Result<Answer, String> {
+        explain(
+            &self.exchange_online,
+            &self.tenants,
+            &self.listeners,
+            question,
+            NOW,
+            check,
+        )
+    }
+}
+
+fn listener(name: &str, max_message_size: u64, discard: &[&str]) -> Listener {
+    let discard: Vec<String> = discard.iter().map(|&keyword| keyword.into()).collect();
+    Listener {
+        name: name.into(),
+        max_message_size,
+        terms: Terms::new(
+            Service::Connector,
+            BareNewlines::Refuse,
+            max_message_size,
+            &discard,
+        ),
     }
 }
 
@@ -363,4 +391,93 @@ fn a_file_of_lf_lines_is_judged_as_it_was_on_the_wire() {
     reply:   554 5.6.0: given up, who sent it gets a report
     hint:    the file has lines that end in LF and lines that end in CRLF. If a tool made it so, put it right (unix2dos FILE) and ask again; if it came so over the wire, who sent it must write CRLF
     ");
+}
+
+#[test]
+fn what_no_listener_would_carry_is_not_accepted() {
+    let mut bench = Bench::new([contoso()]);
+    let large = GOOD.replace("body\n", &"x".repeat(3000));
+    let bare = GOOD.replace("body\n", "a\nb\r\n");
+    let own = "O365ConnectorValidation@contoso.com";
+    let validation = GOOD.replace("ada@contoso.com", own);
+    let validation = validation.replace("body\n", &"x".repeat(70_000));
+    let ask = |bench: &Bench, message: &str| {
+        let sender = if message.contains(own) {
+            own
+        } else {
+            "ada@contoso.com"
+        };
+        bench.ask(message, |q| q.mail_from = sender).unwrap()
+    };
+
+    // Microsoft's connector check is small, whatever the listener takes.
+    let answer = ask(&bench, &validation);
+    assert_eq!(words(&answer), (false, "refused", Some("validation_size")));
+    insta::assert_snapshot!(told(&answer), @"
+    verdict: refused (contoso)
+    reason:  validation_size: connector validation mail may have 65536 octets, this has 70179
+    reply:   552 5.3.4: given up, who sent it gets a report
+    ");
+    let answer = ask(&bench, &validation.replace(&"x".repeat(10_000), ""));
+    assert_eq!(words(&answer), (true, "validation", None));
+
+    // Every listener, then all but one.
+    bench.listeners = vec![listener("one", 2000, &[])];
+    insta::assert_snapshot!(told(&ask(&bench, &large)), @"
+    verdict: refused (contoso)
+    reason:  message_size: the message is larger than max_message_size, 2000 octets
+    reply:   552 5.3.4: given up, who sent it gets a report
+    hint:    raise max_message_size of the listener, if such mail is to pass
+    ");
+    bench.listeners.push(listener("two", 2500, &["CHUNKING"]));
+    insta::assert_snapshot!(told(&ask(&bench, &large)), @"
+    verdict: refused (contoso)
+    reason:  message_size: no connector listener takes it, see each below
+    reply:   552 5.3.4: given up, who sent it gets a report
+    hint:    raise max_message_size of the listener, if such mail is to pass
+    note:    listener one answers 552 5.3.4: the message is larger than max_message_size, 2000 octets
+    note:    listener two answers 552 5.3.4: the message is larger than max_message_size, 2500 octets
+    ");
+    bench.listeners.push(listener("three", 4000, &[]));
+    let answer = ask(&bench, &large);
+    assert_eq!(words(&answer), (true, "proven", None));
+    insta::assert_snapshot!(told(&answer), @"
+    verdict: proven (contoso)
+    reason:  proven mail of contoso
+    note:    listener one answers 552 5.3.4: the message is larger than max_message_size, 2000 octets
+    note:    listener two answers 552 5.3.4: the message is larger than max_message_size, 2500 octets
+    ");
+    let json = serde_json::to_value(&answer).unwrap();
+    assert_eq!(json["refused_by"][0]["listener"], "one");
+    assert_eq!(json["refused_by"][1]["reply"], "552 5.3.4");
+
+    // By BDAT a bare newline passes; where every listener leaves DATA alone, it does not.
+    assert_eq!(words(&ask(&bench, &bare)), (true, "proven", None));
+    insta::assert_snapshot!(told(&ask(&bench, &bare)), @"
+    verdict: proven (contoso)
+    reason:  proven mail of contoso
+    note:    listener two answers 554 5.6.0: the body has a bare CR or LF, which DATA does not carry, and ehlo_discard has CHUNKING
+    ");
+    bench.listeners = vec![listener("two", 2500, &["chunking"])];
+    let answer = ask(&bench, &bare);
+    assert_eq!(words(&answer), (false, "refused", Some("bare_newline")));
+    insta::assert_snapshot!(told(&answer), @"
+    verdict: refused (contoso)
+    reason:  bare_newline: the body has a bare CR or LF, which DATA does not carry, and ehlo_discard has CHUNKING
+    reply:   554 5.6.0: given up, who sent it gets a report
+    hint:    take CHUNKING out of ehlo_discard: by BDAT such a body passes as it is
+    ");
+    assert_eq!(
+        words(&ask(&bench, &bare.replace("a\n", "a"))),
+        (true, "proven", None)
+    );
+
+    // An application's listener takes none of Exchange's mail.
+    bench.listeners.clear();
+    let answer = ask(&bench, GOOD);
+    assert_eq!(words(&answer), (false, "refused", Some("no_listener")));
+    insta::assert_snapshot!(told(&answer), @r#"
+    verdict: refused (contoso)
+    reason:  no_listener: no listener has service = "connector": nobody takes mail of Exchange
+    "#);
 }
