@@ -160,6 +160,28 @@ pub(super) struct Start {
     pub(super) previous: Option<u32>,
     /// Octets of it that hold; what lies behind was never acknowledged.
     pub(super) previous_end: u64,
+    /// What could not be read in these when it was the last one, bodies and all, and stays unread: a body is not looked at
+    /// again, and a torn one would come back as a message, or in the place of its whole copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) previous_damaged: Vec<(u64, u64)>,
+}
+
+/// The segment that the next one follows, how far it holds, and where it does not.
+#[derive(Clone, Debug, Default)]
+struct Seal {
+    number: Option<u32>,
+    end: u64,
+    damaged: Vec<(u64, u64)>,
+}
+
+impl Seal {
+    fn whole(number: u32, end: u64) -> Self {
+        Self {
+            number: Some(number),
+            end,
+            damaged: Vec::new(),
+        }
+    }
 }
 
 struct Active {
@@ -182,8 +204,8 @@ pub struct Committer<T> {
     active: Option<Active>,
     last_number: u32,
     sequence: u64,
-    /// The segment that the next one follows, and how far it holds.
-    seal: Option<(u32, u64)>,
+    /// What the next one follows.
+    seal: Seal,
     buffer: Vec<u8>,
 }
 
@@ -208,7 +230,11 @@ impl<T> Committer<T> {
             active: None,
             last_number: last.map_or(0, |segment| segment.name.number),
             sequence: replayed.last_sequence + 1,
-            seal: last.map(|segment| (segment.name.number, segment.end)),
+            seal: last.map_or_else(Seal::default, |segment| Seal {
+                number: Some(segment.name.number),
+                end: segment.end,
+                damaged: segment.damaged.clone(),
+            }),
             buffer: Vec::new(),
             accounts,
         };
@@ -574,7 +600,7 @@ impl<T> Committer<T> {
             }
             return;
         }
-        self.seal = Some((active.name.number, active.end));
+        self.seal = Seal::whole(active.name.number, active.end);
         // The torn tail goes, and with it blocks that were allocated for more.
         if let Err(error) = active.file.truncate(active.end) {
             tracing::warn!(%error, "cannot cut a failed segment");
@@ -586,13 +612,14 @@ impl<T> Committer<T> {
         let limit = self.accounts.segment_bytes();
         match &self.active {
             Some(active) if active.end + size <= limit => return Ok(()),
-            Some(active) => self.seal = Some((active.name.number, active.end)),
+            Some(active) => self.seal = Seal::whole(active.name.number, active.end),
             None => {}
         }
         self.active = None;
         let start = Start {
-            previous: self.seal.map(|(number, _)| number),
-            previous_end: self.seal.map_or(0, |(_, end)| end),
+            previous: self.seal.number,
+            previous_end: self.seal.end,
+            previous_damaged: self.seal.damaged.clone(),
         };
         let meta =
             serde_json::to_vec(&start).map_err(|error| JournalError::Failing(error.to_string()))?;

@@ -27,7 +27,7 @@ pub struct Found {
     pub meta: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Segment {
     pub(super) name: Name,
     pub(super) end: u64,
@@ -35,6 +35,8 @@ pub(super) struct Segment {
     pub(super) clean: bool,
     /// Another one follows, which was begun when this one was on disk so far.
     pub(super) vouched: bool,
+    /// What could not be read up to the end, from and to.
+    pub(super) damaged: Vec<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -58,8 +60,10 @@ pub(super) fn replay(
     let mut ends = HashMap::new();
     for name in &names {
         let follows = follows(&open(directory, *name)?, *name);
-        if let Some((number, end)) = follows.map_err(|error| within(directory, *name, error))? {
-            ends.insert(number, end);
+        if let Some(start) = follows.map_err(|error| within(directory, *name, error))?
+            && let Some(number) = start.previous
+        {
+            ends.insert(number, start);
         }
     }
     let mut replayed = Replayed {
@@ -69,9 +73,12 @@ pub(super) fn replay(
     };
     for name in names {
         let file = open(directory, name)?;
-        let limit = ends.get(&name.number).copied();
-        let scanned = scan(&file, name, limit, limit.is_none(), each)
+        let next = ends.get(&name.number);
+        let known = next.map(|next| (next.previous_end, next.previous_damaged.as_slice()));
+        let scanned = scan(&file, name, known, known.is_none(), each)
             .map_err(|error| within(directory, name, error))?;
+        // Told when they were found.
+        replayed.damaged += known.map_or(0, |(_, damaged)| damaged.len());
         for range in &scanned.damaged {
             replayed.damaged += 1;
             metrics.store_failures.with_label_values(&["replay"]).inc();
@@ -83,7 +90,10 @@ pub(super) fn replay(
             name,
             end: scanned.end,
             clean,
-            vouched: limit.is_some(),
+            vouched: known.is_some(),
+            damaged: (scanned.damaged.iter())
+                .map(|range| (range.start, range.end))
+                .collect(),
         });
     }
     Ok(replayed)
@@ -121,8 +131,8 @@ fn open(directory: &Path, name: Name) -> Result<File, JournalError> {
         .map_err(|error| JournalError::of(&format!("opening {}", path.display()), &error))
 }
 
-/// Which segment this one follows and how far that one holds, as its first record says.
-fn follows(file: &File, name: Name) -> Result<Option<(u32, u64)>, JournalError> {
+/// Which segment this one follows and how far that one holds: what its first record says.
+fn follows(file: &File, name: Name) -> Result<Option<Start>, JournalError> {
     let mut window = Window::new(file)?;
     let Some(record) = window.record(name, 0, true)? else {
         return Ok(None);
@@ -136,7 +146,7 @@ fn follows(file: &File, name: Name) -> Result<Option<(u32, u64)>, JournalError> 
             name.number
         ))
     })?;
-    Ok(start.previous.map(|number| (number, start.previous_end)))
+    Ok(Some(start))
 }
 
 /// For a person to look at; that it fails too must not stop the rest.
@@ -184,17 +194,19 @@ pub(super) struct Scanned {
     pub(super) last_sequence: u64,
 }
 
-/// Hands every record of a segment to `each`, up to `limit` where it is known.
+/// Hands every record of a segment to `each`; where its end is known, up to there, and not what is known to be damaged
+/// before it.
 pub(super) fn scan(
     file: &File,
     name: Name,
-    limit: Option<u64>,
+    known: Option<(u64, &[(u64, u64)])>,
     check_bodies: bool,
     each: Each<'_>,
 ) -> Result<Scanned, JournalError> {
     let mut window = Window::new(file)?;
-    let known = limit;
-    let limit = limit.map_or(window.length, |limit| limit.min(window.length));
+    let (known, damaged) = known.map_or((None, &[][..]), |(end, damaged)| (Some(end), damaged));
+    let mut damaged = damaged.iter().peekable();
+    let limit = known.map_or(window.length, |end| end.min(window.length));
     let mut scanned = Scanned {
         end: 0,
         torn: false,
@@ -203,6 +215,11 @@ pub(super) fn scan(
     };
     let mut offset = 0;
     while offset < limit {
+        while damaged.next_if(|(_, end)| *end <= offset).is_some() {}
+        if let Some((_, end)) = damaged.next_if(|(start, _)| *start <= offset) {
+            offset = *end;
+            continue;
+        }
         if let Some(record) = window.record(name, offset, check_bodies)? {
             offset += record.location.octets();
             scanned.end = offset;

@@ -420,6 +420,51 @@ fn a_damaged_record_in_the_middle_is_passed_over_counted_and_kept_aside() {
     }
 }
 
+/// A power cut leaves a body torn between whole records. The segment is the last one no more as soon as the journal goes on, and
+/// its bodies are not looked at again.
+#[test]
+fn what_was_torn_in_the_last_segment_stays_away_at_every_later_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rig, _) = start(folder.path(), Arc::new(RealDisk), SMALL);
+    let locations: Vec<_> = (1..=5)
+        .map(|id| rig.commit(id, &[b'x'; 500]).unwrap())
+        .collect();
+    rig.journal.stop();
+    let path = logs(folder.path()).remove(0);
+    let mut octets = std::fs::read(&path).unwrap();
+    for torn in [1, 3] {
+        let behind = (locations[torn].offset as u64 + locations[torn].octets()) as usize;
+        octets[behind - 1] ^= 1;
+    }
+    std::fs::write(&path, &octets).unwrap();
+    for (round, rest) in [
+        &["1", "3", "5"][..],
+        &["1", "3", "5", "10"],
+        &["1", "3", "5", "10", "11"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (found, replayed) = replayed(folder.path());
+        assert_eq!(
+            (metas(&found).as_slice(), replayed.damaged),
+            (
+                &rest.iter().map(ToString::to_string).collect::<Vec<_>>()[..],
+                2
+            )
+        );
+        let (rig, _) = start(folder.path(), Arc::new(RealDisk), SMALL);
+        rig.commit(10 + round as u64, b"goes on").unwrap();
+        rig.journal.stop();
+    }
+    assert_eq!(
+        std::fs::read_dir(folder.path().join("damaged"))
+            .unwrap()
+            .count(),
+        2
+    );
+}
+
 #[test]
 fn the_end_of_a_segment_that_another_follows_is_known_and_its_loss_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
