@@ -21,6 +21,7 @@ struct Shape {
     certificate: Vec<CertificateShape>,
     tenant: Vec<TenantShape>,
     exchange_online: ExchangeOnlineShape,
+    acme: AcmeShape,
     relay: Vec<RelayShape>,
 }
 
@@ -51,6 +52,12 @@ struct ExchangeOnlineShape {
     client_certificate_roots: Option<Spanned<String>>,
     server_certificate_roots: Option<Spanned<String>>,
     endpoints: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AcmeShape {
+    roots: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,6 +122,7 @@ pub(super) fn stand_in(
     let roots = [
         &shape.exchange_online.client_certificate_roots,
         &shape.exchange_online.server_certificate_roots,
+        &shape.acme.roots,
     ];
     let relays = shape.relay.iter();
     let relays = relays.map(|relay| &relay.server_certificate_roots);
