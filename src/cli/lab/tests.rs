@@ -567,6 +567,63 @@ fn every_legal_configuration_is_rehearsed_without_a_failure() {
             EXCHANGE,
         ),
         (
+            "names with umlauts, secrets in files that are not at hand",
+            house(&[
+                (
+                    domains,
+                    "accepted_domains = [\"bücher.example\", \"*.tailspin.example\", \"tailspin.example\"]",
+                ),
+                ("\"tailspin-gate\"", "\"${file:/etc/elsewhere/gate}\""),
+                ("${GATEPOST_TEST_UNSET_HASH}", "${file:/etc/elsewhere/erp}"),
+            ]),
+            ALL,
+        ),
+        (
+            "one proof, forwarding, one message for each connection",
+            house(&[
+                (
+                    domains,
+                    &tailspin("proofs = 1\nforwarded_senders = \"allow\""),
+                ),
+                (secret, ""),
+                (
+                    "loop_header = { name = \"X-Loop\", value = \"tailspin-loop\" }\n",
+                    "",
+                ),
+                (
+                    "certificate = \"tailspin\"",
+                    "certificate = \"tailspin\"\nmax_connections = 1\nmax_messages_per_connection = 1",
+                ),
+            ]),
+            &["wrong secret header", "mail that went round already"],
+        ),
+        (
+            "a second tenant that leaves by a relay, a listener of implicit TLS before the other",
+            house(&[
+                (
+                    "[[listener]]",
+                    "[[listener]]\nname = \"old\"\naddress = \"0.0.0.0:24\"\nservice = \"connector\"\ntls = \"implicit\"\ncertificate = \"host\"\n[[listener]]",
+                ),
+                (
+                    "[[route]]\nrecipients = \"accepted\"",
+                    "[[route]]\ntenant = \"tailspin\"\nrecipients = \"accepted\"",
+                ),
+                (
+                    "[[route]]\nfrom = \"connector\"",
+                    "[[route]]\ntenant = \"tailspin\"\nfrom = \"connector\"",
+                ),
+                (
+                    "[tenant.inbound_connector]\nhost = \"adatum-example.mail.protection.outlook.com\"\ncertificate = \"adatum\"\n",
+                    "",
+                ),
+                (
+                    "[[route]]",
+                    "[[relay]]\nname = \"up\"\nhost = \"relay.example.net\"\n[[route]]\ntenant = \"adatum\"\nrecipients = \"any\"\nvia = \"relay:up\"\n[[route]]",
+                ),
+            ]),
+            &[NOT_INTERNAL, TOGETHER, FORGED],
+        ),
+        (
             "every key",
             // As it stands no mail of the tenant could ever bring five items.
             include_str!("../../../tests/data/every-key.toml")
