@@ -3,7 +3,8 @@
 //! Kept: tenants, gates, headers, routes, applications, laws, and the certificates, whose chains the simulated Exchange
 //! trusts as the real one trusts a public authority. Replaced, so that nothing outside is touched: addresses and ports,
 //! Microsoft's networks and roots, the host of every inbound connector, relays, name servers, the data directory,
-//! passwords and the applications' networks, rates. `gate = "report"` enforces here, for that is what it must be ready for.
+//! passwords and the applications' networks, rates, small limits of connections. `gate = "report"` enforces here, for that
+//! is what it must be ready for.
 
 use super::cast::{self, Passwords};
 use super::folder::Folder;
@@ -27,6 +28,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The samples come one after another from one address; a listener that takes one connection at a time would refuse the next
+/// while the last is still closing.
+const CONNECTIONS: usize = 32;
 
 /// A port where nobody answers.
 const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
@@ -176,6 +181,7 @@ fn disarm(settings: &mut Settings, folder: &Folder) -> std::io::Result<Passwords
     for listener in &mut settings.listeners {
         listener.address = free_port();
         listener.proxy_protocol_from.clear();
+        listener.max_connections = listener.max_connections.max(CONNECTIONS);
     }
     settings.exchange_online.networks = Networks::new(NETWORK.parse().into_iter().collect());
     // Names are asked of nobody: mail exchangers are the lab's own.
