@@ -67,8 +67,8 @@ struct Prepared {
     cast: Cast,
     settings: Settings,
     exchange: ExchangeOptions,
-    /// The host name by which the connector listener's certificate is checked.
-    server_name: String,
+    /// The host name by which the connector listener's certificate is checked, where there is such a listener.
+    server_name: Option<String>,
     roots_of_host: HostRoots,
     /// The certificate name that Exchange shows as a client.
     client_name: String,
@@ -161,7 +161,8 @@ async fn lab(options: &LabOptions, dress: Dress) -> Result<bool, Stopped> {
         return Err(Stopped::Broken("interrupted".to_owned()));
     };
     if options.json {
-        say(&facts::array(&story).to_string());
+        let waiting = samples::waiting(&up.scene.cast);
+        say(&facts::array(&story, &waiting).to_string());
     }
     if !options.once {
         let invitation = standby::invitation(&folder, &up);
@@ -191,8 +192,9 @@ impl Up {
             ..OutsideOptions::default()
         };
         let outside = Arc::new(Outside::start(outside).await?);
-        cast::leave_to(&mut prepared.settings, outside.address());
-        let connector = cast::connector_name(&prepared.settings)?.to_owned();
+        cast::leave_to(&mut prepared.settings, outside.address(), &prepared.cast);
+        let connector = cast::connector_listener(&prepared.settings);
+        let connector = connector.map(|listener| listener.name.to_string());
         let host = &prepared.roots_of_host;
         let chains: Vec<&[_]> = host.chains.iter().map(Vec::as_slice).collect();
         let roots = prepared.authority.roots_and(&host.anchors, &chains)?;
@@ -210,8 +212,8 @@ impl Up {
         }
         let scene = Scene {
             cast,
-            connector: address(&connector)?,
-            server_name: prepared.server_name,
+            connector: connector.as_deref().map(address).transpose()?,
+            server_name: prepared.server_name.unwrap_or_default(),
             roots,
             wardrobe,
             exchange,

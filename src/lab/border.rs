@@ -1,7 +1,7 @@
 //! What does Exchange Online do to header fields where mail leaves a tenant and where it comes in?
 //!
 //! The renaming of exchange-online.md 3.1. On the way out: a tenant's own X-OriginatorOrg and CrossTenant fields go, the
-//! true ones are stamped; Organization fields become CrossPremises where the outbound connector has
+//! true ones are stamped, and the whole is signed where the tenant has a key; Organization fields become CrossPremises where the outbound connector has
 //! CloudServicesMailEnabled, else they go. On the way in: CrossPremises fields become Organization fields again where the
 //! inbound connector has the flag (promotion), else they go; the stamps of the last exit go always.
 
@@ -102,10 +102,7 @@ pub fn leave(
             || field.begins(FOREST);
         (!own).then(|| bytes.to_vec())
     });
-    let originator_org = match sender {
-        Some(domain) if organization.accepts(domain) => domain.as_str().to_owned(),
-        _ => organization.domain().to_owned(),
-    };
+    let originator_org = organization.stamp_for(sender);
     let mut stamps = format!(
         "X-OriginatorOrg: {originator_org}\r\n\
          {CROSS_TENANT}AuthAs: {auth_as}\r\n\
@@ -126,6 +123,10 @@ pub fn leave(
     }
     let end = out.len() - section.rest().len();
     out.splice(end..end, stamps);
+    let signer = organization.signer.as_ref();
+    if let Some(signature) = signer.and_then(|signer| signer.sign(organization.domain(), &out)) {
+        out.splice(0..0, signature.into_bytes());
+    }
     Some(Exit {
         content: out,
         originator_org,
@@ -313,6 +314,26 @@ mod tests {
                 .any(|field| field.begins(ORGANIZATION))
         );
         assert!(content.ends_with(b"\r\n\r\nBody"));
+    }
+
+    #[test]
+    fn the_stamp_names_an_originator_organisation() {
+        let org = |organization: &Organization, sender: &str| {
+            let exit = leave(organization, sender.parse().ok().as_ref(), INSIDE, "id").unwrap();
+            let section = Section::of(&exit.content);
+            assert_eq!(
+                section.first("X-OriginatorOrg"),
+                Some(exit.originator_org.clone())
+            );
+            exit.originator_org
+        };
+        let mut organization = contoso();
+        let patterns = ["contoso.onmicrosoft.com", "mail.contoso.com"];
+        let patterns = patterns.map(|pattern| pattern.parse().unwrap());
+        organization.originator_orgs = crate::mail::DomainSet::new(patterns.to_vec());
+        assert_eq!(org(&organization, "mail.contoso.com"), "mail.contoso.com");
+        assert_eq!(org(&organization, "contoso.com"), "contoso.onmicrosoft.com");
+        assert_eq!(org(&organization, ""), "contoso.onmicrosoft.com");
     }
 
     #[test]

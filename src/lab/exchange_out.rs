@@ -168,7 +168,7 @@ impl OutboundConnection {
     }
 
     /// The message with the parameters that Exchange gives where they are offered.
-    fn dressed(&self, outbound: &Outbound) -> Mail {
+    pub(super) fn dressed(&self, outbound: &Outbound) -> Mail {
         let mut mail = outbound.mail.clone();
         let given = |mail: &Mail, key: &str| {
             mail.parameters

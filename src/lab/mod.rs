@@ -15,6 +15,7 @@ mod application;
 pub mod border;
 pub mod certificates;
 mod client;
+pub mod dkim;
 mod exchange_in;
 mod exchange_out;
 mod fault;
@@ -56,6 +57,8 @@ pub enum LabError {
     Socket(std::io::Error),
     /// What was waited for did not come.
     NothingCame(&'static str),
+    /// No listener that Exchange could connect to.
+    NoConnector,
 }
 
 impl fmt::Display for LabError {
@@ -64,6 +67,7 @@ impl fmt::Display for LabError {
             Self::Certificate(why) => write!(f, "certificate: {why}"),
             Self::Socket(error) => write!(f, "socket: {error}"),
             Self::NothingCame(what) => write!(f, "{what} did not come in time"),
+            Self::NoConnector => f.write_str("there is no listener that Exchange can connect to"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Attribution follows exchange-online.md 2.3: the certificate first, then the envelope sender, then the recipient; the
 //! accepted-domain rule of 2017 and 2023; RejectDirectSend of 2025.
 
+use super::dkim::Signer;
 use super::x509;
 use crate::mail::{Domain, DomainPattern, DomainSet, Secret, TenantId};
 use std::fmt;
@@ -17,6 +18,10 @@ pub struct Organization {
     pub id: TenantId,
     /// Its accepted domains; the first is the default domain.
     pub accepted_domains: DomainSet,
+    /// What its mail is stamped with: X-OriginatorOrg and XOORG name one of these.
+    pub originator_orgs: DomainSet,
+    /// Signs what leaves; without, nothing is signed.
+    pub signer: Option<Arc<Signer>>,
     /// Its OnPremises inbound connector.
     pub inbound: Option<Inbound>,
     /// `CloudServicesMailEnabled` of its outbound connector.
@@ -52,7 +57,9 @@ impl Organization {
                 cloud_services_mail_enabled: true,
                 enabled: true,
             }),
-            accepted_domains: DomainSet::new(vec![DomainPattern::Exact(domain)]),
+            accepted_domains: DomainSet::new(vec![DomainPattern::Exact(domain.clone())]),
+            originator_orgs: DomainSet::new(vec![DomainPattern::Exact(domain)]),
+            signer: None,
             outbound_cloud_services_mail_enabled: true,
             secret_header: None,
             loop_header: None,
@@ -79,6 +86,22 @@ impl Organization {
     #[must_use]
     pub fn accepts(&self, domain: &Domain) -> bool {
         self.accepted_domains.contains(domain)
+    }
+
+    /// What Exchange stamps on mail of this sender: its domain where that is an originator organisation, else the first one.
+    #[must_use]
+    pub fn stamp_for(&self, sender: Option<&Domain>) -> String {
+        let own = sender.filter(|domain| self.originator_orgs.contains(domain));
+        let first = || {
+            self.originator_orgs
+                .iter()
+                .next()
+                .map(DomainPattern::domain)
+        };
+        own.or_else(first).map_or_else(
+            || self.domain().to_owned(),
+            |domain| domain.as_str().to_owned(),
+        )
     }
 
     /// Whether the certificate name of the connector is an accepted domain (RELAY17): itself, or for `*.x` what it is below.

@@ -23,6 +23,8 @@ pub struct Door {
     pub security: Security,
     /// `bare_newlines = "repair"`.
     pub repairs: bool,
+    /// `max_message_size`.
+    pub max_message_size: u64,
     /// The name that its certificate is checked for.
     pub server_name: String,
 }
@@ -42,10 +44,41 @@ pub struct Actor {
     pub not_its_own: String,
     /// `internal = true`.
     pub internal: bool,
+    /// Its mail to its tenant's own recipients goes to Exchange, by the routes.
+    pub returns: bool,
     /// Where it comes from, if that matters.
     pub source: Option<IpAddr>,
     /// The listener that it uses.
     pub door: Door,
+}
+
+/// The connector listener, as Exchange meets it.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    /// The extensions that it does not offer, upper case.
+    pub withheld: Vec<String>,
+    /// `max_message_size`.
+    pub max_message_size: u64,
+}
+
+impl Connector {
+    /// Whether it offers this extension.
+    #[must_use]
+    pub fn offers(&self, keyword: &str) -> bool {
+        !self.withheld.iter().any(|withheld| withheld == keyword)
+    }
+}
+
+/// What the configuration makes of a tenant's mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What its users send to its own recipients goes back by its inbound connector, by the routes.
+    pub returns: bool,
+    /// Stamps and secret are fewer items than it asks for: a DKIM signature must come with them.
+    pub needs_signature: bool,
+    /// What others wrote, to recipients of the tenant that plays the main part, goes to Exchange as its own: it may
+    /// forward (`forwarded_senders = "allow"`), and a route takes it.
+    pub forwards: bool,
 }
 
 /// Everybody in the samples.
@@ -53,14 +86,33 @@ pub struct Actor {
 pub struct Cast {
     /// The smart host's name.
     pub hostname: String,
-    /// The configured tenants; the first plays the main part. At least one.
+    /// The connector listener; none where Exchange can connect to none.
+    pub connector: Option<Connector>,
+    /// The configured tenants. At least one.
     pub organizations: Vec<Organization>,
+    /// What the configuration makes of their mail, in the same order.
+    pub terms: Vec<Terms>,
     /// The configured applications that can be played.
     pub actors: Vec<Actor>,
     /// `half_proven = "refuse"`.
     pub half_proven_refuses: bool,
-    /// An address outside for which the first tenant's mail from Exchange leaves by mx, where there is one.
+    /// An address outside for which the main tenant's mail from Exchange leaves by mx, where there is one.
     pub outside: Option<String>,
+}
+
+impl Cast {
+    /// The tenant that plays the main part, and its position: the first whose users' mail goes back, else the first.
+    #[must_use]
+    pub fn main(&self) -> Option<(usize, &Organization)> {
+        let position = self.terms.iter().position(|terms| terms.returns);
+        let position = position.unwrap_or(0);
+        Some((position, self.organizations.get(position)?))
+    }
+
+    /// The tenants and what is made of their mail.
+    pub fn parts(&self) -> impl Iterator<Item = (&Organization, Terms)> {
+        self.organizations.iter().zip(self.terms.iter().copied())
+    }
 }
 
 /// The stage: the smart host's doors, the simulated Exchange, and its certificates.
@@ -68,8 +120,8 @@ pub struct Cast {
 pub struct Scene {
     /// Who plays.
     pub cast: Cast,
-    /// The connector listener.
-    pub connector: SocketAddr,
+    /// The connector listener, where there is one that Exchange can connect to.
+    pub connector: Option<SocketAddr>,
     /// The name that the connector listener's certificate is checked for.
     pub server_name: String,
     /// What proves the smart host's certificates.
@@ -130,11 +182,11 @@ impl Scene {
     /// An outbound connector to the smart host.
     ///
     /// # Errors
-    /// The server name is none.
+    /// The server name is none, or there is no connector listener.
     pub fn outbound(&self, shown: Shown, elsewhere: bool) -> Result<ExchangeOut, LabError> {
         let identity = self.wardrobe.pick(shown);
         let connector = ExchangeOut::new(
-            self.connector,
+            self.connector.ok_or(LabError::NoConnector)?,
             &self.server_name,
             &self.roots,
             Some(identity),

@@ -6,13 +6,14 @@ use crate::config::{Outside, Settings};
 use crate::credentials::Account;
 use crate::deliver::InboundConnector;
 use crate::dns::Zone;
-use crate::lab::scene::{Actor, Cast, Door};
+use crate::lab::dkim::Signer;
+use crate::lab::scene::{Actor, Cast, Connector, Door, Terms};
 use crate::lab::{Inbound, Organization, Security};
 use crate::mail::{Mailbox, MailboxPattern, Secret};
 use crate::receive::{BareNewlines, ListenerSettings, Service, TlsMode};
-use crate::route::{From, Recipients, Via};
+use crate::route::{From, Recipients, Routes, Via};
 use crate::trust::certificate::name_covers;
-use crate::trust::{HalfProven, Tenant, sender_name};
+use crate::trust::{Forwarded, HalfProven, Tenant, sender_name};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -46,15 +47,17 @@ impl Passwords {
     }
 }
 
-/// The name of the connector listener.
-pub(super) fn connector_name(settings: &Settings) -> Result<&str, Stopped> {
-    let connector = settings
-        .listeners
-        .iter()
-        .find(|listener| listener.service == Service::Connector);
-    connector.map(|listener| &*listener.name).ok_or_else(|| {
-        Stopped::Unusable("there is no listener with service = \"connector\"".to_owned())
+/// The first listener that Exchange can connect to: it speaks STARTTLS and nothing else.
+pub(super) fn connector_listener(settings: &Settings) -> Option<&ListenerSettings> {
+    settings.listeners.iter().find(|listener| {
+        listener.service == Service::Connector && listener.tls == TlsMode::StartTls
     })
+}
+
+/// Whether a listener offers this extension.
+fn offers(listener: &ListenerSettings, keyword: &str) -> bool {
+    let withheld = |own: &String| own.eq_ignore_ascii_case(keyword);
+    !listener.ehlo_discard.iter().any(withheld)
 }
 
 /// Points every inbound connector at the simulated Exchange.
@@ -68,9 +71,13 @@ pub(in crate::cli) fn deliver_to(settings: &mut Settings, exchange: SocketAddr) 
     }
 }
 
-/// Everybody that the samples need.
-pub(super) fn of(settings: &Settings, passwords: &Passwords) -> Result<Cast, Stopped> {
-    let organizations: Vec<Organization> = settings
+/// Everybody that the samples need; Exchange signs for all tenants with `signer`.
+pub(super) fn of(
+    settings: &Settings,
+    passwords: &Passwords,
+    signer: &Arc<Signer>,
+) -> Result<Cast, Stopped> {
+    let mut organizations: Vec<Organization> = settings
         .tenants
         .iter()
         .map(|tenant| {
@@ -88,23 +95,89 @@ pub(super) fn of(settings: &Settings, passwords: &Passwords) -> Result<Cast, Sto
             "there is no [[tenant]] to play".to_owned(),
         ));
     }
+    for organization in &mut organizations {
+        organization.signer = Some(Arc::clone(signer));
+    }
     let actors = settings
         .accounts
         .iter()
         .filter_map(|account| actor(settings, passwords, account))
         .collect();
-    Ok(Cast {
+    let listener = connector_listener(settings);
+    let terms = settings.tenants.iter().zip(&organizations);
+    let terms = terms.map(|(tenant, organization)| Terms {
+        returns: returns(settings, tenant, organization),
+        needs_signature: listener
+            .is_some_and(|listener| unsigned_items(tenant, listener) < tenant.proofs),
+        forwards: false,
+    });
+    let mut cast = Cast {
         hostname: settings.hostname.to_string(),
+        connector: listener.map(|listener| Connector {
+            withheld: listener
+                .ehlo_discard
+                .iter()
+                .map(|keyword| keyword.to_ascii_uppercase())
+                .collect(),
+            max_message_size: listener.max_message_size,
+        }),
+        terms: terms.collect(),
         organizations,
         actors,
         half_proven_refuses: settings.exchange_online.half_proven == HalfProven::Refuse,
-        outside: outside(settings),
-    })
+        outside: None,
+    };
+    if let Some((position, organization)) = cast.main() {
+        let victim = organization.address("bob");
+        cast.outside = settings
+            .tenants
+            .iter()
+            .nth(position)
+            .and_then(|tenant| outside(settings, tenant));
+        let tenants = settings.tenants.iter().zip(&mut cast.terms);
+        for (tenant, terms) in tenants {
+            terms.forwards = forwards(settings, tenant, &victim);
+        }
+    }
+    Ok(cast)
 }
 
-/// An address for which Exchange's mail of the first tenant leaves by mx.
-fn outside(settings: &Settings) -> Option<String> {
-    let tenant = settings.tenants.iter().next()?;
+/// The items of evidence that Exchange's mail of a tenant brings to this listener beside a DKIM signature.
+pub(super) fn unsigned_items(tenant: &Tenant, listener: &ListenerSettings) -> usize {
+    let stamps = 2 + usize::from(offers(listener, "XOORG"));
+    stamps + usize::from(tenant.secret_header.is_some())
+}
+
+/// Whether what its users write to its own recipients goes back to Exchange.
+fn returns(settings: &Settings, tenant: &Tenant, organization: &Organization) -> bool {
+    let people = ["ada", "bob", "carol", "dave", "erin"];
+    let back = |local: &&str| {
+        let recipient = organization.address(local).parse();
+        recipient.is_ok_and(|recipient| {
+            settings
+                .routes
+                .way(tenant, From::Connector, None, &recipient)
+                == Some(&Via::Exchange)
+        })
+    };
+    organization.inbound.is_some() && people.iter().all(back)
+}
+
+/// Whether what others wrote goes to this recipient as the tenant's own mail: such mail takes no route by mx or relay
+/// (product.md 3).
+fn forwards(settings: &Settings, tenant: &Tenant, recipient: &str) -> bool {
+    let inward = settings.routes.iter();
+    let inward = inward.filter(|route| route.via == Via::Exchange).cloned();
+    let inward = Routes::new(inward.collect());
+    let taken = recipient.parse().is_ok_and(|recipient| {
+        let way = inward.way(tenant, From::Connector, None, &recipient);
+        way.is_some()
+    });
+    tenant.forwarded_senders == Forwarded::Allow && taken
+}
+
+/// An address for which Exchange's mail of this tenant leaves by mx.
+fn outside(settings: &Settings, tenant: &Tenant) -> Option<String> {
     let leaves = |recipient: &Mailbox| {
         let way = settings
             .routes
@@ -123,10 +196,18 @@ fn outside(settings: &Settings) -> Option<String> {
     found.map(|recipient| recipient.to_string())
 }
 
-/// Puts the simulated world outside in the place of the real one: every domain's mail is taken there.
-pub(super) fn leave_to(settings: &mut Settings, outside: SocketAddr) {
+/// Puts the simulated world outside in the place of the real one: every domain's mail is taken there, and the keys of the
+/// tenants' signatures are known.
+pub(super) fn leave_to(settings: &mut Settings, outside: SocketAddr, cast: &Cast) {
+    let mut zone = Zone::new().otherwise(outside.ip());
+    for organization in &cast.organizations {
+        if let Some(signer) = &organization.signer {
+            let name = Signer::key_name(organization.domain());
+            zone = zone.text(&name, &signer.record());
+        }
+    }
     settings.outside = Some(Outside {
-        resolver: Arc::new(Zone::new().otherwise(outside.ip())),
+        resolver: Arc::new(zone),
         mx_port: outside.port(),
     });
 }
@@ -141,6 +222,8 @@ pub(in crate::cli) fn organization(
         name: tenant.name.to_string(),
         id: tenant.id,
         accepted_domains: tenant.accepted_domains.clone(),
+        originator_orgs: tenant.originator_orgs.clone(),
+        signer: None,
         inbound: connector.map(|connector| Inbound {
             tls_sender_certificate_name: sender_name::assumed(
                 &connector.identity.names,
@@ -184,6 +267,13 @@ fn actor(settings: &Settings, passwords: &Passwords, account: &Account) -> Optio
         format!("ceo@not-ours.{domain}"),
         "ceo@attacker.example".to_owned(),
     ];
+    let organization = organization(&application.tenant, None);
+    let colleague = organization.address("bob").parse();
+    let way = |recipient: &Mailbox| {
+        let (routes, stream) = (&settings.routes, application.stream.as_deref());
+        routes.way(&application.tenant, From::Submission, stream, recipient)
+    };
+    let returns = colleague.is_ok_and(|recipient| way(&recipient) == Some(&Via::Exchange));
     let not_its_own = strangers.into_iter().find(|address| {
         address
             .parse()
@@ -195,6 +285,7 @@ fn actor(settings: &Settings, passwords: &Passwords, account: &Account) -> Optio
         sender: sender.to_string(),
         not_its_own,
         internal: application.internal && accepted.contains(domain),
+        returns,
         source: source(account),
         door: door(settings, login.is_some())?,
         login,
@@ -218,11 +309,11 @@ fn source(account: &Account) -> Option<IpAddr> {
 /// The listener that such an application would use: with a login one with TLS, without one for devices where there is one.
 fn door(settings: &Settings, login: bool) -> Option<Door> {
     let submission = || {
-        settings
-            .listeners
-            .iter()
-            .filter(|listener| listener.service == Service::Submission)
+        settings.listeners.iter().filter(|listener| {
+            listener.service == Service::Submission && (!login || offers(listener, "AUTH"))
+        })
     };
+    let upgrades = |listener: &ListenerSettings| offers(listener, "STARTTLS");
     let wanted = |listener: &&ListenerSettings| {
         if login {
             matches!(listener.tls, TlsMode::StartTls | TlsMode::Implicit)
@@ -231,16 +322,22 @@ fn door(settings: &Settings, login: bool) -> Option<Door> {
         }
     };
     let second = |listener: &&ListenerSettings| match listener.tls {
-        TlsMode::Optional | TlsMode::StartTls | TlsMode::Implicit => true,
+        TlsMode::StartTls | TlsMode::Implicit => true,
+        TlsMode::Optional => upgrades(listener) || listener.auth_without_tls,
         TlsMode::None => listener.auth_without_tls,
     };
+    // A device that needs its line feeds repaired was given such a listener.
+    let repairs = |listener: &&ListenerSettings| {
+        !login && wanted(listener) && listener.bare_newlines == BareNewlines::Repair
+    };
     let listener = submission()
-        .find(wanted)
+        .find(repairs)
+        .or_else(|| submission().find(wanted))
         .or_else(|| submission().find(second))?;
     let security = match listener.tls {
         TlsMode::Implicit => Security::Implicit,
         TlsMode::StartTls => Security::StartTls,
-        TlsMode::Optional if login => Security::StartTls,
+        TlsMode::Optional if login && upgrades(listener) => Security::StartTls,
         TlsMode::Optional | TlsMode::None => Security::Clear,
     };
     Some(Door {
@@ -248,6 +345,7 @@ fn door(settings: &Settings, login: bool) -> Option<Door> {
         address: listener.address,
         security,
         repairs: listener.bare_newlines == BareNewlines::Repair,
+        max_message_size: listener.max_message_size,
         server_name: server_name(settings, listener).0,
     })
 }

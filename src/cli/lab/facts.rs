@@ -1,11 +1,21 @@
 //! `gatepost lab --json`: what the story tells, for a script that rehearses a configuration.
 
 use crate::lab::play::Told;
+use crate::lab::samples::Waiting;
 use serde_json::{Value, json};
 
-/// An element for each row.
-pub(super) fn array(story: &[Told]) -> Value {
-    story.iter().map(row).collect()
+/// An element for each row: those that were played, then those that were left out, with what they need; that is no fault.
+pub(super) fn array(story: &[Told], waiting: &[Waiting]) -> Value {
+    let left_out = waiting.iter().map(|waiting| {
+        json!({
+            "number": null,
+            "sample": waiting.name,
+            "well": true,
+            "left_out": format!("needs {}", waiting.needs),
+            "acts": [],
+        })
+    });
+    story.iter().map(row).chain(left_out).collect()
 }
 
 fn row(told: &Told) -> Value {
@@ -20,6 +30,7 @@ fn row(told: &Told) -> Value {
         "number": told.number,
         "sample": told.name,
         "well": told.well(),
+        "left_out": null,
         "acts": acts.collect::<Vec<_>>(),
     })
 }
@@ -47,18 +58,29 @@ mod tests {
                 ..ActTold::default()
             }],
         };
+        let waiting = Waiting {
+            name: "no TLS",
+            needs: "a connector listener",
+        };
         assert_eq!(
-            array(&[told]),
+            array(&[told], &[waiting]),
             json!([{
                 "number": 3,
                 "sample": "printer to a colleague",
                 "well": false,
+                "left_out": null,
                 "acts": [{
                     "answer": "250 2.0.0 Ok: queued as X",
                     "exchange": { "tenant": "contoso", "internal": true, "because": "promoted" },
                     "outside": false,
                     "faults": ["first", "late"],
                 }],
+            }, {
+                "number": null,
+                "sample": "no TLS",
+                "well": true,
+                "left_out": "needs a connector listener",
+                "acts": [],
             }])
         );
     }

@@ -23,7 +23,7 @@ const LATER: Duration = Duration::from_secs(16 * 60);
 const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Gives the first tenant that has an inbound connector a certificate that is about to lapse; its name.
+/// Gives the first tenant whose mail goes by its inbound connector a certificate that is about to lapse; its name.
 pub(super) fn prepare(prepared: &mut Prepared) -> Result<String, Stopped> {
     if prepared.settings.exchange_law.hold_on_connector_fault <= LATER {
         return Err(Stopped::Unusable(
@@ -32,10 +32,12 @@ pub(super) fn prepare(prepared: &mut Prepared) -> Result<String, Stopped> {
         ));
     }
     let named = prepared.cast.organizations.iter().map(|one| &one.name);
-    let connectors = &prepared.settings.inbound_connectors;
-    let mut named = named.filter(|name| connectors.iter().any(|one| *one.tenant == ***name));
+    let mut named = named.filter(|name| samples::lapse(&prepared.cast, name).is_some());
     let tenant = named.next().cloned().ok_or_else(|| {
-        Stopped::Unusable("no tenant has an inbound connector: nothing can lapse".to_owned())
+        Stopped::Unusable(
+            "no tenant's mail from Exchange goes back by an inbound connector: nothing can lapse"
+                .to_owned(),
+        )
     })?;
     let until = super::super::unix_millis() / 1000 + LIFE.as_secs();
     issue(

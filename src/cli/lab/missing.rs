@@ -1,15 +1,17 @@
 //! What of a configuration is not at hand where it is rehearsed, and what stands in for it?
 //!
-//! A configuration is often tried on another machine than its own: certificate files lie elsewhere, secrets are in an
-//! environment that is not set. Missing certificates are made by the lab's authority with the names that they would have
-//! (for a tenant its first accepted domain, else the host name); unset variables get a made-up value. Everything that
-//! was replaced is said. What is there but wrong stays wrong: finding that is the point of a rehearsal.
+//! A configuration is often tried on another machine than its own, or as another user: certificate and secret files lie
+//! elsewhere or may not be read, variables are not set. Missing certificates are made by the lab's authority with the names
+//! that they would have (for a tenant its first accepted domain, else the host name); secret files and unset variables get a
+//! made-up value. Everything that was replaced is said. What is there but wrong stays wrong: finding that is the point of a rehearsal.
 
 use super::Stopped;
 use super::folder::Folder;
 use crate::lab::certificates::{Authority, Leaf};
+use crate::mail::Domain;
 use serde::Deserialize;
 use serde_spanned::Spanned;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,7 @@ struct Shape {
     certificate: Vec<CertificateShape>,
     tenant: Vec<TenantShape>,
     exchange_online: ExchangeOnlineShape,
+    acme: AcmeShape,
     relay: Vec<RelayShape>,
 }
 
@@ -51,6 +54,12 @@ struct ExchangeOnlineShape {
     client_certificate_roots: Option<Spanned<String>>,
     server_certificate_roots: Option<Spanned<String>>,
     endpoints: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AcmeShape {
+    roots: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,6 +124,7 @@ pub(super) fn stand_in(
     let roots = [
         &shape.exchange_online.client_certificate_roots,
         &shape.exchange_online.server_certificate_roots,
+        &shape.acme.roots,
     ];
     let relays = shape.relay.iter();
     let relays = relays.map(|relay| &relay.server_certificate_roots);
@@ -146,10 +156,53 @@ pub(super) fn stand_in(
     for (span, file) in replaced {
         text.replace_range(span, &format!("{:?}", file.display().to_string()));
     }
+    let (text, told) = secret_files(&text, beside, folder)?;
+    remarks.extend(told);
     Ok(StandIn {
         source: text,
         remarks,
     })
+}
+
+/// What a `${file:PATH}` that cannot be read is made up to: a password hash is also a good enough value for a header.
+fn secret_files(
+    source: &str,
+    beside: &Path,
+    folder: &Folder,
+) -> Result<(String, Vec<String>), Stopped> {
+    let mut named = BTreeSet::new();
+    if let Ok(table) = toml::from_str(source) {
+        file_names(&toml::Value::Table(table), &mut named);
+    }
+    let mut text = source.to_owned();
+    let mut remarks = Vec::new();
+    let unreadable = |name: &String| std::fs::File::open(beside.join(name)).is_err();
+    for (index, name) in named.into_iter().filter(unreadable).enumerate() {
+        let made_up = password_auth::generate_hash(&name);
+        let file = keep(folder, &format!("secret-{index}"), &made_up)?;
+        let stand_in = format!("${{file:{}}}", file.display());
+        text = text.replace(&format!("${{file:{name}}}"), &stand_in);
+        remarks.push(format!(
+            "note: ${{file:{name}}} cannot be read; a made-up value stands in its place"
+        ));
+    }
+    Ok((text, remarks))
+}
+
+/// The PATHs of every `${file:PATH}` in a value.
+fn file_names(value: &toml::Value, named: &mut BTreeSet<String>) {
+    match value {
+        toml::Value::String(text) => {
+            let written = text.split("${file:").skip(1);
+            named.extend(written.filter_map(|rest| Some(rest.split_once('}')?.0.to_owned())));
+        }
+        toml::Value::Array(values) => values.iter().for_each(|value| file_names(value, named)),
+        toml::Value::Table(table) => table.values().for_each(|value| file_names(value, named)),
+        toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_) => {}
+    }
 }
 
 /// The name that a certificate needs where it is used: as a tenant's on its inbound connector, else the host name.
@@ -160,11 +213,12 @@ fn stand_in_name(shape: &Shape, certificate: &str) -> String {
         .iter()
         .find(used)
         .and_then(|tenant| tenant.accepted_domains.first());
-    domain
-        .map_or(shape.hostname.as_str(), |domain| {
-            domain.trim_start_matches("*.")
-        })
-        .to_owned()
+    let name = domain.map_or(shape.hostname.as_str(), |domain| {
+        domain.trim_start_matches("*.")
+    });
+    // A certificate carries A-labels.
+    let parsed: Result<Domain, _> = name.parse();
+    parsed.map_or_else(|_| name.to_owned(), |domain| domain.as_str().to_owned())
 }
 
 fn keep(folder: &Folder, name: &str, text: &str) -> Result<PathBuf, Stopped> {

@@ -3,7 +3,8 @@
 //! Kept: tenants, gates, headers, routes, applications, laws, and the certificates, whose chains the simulated Exchange
 //! trusts as the real one trusts a public authority. Replaced, so that nothing outside is touched: addresses and ports,
 //! Microsoft's networks and roots, the host of every inbound connector, relays, name servers, the data directory,
-//! passwords and the applications' networks, rates. `gate = "report"` enforces here, for that is what it must be ready for.
+//! passwords and the applications' networks, rates, small limits of connections. `gate = "report"` enforces here, for that
+//! is what it must be ready for.
 
 use super::cast::{self, Passwords};
 use super::folder::Folder;
@@ -13,10 +14,11 @@ use crate::config::{self, AdminSettings, Settings, Surroundings};
 use crate::credentials::Account;
 use crate::deliver::Relay;
 use crate::lab::certificates::{Authority, EXCHANGE_NAME, Leaf};
+use crate::lab::dkim::Signer;
+use crate::lab::scene::Cast;
 use crate::lab::x509::chain_holds;
 use crate::lab::{ExchangeOptions, NETWORK};
 use crate::mail::Secret;
-use crate::receive::Service;
 use crate::trust::certificate::Roots;
 use crate::trust::network::Networks;
 use crate::trust::{Gate, Tenant, Tenants};
@@ -26,6 +28,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The samples come one after another from one address; a listener that takes one connection at a time would refuse the next
+/// while the last is still closing.
+const CONNECTIONS: usize = 32;
 
 /// A port where nobody answers.
 const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
@@ -47,32 +53,19 @@ pub(super) fn prepare(path: &Path, folder: &Folder) -> Result<Prepared, Stopped>
     settings.exchange_online.client_certificate_roots = Arc::clone(&lab_roots);
     settings.server_trust.roots = lab_roots;
 
-    let connector = settings
-        .listeners
-        .iter()
-        .find(|listener| listener.service == Service::Connector);
-    let (server_name, is_hostname) = match connector {
-        Some(listener) => cast::server_name(&settings, listener),
-        None => {
-            return Err(Stopped::Unusable(
-                "there is no listener with service = \"connector\"".to_owned(),
-            ));
-        }
-    };
-    if !is_hostname {
+    let connector = cast::connector_listener(&settings);
+    let server_name = connector.map(|listener| cast::server_name(&settings, listener));
+    if let Some((server_name, false)) = &server_name {
         remarks.push(format!(
             "note: the connector listener's certificate does not name {}; an outbound connector with that TlsDomain would queue. It is checked as {server_name} here.",
             settings.hostname
         ));
     }
     remarks.extend(untrusted(&settings, &authority, &public)?);
-    let cast = cast::of(&settings, &passwords)?;
-    let silent = settings.accounts.len() - cast.actors.len();
-    if silent > 0 {
-        remarks.push(format!(
-            "note: {silent} applications cannot be played: no listener or no sender fits them"
-        ));
-    }
+    let signer = Arc::new(Signer::new()?);
+    let cast = cast::of(&settings, &passwords, &signer)?;
+    remarks.extend(evidence(&settings));
+    remarks.extend(silent(&settings, &cast));
     let chains: Vec<_> = settings
         .inbound_connectors
         .iter()
@@ -103,7 +96,7 @@ pub(super) fn prepare(path: &Path, folder: &Folder) -> Result<Prepared, Stopped>
         cast,
         settings,
         exchange,
-        server_name,
+        server_name: server_name.map(|(name, _)| name),
         roots_of_host,
         client_name,
         remarks,
@@ -188,6 +181,7 @@ fn disarm(settings: &mut Settings, folder: &Folder) -> std::io::Result<Passwords
     for listener in &mut settings.listeners {
         listener.address = free_port();
         listener.proxy_protocol_from.clear();
+        listener.max_connections = listener.max_connections.max(CONNECTIONS);
     }
     settings.exchange_online.networks = Networks::new(NETWORK.parse().into_iter().collect());
     // Names are asked of nobody: mail exchangers are the lab's own.
@@ -251,6 +245,44 @@ fn untrusted(
         ));
     }
     Ok(told)
+}
+
+/// What `proofs` asks for beyond stamps and secret, of each tenant.
+fn evidence(settings: &Settings) -> Vec<String> {
+    let Some(listener) = cast::connector_listener(settings) else {
+        return Vec::new();
+    };
+    let remark = |tenant: &Arc<Tenant>| {
+        let (name, proofs) = (&tenant.name, tenant.proofs);
+        let items = cast::unsigned_items(tenant, listener);
+        if proofs <= items {
+            return None;
+        }
+        let told = if proofs == items + 1 {
+            "so every message needs a DKIM signature. The lab's Exchange signs with a key of its own; see that the real one signs as a domain of the tenant"
+        } else {
+            "so with a DKIM signature too it is out of reach: all mail of the tenant from Exchange is refused"
+        };
+        Some(format!(
+            "note: tenant {name} has proofs = {proofs}, and stamps and secret are {items} items on listener {}, {told}",
+            listener.name
+        ))
+    };
+    settings.tenants.iter().filter_map(remark).collect()
+}
+
+/// The applications that have no part, by name.
+fn silent(settings: &Settings, cast: &Cast) -> Option<String> {
+    let accounts = settings.accounts.iter();
+    let names = accounts.map(|account| account.application.name.to_string());
+    let silent = names.filter(|name| cast.actors.iter().all(|actor| actor.name != *name));
+    let silent: Vec<String> = silent.collect();
+    (!silent.is_empty()).then(|| {
+        format!(
+            "note: not played, for no listener lets them in (a login needs AUTH there) or no sender fits: {}",
+            silent.join(", ")
+        )
+    })
 }
 
 /// Every gate enforces; what that changes is said.

@@ -8,7 +8,9 @@ use super::folder::{Folder, random_word};
 use super::{HostRoots, Prepared, Stopped};
 use crate::config;
 use crate::lab::certificates::{Authority, EXCHANGE_NAME, Leaf};
+use crate::lab::dkim::Signer;
 use crate::lab::{ExchangeOptions, NETWORK};
+use std::sync::Arc;
 
 /// Prepares the default stage.
 pub(super) fn prepare(folder: &Folder) -> Result<Prepared, Stopped> {
@@ -46,13 +48,14 @@ pub(super) fn prepare(folder: &Folder) -> Result<Prepared, Stopped> {
             problems.join("\n")
         )));
     };
-    let cast = cast::of(&settings, &passwords)?;
+    let signer = Arc::new(Signer::new()?);
+    let cast = cast::of(&settings, &passwords, &signer)?;
     let exchange = ExchangeOptions::new(&authority, cast.organizations.clone())?;
     Ok(Prepared {
         exchange,
         cast,
         settings,
-        server_name: "smarthost.contoso.com".to_owned(),
+        server_name: Some("smarthost.contoso.com".to_owned()),
         roots_of_host: HostRoots::default(),
         client_name: EXCHANGE_NAME.to_owned(),
         remarks: vec![

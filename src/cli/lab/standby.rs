@@ -59,6 +59,7 @@ pub(super) fn invitation(folder: &Folder, up: &Up) -> io::Result<String> {
 
 fn kind(listener: &ListenerSettings) -> &'static str {
     match (listener.service, listener.tls) {
+        (Service::Connector, TlsMode::Implicit) => "TLS from the start: not for Exchange Online",
         (Service::Connector, _) => "mail from Exchange, over STARTTLS",
         (Service::Submission, TlsMode::StartTls) => "applications, STARTTLS",
         (Service::Submission, TlsMode::Implicit) => "applications, TLS from the start",

@@ -109,7 +109,7 @@ pub(super) async fn scene(flaw: Flaw) -> Scene {
     }
     Scene {
         cast,
-        connector: addresses[0],
+        connector: Some(addresses[0]),
         server_name: "localhost".to_owned(),
         roots: authority.roots().unwrap(),
         wardrobe: Wardrobe::new(&authority).unwrap(),

@@ -1,11 +1,11 @@
 //! The mail that must not get through, or not as what it pretends to be.
 
 use super::super::client::{Mail, Transfer};
-use super::super::scene::{Actor, Cast, Login, Shown};
+use super::super::scene::{Actor, Login, Shown};
 use super::super::{Dialect, Organization, Outbound};
 use super::messages::{self, Inside};
 use super::welcome::application_taken;
-use super::{Act, Expect, Player, Row, from_exchange, stamped, token};
+use super::{Act, Expect, Player, Program, from_exchange, main_part, needs, returning, stamped};
 use crate::smtp::reply::Enhanced;
 
 const ATTRIBUTION: (u16, Enhanced) = (550, (5, 7, 64));
@@ -25,30 +25,13 @@ fn attacker() -> Option<Organization> {
     ))
 }
 
-/// Adds one row with one act.
-fn add(
-    rows: &mut Vec<Row>,
-    name: &'static str,
-    why: &'static str,
-    make: impl FnOnce(&str) -> Option<(Player, Expect)>,
-) {
-    let token = token(rows, 0);
-    if let Some((player, expect)) = make(&token) {
-        rows.push(Row {
-            name,
-            why,
-            acts: vec![Act {
-                token,
-                player,
-                expect,
-            }],
-        });
-    }
-}
+/// The Network-Message-Id of forged mail; no judge reads it.
+const NETWORK_ID: &str = "3996568b-0a1a-45d5-9488-9cce4e655602";
 
 /// Other tenants of Microsoft 365: they have Exchange's address and certificate as well.
-pub(super) fn tenants(cast: &Cast, rows: &mut Vec<Row>) {
-    let Some(organization) = cast.organizations.first() else {
+pub(super) fn tenants(program: &mut Program<'_>) {
+    let cast = program.cast;
+    let Some((position, organization)) = cast.main() else {
         return;
     };
     let ceo = organization.address("ceo");
@@ -56,112 +39,121 @@ pub(super) fn tenants(cast: &Cast, rows: &mut Vec<Row>) {
     let spoof = |token: &str| {
         let content = Inside::new(&format!("CEO <{ceo}>"), &victim, "Urgent payment", token)
             // What its transport rule sets is removed at the exit, and the true stamp put in its place.
-            .field(format!("X-OriginatorOrg: {}", organization.domain()))
+            .field(format!("X-OriginatorOrg: {}", organization.stamp_for(None)))
             .field(format!("X-MS-Exchange-CrossTenant-Id: {}", organization.id))
             .build();
         Mail::new(&ceo, &victim, content)
     };
-    let by_attacker = |token: &str| {
-        Outbound::stamped(
-            &attacker()?,
-            spoof(token),
-            "3996568b-0a1a-45d5-9488-9cce4e655602",
-        )
+    let leaving = |organization: &Organization, token: &str| {
+        Outbound::stamped(organization, spoof(token), NETWORK_ID).ok_or(needs::MADE)
     };
-    add(
-        rows,
+    let by_attacker = |token: &str| leaving(&attacker().ok_or(needs::MADE)?, token);
+    program.add(
         "hostile tenant, XOORG",
         "EchoSpoofing: any tenant can relay your sender through Exchange; its own XOORG gives it away at MAIL",
         |token| {
-            Some((
+            let (connector, ..) = main_part(cast)?;
+            connector.offers("XOORG").then_some(()).ok_or(needs::XOORG)?;
+            Ok((
                 from_exchange(by_attacker(token)?),
                 refused(Some("MAIL"), ATTRIBUTION),
             ))
         },
     );
-    add(
-        rows,
+    program.add(
         "hostile tenant, no XOORG",
         "the same where Exchange sends no XOORG: the stamps in the header name the attacker",
         |token| {
-            Some((
+            returning(cast)?;
+            Ok((
                 from_exchange(by_attacker(token)?.xoorg(None)),
                 refused(None, ATTRIBUTION),
             ))
         },
     );
-    add(
-        rows,
+    program.add(
         "hostile tenant without stamps",
         "mail that nothing names a tenant for is nobody's, whatever its From: says",
         |token| {
+            returning(cast)?;
             let content =
                 format!("From: {ceo}\r\nTo: {victim}\r\nSubject: Urgent ({token})\r\n\r\nPay.\r\n");
             let outbound = Outbound::bare(Mail::new(&ceo, &victim, content));
-            Some((from_exchange(outbound), refused(None, ATTRIBUTION)))
+            Ok((from_exchange(outbound), refused(None, ATTRIBUTION)))
         },
     );
-    if let Some(neighbour) = cast.organizations.get(1) {
-        add(
-            rows,
-            "one customer as another",
-            "a proven tenant may write as itself only, not as its neighbour on the same smart host",
-            |token| {
-                let outbound = Outbound::stamped(
-                    neighbour,
-                    spoof(token),
-                    "3996568b-0a1a-45d5-9488-9cce4e655602",
-                )?;
-                Some((from_exchange(outbound), refused(None, NOT_ALLOWED)))
-            },
-        );
-    }
-    add(
-        rows,
+    let mut others = cast.parts().enumerate();
+    let neighbour = others.find(|(other, _)| *other != position);
+    let neighbour = neighbour.map(|(_, part)| part);
+    // What it may forward is its own mail to Exchange, never the victim's, and goes nowhere else (product.md 3).
+    let why = match neighbour {
+        Some((_, terms)) if terms.forwards => {
+            "a tenant with forwarded_senders = \"allow\" sends on what others wrote: as itself, by its own connector, and no further"
+        }
+        Some(_) | None => {
+            "a proven tenant may write as itself only, not as its neighbour on the same smart host"
+        }
+    };
+    program.add("one customer as another", why, |token| {
+        let (connector, ..) = main_part(cast)?;
+        let (neighbour, terms) = neighbour.ok_or(needs::NEIGHBOUR)?;
+        let (outbound, taken) = stamped(connector, neighbour, spoof(token))?;
+        let expect = if terms.forwards {
+            Expect::Taken(taken)
+        } else {
+            refused(None, NOT_ALLOWED)
+        };
+        Ok((from_exchange(outbound), expect))
+    });
+    program.add(
         "X-OriginatorOrg twice",
         "of two stamps one was not Exchange's: neither is believed",
         |token| {
-            let (mut outbound, _) = stamped(organization, spoof(token))?;
-            let second = format!("X-OriginatorOrg: {}\r\n", organization.domain());
+            let (connector, ..) = returning(cast)?;
+            let (mut outbound, _) = stamped(connector, organization, spoof(token))?;
+            let second = format!("X-OriginatorOrg: {}\r\n", organization.stamp_for(None));
             outbound.mail.content.splice(0..0, second.bytes());
-            Some((from_exchange(outbound), refused(None, NOT_ALLOWED)))
+            Ok((from_exchange(outbound), refused(None, NOT_ALLOWED)))
         },
     );
-    if let Some((name, _)) = &organization.secret_header {
-        add(
-            rows,
-            "wrong secret header",
-            "a secret that is guessed contradicts, even where the stamps are right",
-            |token| {
-                let mut guesser = organization.clone();
-                guesser.secret_header = Some((name.clone(), crate::mail::Secret::new("guess")));
-                let outbound = Outbound::stamped(
-                    &guesser,
-                    spoof(token),
-                    "3996568b-0a1a-45d5-9488-9cce4e655602",
-                )?;
-                Some((from_exchange(outbound), refused(None, NOT_ALLOWED)))
-            },
-        );
-    }
-    if let Some((name, value)) = &organization.loop_header {
-        add(
-            rows,
-            "mail that went round already",
-            "its loop header says that it was here: once more, and it would circle for ever",
-            |token| {
-                let (mut outbound, _) = stamped(organization, spoof(token))?;
-                let marker = [name.as_bytes(), b": ", value.expose(), b"\r\n"].concat();
-                outbound.mail.content.splice(0..0, marker);
-                Some((from_exchange(outbound), refused(None, (554, (5, 4, 6)))))
-            },
-        );
-    }
+    program.add(
+        "wrong secret header",
+        "a secret that is guessed contradicts, even where the stamps are right",
+        |token| {
+            returning(cast)?;
+            let header = organization.secret_header.as_ref();
+            let (name, _) = header.ok_or(needs::SECRET)?;
+            let mut guesser = organization.clone();
+            guesser.secret_header = Some((name.clone(), crate::mail::Secret::new("guess")));
+            let outbound = leaving(&guesser, token)?;
+            Ok((from_exchange(outbound), refused(None, NOT_ALLOWED)))
+        },
+    );
+    program.add(
+        "mail that went round already",
+        "its loop header says that it was here: once more, and it would circle for ever",
+        |token| {
+            let (connector, _, terms) = returning(cast)?;
+            let header = organization.loop_header.as_ref();
+            let (name, value) = header.ok_or(needs::LOOP)?;
+            let (mut outbound, _) = stamped(connector, organization, spoof(token))?;
+            let marker = [name.as_bytes(), b": ", value.expose(), b"\r\n"].concat();
+            outbound.mail.content.splice(0..0, marker);
+            // The gate comes first, and no signature is asked for where the mail is refused with it or without.
+            let expected = if terms.needs_signature {
+                NOT_ALLOWED
+            } else {
+                (554, (5, 4, 6))
+            };
+            Ok((from_exchange(outbound), refused(None, expected)))
+        },
+    );
 }
 
 /// Who is not Exchange at all, or only half.
-pub(super) fn peers(cast: &Cast, rows: &mut Vec<Row>) {
-    let Some(organization) = cast.organizations.first() else {
+pub(super) fn peers(program: &mut Program<'_>) {
+    let cast = program.cast;
+    let Some((_, organization)) = cast.main() else {
         return;
     };
     let (ada, bob) = (organization.address("ada"), organization.address("bob"));
@@ -172,16 +164,15 @@ pub(super) fn peers(cast: &Cast, rows: &mut Vec<Row>) {
     };
     let mail = |token: &str| Mail::new(&ada, &bob, Inside::new(&ada, &bob, "Hello", token).build());
     let mut peer = |name, why, shown, elsewhere, expected| {
-        add(rows, name, why, |token| {
-            let (outbound, _) = stamped(organization, mail(token))?;
-            Some((
-                Player::Exchange {
-                    shown,
-                    elsewhere,
-                    outbound,
-                },
-                refused(Some("MAIL"), expected),
-            ))
+        program.add(name, why, |token| {
+            let (connector, ..) = main_part(cast)?;
+            let (outbound, _) = stamped(connector, organization, mail(token))?;
+            let player = Player::Exchange {
+                shown,
+                elsewhere,
+                outbound,
+            };
+            Ok((player, refused(Some("MAIL"), expected)))
         });
     };
     peer(
@@ -205,93 +196,77 @@ pub(super) fn peers(cast: &Cast, rows: &mut Vec<Row>) {
         true,
         NOT_ALLOWED,
     );
-    add(
-        rows,
+    program.add(
         "no TLS",
         "without TLS there is no certificate, so no connector mail",
         |token| {
-            Some((
-                Player::Clear(mail(token)),
-                refused(Some("MAIL"), (530, (5, 7, 0))),
-            ))
+            main_part(cast)?;
+            let expect = refused(Some("MAIL"), (530, (5, 7, 0)));
+            Ok((Player::Clear(mail(token)), expect))
         },
     );
 }
 
 /// Applications that want more than is theirs.
-pub(super) fn applications(cast: &Cast, rows: &mut Vec<Row>) {
-    let with_login = |actor: &&Actor| actor.login.is_some();
+pub(super) fn applications(program: &mut Program<'_>) {
+    let cast = program.cast;
+    let tenant_of = |actor: &Actor| cast.organizations.get(actor.tenant).ok_or(needs::MADE);
+    program.add(
+        "forged application",
+        "an application that writes Exchange's own headers must not become internal by them",
+        |token| {
+            let forger = |actor: &&Actor| actor.login.is_some() && !actor.internal && actor.returns;
+            let actor = cast.actors.iter().find(forger);
+            let actor = actor.ok_or(needs::NOT_INTERNAL)?;
+            Ok(forgery(actor, tenant_of(actor)?, token))
+        },
+    );
+    let mut impostor =
+        |name, why, login, expect: Expect, mail: &dyn Fn(&Actor, &str, &str) -> Mail| {
+            program.add(name, why, |token| {
+                let with_login = |actor: &&Actor| actor.login.is_some();
+                let actor = cast.actors.iter().find(with_login).ok_or(needs::LOGIN)?;
+                let bob = tenant_of(actor)?.address("bob");
+                let player = Player::Application {
+                    actor: actor.clone(),
+                    login,
+                    mail: mail(actor, &bob, token),
+                };
+                Ok((player, expect))
+            });
+        };
     let plain = Login::Own(Dialect::Plain);
-    let forger = cast
-        .actors
-        .iter()
-        .filter(with_login)
-        .find(|actor| !actor.internal);
-    if let Some((actor, organization)) =
-        forger.and_then(|actor| Some((actor, cast.organizations.get(actor.tenant)?)))
-    {
-        add(
-            rows,
-            "forged application",
-            "an application that writes Exchange's own headers must not become internal by them",
-            |token| Some(forgery(actor, organization, token)),
-        );
-    }
-    let Some(actor) = cast.actors.iter().find(with_login) else {
-        return;
+    let written = |sender: &str, from: &str, to: &str, token: &str| {
+        let content = messages::application(from, to, "Invoice", token, "");
+        Mail::new(sender, to, content)
     };
-    let Some(organization) = cast.organizations.get(actor.tenant) else {
-        return;
-    };
-    let bob = organization.address("bob");
-    let ceo = actor.not_its_own.clone();
-    let message = |from: &str, token: &str| messages::application(from, &bob, "Invoice", token, "");
-    let play = |login, mail| Player::Application {
-        actor: actor.clone(),
-        login,
-        mail,
-    };
-    add(
-        rows,
+    impostor(
         "application as someone else",
         "an account that leaks must not be able to write as the CEO",
-        |token| {
-            let mail = Mail::new(&ceo, &bob, message(&ceo, token));
-            Some((play(plain, mail), refused(None, NOT_ALLOWED)))
-        },
+        plain,
+        refused(None, NOT_ALLOWED),
+        &|actor, bob, token| written(&actor.not_its_own, &actor.not_its_own, bob, token),
     );
-    add(
-        rows,
+    impostor(
         "application with another From:",
         "people see From:, not the envelope: both must be its own",
-        |token| {
-            let mail = Mail::new(&actor.sender, &bob, message(&ceo, token));
-            Some((play(plain, mail), refused(None, NOT_ALLOWED)))
-        },
+        plain,
+        refused(None, NOT_ALLOWED),
+        &|actor, bob, token| written(&actor.sender, &actor.not_its_own, bob, token),
     );
-    add(
-        rows,
+    impostor(
         "wrong password",
         "and nothing says whether the name exists",
-        |token| {
-            let mail = Mail::new(&actor.sender, &bob, message(&actor.sender, token));
-            Some((
-                play(Login::WrongPassword, mail),
-                refused(Some("MAIL"), (535, (5, 7, 8))),
-            ))
-        },
+        Login::WrongPassword,
+        refused(Some("MAIL"), (535, (5, 7, 8))),
+        &|actor, bob, token| written(&actor.sender, &actor.sender, bob, token),
     );
-    add(
-        rows,
+    impostor(
         "no password",
         "an open door would be found within the hour",
-        |token| {
-            let mail = Mail::new(&actor.sender, &bob, message(&actor.sender, token));
-            Some((
-                play(Login::None, mail),
-                refused(Some("MAIL"), (530, (5, 7, 0))),
-            ))
-        },
+        Login::None,
+        refused(Some("MAIL"), (530, (5, 7, 0))),
+        &|actor, bob, token| written(&actor.sender, &actor.sender, bob, token),
     );
 }
 
@@ -327,103 +302,93 @@ fn forgery(actor: &Actor, organization: &Organization, token: &str) -> (Player, 
     (player, Expect::Taken(taken))
 }
 
+/// Ends of content that are none.
+const FALSE_ENDS: [&str; 6] = [
+    "\n.\n",
+    "\r\n.\n",
+    "\n.\r\n",
+    "\r.\r",
+    "\r\n.\r",
+    "\r\n\0.\r\n\n.\n",
+];
+
+/// A false end of content, and a second message behind it.
+fn hidden(sender: &str, to: &str, token: &str, ending: &str) -> String {
+    format!(
+        "{ending}MAIL FROM:<{sender}>\r\nRCPT TO:<{to}>\r\nDATA\r\nFrom: {sender}\r\nSubject: smuggled ({token})\r\n\r\nx\r\n"
+    )
+}
+
 /// Those who attack the protocol.
-pub(super) fn protocol(cast: &Cast, rows: &mut Vec<Row>) {
-    let Some(organization) = cast.organizations.first() else {
-        return;
-    };
-    let (ada, bob) = (organization.address("ada"), organization.address("bob"));
-    add(
-        rows,
+pub(super) fn protocol(program: &mut Program<'_>) {
+    let cast = program.cast;
+    program.add(
         "bare line feed in the header",
         "two readers would see two different headers",
         |token| {
-            let (mut outbound, _) = stamped(
-                organization,
-                Mail::new(&ada, &bob, Inside::new(&ada, &bob, "x", token).build()),
-            )?;
-            outbound
-                .mail
-                .content
-                .splice(0..0, *b"X-One: 1\nX-Two: 2\r\n");
-            Some((
-                from_exchange(outbound),
-                refused(Some("content"), (554, (5, 6, 0))),
-            ))
+            let (connector, organization, _) = returning(cast)?;
+            let (ada, bob) = (organization.address("ada"), organization.address("bob"));
+            let mail = Mail::new(&ada, &bob, Inside::new(&ada, &bob, "x", token).build());
+            let (mut outbound, _) = stamped(connector, organization, mail)?;
+            let bare = *b"X-One: 1\nX-Two: 2\r\n";
+            outbound.mail.content.splice(0..0, bare);
+            let expect = refused(Some("content"), (554, (5, 6, 0)));
+            Ok((from_exchange(outbound), expect))
         },
     );
-    let endings = [
-        "\n.\n",
-        "\r\n.\n",
-        "\n.\r\n",
-        "\r.\r",
-        "\r\n.\r",
-        "\r\n\0.\r\n\n.\n",
-    ];
-    let hidden = |sender: &str, token: &str, ending: &str| {
-        format!(
-            "{ending}MAIL FROM:<{sender}>\r\nRCPT TO:<{bob}>\r\nDATA\r\nFrom: {sender}\r\nSubject: smuggled ({token})\r\n\r\nx\r\n"
-        )
-    };
-    let acts = endings.iter().enumerate().map(|(index, ending)| {
-        let token = token(rows, index);
-        let bait = Inside::new(&ada, &bob, "bait", &token)
-            .body(format!("body{}", hidden(&ada, &token, ending)));
-        let (outbound, _) = stamped(
-            organization,
-            Mail::new(&ada, &bob, bait.build()).by(Transfer::Data),
-        )?;
-        let player = Player::Smuggler {
-            actor: None,
-            mail: outbound.mail,
-        };
-        Some(Act {
-            token,
-            player,
-            expect: refused(Some("content"), (554, (5, 6, 0))),
-        })
-    });
-    let acts = acts.flatten().collect();
-    rows.push(Row {
-        name: "smuggling over the connector",
-        why: "a second message hidden behind a false end of data would carry any sender past every gate",
-        acts,
-    });
-    let strict = |actor: &&Actor| actor.login.is_some() && !actor.door.repairs;
-    if let Some(actor) = cast.actors.iter().find(strict) {
-        let acts = endings.iter().enumerate().map(|(index, ending)| {
-            let token = token(rows, index);
-            let start = format!(
-                "From: {}\r\nTo: {bob}\r\nSubject: bait ({token})\r\n\r\nbody",
-                actor.sender
-            );
-            let mail = Mail::new(&actor.sender, &bob, start + &hidden(&ada, &token, ending))
-                .by(Transfer::Data);
-            let player = Player::Smuggler {
-                actor: Some(actor.clone()),
-                mail,
-            };
-            Act {
-                token,
-                player,
-                expect: refused(Some("content"), (554, (5, 6, 0))),
-            }
-        });
-        let acts = acts.collect();
-        rows.push(Row {
-            name: "smuggling by an application",
-            why: "the same from inside: whoever has one account must not be able to send as every account",
-            acts,
-        });
+    program.play(
+        "smuggling over the connector",
+        "a second message hidden behind a false end of data would carry any sender past every gate",
+        |token| {
+            let (connector, organization, _) = returning(cast)?;
+            let (ada, bob) = (organization.address("ada"), organization.address("bob"));
+            let acts = FALSE_ENDS.iter().enumerate().map(|(index, ending)| {
+                let token = token(index);
+                let bait = Inside::new(&ada, &bob, "bait", &token)
+                    .body(format!("body{}", hidden(&ada, &bob, &token, ending)));
+                let mail = Mail::new(&ada, &bob, bait.build()).by(Transfer::Data);
+                let (outbound, _) = stamped(connector, organization, mail)?;
+                Ok(smuggler(token, None, outbound))
+            });
+            acts.collect()
+        },
+    );
+    program.play(
+        "smuggling by an application",
+        "the same from inside: whoever has one account must not be able to send as every account",
+        |token| {
+            let strict =
+                |actor: &&Actor| actor.login.is_some() && actor.returns && !actor.door.repairs;
+            let actor = cast.actors.iter().find(strict).ok_or(needs::STRICT)?;
+            let organization = cast.organizations.get(actor.tenant).ok_or(needs::MADE)?;
+            let (ada, bob) = (organization.address("ada"), organization.address("bob"));
+            let acts = FALSE_ENDS.iter().enumerate().map(|(index, ending)| {
+                let token = token(index);
+                let start = format!(
+                    "From: {}\r\nTo: {bob}\r\nSubject: bait ({token})\r\n\r\nbody",
+                    actor.sender
+                );
+                let content = start + &hidden(&ada, &bob, &token, ending);
+                let mail = Mail::new(&actor.sender, &bob, content).by(Transfer::Data);
+                smuggler(token, Some(actor.clone()), Outbound::bare(mail))
+            });
+            Ok(acts.collect())
+        },
+    );
+    program.add(
+        "command injected behind STARTTLS",
+        "clear text that counts as encrypted lets a man in the middle speak for the peer",
+        |_| {
+            main_part(cast)?;
+            Ok((Player::Injector, Expect::Dropped))
+        },
+    );
+}
+
+fn smuggler(token: String, actor: Option<Actor>, outbound: Outbound) -> Act {
+    Act {
+        token,
+        player: Player::Smuggler { actor, outbound },
+        expect: refused(Some("content"), (554, (5, 6, 0))),
     }
-    let token = token(rows, 0);
-    rows.push(Row {
-        name: "command injected behind STARTTLS",
-        why: "clear text that counts as encrypted lets a man in the middle speak for the peer",
-        acts: vec![Act {
-            token,
-            player: Player::Injector,
-            expect: Expect::Dropped,
-        }],
-    });
 }

@@ -28,17 +28,23 @@ pub fn lapse(cast: &Cast, tenant: &str) -> Option<Lapse> {
     let at = |one: &super::Organization| one.name == *tenant;
     let position = cast.organizations.iter().position(at)?;
     let organization = cast.organizations.get(position)?;
+    let connector = cast.connector.as_ref()?;
+    if !cast.terms.get(position)?.returns {
+        return None;
+    }
     let (ada, bob) = (organization.address("ada"), organization.address("bob"));
     let exchange = |token: &str| {
         let inside = Inside::new(&ada, &bob, "Lunch menu", token);
-        let (outbound, taken) = stamped(organization, Mail::new(&ada, &bob, inside.build()))?;
+        let mail = Mail::new(&ada, &bob, inside.build());
+        let (outbound, taken) = stamped(connector, organization, mail).ok()?;
         Some(Act {
             token: token.to_owned(),
             player: from_exchange(outbound),
             expect: Expect::Taken(taken),
         })
     };
-    let logged_in = |actor: &&Actor| actor.tenant == position && actor.login.is_some();
+    let logged_in =
+        |actor: &&Actor| actor.tenant == position && actor.login.is_some() && actor.returns;
     let actor = cast.actors.iter().find(logged_in);
     let application = |token: &str| {
         let login = Login::Own(Dialect::Plain);

@@ -1,7 +1,8 @@
 //! Which mails prove that the smart host does its job? The rows of the lab, each with what must happen and why it matters.
 //!
 //! The printer comes first, for it pays for the house; then what users and systems of Exchange send; then those who try
-//! to get in. Rows are made for a [`Cast`], so that an administrator's own tenants can play them.
+//! to get in. Rows are made for a [`Cast`], so that an administrator's own tenants can play them. Where a row makes no sense
+//! for a configuration it is left out, and says what it would need: it is never a failure that nothing is wrong with.
 
 mod hostile;
 mod lapse;
@@ -11,7 +12,7 @@ mod welcome;
 pub use lapse::{Lapse, lapse};
 
 use super::client::Mail;
-use super::scene::{Actor, Cast, Login, Shown};
+use super::scene::{Actor, Cast, Connector, Login, Shown, Terms};
 use super::{Organization, Outbound};
 use crate::smtp::reply::Enhanced;
 
@@ -65,7 +66,7 @@ pub enum Player {
         /// Through this application; `None`: over the connector.
         actor: Option<Actor>,
         /// The message, with the second one in it.
-        mail: Mail,
+        outbound: Outbound,
     },
     /// Sends a command in clear text behind STARTTLS.
     Injector,
@@ -138,45 +139,156 @@ pub struct Waiting {
     pub needs: &'static str,
 }
 
-const OVER_MX: &str = "user to outside over mx, nothing leaked";
+/// What a row may need and not find.
+mod needs {
+    pub(super) const CONNECTOR: &str =
+        "a connector listener with STARTTLS: Exchange Online speaks nothing else";
+    pub(super) const RETURN: &str =
+        "a route that takes Exchange's mail to accepted domains back to Exchange";
+    pub(super) const RETURN_OF_TWO: &str = "two tenants whose mail goes back to Exchange";
+    pub(super) const OUTSIDE: &str = "a route that sends Exchange's mail by mx";
+    pub(super) const CHUNKING: &str = "CHUNKING, which ehlo_discard takes from the connector listener: Exchange Online bounces such mail";
+    pub(super) const XOORG: &str = "XOORG, which ehlo_discard takes from the connector listener";
+    pub(super) const CANONICAL: &str = "a DKIM signature by this tenant's proofs, and bare line feeds have no canonical form to sign";
+    pub(super) const NEIGHBOUR: &str = "a second tenant";
+    pub(super) const SECRET: &str = "a tenant with a secret_header";
+    pub(super) const LOOP: &str = "a tenant with a loop_header";
+    pub(super) const ROOM: &str = "a larger max_message_size";
+    pub(super) const INTERNAL: &str =
+        "an application with internal = true that can log in, and a route to Exchange";
+    pub(super) const NOT_INTERNAL: &str =
+        "an application without internal = true that can log in, and a route to Exchange";
+    pub(super) const LOGIN: &str = "an application that can log in";
+    pub(super) const STRICT: &str =
+        "an application that can log in where bare newlines are refused, and a route to Exchange";
+    pub(super) const DEVICE: &str = "an application without username, a listener with bare_newlines = \"repair\", and a route to Exchange";
+    pub(super) const MADE: &str = "a message that could be made";
+}
 
 /// What is not played with this cast, and why: said in the table, so that nobody takes it for tested.
 #[must_use]
 pub fn waiting(cast: &Cast) -> Vec<Waiting> {
-    let over_mx = Waiting {
-        name: OVER_MX,
-        needs: "a route that sends Exchange's mail by mx",
-    };
-    let missing = cast.outside.is_none().then_some(over_mx);
-    missing.into_iter().collect()
+    Program::of(cast).waiting
 }
 
 /// All rows for this cast.
 #[must_use]
 pub fn rows(cast: &Cast) -> Vec<Row> {
-    let mut rows = Vec::new();
-    welcome::applications(cast, &mut rows);
-    welcome::exchange(cast, &mut rows);
-    hostile::tenants(cast, &mut rows);
-    hostile::peers(cast, &mut rows);
-    hostile::applications(cast, &mut rows);
-    hostile::protocol(cast, &mut rows);
-    welcome::last(cast, &mut rows);
-    rows
+    Program::of(cast).rows
 }
 
-/// Makes the tokens of a row's acts.
-fn token(rows: &[Row], act: usize) -> String {
-    format!("lab-{:02}-{act}", rows.len() + 1)
+/// The rows in the making.
+struct Program<'a> {
+    cast: &'a Cast,
+    rows: Vec<Row>,
+    waiting: Vec<Waiting>,
+}
+
+impl<'a> Program<'a> {
+    fn of(cast: &'a Cast) -> Self {
+        let mut program = Self {
+            cast,
+            rows: Vec::new(),
+            waiting: Vec::new(),
+        };
+        welcome::applications(&mut program);
+        welcome::exchange(&mut program);
+        hostile::tenants(&mut program);
+        hostile::peers(&mut program);
+        hostile::applications(&mut program);
+        hostile::protocol(&mut program);
+        welcome::last(&mut program);
+        program
+    }
+
+    /// Adds a row of several acts, whose tokens `make` is given one by one; or what it needs and does not find.
+    fn play(
+        &mut self,
+        name: &'static str,
+        why: &'static str,
+        make: impl FnOnce(&dyn Fn(usize) -> String) -> Result<Vec<Act>, &'static str>,
+    ) {
+        let number = self.rows.len() + 1;
+        let token = |act: usize| format!("lab-{number:02}-{act}");
+        let made = make(&token).and_then(|acts| {
+            let room = acts.iter().all(|act| fits(self.cast, &act.player));
+            room.then_some(acts).ok_or(needs::ROOM)
+        });
+        match made {
+            Ok(acts) => self.rows.push(Row { name, why, acts }),
+            Err(needs) => self.waiting.push(Waiting { name, needs }),
+        }
+    }
+
+    /// Adds a row with one act.
+    fn add(
+        &mut self,
+        name: &'static str,
+        why: &'static str,
+        make: impl FnOnce(&str) -> Result<(Player, Expect), &'static str>,
+    ) {
+        self.play(name, why, |token| {
+            let token = token(0);
+            let (player, expect) = make(&token)?;
+            Ok(vec![Act {
+                token,
+                player,
+                expect,
+            }])
+        });
+    }
+}
+
+/// The main tenant of a cast, where Exchange can connect.
+fn main_part(cast: &Cast) -> Result<(&Connector, &Organization, Terms), &'static str> {
+    let connector = cast.connector.as_ref().ok_or(needs::CONNECTOR)?;
+    let (position, organization) = cast.main().ok_or(needs::RETURN)?;
+    let terms = cast.terms.get(position).ok_or(needs::RETURN)?;
+    Ok((connector, organization, *terms))
+}
+
+/// The same, where its users' mail goes back to Exchange.
+fn returning(cast: &Cast) -> Result<(&Connector, &Organization, Terms), &'static str> {
+    let (connector, organization, terms) = main_part(cast)?;
+    let returns = terms.returns.then_some((connector, organization, terms));
+    returns.ok_or(needs::RETURN)
+}
+
+/// Whether the listener takes a message of this size.
+fn fits(cast: &Cast, player: &Player) -> bool {
+    let door = |actor: &Actor| actor.door.max_message_size;
+    let connector = || {
+        cast.connector
+            .as_ref()
+            .map_or(0, |one| one.max_message_size)
+    };
+    let (mail, most) = match player {
+        Player::Exchange { outbound, .. } => (&outbound.mail, connector()),
+        Player::Clear(mail) => (mail, connector()),
+        Player::Application { actor, mail, .. } => (mail, door(actor)),
+        Player::Smuggler { actor, outbound } => {
+            (&outbound.mail, actor.as_ref().map_or_else(connector, door))
+        }
+        Player::Injector => return true,
+    };
+    // DATA may add a line end.
+    mail.content.len() as u64 + 2 <= most
 }
 
 /// A message of this tenant, as Exchange sends it, and as it must come back.
-fn stamped(organization: &Organization, mail: Mail) -> Option<(Outbound, Taken)> {
+fn stamped(
+    connector: &Connector,
+    organization: &Organization,
+    mail: Mail,
+) -> Result<(Outbound, Taken), &'static str> {
     let id = "f3c95789-ace1-4954-9c5d-6baed2eac902";
-    let sent = Outbound::stamped(organization, mail.clone(), id)?;
+    let made = |organization: &Organization| {
+        Outbound::stamped(organization, mail.clone(), id).ok_or(needs::MADE)
+    };
+    let sent = made(organization)?;
     let mut open = organization.clone();
     open.secret_header = None;
-    let bytes = Outbound::stamped(&open, mail.clone(), id)?.mail.content;
+    let bytes = made(&open)?.mail.content;
     let flags = organization.outbound_cloud_services_mail_enabled
         && organization
             .inbound
@@ -188,13 +300,21 @@ fn stamped(organization: &Organization, mail: Mail) -> Option<(Outbound, Taken)>
         sender: mail.sender.clone(),
         recipients: mail.recipients.clone(),
         parameters: mail.parameters.clone(),
-        bytes,
+        bytes: transferred(connector, bytes),
         loop_header: organization.loop_header.clone(),
         stamped: false,
         completed: false,
         chunked: true,
     };
-    Some((sent, taken))
+    Ok((sent, taken))
+}
+
+/// The bytes as the listener gets them: DATA ends the last line where BDAT leaves it open.
+fn transferred(connector: &Connector, mut bytes: Vec<u8>) -> Vec<u8> {
+    if !connector.offers("CHUNKING") && !bytes.ends_with(b"\r\n") {
+        bytes.extend(b"\r\n");
+    }
+    bytes
 }
 
 /// From Exchange, with its certificate, from its network.

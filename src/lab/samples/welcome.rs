@@ -5,95 +5,85 @@ use super::super::scene::{Actor, Cast, Login};
 use super::super::{Dialect, Organization};
 use super::messages::{self, Inside};
 use super::{
-    Abroad, Act, Expect, OVER_MX, Player, Row, Taken, from_exchange, stamped, token, without_leaks,
+    Abroad, Act, Expect, Player, Program, Taken, from_exchange, main_part, needs, returning,
+    stamped, transferred, without_leaks,
 };
 
 /// Applications and devices.
-pub(super) fn applications(cast: &Cast, rows: &mut Vec<Row>) {
-    if let Some(actor) = cast
-        .actors
-        .iter()
-        .find(|actor| actor.internal && actor.login.is_some())
-    {
-        let dialects = [
-            Dialect::Login,
-            Dialect::Plain,
-            Dialect::PlainOnRequest,
-            Dialect::LoginWithName,
-            Dialect::LowerCaseLogin,
-        ];
-        let acts = dialects
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, dialect)| {
-                let token = token(rows, index);
-                application_act(cast, actor, Login::Own(dialect), token, false)
+pub(super) fn applications(program: &mut Program<'_>) {
+    let cast = program.cast;
+    let played = |wanted: &dyn Fn(&Actor) -> bool| {
+        let mut actors = cast.actors.iter();
+        actors.find(|actor| actor.returns && wanted(actor))
+    };
+    program.play(
+        "printer to a colleague",
+        "what a printer sends must land as internal; it is logged in as five kinds of device do",
+        |token| {
+            let printer = played(&|actor| actor.internal && actor.login.is_some());
+            let actor = printer.ok_or(needs::INTERNAL)?;
+            let dialects = [
+                Dialect::Login,
+                Dialect::Plain,
+                Dialect::PlainOnRequest,
+                Dialect::LoginWithName,
+                Dialect::LowerCaseLogin,
+            ];
+            let acts = dialects.into_iter().enumerate().map(|(index, dialect)| {
+                application_act(cast, actor, Login::Own(dialect), token(index), false)
             });
-        rows.push(Row {
-            name: "printer to a colleague",
-            why: "what a printer sends must land as internal; it is logged in as five kinds of device do",
-            acts: acts.collect(),
-        });
-    }
-    to_outside(cast, rows);
-    let by_address = |actor: &&Actor| actor.login.is_none() && actor.door.repairs;
-    if let Some(actor) = cast.actors.iter().find(by_address) {
-        let act = application_act(cast, actor, Login::None, token(rows, 0), true);
-        rows.extend(act.map(|act| Row {
-            name: "old device without login or TLS",
-            why: "known by its address alone; its bare line feeds are repaired, Date and Message-ID added",
-            acts: vec![act],
-        }));
-    }
-    if let Some(actor) = cast
-        .actors
-        .iter()
-        .find(|actor| !actor.internal && actor.login.is_some())
-    {
-        let act = application_act(
-            cast,
-            actor,
-            Login::Own(Dialect::Plain),
-            token(rows, 0),
-            false,
-        );
-        rows.extend(act.map(|act| Row {
-            name: "application that is not internal",
-            why: "attributed by certificate, but without the stamp nothing is promoted: two gates",
-            acts: vec![act],
-        }));
-    }
+            acts.collect::<Option<_>>().ok_or(needs::MADE)
+        },
+    );
+    to_outside(program);
+    program.play(
+        "old device without login or TLS",
+        "known by its address alone; its bare line feeds are repaired, Date and Message-ID added",
+        |token| {
+            let device = played(&|actor| actor.login.is_none() && actor.door.repairs);
+            let actor = device.ok_or(needs::DEVICE)?;
+            let act = application_act(cast, actor, Login::None, token(0), true);
+            Ok(vec![act.ok_or(needs::MADE)?])
+        },
+    );
+    program.play(
+        "application that is not internal",
+        "attributed by certificate, but without the stamp nothing is promoted: two gates",
+        |token| {
+            let plain = played(&|actor| !actor.internal && actor.login.is_some());
+            let actor = plain.ok_or(needs::NOT_INTERNAL)?;
+            let login = Login::Own(Dialect::Plain);
+            let act = application_act(cast, actor, login, token(0), false);
+            Ok(vec![act.ok_or(needs::MADE)?])
+        },
+    );
 }
 
 /// Selected mail of Exchange that leaves by a reputation of its own.
-fn to_outside(cast: &Cast, rows: &mut Vec<Row>) {
-    let (Some(organization), Some(reader)) = (cast.organizations.first(), &cast.outside) else {
-        return;
-    };
-    let token = token(rows, 0);
-    let ada = organization.address("ada");
-    let inside = Inside::new(&format!("Ada <{ada}>"), reader, "Our newsletter", &token)
-        .field("X-Greeting: t\u{e4}glich")
-        .body(messages::dotty_body());
-    let mail = Mail::new(&ada, reader, inside.build());
-    let Some((outbound, taken)) = stamped(organization, mail) else {
-        return;
-    };
-    let abroad = Abroad {
-        organization: organization.clone(),
-        sender: taken.sender,
-        recipients: taken.recipients,
-        bytes: without_leaks(&outbound.mail.content, organization),
-    };
-    rows.push(Row {
-        name: OVER_MX,
-        why: "what leaves for strangers must carry no trust: no internal header, no secret, no certificate of the tenant",
-        acts: vec![Act {
-            token,
-            player: from_exchange(outbound),
-            expect: Expect::Abroad(abroad),
-        }],
-    });
+fn to_outside(program: &mut Program<'_>) {
+    let cast = program.cast;
+    program.add(
+        "user to outside over mx, nothing leaked",
+        "what leaves for strangers must carry no trust: no internal header, no secret, no certificate of the tenant",
+        |token| {
+            let (connector, organization, _) = main_part(cast)?;
+            let reader = cast.outside.as_ref().ok_or(needs::OUTSIDE)?;
+            let ada = organization.address("ada");
+            let inside = Inside::new(&format!("Ada <{ada}>"), reader, "Our newsletter", token)
+                .field("X-Greeting: t\u{e4}glich")
+                .body(messages::dotty_body());
+            let mail = Mail::new(&ada, reader, inside.build());
+            let (outbound, taken) = stamped(connector, organization, mail)?;
+            let bytes = without_leaks(&outbound.mail.content, organization);
+            let abroad = Abroad {
+                organization: organization.clone(),
+                sender: taken.sender,
+                recipients: taken.recipients,
+                bytes: transferred(connector, bytes),
+            };
+            Ok((from_exchange(outbound), Expect::Abroad(abroad)))
+        },
+    );
 }
 
 pub(super) fn application_act(
@@ -164,27 +154,34 @@ pub(super) fn application_taken(
 }
 
 /// What Exchange's users and systems send.
-pub(super) fn exchange(cast: &Cast, rows: &mut Vec<Row>) {
-    let Some(organization) = cast.organizations.first() else {
+pub(super) fn exchange(program: &mut Program<'_>) {
+    let cast = program.cast;
+    let Some((_, organization)) = cast.main() else {
         return;
     };
     let ada = organization.address("ada");
     let bob = organization.address("bob");
-    let mut add = |name: &'static str, why: &'static str, make: &dyn Fn(&str) -> Mail| {
-        let token = token(rows, 0);
-        if let Some((outbound, taken)) = stamped(organization, make(&token)) {
-            let act = Act {
-                token,
-                player: from_exchange(outbound),
-                expect: Expect::Taken(taken),
-            };
-            rows.push(Row {
-                name,
-                why,
-                acts: vec![act],
-            });
-        }
+    let mut given = |name: &'static str,
+                     why: &'static str,
+                     demand: &dyn Fn() -> Result<(), &'static str>,
+                     make: &dyn Fn(&str) -> Mail| {
+        program.add(name, why, |token| {
+            let (connector, organization, _) = returning(cast)?;
+            demand()?;
+            let (outbound, taken) = stamped(connector, organization, make(token))?;
+            Ok((from_exchange(outbound), Expect::Taken(taken)))
+        });
     };
+    let dsn = cast.connector.as_ref().is_some_and(|one| one.offers("DSN"));
+    let binary = || {
+        let (connector, _, terms) = returning(cast)?;
+        let offered = connector.offers("CHUNKING").then_some(());
+        offered.ok_or(needs::CHUNKING)?;
+        (!terms.needs_signature)
+            .then_some(())
+            .ok_or(needs::CANONICAL)
+    };
+    let mut add = |name, why, make: &dyn Fn(&str) -> Mail| given(name, why, &|| Ok(()), make);
     add(
         "user to user",
         "the message must come back still internal and not a byte different",
@@ -207,15 +204,21 @@ pub(super) fn exchange(cast: &Cast, rows: &mut Vec<Row>) {
             .field("X-MS-Exchange-UnifiedGroup-SubmittedViaGroupAddress:\r\n /o=ExchangeLabs/cn=Recipients/cn=0000-allhands")
             .field("List-ID: <allhands>")
             .field("Precedence: list");
-            Mail::new(&ada, &bob, inside.build())
-                .and_to(&organization.address("carol"))
-                .and_to(&format!(
-                    "{0}> NOTIFY=FAILURE,DELAY ORCPT=rfc822;{0}",
-                    organization.address("dave")
-                ))
-                .and_to(&format!("{}> NOTIFY=NEVER", organization.address("erin")))
-                .parameter("RET=HDRS")
-                .parameter("ENVID=QQ314159+2B1")
+            let mail = Mail::new(&ada, &bob, inside.build());
+            let mail = mail.and_to(&organization.address("carol"));
+            if !dsn {
+                // What is not offered is not said (RFC 3461 §5).
+                return mail
+                    .and_to(&organization.address("dave"))
+                    .and_to(&organization.address("erin"));
+            }
+            mail.and_to(&format!(
+                "{0}> NOTIFY=FAILURE,DELAY ORCPT=rfc822;{0}",
+                organization.address("dave")
+            ))
+            .and_to(&format!("{}> NOTIFY=NEVER", organization.address("erin")))
+            .parameter("RET=HDRS")
+            .parameter("ENVID=QQ314159+2B1")
         },
     );
     add(
@@ -258,9 +261,10 @@ pub(super) fn exchange(cast: &Cast, rows: &mut Vec<Row>) {
             Mail::new("", &ada, inside.build())
         },
     );
-    add(
+    given(
         "bare line feeds, NUL, every octet",
         "Exchange sends such mail by BDAT only, and it must come back so",
+        &binary,
         &|token| {
             let inside = Inside::new(&ada, &bob, "Sensor dump", token)
                 .content_type("application/octet-stream\r\nContent-Transfer-Encoding: binary")
@@ -268,9 +272,10 @@ pub(super) fn exchange(cast: &Cast, rows: &mut Vec<Row>) {
             Mail::new(&ada, &bob, inside.build()).by(Transfer::Chunks(1000))
         },
     );
-    add(
+    given(
         "dots, 8 bit, 20 KB of References",
         "what a careless relay changes: dots, folds, long lines, a missing last newline",
+        &|| Ok(()),
         &|token| {
             let inside = Inside::new(&ada, &bob, "Re: Re: Re: plans", token)
                 .field(messages::long_references())
@@ -281,59 +286,52 @@ pub(super) fn exchange(cast: &Cast, rows: &mut Vec<Row>) {
             Mail::new(&ada, &bob, inside.build())
         },
     );
-    tenants_together(cast, rows);
+    tenants_together(program);
 }
 
 /// Mail of several tenants on one connection of Exchange.
-fn tenants_together(cast: &Cast, rows: &mut Vec<Row>) {
-    if cast.organizations.len() < 2 {
-        return;
-    }
-    let round = cast.organizations.iter().chain(cast.organizations.first());
-    let acts = round.enumerate().filter_map(|(index, organization)| {
-        let token = token(rows, index);
-        let (from, to) = (organization.address("ada"), organization.address("bob"));
-        let mail = Mail::new(
-            &from,
-            &to,
-            Inside::new(&from, &to, "Weekly figures", &token).build(),
-        );
-        let (outbound, taken) = stamped(organization, mail)?;
-        Some(Act {
-            token,
-            player: from_exchange(outbound),
-            expect: Expect::Taken(taken),
-        })
-    });
-    rows.push(Row {
-        name: "several tenants on one connection",
-        why: "Exchange mixes tenants on a connection; each must leave by its own certificate, never a shared connection",
-        acts: acts.collect(),
-    });
+fn tenants_together(program: &mut Program<'_>) {
+    let cast = program.cast;
+    program.play(
+        "several tenants on one connection",
+        "Exchange mixes tenants on a connection; each must leave by its own certificate, never a shared connection",
+        |token| {
+            let connector = cast.connector.as_ref().ok_or(needs::CONNECTOR)?;
+            let returning = || cast.parts().filter(|(_, terms)| terms.returns);
+            if returning().count() < 2 {
+                return Err(needs::RETURN_OF_TWO);
+            }
+            let round = returning().chain(returning().take(1));
+            let acts = round.enumerate().map(|(index, (organization, _))| {
+                let token = token(index);
+                let (from, to) = (organization.address("ada"), organization.address("bob"));
+                let inside = Inside::new(&from, &to, "Weekly figures", &token);
+                let mail = Mail::new(&from, &to, inside.build());
+                let (outbound, taken) = stamped(connector, organization, mail)?;
+                Ok(Act {
+                    token,
+                    player: from_exchange(outbound),
+                    expect: Expect::Taken(taken),
+                })
+            });
+            acts.collect()
+        },
+    );
 }
 
 /// Mail still flows after everything that was tried; and what was refused has had time to turn up where it should not.
-pub(super) fn last(cast: &Cast, rows: &mut Vec<Row>) {
-    let Some(organization) = cast.organizations.first() else {
-        return;
-    };
-    let token = token(rows, 0);
-    let (ada, bob) = (organization.address("ada"), organization.address("bob"));
-    let mail = Mail::new(
-        &ada,
-        &bob,
-        Inside::new(&ada, &bob, "Still there?", &token).build(),
+pub(super) fn last(program: &mut Program<'_>) {
+    let cast = program.cast;
+    program.add(
+        "mail still flows",
+        "what attackers tried must not have closed the door to anyone else",
+        |token| {
+            let (connector, organization, _) = returning(cast)?;
+            let (ada, bob) = (organization.address("ada"), organization.address("bob"));
+            let inside = Inside::new(&ada, &bob, "Still there?", token);
+            let mail = Mail::new(&ada, &bob, inside.build());
+            let (outbound, taken) = stamped(connector, organization, mail)?;
+            Ok((from_exchange(outbound), Expect::Taken(taken)))
+        },
     );
-    if let Some((outbound, taken)) = stamped(organization, mail) {
-        let act = Act {
-            token,
-            player: from_exchange(outbound),
-            expect: Expect::Taken(taken),
-        };
-        rows.push(Row {
-            name: "mail still flows",
-            why: "what attackers tried must not have closed the door to anyone else",
-            acts: vec![act],
-        });
-    }
 }
