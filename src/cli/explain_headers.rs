@@ -7,7 +7,7 @@ use super::{Trouble, client};
 use crate::admin::ClientError;
 use crate::config::Settings;
 use crate::exchange::promotion::{Facts, Judgement, Reading, judge, sender_of, tenant_of};
-use crate::header::{self, Examined, MAX_PASTED, Progress, Splitter, examine};
+use crate::header::{self, Examined, MAX_HEADER, MAX_PASTED, Progress, Splitter, examine};
 use crate::mail::{QueueId, shown};
 use crate::spool::Told;
 use crate::trust::Tenant;
@@ -143,7 +143,13 @@ fn of_text(
 
 /// Why there is no field in a text.
 fn why_none(text: &[u8]) -> &'static str {
-    if text.contains(&0) {
+    let ends = |section: &[u8]| {
+        let mut lines = section.windows(4);
+        lines.any(|four| four.starts_with(b"\n\n") || four == b"\r\n\r\n")
+    };
+    if text.get(..MAX_HEADER).is_some_and(|start| !ends(start)) {
+        "a header section over 256 KiB, which Gatepost refuses (552 5.3.4) and nobody else has to take"
+    } else if text.contains(&0) {
         "no header field in it that can be read, but NUL octets: save it as UTF-8 (UTF-16 is read where it begins with a field's name)"
     } else {
         "no header field in it: \"Name: value\" lines"

@@ -419,7 +419,11 @@ pub(super) fn queue_changed<S: Store>(
 ) {
     let destination = &lane.destination;
     let tenant = &*destination.tenant;
-    let fault = lane.hold(|hold| hold.parked().map(|(_, reason)| reason.to_owned()));
+    let (fault, next_probe) = lane.hold(|hold| {
+        let fault = hold.parked().map(|(_, reason)| reason.to_owned());
+        (fault, hold.next_probe())
+    });
+    shared.store.parked(destination, next_probe);
     let parked = shared
         .metrics
         .queue_parked

@@ -65,6 +65,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn clock_was_set(&self, by: i64, now: u64, longest: impl Fn(&Via) -> u64);
     /// Makes a held message due now, unless an operator holds it.
     fn release(&self, id: QueueId, now: u64);
+    /// The queue is parked and asks again then, or is parked no more: what a list and the metrics say of its mail.
+    fn parked(&self, destination: &Destination, next_probe: Option<u64>);
 
     /// When the next message may have waited so long that its sender should hear of it.
     fn next_late(&self, patience: Patience) -> Option<u64>;
@@ -170,6 +172,10 @@ impl Store for Spool {
     fn release(&self, id: QueueId, now: u64) {
         let found = self.act(Some(id), None, QueueAction::Retry, now);
         tracing::debug!(%id, found, "released");
+    }
+
+    fn parked(&self, destination: &Destination, next_probe: Option<u64>) {
+        Self::parked(self, destination, next_probe);
     }
 
     fn next_late(&self, patience: Patience) -> Option<u64> {

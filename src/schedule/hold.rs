@@ -194,6 +194,15 @@ impl Hold {
             .map(|since| (since, self.reason.as_str()))
     }
 
+    /// When a parked queue asks again.
+    #[must_use]
+    pub fn next_probe(&self) -> Option<u64> {
+        match self.state {
+            State::Parked { next_probe, .. } => Some(next_probe),
+            State::Flowing { .. } | State::Exhausted => None,
+        }
+    }
+
     /// A probe is on its way: the next one comes a step later even if nobody tells how this one ended.
     pub fn probe_begun(&mut self, law: &Law, now: u64) {
         if let State::Parked { probes, next_probe } = &mut self.state {

@@ -3,7 +3,7 @@
 use super::Spool;
 use super::message::{Listed, Message, SpoolError, Told};
 use super::queue::{Entry, LegState, State};
-use super::tally::Oldest;
+use super::tally::{Oldest, Tallies};
 use crate::header::{self, MAX_HEADER};
 use crate::mail::{QueueId, TenantName, shown};
 use std::io::Read as _;
@@ -33,8 +33,9 @@ impl Spool {
             let found = {
                 let memory = self.0.shared.memory();
                 let mut rest = memory.queue.entries.range((after, Bound::Unbounded));
-                rest.next()
-                    .map(|(id, entry)| (*id, Listings::of(entry, now_millis)))
+                rest.next().map(|(id, entry)| {
+                    (*id, Listings::of(entry, &memory.queue.tallies, now_millis))
+                })
             };
             let Some((id, listings)) = found else {
                 break;
@@ -52,7 +53,7 @@ impl Spool {
         let listings = {
             let memory = self.0.shared.memory();
             let entry = memory.queue.entries.get(&id);
-            entry.map(|entry| Listings::of(entry, now_millis))
+            entry.map(|entry| Listings::of(entry, &memory.queue.tallies, now_millis))
         };
         listings.map_or_else(Vec::new, |listings| self.rows(id, listings))
     }
@@ -116,7 +117,7 @@ impl Spool {
         let metrics = &self.0.metrics;
         for (number, way) in ways {
             let (via, tenant) = (way.via.to_string(), &*way.tenant);
-            for (state, count) in State::ALL.iter().zip(way.states) {
+            for (state, count) in way.told() {
                 metrics
                     .queue_messages
                     .with_label_values(&[via.as_str(), tenant, state.word()])
@@ -159,11 +160,12 @@ struct Listings {
 }
 
 impl Listings {
-    fn of(entry: &Entry, now: u64) -> Self {
+    fn of(entry: &Entry, tallies: &Tallies, now: u64) -> Self {
         let legs = entry.legs.iter().filter(|leg| !leg.is_settled());
+        let listed = |leg: &LegState| Listing::of(leg, tallies.parked(leg.way), now);
         Self {
             arrived: entry.arrived,
-            legs: legs.map(|leg| Listing::of(leg, now)).collect(),
+            legs: legs.map(listed).collect(),
         }
     }
 }
@@ -180,13 +182,21 @@ struct Listing {
 }
 
 impl Listing {
-    fn of(leg: &LegState, now: u64) -> Self {
+    /// Where the queue is parked, its mail is held, and goes no sooner than the queue asks again.
+    fn of(leg: &LegState, parked: Option<u64>, now: u64) -> Self {
         let open = leg.open();
+        let (mut state, mut next_try) = (leg.state(now), leg.next_try());
+        if let Some(next_probe) = parked
+            && state != State::Active
+        {
+            state = State::Held;
+            next_try = next_try.map(|own| own.max(next_probe));
+        }
         Self {
-            state: leg.state(now),
+            state,
             tenant: Arc::clone(&leg.destination.tenant),
             via: leg.destination.via.to_string(),
-            next_try: leg.next_try(),
+            next_try,
             attempts: open.iter().map(|tried| tried.attempts).max().unwrap_or(0),
             last_reply: open
                 .iter()

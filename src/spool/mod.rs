@@ -480,6 +480,14 @@ impl Spool {
         memory.queue.clock_was_set(by, now_millis, longest);
     }
 
+    /// The queue is parked and asks again at `next_probe` (milliseconds since 1970), or, with `None`, is parked no more. Its mail
+    /// is leased as before: [`Self::page`] and the metrics call it held.
+    pub fn parked(&self, destination: &Destination, next_probe: Option<u64>) {
+        let mut memory = self.0.shared.memory();
+        let (via, tenant) = (&destination.via, &destination.tenant);
+        memory.queue.tallies.park(via, tenant, next_probe);
+    }
+
     /// Takes the oldest mail of our own of a queue that has not been tried without certificate, in the form for that.
     #[must_use]
     pub fn next_uncertified(&self, destination: &Destination, now_millis: u64) -> Option<Due> {

@@ -23,8 +23,32 @@ pub(super) struct Tally {
     pub(super) tenant: TenantName,
     /// In the order of [`State::ALL`].
     pub(super) states: [i64; 4],
+    /// When the queue asks again, where it is parked.
+    pub(super) parked: Option<u64>,
     /// No message of this way has a smaller id.
     first: u64,
+}
+
+impl Tally {
+    /// How many messages are in which state, as people are told: what waits in a parked queue is held.
+    pub(super) fn told(&self) -> [(State, i64); 4] {
+        let own =
+            State::ALL.map(|state| (state, self.states.get(state as usize).copied().unwrap_or(0)));
+        if self.parked.is_none() {
+            return own;
+        }
+        let waits = |state| matches!(state, State::Ready | State::Deferred);
+        let waiting: i64 = own
+            .iter()
+            .filter(|(state, _)| waits(*state))
+            .map(|(_, count)| count)
+            .sum();
+        own.map(|(state, count)| match state {
+            State::Held => (state, count + waiting),
+            State::Ready | State::Deferred => (state, 0),
+            State::Active => (state, count),
+        })
+    }
 }
 
 /// What a search for the oldest message of a way has come to.
@@ -52,10 +76,24 @@ impl Tallies {
             via,
             tenant,
             states: [0; 4],
+            parked: None,
             first: u64::MAX,
         });
         self.numbers.insert(key, number);
         number
+    }
+
+    /// The way is parked and asks again then, or is parked no more.
+    pub(super) fn park(&mut self, via: &Via, tenant: &TenantName, next_probe: Option<u64>) {
+        let number = self.number(via, tenant);
+        if let Some(tally) = self.ways.get_mut(usize::from(number)) {
+            tally.parked = next_probe;
+        }
+    }
+
+    /// When a parked way asks again.
+    pub(super) fn parked(&self, way: u16) -> Option<u64> {
+        self.ways.get(usize::from(way))?.parked
     }
 
     /// Every way that ever had mail.

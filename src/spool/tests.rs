@@ -632,6 +632,59 @@ async fn a_message_to_many_domains_counts_once_for_its_way() {
     );
 }
 
+#[tokio::test]
+async fn what_waits_in_a_parked_queue_is_told_as_held_until_the_queue_asks_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Metrics::new().unwrap();
+    let spool = Spool::open(folder.path(), &metrics).unwrap();
+    for id in 1..=4 {
+        keep(&spool, id, 1, b"body of a message").await;
+    }
+    let reply = || "451 4.4.0 later".to_owned();
+    let settle = |disposition| {
+        let due = spool.next_due(&exchange(), NOW).unwrap();
+        spool.settle(due, vec![(0, disposition)], true);
+    };
+    settle(Disposition::Deferred {
+        next_try: NOW + 9_000,
+        reply: reply(),
+    });
+    settle(Disposition::Held {
+        next_try: NOW + 10,
+        since: NOW,
+        reply: reply(),
+    });
+    let on_its_way = spool.next_due(&exchange(), NOW).unwrap();
+    let told = || -> Vec<(String, Option<u64>)> {
+        let rows = spool.page(None, 10, NOW).into_iter();
+        rows.map(|row| (row.state, row.next_try)).collect()
+    };
+    let counted = || {
+        spool.refresh_metrics(NOW);
+        let count = |state| {
+            let labels = ["exchange", "contoso", state];
+            metrics.queue_messages.with_label_values(&labels).get()
+        };
+        ["ready", "active", "deferred", "held"].map(count)
+    };
+    let before = told();
+    let states: Vec<&str> = before.iter().map(|(state, _)| state.as_str()).collect();
+    assert_eq!(states, ["deferred", "held", "active", "ready"]);
+    assert_eq!(counted(), [1, 1, 1, 1]);
+    spool.parked(&exchange(), Some(NOW + 60));
+    let held = |at| ("held".to_owned(), Some(at));
+    let parked = told();
+    assert_eq!(
+        (&parked[0], &parked[1], &parked[3]),
+        (&held(NOW + 9_000), &held(NOW + 60), &held(NOW + 60))
+    );
+    assert_eq!(parked[2].0, "active", "the probe");
+    assert_eq!(counted(), [0, 1, 0, 3]);
+    spool.parked(&exchange(), None);
+    assert_eq!((told(), counted()), (before, [1, 1, 1, 1]));
+    drop(on_its_way);
+}
+
 #[test]
 fn names_of_queues_that_nobody_uses_are_forgotten() {
     let mut queue = Queue::default();

@@ -465,6 +465,8 @@ impl Store for Fake {
         }
     }
 
+    fn parked(&self, _: &Destination, _: Option<u64>) {}
+
     fn release(&self, id: QueueId, now: u64) {
         for item in self.0.items.lock().unwrap().iter_mut() {
             if item.message.id == id {

@@ -188,6 +188,10 @@ impl Store for Watched {
         Store::release(&self.spool, id, now);
     }
 
+    fn parked(&self, destination: &Destination, next_probe: Option<u64>) {
+        self.spool.parked(destination, next_probe);
+    }
+
     fn next_late(&self, patience: Patience) -> Option<u64> {
         self.spool.next_late(patience)
     }
