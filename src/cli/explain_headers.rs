@@ -144,8 +144,8 @@ fn of_text(
 /// Why there is no field in a text.
 fn why_none(text: &[u8]) -> &'static str {
     let ends = |section: &[u8]| {
-        let mut lines = section.windows(4);
-        lines.any(|four| four.starts_with(b"\n\n") || four == b"\r\n\r\n")
+        let holds = |end: &[u8]| section.windows(end.len()).any(|octets| octets == end);
+        holds(b"\n\n") || holds(b"\n\r\n")
     };
     if text.get(..MAX_HEADER).is_some_and(|start| !ends(start)) {
         "a header section over 256 KiB, which Gatepost refuses (552 5.3.4) and nobody else has to take"
@@ -333,6 +333,22 @@ mod tests {
     const MAILBOX: &str = "Received: from smarthost.contoso.com (192.0.2.1) by\n AMS.mail.protection.outlook.com with Microsoft SMTP Server id 1\nFrom: a@contoso.com\n\
         X-EOPAttributedMessage: 0\nX-MS-Exchange-Organization-MessageDirectionality: Originating\n\
         X-MS-Exchange-Organization-AuthAs: Anonymous\nX-OrganizationHeadersPreserved: AM8.prod.outlook.com\n";
+
+    #[test]
+    fn a_header_section_that_is_too_large_is_told_from_a_text_without_one() {
+        let fields = "X-Long: 0123456789\n".repeat(MAX_HEADER / 19 + 1);
+        for large in [fields.replace('\n', "\r\n"), fields] {
+            let why = answer_to(large.as_bytes(), false).unwrap_err();
+            assert!(why.starts_with("a header section over 256 KiB"), "{why}");
+        }
+        for none in [
+            "no field\n".to_owned(),
+            format!("no field\r\n\r\n{}", "body\r\n".repeat(MAX_HEADER / 6 + 1)),
+        ] {
+            let why = answer_to(none.as_bytes(), false).unwrap_err();
+            assert!(why.starts_with("no header field in it"), "{why}");
+        }
+    }
 
     #[test]
     fn a_pasted_block_is_judged_field_by_field_and_ends_with_the_sentence() {

@@ -419,6 +419,7 @@ impl Queue {
     /// no time has passed: every wait stays as long as it was. None is longer than `longest` of its way, and nobody arrived
     /// in the future.
     pub(super) fn clock_was_set(&mut self, by: i64, now: u64, longest: impl Fn(&Via) -> u64) {
+        self.tallies.clock_was_set(by);
         let (mut moved, mut set_back) = (Vec::new(), by < 0);
         for (id, entry) in &mut self.entries {
             let shift = |moment: u64| moment.saturating_add_signed(by);

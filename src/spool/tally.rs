@@ -91,6 +91,13 @@ impl Tallies {
         }
     }
 
+    /// The clock was set by so many milliseconds.
+    pub(super) fn clock_was_set(&mut self, by: i64) {
+        for tally in &mut self.ways {
+            tally.parked = tally.parked.map(|at| at.saturating_add_signed(by));
+        }
+    }
+
     /// When a parked way asks again.
     pub(super) fn parked(&self, way: u16) -> Option<u64> {
         self.ways.get(usize::from(way))?.parked

@@ -680,6 +680,10 @@ async fn what_waits_in_a_parked_queue_is_told_as_held_until_the_queue_asks_again
     );
     assert_eq!(parked[2].0, "active", "the probe");
     assert_eq!(counted(), [0, 1, 0, 3]);
+    spool.clock_was_set(1_000, NOW + 1_000, |_| 10_000);
+    assert_eq!(told()[3], held(NOW + 1_060), "as the lane's own moment");
+    spool.clock_was_set(-1_000, NOW, |_| 10_000);
+    assert_eq!(told(), parked);
     spool.parked(&exchange(), None);
     assert_eq!((told(), counted()), (before, [1, 1, 1, 1]));
     drop(on_its_way);

@@ -372,6 +372,18 @@ fn loop_header_values_are_never_shown() {
 }
 
 #[test]
+fn a_loop_header_whose_value_a_server_keeps_back_is_not_said_to_differ() {
+    let field = format!("X-Gatepost-Processed: {}", crate::header::KEPT_BACK);
+    let judgement = judged(&[&with(&CROSSING)[..], &[&*field]].concat(), |_| ());
+    let mut rows = judgement.rows.iter();
+    let row = rows
+        .find(|row| row.field == "X-Gatepost-Processed")
+        .unwrap();
+    assert_eq!(row.value, "(not shown)");
+    assert!(row.says.contains("keeps its value back"), "{}", row.says);
+}
+
+#[test]
 fn values_of_peers_are_escaped() {
     let judgement = judged(&["X-MS-Exchange-Organization-AuthAs: \x1b[31mred"], |_| ());
     let text = format!("{} {:?}", judgement.sentence(), judgement.rows);
