@@ -10,7 +10,8 @@
     Where Gatepost takes mail from applications alone (render leaves -SmartHosts empty), the inbound connector is all.
 
     No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. The script can be run again at any time: what is right
-    stays, what differs is set, what is missing is created. An object of one of the four names that is not Gatepost's is refused, and so is
+    stays, what differs is set, what somebody has added to the rules is taken off as by Repair-GatepostConnector.ps1, what is missing is
+    created. An object of one of the four names that is not Gatepost's is refused, and so is
     making one beside an object of another name that does the same. How far the rollout is (state, mode and group of the routing rule) is
     not changed by a second run.
 
@@ -574,6 +575,56 @@ $script:Together = @{
     CloudServicesMailEnabled = 'TreatMessagesAsInternal'
 }
 
+# What else a mail flow rule can hold, with the value that takes it off.
+$script:Removable = @{
+    ADComparisonAttribute = $null; ADComparisonOperator = $null; AddManagerAsRecipientType = $null; AddToRecipients = $null; AnyOfCcHeader = $null
+    AnyOfCcHeaderMemberOf = $null; AnyOfRecipientAddressContainsWords = $null; AnyOfRecipientAddressMatchesPatterns = $null; AnyOfToCcHeader = $null
+    AnyOfToCcHeaderMemberOf = $null; AnyOfToHeader = $null; AnyOfToHeaderMemberOf = $null; ApplyClassification = $null
+    ApplyHtmlDisclaimerFallbackAction = $null; ApplyHtmlDisclaimerLocation = $null; ApplyHtmlDisclaimerText = $null; ApplyOME = $false
+    ApplyRightsProtectionCustomizationTemplate = $null; ApplyRightsProtectionTemplate = $null; AttachmentContainsWords = $null
+    AttachmentExtensionMatchesWords = $null; AttachmentHasExecutableContent = $false; AttachmentIsPasswordProtected = $false; AttachmentIsUnsupported = $false
+    AttachmentMatchesPatterns = $null; AttachmentNameMatchesPatterns = $null; AttachmentProcessingLimitExceeded = $false
+    AttachmentPropertyContainsWords = $null; AttachmentSizeOver = $null; BetweenMemberOf1 = $null; BetweenMemberOf2 = $null; BlindCopyTo = $null
+    ContentCharacterSetContainsWords = $null; CopyTo = $null; DeleteMessage = $false; ExceptIfADComparisonAttribute = $null
+    ExceptIfADComparisonOperator = $null; ExceptIfAnyOfCcHeader = $null; ExceptIfAnyOfCcHeaderMemberOf = $null
+    ExceptIfAnyOfRecipientAddressContainsWords = $null; ExceptIfAnyOfRecipientAddressMatchesPatterns = $null; ExceptIfAnyOfToCcHeader = $null
+    ExceptIfAnyOfToCcHeaderMemberOf = $null; ExceptIfAnyOfToHeader = $null; ExceptIfAnyOfToHeaderMemberOf = $null; ExceptIfAttachmentContainsWords = $null
+    ExceptIfAttachmentExtensionMatchesWords = $null; ExceptIfAttachmentHasExecutableContent = $false; ExceptIfAttachmentIsPasswordProtected = $false
+    ExceptIfAttachmentIsUnsupported = $false; ExceptIfAttachmentMatchesPatterns = $null; ExceptIfAttachmentNameMatchesPatterns = $null
+    ExceptIfAttachmentProcessingLimitExceeded = $false; ExceptIfAttachmentPropertyContainsWords = $null; ExceptIfAttachmentSizeOver = $null
+    ExceptIfBetweenMemberOf1 = $null; ExceptIfBetweenMemberOf2 = $null; ExceptIfContentCharacterSetContainsWords = $null; ExceptIfFrom = $null
+    ExceptIfFromAddressContainsWords = $null; ExceptIfFromAddressMatchesPatterns = $null; ExceptIfFromMemberOf = $null; ExceptIfFromScope = $null
+    ExceptIfHasClassification = $null; ExceptIfHasNoClassification = $false; ExceptIfHeaderContainsMessageHeader = $null; ExceptIfHeaderContainsWords = $null
+    ExceptIfHeaderMatchesMessageHeader = $null; ExceptIfHeaderMatchesPatterns = $null; ExceptIfManagerAddresses = $null; ExceptIfManagerForEvaluatedUser = $null
+    ExceptIfMessageSizeOver = $null; ExceptIfMessageTypeMatches = $null; ExceptIfRecipientADAttributeContainsWords = $null
+    ExceptIfRecipientADAttributeMatchesPatterns = $null; ExceptIfRecipientAddressContainsWords = $null; ExceptIfRecipientAddressMatchesPatterns = $null
+    ExceptIfRecipientDomainIs = $null; ExceptIfSCLOver = $null; ExceptIfSenderADAttributeContainsWords = $null; ExceptIfSenderADAttributeMatchesPatterns = $null
+    ExceptIfSenderDomainIs = $null; ExceptIfSenderIpRanges = $null; ExceptIfSenderManagementRelationship = $null; ExceptIfSentTo = $null
+    ExceptIfSentToMemberOf = $null; ExceptIfSentToScope = $null; ExceptIfSubjectContainsWords = $null; ExceptIfSubjectMatchesPatterns = $null
+    ExceptIfSubjectOrBodyContainsWords = $null; ExceptIfSubjectOrBodyMatchesPatterns = $null; ExceptIfWithImportance = $null; From = $null
+    FromAddressContainsWords = $null; FromAddressMatchesPatterns = $null; FromMemberOf = $null; FromScope = $null; GenerateIncidentReport = $null
+    GenerateNotification = $null; HasClassification = $null; HasNoClassification = $false; HeaderContainsMessageHeader = $null; HeaderContainsWords = $null
+    HeaderMatchesMessageHeader = $null; HeaderMatchesPatterns = $null; IncidentReportContent = $null; ManagerAddresses = $null; ManagerForEvaluatedUser = $null
+    MessageSizeOver = $null; MessageTypeMatches = $null; ModerateMessageByManager = $false; ModerateMessageByUser = $null; PrependSubject = $null
+    RecipientADAttributeContainsWords = $null; RecipientADAttributeMatchesPatterns = $null; RecipientAddressContainsWords = $null
+    RecipientAddressMatchesPatterns = $null; RecipientDomainIs = $null; RedirectMessageTo = $null; RejectMessageEnhancedStatusCode = $null
+    RejectMessageReasonText = $null; RemoveHeader = $null; RemoveOME = $false; RemoveOMEv2 = $false; RemoveRMSAttachmentEncryption = $false
+    RouteMessageOutboundConnector = $null; RouteMessageOutboundRequireTls = $false; SCLOver = $null; SenderADAttributeContainsWords = $null
+    SenderADAttributeMatchesPatterns = $null; SenderDomainIs = $null; SenderIpRanges = $null; SenderManagementRelationship = $null; SentTo = $null
+    SentToMemberOf = $null; SentToScope = $null; SetHeaderName = $null; SetHeaderValue = $null; SetSCL = $null; SubjectContainsWords = $null
+    SubjectMatchesPatterns = $null; SubjectOrBodyContainsWords = $null; SubjectOrBodyMatchesPatterns = $null; WithImportance = $null; ActivationDate = $null
+    ExpiryDate = $null}
+# Of these a condition or an exception; the others are actions, and dates.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+# What means nothing without another one, and goes with it.
+$script:Companion = @{
+    ApplyHtmlDisclaimerLocation = 'ApplyHtmlDisclaimerText'; ApplyHtmlDisclaimerFallbackAction = 'ApplyHtmlDisclaimerText'
+    IncidentReportContent = 'GenerateIncidentReport'; SetHeaderValue = 'SetHeaderName'
+}
+# On the routing rule: what the scripts of the kit set at times, and an action that changes nothing on the way to Gatepost.
+$script:Usual = @('ExceptIfHeaderMatchesMessageHeader', 'ExceptIfHeaderMatchesPatterns', 'ExceptIfMessageSizeOver', 'ExceptIfMessageTypeMatches', 'FromMemberOf', 'SentToScope')
+$script:Harmless = @('RouteMessageOutboundRequireTls')
+
 # A list as one text, without order, case, empty members and what Exchange adds: '*' reads back as 'smtp:*;1'.
 function ConvertTo-GatepostSet {
     param($Value)
@@ -641,6 +692,62 @@ function Get-GatepostChange {
         elseif ($kind -eq 'Set') { "${key}: '$(ConvertTo-GatepostSet -Value $is)' -> '$(ConvertTo-GatepostSet -Value $Wanted[$key])'" }
         else { Protect-GatepostText -Text "${key}: '$is' -> '$($Wanted[$key])'" }
     }
+}
+
+# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
+function Test-GatepostHeld {
+    param([string]$Name, $Value)
+    if ($Value -is [bool]) { return $Value }
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
+    if ($members.Count -eq 0) { return $false }
+    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
+}
+
+# A date of a rule in UTC, as the service keeps it; nothing where there is none.
+function ConvertTo-GatepostMoment {
+    param($Value)
+    $moment = [datetime]::MinValue
+    if ($Value -is [datetime]) { $moment = $Value }
+    elseif (-not [datetime]::TryParse([string]$Value, [System.Globalization.CultureInfo]::InvariantCulture, [System.Globalization.DateTimeStyles]'AssumeUniversal, AdjustToUniversal', [ref]$moment)) { return $null }
+    if ($moment.Kind -eq [System.DateTimeKind]::Local) { return $moment.ToUniversalTime() }
+    [datetime]::SpecifyKind($moment, [System.DateTimeKind]::Utc)
+}
+
+# What somebody has added to a rule: the names to take off (Off), these as text (Changes), and what is left as it is (Left).
+# -Own: what the rule must hold. -Every: also conditions, and a date ahead: the clean-up rule takes all mail that comes back, today.
+function Get-GatepostAdded {
+    param($Rule, [string[]]$Own, [bool]$Every)
+    $added = @{ Off = @(); Changes = @(); Left = @() }
+    $now = [datetime]::UtcNow
+    foreach ($key in @($script:Removable.Keys | Sort-Object)) {
+        $value = Get-GatepostProperty -Object $Rule -Name $key
+        if ($Own -contains $key -or -not (Test-GatepostHeld -Name $key -Value $value)) { continue }
+        if (-not $Every -and $script:Usual -contains $key) { continue }
+        $goes = $Every
+        if ($key -eq 'ExpiryDate' -or $key -eq 'ActivationDate') {
+            $moment = ConvertTo-GatepostMoment -Value $value
+            $isPast = $null -ne $moment -and $moment -le $now
+            if ($isPast -and $key -eq 'ActivationDate') { continue }
+            $goes = $isPast -or ($Every -and $null -ne $moment -and $key -eq 'ActivationDate')
+        } elseif ($script:Companion.ContainsKey($key)) {
+            $first = $script:Companion[$key]
+            if ($Own -contains $first -or -not (Test-GatepostHeld -Name $first -Value (Get-GatepostProperty -Object $Rule -Name $first))) { continue }
+            $goes = $true
+        } elseif ($key -match $script:Condition) {
+            # Mail with the loop header is what the routing rule leaves out: with this condition it takes none.
+            $header = Get-GatepostProperty -Object $Rule -Name ($key -replace '(Words|Patterns)$', 'MessageHeader')
+            if ($key -match '^Header(Contains|Matches)' -and [string]$header -eq $LoopHeaderName) { $goes = $true }
+        } elseif ($script:Harmless -notcontains $key) { $goes = $true }
+        if (-not $goes) {
+            $added['Left'] += $key
+            continue
+        }
+        $added['Off'] += $key
+        $text = "'$(@($value) -join ', ')'"
+        if ($key -eq 'SetHeaderValue') { $text = 'a value' }
+        $added['Changes'] += Protect-GatepostText -Text "${key}: $text -> nothing"
+    }
+    $added
 }
 
 # One function for each object: creates it, sets what differs, or leaves it; writes one result.
@@ -749,13 +856,16 @@ function Invoke-GatepostRoute {
     $drift = @(Get-GatepostDrift -Object $Existing -Wanted $wanted -SecretKnown $Secret['HeaderKnown'] -LoopKnown (@($Secret['LoopValue']) + $Secret['LoopKnown']) -Outbound $Outbound)
     $message = ''
     if ([string](Get-GatepostProperty -Object $Existing -Name 'SetHeaderValue') -cne $Secret['HeaderValue'] -and $drift -notcontains 'SetHeaderValue') { $message = 'SetHeaderValue is still a previous value: Update-GatepostSecret.ps1 sets the present one' }
-    if ($drift.Count -eq 0) { return (Write-GatepostResult -Type $type -Name $name -Action 'Unchanged' -Message $message) }
-    $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
+    $added = Get-GatepostAdded -Rule $Existing -Own @($wanted.Keys) -Every $false
+    if ($added['Left'].Count -gt 0) { $message = "$(if ($message) { "$message; " })also holds $($added['Left'] -join ', '), left as it is" }
+    $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift) + $added['Changes']
+    if ($changes.Count -eq 0) { return (Write-GatepostResult -Type $type -Name $name -Action 'Unchanged' -Message $message) }
     $set = @{ Identity = $name }
+    foreach ($key in $script:Removable.Keys) { if ($added['Off'] -contains $key) { $set[$key] = $script:Removable[$key] } }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
     $action = Get-GatepostHeld -Would 'WouldUpdate'
     if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
-        $script:Doing = "setting $($drift -join ', ') of the $type '$name'"
+        $script:Doing = "setting $(@($set.Keys | Where-Object { $_ -ne 'Identity' } | Sort-Object) -join ', ') of the $type '$name'"
         Save-GatepostBefore
         Set-TransportRule @set -Confirm:$false -ErrorAction Stop
         $action = 'Updated'
@@ -788,8 +898,12 @@ function Invoke-GatepostCleanUp {
         return (Write-GatepostResult -Type $type -Name $name -Action $action -Message "takes $LoopHeaderName off mail that has come back")
     }
     $drift = @(Get-GatepostDrift -Object $Existing -Wanted $wanted -LoopKnown (@($Secret['LoopValue']) + $Secret['LoopKnown']))
-    $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
+    $added = Get-GatepostAdded -Rule $Existing -Own @($wanted.Keys) -Every $true
+    $message = ''
+    if ($added['Left'].Count -gt 0) { $message = "also holds $($added['Left'] -join ', '), left as it is" }
+    $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift) + $added['Changes']
     $set = @{ Identity = $name }
+    foreach ($key in $script:Removable.Keys) { if ($added['Off'] -contains $key) { $set[$key] = $script:Removable[$key] } }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
     if ($null -ne $Routing -and [int]$Existing.Priority -ne $place) {
         # A rule that stood before the routing rule leaves its place, and the routing rule moves up.
@@ -799,7 +913,7 @@ function Invoke-GatepostCleanUp {
     }
     $off = [string](Get-GatepostProperty -Object $Existing -Name 'State') -ne 'Enabled'
     if ($off) { $changes += "State: 'Disabled' -> 'Enabled'" }
-    if ($changes.Count -eq 0) { return (Write-GatepostResult -Type $type -Name $name -Action 'Unchanged') }
+    if ($changes.Count -eq 0) { return (Write-GatepostResult -Type $type -Name $name -Action 'Unchanged' -Message $message) }
     $action = Get-GatepostHeld -Would 'WouldUpdate'
     if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
         Save-GatepostBefore
@@ -813,7 +927,7 @@ function Invoke-GatepostCleanUp {
         }
         $action = 'Updated'
     }
-    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes
+    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes -Message $message
 }
 
 # Reads the four objects and refuses what is not ours, before anything is changed.

@@ -113,11 +113,7 @@ const TOGETHER: [&[&str]; 14] = [
         "ExceptIfManagerAddresses",
         "ExceptIfManagerForEvaluatedUser",
     ],
-    &[
-        "GenerateIncidentReport",
-        "IncidentReportContent",
-        "IncidentReportOriginalMail",
-    ],
+    &["GenerateIncidentReport", "IncidentReportContent"],
     &["HeaderContainsMessageHeader", "HeaderContainsWords"],
     &["HeaderMatchesMessageHeader", "HeaderMatchesPatterns"],
     &["ManagerAddresses", "ManagerForEvaluatedUser"],
@@ -294,6 +290,7 @@ mod tests {
     use super::super::fixtures::{Tenancy, plan};
     use super::*;
     use serde_json::json;
+    use std::collections::BTreeMap;
 
     /// What every rule has, and says nothing about the mail.
     const PLAIN: [&str; 16] = [
@@ -339,6 +336,47 @@ mod tests {
                 1,
                 "{name}: {kinds:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_scripts_take_off_whatever_the_table_has() {
+        let table: Value =
+            serde_json::from_str(include_str!("../../tests/powershell/cmdlets.json")).unwrap();
+        let parameters = table["cmdlets"]["Set-TransportRule"]["parameters"]
+            .as_object()
+            .unwrap();
+        let own = parameters.iter().filter(|(name, _)| {
+            let name = name.as_str();
+            !PLAIN.contains(&name) && name != "Identity"
+                || ["ActivationDate", "ExpiryDate"].contains(&name)
+        });
+        let own: BTreeMap<&str, &str> = own
+            .map(|(name, fact)| {
+                let off = match fact["type"].as_str().unwrap() {
+                    "Boolean" => "$false",
+                    _ => "$null",
+                };
+                (name.as_str(), off)
+            })
+            .collect();
+        assert!(own.len() > 140);
+        for script in [
+            include_str!("../../connector-templates/Install-GatepostConnector.ps1"),
+            include_str!("../../connector-templates/Repair-GatepostConnector.ps1"),
+        ] {
+            let (_, rest) = script.split_once("$script:Removable = @{").unwrap();
+            let (removable, _) = rest.split_once('}').unwrap();
+            let entries = removable.split([';', '\n']).map(str::trim);
+            let entries: BTreeMap<&str, &str> = entries
+                .filter(|entry| !entry.is_empty())
+                .map(|entry| entry.split_once(" = ").unwrap())
+                .collect();
+            assert_eq!(entries, own);
+            let (_, rest) = script.split_once("$script:Condition = '^(").unwrap();
+            let (conditions, _) = rest.split_once(')').unwrap();
+            let conditions: Vec<&str> = conditions.split('|').collect();
+            assert_eq!(conditions, CONDITIONS);
         }
     }
 

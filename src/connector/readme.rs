@@ -271,7 +271,7 @@ into a folder that is new each time (one that is there is refused). Take it to t
     gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant {} --exports state-YYYY-MM-DD
 
 It names each drift, what it breaks, and the line that mends it, in the order in which they run; status 0 is none.
-`.\\Repair-GatepostConnector.ps1` mends what our scripts set; what somebody has added to a rule, the lines take off.
+`.\\Repair-GatepostConnector.ps1` mends what our scripts set, and takes off what somebody has added to the two rules; other objects, the lines mend.
 ",
         plan.tenant
     )
@@ -436,7 +436,7 @@ mod tests {
             gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant contoso --exports state-YYYY-MM-DD
 
         It names each drift, what it breaks, and the line that mends it, in the order in which they run; status 0 is none.
-        `.\Repair-GatepostConnector.ps1` mends what our scripts set; what somebody has added to a rule, the lines take off.
+        `.\Repair-GatepostConnector.ps1` mends what our scripts set, and takes off what somebody has added to the two rules; other objects, the lines mend.
         The export holds the secret values, as the rules do, and so does each `state-before-...` folder that a script has written before its first change:
         delete it when it has done its work.
 

@@ -106,3 +106,110 @@ Test-Case 'repair: hybrid and other objects are left alone, the rollout is not t
     Assert-Equal (Get-Change) @('Set-InboundConnector -Identity -RequireTls') 'one change'
     Assert-Equal @($tenant.Rules[0].State, $tenant.Rules[0].Mode, $tenant.Rules[0].FromMemberOf) @('Enabled', 'Enforce', '') 'the rollout'
 }
+
+# What a property of this type may hold, so that it counts as set.
+function Get-Filling {
+    param([hashtable]$Fact)
+    switch -Regex ($Fact.type) {
+        '^Boolean$' { return $true }
+        '^ByteQuantifiedSize$' { return '1 KB (1,024 bytes)' }
+        '^U?Int' { return 1 }
+        '(\[\]|^MultiValued)' { return , [System.Collections.ArrayList]@('x') }
+    }
+    'x'
+}
+
+# What every rule has, and says nothing about the mail.
+$plain = @('ActivationDate', 'Comments', 'Confirm', 'Enabled', 'ExpiryDate', 'Identity', 'Mode', 'Name', 'Priority', 'RecipientAddressType', 'RuleErrorAction', 'RuleSubType', 'SenderAddressLocation', 'SetAuditSeverity', 'StopRuleProcessing', 'UseLegacyRegex', 'WhatIf')
+$conditions = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+
+foreach ($name in 'Back from Gatepost', 'Route to Gatepost') {
+    Test-Case "repair: whatever else '$name' could hold is taken off in one call, but what the rollout and an administrator may choose" -With $name {
+        param($name)
+        $tenant = Add-Installed
+        $facts = (Get-Content -LiteralPath (Join-Path $PSScriptRoot '../cmdlets.json') -Raw | ConvertFrom-Json -AsHashtable).cmdlets['Set-TransportRule'].parameters
+        $rule = @($tenant.Rules | Where-Object { $_['Name'] -eq $name })[0]
+        $route = $name -match '^Route'
+        $right = Get-StandInSnapshot
+        $expected = @()
+        $left = @()
+        foreach ($key in @($facts.Keys | Sort-Object)) {
+            if ($plain -contains $key -or $null -ne $rule[$key]) { continue }
+            $rule[$key] = Get-Filling $facts[$key]
+            $isChosen = $route -and ($key -match $conditions -or $key -eq 'RouteMessageOutboundRequireTls')
+            if ($isChosen) { $left += $key } else { $expected += $key }
+        }
+        Assert-That ($expected.Count -gt $(if ($route) { 25 } else { 130 })) "many properties, found $($expected.Count)"
+        $wrong = Get-StandInSnapshot
+        $run = Invoke-Good 'Repair-GatepostConnector' -Preview
+        Assert-Equal (Get-StandInSnapshot) $wrong '-WhatIf leaves the tenant'
+        $would = @($run.Results | Where-Object { $_.Name -eq $name })[0]
+        Assert-Equal $would.Action 'WouldUpdate' '-WhatIf says so'
+        Clear-StandInCall
+        $null = Invoke-Good 'Repair-GatepostConnector'
+        $calls = @(Get-StandInCall -Changes)
+        Assert-Equal $calls.Count 1 "one change, found $(Get-Change)"
+        Assert-Equal @($calls[0].Parameters.Keys | Where-Object { 'Identity', 'Confirm', 'ErrorAction' -notcontains $_ } | Sort-Object) $expected 'what is taken off'
+        foreach ($key in $left) { $rule[$key] = $null }
+        foreach ($key in $expected) {
+            Assert-That ($null -eq $rule[$key] -or $false -eq $rule[$key]) "$key is off, found '$($rule[$key])'"
+            $rule[$key] = $null
+        }
+        Assert-Equal (Get-StandInSnapshot) $right 'the rest is as it was'
+    }
+}
+
+Test-Case 'repair: conditions that are left are told, but not those of the rollout; one that no mail can meet goes' {
+    $tenant = Add-Installed
+    $rule = $tenant.Rules[0]
+    $rule['SubjectContainsWords'] = [System.Collections.ArrayList]@('x')
+    $rule['ExceptIfMessageSizeOver'] = '1 KB (1,024 bytes)'
+    $rule['RouteMessageOutboundRequireTls'] = $true
+    $rule['HeaderMatchesMessageHeader'] = 'x-contoso-LOOP'
+    $rule['HeaderMatchesPatterns'] = [System.Collections.ArrayList]@('.')
+    $run = Invoke-Good 'Repair-GatepostConnector'
+    Assert-Equal (Get-Change) @('Set-TransportRule -HeaderMatchesMessageHeader -HeaderMatchesPatterns -Identity') 'one change'
+    $told = @($run.Results | Where-Object { $_.Name -eq 'Route to Gatepost' })[0]
+    Assert-That ($told.Message -match 'also holds RouteMessageOutboundRequireTls, SubjectContainsWords, left as it is') "they are told, found '$($told.Message)'"
+    Clear-StandInCall
+    $run = Invoke-Good 'Repair-GatepostConnector'
+    Assert-Equal (Get-Change) @() 'then nothing'
+    $told = @($run.Results | Where-Object { $_.Name -eq 'Route to Gatepost' })[0]
+    Assert-That ($told.Action -eq 'Unchanged' -and $told.Message -match 'SubjectContainsWords') "they are told again, found '$($told.Message)'"
+}
+
+Test-Case 'repair: an action is taken off with what means nothing without it, and a secret value in it is not shown' {
+    $tenant = Add-Installed
+    $rule = $tenant.Rules[1]
+    $rule['SetHeaderName'] = 'X-Other'
+    $rule['SetHeaderValue'] = $secretValue
+    $rule['PrependSubject'] = "[$secretValue]"
+    $run = Invoke-Good 'Repair-GatepostConnector'
+    Assert-Equal (Get-Change) @('Set-TransportRule -Identity -PrependSubject -SetHeaderName -SetHeaderValue') 'one change'
+    $told = @($run.Results | Where-Object { $_.Name -eq 'Back from Gatepost' })[0].Changes -join '; '
+    Assert-Equal $told "PrependSubject: '[(secret)]' -> nothing; SetHeaderName: 'X-Other' -> nothing; SetHeaderValue: a value -> nothing" 'what is told'
+}
+
+Test-Case 'repair: a rule whose ExpiryDate has passed acts again, a date that may be meant is left' {
+    $tenant = Add-Installed
+    $days = { param($count) [datetime]::UtcNow.AddDays($count) }
+    foreach ($row in @(
+            @(0, 'ExpiryDate', -1, $true), @(1, 'ExpiryDate', -1, $true), @(0, 'ExpiryDate', 1, $false), @(1, 'ExpiryDate', 1, $false),
+            @(0, 'ActivationDate', -1, $false), @(1, 'ActivationDate', -1, $false), @(0, 'ActivationDate', 1, $false), @(1, 'ActivationDate', 1, $true))) {
+        $place, $property, $ahead, $goes = $row
+        $rule = $tenant.Rules[$place]
+        # Both kinds of time, and as text: the zone of this run is far from UTC.
+        $written = & $days $ahead
+        foreach ($value in $written, $written.ToLocalTime(), [datetime]::SpecifyKind($written, [System.DateTimeKind]::Unspecified), $written.ToString('yyyy-MM-ddTHH:mm:ss', [System.Globalization.CultureInfo]::InvariantCulture)) {
+            $rule[$property] = $value
+            Clear-StandInCall
+            $run = Invoke-Good 'Repair-GatepostConnector'
+            $what = "$property of rule $place, $ahead days ahead, as $($value.GetType().Name)"
+            $change = @()
+            if ($goes) { $change = @("Set-TransportRule -$property -Identity") }
+            Assert-Equal (Get-Change) $change $what
+            if (-not $goes -and $ahead -gt 0) { Assert-That (@($run.Results | Where-Object { $_.Message -match "also holds $property, left as it is" }).Count -eq 1) "$what is told" }
+            $rule[$property] = $null
+        }
+    }
+}

@@ -101,11 +101,12 @@ function Test-Habit {
 
 # No text that could be a secret, and nothing of a tenant.
 function Test-Secret {
+    $parameters = @($script:Table.cmdlets.Values | ForEach-Object { $_.parameters.Keys })
     foreach ($kind in 'StringConstantExpressionAst', 'ExpandableStringExpressionAst') {
         foreach ($node in (Get-Node $kind)) {
             $text = [string]$node.Value
             if ($node.Parent -is [CommandAst] -and $node.StringConstantType -eq 'BareWord') { continue }
-            if ($text -match '^[A-Za-z0-9+/_=-]{20,}$' -and $text -match '[0-9]' -and $text -match '[A-Za-z]' -and $text -notmatch '^X-') { Add-Finding -Rule 'Secret' -At $node -Message 'a text that could be a secret' }
+            if ($text -match '^[A-Za-z0-9+/_=-]{20,}$' -and $text -match '[0-9]' -and $text -match '[A-Za-z]' -and $text -notmatch '^X-' -and $parameters -cnotcontains $text) { Add-Finding -Rule 'Secret' -At $node -Message 'a text that could be a secret' }
             if ($text -match '\b[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b' -and $text -notmatch '00000000-0000-0000-0000-000000000000') { Add-Finding -Rule 'Secret' -At $node -Message 'an identifier of a tenant or an application' }
             if ($text -match '\w\.onmicrosoft\.com') { Add-Finding -Rule 'Secret' -At $node -Message 'the name of a tenant' }
         }
