@@ -113,17 +113,17 @@ fn inbound(plan: &Plan) -> Vec<Property> {
         property(
             "RequireTls",
             Want::Flag(true),
-            "Exchange compares the certificate's name only with it: 550 5.7.64 for what only the certificate can attribute",
+            "the reference ties TlsSenderCertificateName to it: without it Exchange may not compare the name of our certificate, and answer 550 5.7.64 for what only the certificate can attribute",
         ),
         property(
             "RestrictDomainsToCertificate",
             Want::Flag(true),
-            "mail without our certificate could match as well: anyone who reaches Exchange would be taken for Gatepost",
+            "Microsoft's own set-up of such a service sets it; the reference gives it a meaning for Partner connectors alone, where without it mail that does not show our certificate matches as well. What it does here nobody documents: true is the safe value",
         ),
         property(
             "RestrictDomainsToIPAddresses",
             Want::Flag(false),
-            "Exchange asks for an address instead of the certificate: 550 5.7.51 TenantInboundAttribution as soon as Gatepost's address changes",
+            "where Exchange heeds it (the reference gives it a meaning for Partner connectors alone), it asks for an address instead of the certificate: 550 5.7.51 TenantInboundAttribution as soon as Gatepost's address changes",
         ),
         with(
             &["TreatMessagesAsInternal"],
@@ -371,6 +371,11 @@ pub(super) fn optional(kind: Kind) -> &'static [(&'static str, &'static str)] {
             (
                 "SenderIPAddresses",
                 "has no meaning for a connector that is known by certificate",
+            ),
+            ("ClientHostNames", "is Microsoft's own"),
+            (
+                "ScanAndDropRecipients",
+                "is Microsoft's own, and by its name drops mail to these recipients",
             ),
         ],
         Kind::Outbound => &[

@@ -147,12 +147,20 @@ fn date(written: &str) -> Option<String> {
 }
 
 /// The accepted domains of the tenant, as they were exported.
-pub(super) struct TenantDomains(Vec<(Domain, bool)>);
+pub(super) struct TenantDomains {
+    /// Each with whether its sub-domains count as well.
+    all: Vec<(Domain, bool)>,
+    /// Names that are no domain.
+    strange: Vec<String>,
+}
 
 impl TenantDomains {
-    /// Each with whether its sub-domains count as well.
     pub(super) fn read(objects: &[Exported]) -> Self {
-        let domains = objects.iter().filter_map(|object| {
+        let mut read = Self {
+            all: Vec::new(),
+            strange: Vec::new(),
+        };
+        for object in objects {
             let name = object.text("DomainName");
             let name = if name.is_empty() {
                 object.text("Name")
@@ -160,15 +168,17 @@ impl TenantDomains {
                 name
             };
             let sub = object.is_set("MatchSubDomains") || name.starts_with("*.");
-            let domain = name.trim_start_matches("*.").parse().ok()?;
-            Some((domain, sub))
-        });
-        Self(domains.collect())
+            match name.trim_start_matches("*.").parse() {
+                Ok(domain) => read.all.push((domain, sub)),
+                Err(_) => read.strange.push(name),
+            }
+        }
+        read
     }
 
     /// Whether mail of this domain is the tenant's.
     pub(super) fn hold(&self, domain: &Domain) -> bool {
-        let mut own = self.0.iter();
+        let mut own = self.all.iter();
         own.any(|(own, sub)| own == domain || *sub && domain.is_at_or_below(own))
     }
 }
@@ -202,7 +212,7 @@ pub(super) fn domains(
             turn: Turn::Today,
         });
     }
-    for (domain, _) in &tenant.0 {
+    for (domain, _) in &tenant.all {
         let known = plan.accepted.iter().any(|own| own.matches(domain));
         if !known && told != Some(domain) {
             report.drift.push(Drift {
@@ -216,6 +226,13 @@ pub(super) fn domains(
                 turn: Turn::Today,
             });
         }
+    }
+    for name in &tenant.strange {
+        let title = match name.as_str() {
+            "" => "accepted domain".to_owned(),
+            name => format!("accepted domain {}", shown(name.as_bytes())),
+        };
+        report.note(&title, "is no domain name, and was not compared");
     }
     certificate(report, plan, tenant);
     for object in objects {
@@ -243,7 +260,10 @@ fn certificate(report: &mut Report, plan: &Plan, tenant: &TenantDomains) {
     if told || tenant.hold(&domain) {
         return;
     }
-    let parent = tenant.0.iter().find(|(own, _)| domain.is_at_or_below(own));
+    let parent = tenant
+        .all
+        .iter()
+        .find(|(own, _)| domain.is_at_or_below(own));
     match parent {
         Some((parent, _)) if plan.certificate.sub_domain.is_some() => report.note(
             "accepted domain",

@@ -1,6 +1,6 @@
 //! One drift at a time, for whatever the table of desired properties holds.
 
-use super::desired::{Property, Want, desired};
+use super::desired::{Property, Want, desired, optional};
 use super::diff::{Drift, Mend, Report, diff};
 use super::export::Exported;
 use super::fixtures::{KINDS, LOOPED, SECRET, Tenancy, identity, plan, plan_for, plan_with};
@@ -709,6 +709,25 @@ fn accepted_domains_agree_on_both_sides() {
 }
 
 #[test]
+fn an_accepted_domain_that_is_no_domain_is_told_and_the_others_are_compared() {
+    let mut tenancy = Tenancy::of(&plan());
+    let domains = tenancy.domains.len();
+    for strange in ["contoso .com", ""] {
+        tenancy.domains.push(json!({ "DomainName": strange }));
+    }
+    tenancy.domains.swap(0, domains);
+    let report = compared(&tenancy);
+    assert_eq!(report.drift, []);
+    let told: Vec<&str> = report
+        .notes
+        .iter()
+        .filter(|note| note.text == "is no domain name, and was not compared")
+        .map(|note| note.object.as_str())
+        .collect();
+    assert_eq!(told, ["accepted domain contoso .com", "accepted domain"]);
+}
+
+#[test]
 fn the_rollout_is_told_once_and_nothing_contradicts_it() {
     let group = json!({ "FromMemberOf": ["pilot@contoso.com"] });
     for (state, mode, whose, expected) in [
@@ -789,6 +808,30 @@ fn what_may_be_set_for_a_reason_is_a_note() {
             told.iter().any(|text| text.contains(word)),
             "{word}: {told:#?}"
         );
+    }
+}
+
+#[test]
+fn every_property_that_may_be_set_is_told_with_its_value() {
+    for kind in [Kind::Inbound, Kind::Outbound, Kind::Route] {
+        for (property, text) in optional(kind) {
+            let mut tenancy = Tenancy::of(&plan());
+            let object = match kind {
+                Kind::Inbound => &mut tenancy.inbound[0],
+                Kind::Outbound => &mut tenancy.outbound[0],
+                Kind::Route | Kind::CleanUp => &mut tenancy.rules[0],
+            };
+            object[*property] = json!(["x1"]);
+            let report = compared(&tenancy);
+            assert_eq!(report.drift, [], "{property}");
+            let value = match *property {
+                "ExceptIfHeaderMatchesPatterns" => "set (not shown: it may be a loop value)",
+                _ => "x1",
+            };
+            let note = format!("{property} is {value}: {text}");
+            let mut notes = report.notes.iter();
+            assert!(notes.any(|told| told.text == note), "{:?}", report.notes);
+        }
     }
 }
 
