@@ -488,6 +488,56 @@ const TABLE: &[(&str, &str, &str, Severity)] = &[
     ),
 ];
 
+/// XOORG counts where a connector listener offers it.
+#[tokio::test]
+async fn proofs_beyond_what_the_listeners_offer_are_told() {
+    let around = Surroundings::new().await;
+    let other = "[[listener]]\nname = \"other\"\naddress = \"127.0.0.1:0\"\nservice = \"connector\"\ntls = \"starttls\"\ncertificate = \"host\"\n";
+    for (discard, other, proofs, expected) in [
+        ("ehlo_discard = [\"XOORG\"]\n", "", 4, None),
+        (
+            "ehlo_discard = [\"XOORG\"]\n",
+            "",
+            5,
+            Some((Severity::Error, "only 4 items can name this tenant (no")),
+        ),
+        (
+            "ehlo_discard = [\"xoorg\"]\n",
+            other,
+            5,
+            Some((
+                Severity::Warning,
+                "whose ehlo_discard has XOORG: only 4 items",
+            )),
+        ),
+        ("", "", 5, None),
+    ] {
+        let mut changes = Changes::replace(
+            "accepted_domains = [\"fabrikam.com\"]",
+            &format!("accepted_domains = [\"fabrikam.com\"]\nproofs = {proofs}"),
+        );
+        changes.replace.push((
+            "service = \"connector\"\n",
+            format!("service = \"connector\"\n{discard}"),
+        ));
+        changes.append = other.to_owned();
+        let path = around.configuration([0; 3], &changes);
+        let loaded = config::load(&path).unwrap();
+        let found = loaded
+            .problems
+            .iter()
+            .find(|problem| problem.key == "tenant.fabrikam.proofs");
+        match (found, expected) {
+            (None, None) => {}
+            (Some(problem), Some((severity, text))) => {
+                assert_eq!(problem.severity, severity, "{problem}");
+                assert!(problem.to_string().contains(text), "{problem}");
+            }
+            (found, expected) => panic!("{discard} {proofs}: {found:?}, not {expected:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_problem_is_told_with_its_key_and_line() {
     let around = Surroundings::new().await;
@@ -927,7 +977,7 @@ async fn every_key_of_the_contract_is_read_into_its_setting() {
             until: 4_102_444_800
         }
     );
-    assert_eq!(tenant.proofs, 5);
+    assert_eq!(tenant.proofs, 4);
     let secret = tenant.secret_header.as_ref().unwrap();
     assert_eq!((&*secret.name, secret.required), ("X-Contoso-Gate", true));
     assert!(secret.values[0].matches(b"secret-of-the-gate-rule"));

@@ -284,7 +284,7 @@ fn explain(
         check,
     )?;
     let mut answer = match judged {
-        Ok(verdict) => listeners::answer(&verdict, listeners, &message),
+        Ok(verdict) => listeners::answer(&verdict, listeners, &message, envelope.xoorg.is_some()),
         Err(refused) => *refused,
     };
     answer.line_ends = message.line_ends;

@@ -6,6 +6,7 @@
 use super::intake::{Intake, Judged};
 use super::rejection::Rejection;
 use super::settings::{BareNewlines, Policy, Service};
+use crate::smtp::command::CommandFault;
 use crate::smtp::extension::{Extension, discards};
 use crate::trust::Class;
 
@@ -21,6 +22,7 @@ pub struct Terms {
     bare_newlines: BareNewlines,
     max_message_size: u64,
     chunking: bool,
+    xoorg: bool,
 }
 
 impl Terms {
@@ -37,6 +39,7 @@ impl Terms {
             bare_newlines,
             max_message_size,
             chunking: !discards(ehlo_discard, Extension::Chunking),
+            xoorg: !discards(ehlo_discard, Extension::Xoorg),
         }
     }
 
@@ -50,6 +53,12 @@ impl Terms {
             | Class::Application { .. }
             | Class::Own => self.max_message_size,
         }
+    }
+
+    /// What MAIL with XOORG is refused with where that is not offered, though the peer is proven (RFC 5321 §4.1.1.11).
+    #[must_use]
+    pub fn refusal_of_xoorg(&self) -> Option<Rejection> {
+        (!self.xoorg).then_some(Rejection::Syntax(CommandFault::Parameter))
     }
 
     /// Takes a message in, over BDAT (`chunked`) or DATA.

@@ -4,6 +4,7 @@ use super::Answer;
 use super::message::Message;
 use crate::config::Settings;
 use crate::session::{Rejection, Service, Terms};
+use crate::smtp::command::CommandFault;
 use crate::trust::Verdict;
 use serde::Serialize;
 use std::sync::Arc;
@@ -44,11 +45,23 @@ pub(super) fn of(settings: &Settings) -> Vec<Listener> {
         .collect()
 }
 
-/// The answer to a message that the gates let in: what becomes of it on these listeners.
-pub(super) fn answer(verdict: &Verdict, listeners: &[Listener], message: &Message) -> Answer {
+/// The answer to a message that the gates let in, whose MAIL had XOORG or not: what becomes of it on these listeners.
+pub(super) fn answer(
+    verdict: &Verdict,
+    listeners: &[Listener],
+    message: &Message,
+    xoorg: bool,
+) -> Answer {
     let mut refusals = Vec::new();
     for listener in listeners {
-        if let Some(rejection) = listener.terms.refusal(verdict.class(), &message.octets) {
+        let terms = &listener.terms;
+        let of_mail = if xoorg {
+            terms.refusal_of_xoorg()
+        } else {
+            None
+        };
+        let refusal = of_mail.or_else(|| terms.refusal(verdict.class(), &message.octets));
+        if let Some(rejection) = refusal {
             let told = RefusedBy {
                 listener: Arc::clone(&listener.name),
                 reply: super::reply_of(&rejection),
@@ -108,6 +121,9 @@ fn why(rejection: &Rejection, listener: &Listener, verdict: &Verdict, message: &
             "the body has a bare CR or LF, which DATA does not carry, and ehlo_discard has CHUNKING"
                 .to_owned()
         }
+        Rejection::Syntax(CommandFault::Parameter) => {
+            "MAIL has XOORG, which this listener does not offer: ehlo_discard has it".to_owned()
+        }
         other => other.wording(),
     }
 }
@@ -119,6 +135,9 @@ fn hint(rejection: &Rejection) -> Option<&'static str> {
         }
         Rejection::BareNewline => {
             Some("take CHUNKING out of ehlo_discard: by BDAT such a body passes as it is")
+        }
+        Rejection::Syntax(CommandFault::Parameter) => {
+            Some("leave --xoorg out: who is not offered XOORG does not send it")
         }
         _ => None,
     }

@@ -472,6 +472,23 @@ fn what_no_listener_would_carry_is_not_accepted() {
         (true, "proven", None)
     );
 
+    // XOORG where it is not offered is a parameter that nobody knows.
+    bench.listeners = vec![listener("one", 1 << 20, &["xoorg"])];
+    let with = |q: &mut Question<'_>| q.xoorg = Some("contoso.com");
+    assert_eq!(words(&ask(&bench, GOOD)), (true, "proven", None));
+    insta::assert_snapshot!(told(&bench.ask(GOOD, with).unwrap()), @"
+    verdict: refused (contoso)
+    reason:  unknown_parameter: MAIL has XOORG, which this listener does not offer: ehlo_discard has it
+    reply:   555 5.5.4: given up, who sent it gets a report
+    hint:    leave --xoorg out: who is not offered XOORG does not send it
+    ");
+    bench.listeners.push(listener("two", 1 << 20, &[]));
+    insta::assert_snapshot!(told(&bench.ask(GOOD, with).unwrap()), @"
+    verdict: proven (contoso)
+    reason:  proven mail of contoso
+    note:    listener one answers 555 5.5.4: MAIL has XOORG, which this listener does not offer: ehlo_discard has it
+    ");
+
     // An application's listener takes none of Exchange's mail.
     bench.listeners.clear();
     let answer = ask(&bench, GOOD);

@@ -8,6 +8,8 @@ use super::named::Named;
 use crate::deliver::InboundConnector;
 use crate::mail::{Domain, DomainSet, TenantName};
 use crate::receive::ListenerSettings;
+use crate::session::Service;
+use crate::smtp::extension::{Extension, discards};
 use crate::trust::certificate::Identity;
 use crate::trust::sender_name::SenderName;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +22,15 @@ pub(super) struct Own<'a> {
 }
 
 impl Own<'_> {
+    /// How many connector listeners offer XOORG, and how many do not.
+    pub(super) fn connector_listeners_by_xoorg(&self) -> (usize, usize) {
+        let own = self.listeners.iter();
+        let (without, with): (Vec<_>, Vec<_>) = own
+            .filter(|listener| listener.service == Service::Connector)
+            .partition(|listener| discards(&listener.ehlo_discard, Extension::Xoorg));
+        (with.len(), without.len())
+    }
+
     /// Whether dialling `host` at `port` would reach us.
     pub(super) fn is_reached(&self, host: &str, port: u16) -> bool {
         match host.parse::<IpAddr>() {

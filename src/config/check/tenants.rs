@@ -199,13 +199,30 @@ fn tenant(
             "the same field as secret_header: the two have different fates",
         );
     }
-    // Stamps: X-OriginatorOrg, CrossTenant-Id, XOORG; a DKIM signature; and the secret header.
-    let possible = 4 + usize::from(secret.is_some());
+    // Stamps: X-OriginatorOrg, CrossTenant-Id; a DKIM signature; XOORG and the secret header where there are.
+    let (with_xoorg, without_xoorg) = own.connector_listeners_by_xoorg();
+    let unmarked = 3 + usize::from(secret.is_some());
+    let possible = unmarked + usize::from(with_xoorg > 0 || without_xoorg == 0);
     let proofs = reader.whole::<usize>(scope, "proofs", &table.proofs, 1..=5);
     if let Some(proofs) = proofs.as_ref().filter(|proofs| proofs.value > possible) {
         reader.error(
             &proofs.spot,
-            format!("can never be reached: only {possible} items can name this tenant"),
+            format!(
+                "can never be reached: only {possible} items can name this tenant{}",
+                if possible == unmarked {
+                    " (no connector listener offers XOORG)"
+                } else {
+                    ""
+                }
+            ),
+        );
+    } else if let Some(proofs) = proofs
+        .as_ref()
+        .filter(|proofs| proofs.value > unmarked && without_xoorg > 0)
+    {
+        reader.warn(
+            &proofs.spot,
+            format!("can never be reached on a connector listener whose ehlo_discard has XOORG: only {unmarked} items can name this tenant there"),
         );
     } else if let Some(proofs) = proofs.as_ref().filter(|proofs| proofs.value == 1) {
         reader.warn(
