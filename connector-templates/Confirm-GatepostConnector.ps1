@@ -7,10 +7,11 @@
 
 .DESCRIPTION
     Validate-OutboundConnector connects to Gatepost and sends a real mail from O365ConnectorValidation@ the tenant's default domain to each
-    address of -Recipient. If both steps succeed, the connector is marked as validated, which Validate-OutboundConnector does not do by
-    itself. A connector that is validated is left alone, unless -Again is given.
+    address of -Recipient. If both steps succeed, and the trace does not show the test mail as failed, the connector is marked as validated,
+    which Validate-OutboundConnector does not do by itself. A connector that is validated is left alone, unless -Again is given; where that
+    fails, the mark is taken off.
 
-    Then the message trace is read: has the mail been delivered once, and has the clean-up rule taken the loop header off once? That rule's
+    The message trace is read for it: has the mail been delivered once, and has the clean-up rule taken the loop header off once? That rule's
     entry in the trace is the proof that the mail was with Gatepost; the header itself has then gone. Later, with -MessageId, the same is
     read for mail of users in the pilot.
 
@@ -212,7 +213,7 @@ function Get-GatepostFailure {
     $id = 'GatepostRefused'
     if (-not $script:Denied) {
         $id = 'GatepostFailed'
-        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. Run the script again: it goes on from what is there.'
     }
     Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
@@ -364,7 +365,7 @@ function Find-GatepostObject {
     if ($found.Count -eq 0) { return $null }
     if ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Deny-GatepostRun -Reason "The $Type '$Name' belongs to the hybrid set-up and is never touched: choose another name." }
     if (-not $Adopt -and -not (Test-GatepostMark -Object $found[0])) {
-        Deny-GatepostRun -Reason "There is a $Type '$Name' that is not Gatepost's: its comment does not begin with '$($script:Mark)'. It was not touched. Choose another name, or take it over with Install-GatepostConnector.ps1 -Force."
+        Deny-GatepostRun -Reason "The $Type '$Name' is not Gatepost's: its comment does not begin with '$($script:Mark)'. Nothing was changed. Where it is somebody else's, choose another name; where it is Gatepost's and somebody has changed the comment, Install-GatepostConnector.ps1 -Force takes it back."
     }
     $found[0]
 }
@@ -493,7 +494,7 @@ try {
         } else {
             $action = Get-GatepostHeld -Would 'WouldUpdate'
             $started = [datetime]::UtcNow
-            $sent = $false
+            $passage = @()
             $message = ''
             $changes = @()
             if ($PSCmdlet.ShouldProcess("$type '$OutboundConnectorName' of tenant $TenantId", "Send test mail to $($Recipient -join ', ') and mark as validated")) {
@@ -509,18 +510,28 @@ try {
                 }
                 if ($tests.Count -eq 0) { $bad += 'Validate-OutboundConnector gave no result' }
                 if ($bad.Count -eq 0) {
-                    $sent = $true
+                    $passage = @(Read-GatepostPassage -Query @{ StartDate = $started.AddMinutes(-5); RecipientAddress = $Recipient; Sender = 'O365ConnectorValidation@*'; MessageId = $null; EndDate = $started; Unseen = 'the clean-up rule has not acted, so nothing shows that the test mail came back by way of Gatepost: ''gatepost trace O365ConnectorValidation'' says whether it was there' })
+                    foreach ($one in @($passage | Where-Object { 'Failed', 'Looped' -contains $_.Action })) { $bad += "the test mail $($one.Name) $($one.Message)" }
+                }
+                $was = [string](Get-GatepostProperty -Object $connector -Name 'IsValidated')
+                if ($bad.Count -eq 0) {
                     $script:Doing = "marking the $type '$OutboundConnectorName' as validated"
                     Set-OutboundConnector -Identity $OutboundConnectorName -IsValidated $true -LastValidationTimestamp ([datetime]::UtcNow) -Confirm:$false -ErrorAction Stop
                     $action = 'Updated'
-                    $changes = @("IsValidated: '$(Get-GatepostProperty -Object $connector -Name 'IsValidated')' -> 'True'")
+                    $changes = @("IsValidated: '$was' -> 'True'")
                 } else {
                     $action = 'Failed'
+                    if ($was -eq 'True') {
+                        # What was proven once does not hold any more.
+                        $script:Doing = "marking the $type '$OutboundConnectorName' as not validated"
+                        Set-OutboundConnector -Identity $OutboundConnectorName -IsValidated $false -Confirm:$false -ErrorAction Stop
+                        $changes = @("IsValidated: 'True' -> 'False'")
+                    }
                     $message = "$($bad -join '; '). See 'gatepost trace O365ConnectorValidation' and Gatepost's log; port 25 must be open from the Internet"
                 }
             }
             Write-GatepostResult -Type $type -Name $OutboundConnectorName -Action $action -Changes $changes -Message $message
-            if ($sent) { Read-GatepostPassage -Query @{ StartDate = $started.AddMinutes(-5); RecipientAddress = $Recipient; Sender = 'O365ConnectorValidation@*'; MessageId = $null; EndDate = $started; Unseen = 'the clean-up rule has not acted, so nothing shows that the test mail came back by way of Gatepost: ''gatepost trace O365ConnectorValidation'' says whether it was there' } }
+            $passage
         }
     }
     if ($MessageId) {

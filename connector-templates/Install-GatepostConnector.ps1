@@ -74,7 +74,7 @@
     Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
 
 .PARAMETER Force
-    Takes over objects of these names that are not Gatepost's, and makes what is missing also beside an object of another name that does the
+    Takes over objects of these names that are not Gatepost's (a routing rule is disabled and bound to -PilotGroup then), and makes what is missing also beside an object of another name that does the
     same. Hybrid connectors are never touched.
 
 .PARAMETER TenantId
@@ -270,7 +270,7 @@ function Get-GatepostFailure {
     $id = 'GatepostRefused'
     if (-not $script:Denied) {
         $id = 'GatepostFailed'
-        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. Run the script again: it goes on from what is there.'
     }
     Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
@@ -403,8 +403,10 @@ function Read-GatepostSecret {
     if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { Deny-GatepostRun -Reason "The secrets file '$path' is not there: 'gatepost connector render' writes it beside the scripts, or give -SecretFile." }
     $mode = Get-GatepostProperty -Object (Get-Item -LiteralPath $path -Force) -Name 'UnixFileMode'
     if ([System.Environment]::OSVersion.Platform -ne [System.PlatformID]::Win32NT -and [string]$mode -match 'Group|Other') { Write-Warning "'$path' may be read by others than its owner: chmod 600." }
+    $text = ''
+    try { $text = [System.IO.File]::ReadAllText($path) } catch { Deny-GatepostRun -Reason "The secrets file '$path' cannot be read: $($_.Exception.InnerException.Message) Whoever runs the scripts must own it (chown)." }
     $given = $null
-    try { $given = [System.IO.File]::ReadAllText($path) | ConvertFrom-Json } catch { $given = $null }
+    try { $given = $text | ConvertFrom-Json } catch { $given = $null }
     $texts = @{}
     foreach ($key in 'TenantId', 'SecretHeaderValue', 'LoopHeaderValue') {
         $texts[$key] = [string](Get-GatepostProperty -Object $given -Name $key)
@@ -449,7 +451,7 @@ function Find-GatepostObject {
     if ($found.Count -eq 0) { return $null }
     if ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Deny-GatepostRun -Reason "The $Type '$Name' belongs to the hybrid set-up and is never touched: choose another name." }
     if (-not $Adopt -and -not (Test-GatepostMark -Object $found[0])) {
-        Deny-GatepostRun -Reason "There is a $Type '$Name' that is not Gatepost's: its comment does not begin with '$($script:Mark)'. It was not touched. Choose another name, or take it over with Install-GatepostConnector.ps1 -Force."
+        Deny-GatepostRun -Reason "The $Type '$Name' is not Gatepost's: its comment does not begin with '$($script:Mark)'. Nothing was changed. Where it is somebody else's, choose another name; where it is Gatepost's and somebody has changed the comment, Install-GatepostConnector.ps1 -Force takes it back."
     }
     $found[0]
 }
@@ -554,6 +556,18 @@ function Save-GatepostBefore {
     $script:Doing = $was
 }
 #endregion Before
+
+#region Moment
+# A date of a rule in UTC, as the service keeps it; nothing where there is none.
+function ConvertTo-GatepostMoment {
+    param($Value)
+    $moment = [datetime]::MinValue
+    if ($Value -is [datetime]) { $moment = $Value }
+    elseif (-not [datetime]::TryParse([string]$Value, [System.Globalization.CultureInfo]::InvariantCulture, [System.Globalization.DateTimeStyles]'AssumeUniversal, AdjustToUniversal', [ref]$moment)) { return $null }
+    if ($moment.Kind -eq [System.DateTimeKind]::Local) { return $moment.ToUniversalTime() }
+    [datetime]::SpecifyKind($moment, [System.DateTimeKind]::Utc)
+}
+#endregion Moment
 
 #region Objects
 # What the four objects must hold, how it reads back, and the cmdlets that bring it there.
@@ -688,7 +702,7 @@ function Get-GatepostChange {
         if ($script:Compared.ContainsKey($key)) { $kind = $script:Compared[$key] }
         $is = Get-GatepostProperty -Object $Object -Name $key
         if ($kind -eq 'Secret') { "${key}: another secret value -> the one of the secrets file" }
-        elseif ($kind -eq 'Words') { "${key}: $(@($is | Where-Object { $_ }).Count) secret values -> $(@($Wanted[$key]).Count)" }
+        elseif ($kind -eq 'Words') { "${key}: $(@($is | Where-Object { $_ }).Count) secret value(s) -> $(@($Wanted[$key]).Count), those of the secrets file" }
         elseif ($kind -eq 'Set') { "${key}: '$(ConvertTo-GatepostSet -Value $is)' -> '$(ConvertTo-GatepostSet -Value $Wanted[$key])'" }
         else { Protect-GatepostText -Text "${key}: '$is' -> '$($Wanted[$key])'" }
     }
@@ -701,16 +715,6 @@ function Test-GatepostHeld {
     $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
-}
-
-# A date of a rule in UTC, as the service keeps it; nothing where there is none.
-function ConvertTo-GatepostMoment {
-    param($Value)
-    $moment = [datetime]::MinValue
-    if ($Value -is [datetime]) { $moment = $Value }
-    elseif (-not [datetime]::TryParse([string]$Value, [System.Globalization.CultureInfo]::InvariantCulture, [System.Globalization.DateTimeStyles]'AssumeUniversal, AdjustToUniversal', [ref]$moment)) { return $null }
-    if ($moment.Kind -eq [System.DateTimeKind]::Local) { return $moment.ToUniversalTime() }
-    [datetime]::SpecifyKind($moment, [System.DateTimeKind]::Utc)
 }
 
 # What somebody has added to a rule: the names to take off (Off), these as text (Changes), and what is left as it is (Left).
@@ -743,9 +747,8 @@ function Get-GatepostAdded {
             continue
         }
         $added['Off'] += $key
-        $text = "'$(@($value) -join ', ')'"
-        if ($key -eq 'SetHeaderValue') { $text = 'a value' }
-        $added['Changes'] += Protect-GatepostText -Text "${key}: $text -> nothing"
+        # Without its value: nobody can tell which word was a loop value once.
+        $added['Changes'] += "${key}: set -> nothing"
     }
     $added
 }
@@ -839,6 +842,13 @@ function Invoke-GatepostRoute {
         ExceptIfHeaderContainsMessageHeader = $LoopHeaderName; ExceptIfHeaderContainsWords = $Secret['LoopKnown']; SetAuditSeverity = 'Low'
     }
     foreach ($extra in $Further.Keys) { $wanted[$extra] = $Further[$extra] }
+    # One that is taken over begins as a new one does, but for its place: what somebody has begun with it is not our rollout.
+    $adopted = $null -ne $Existing -and -not (Test-GatepostMark -Object $Existing)
+    if ($adopted) {
+        if ($Creation.ContainsKey('Mode')) { $wanted['Mode'] = $Creation['Mode'] }
+        if ($Creation.ContainsKey('FromMemberOf')) { $wanted['FromMemberOf'] = $Creation['FromMemberOf'] }
+        if ($Creation.ContainsKey('RuleErrorAction')) { $wanted['RuleErrorAction'] = $Creation['RuleErrorAction'] }
+    }
     $target = "$type '$name' of tenant $TenantId"
     if ($null -eq $Existing) {
         $new = @{ Name = $name }
@@ -859,6 +869,11 @@ function Invoke-GatepostRoute {
     $added = Get-GatepostAdded -Rule $Existing -Own @($wanted.Keys) -Every $false
     if ($added['Left'].Count -gt 0) { $message = "$(if ($message) { "$message; " })also holds $($added['Left'] -join ', '), left as it is" }
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift) + $added['Changes']
+    $stops = $adopted -and [string](Get-GatepostProperty -Object $Existing -Name 'State') -eq 'Enabled'
+    if ($stops) {
+        $changes += "State: 'Enabled' -> 'Disabled'"
+        $message = "disabled: it sends nothing until Set-GatepostRollout.ps1 enables it$(if ($message) { "; $message" })"
+    }
     if ($changes.Count -eq 0) { return (Write-GatepostResult -Type $type -Name $name -Action 'Unchanged' -Message $message) }
     $set = @{ Identity = $name }
     foreach ($key in $script:Removable.Keys) { if ($added['Off'] -contains $key) { $set[$key] = $script:Removable[$key] } }
@@ -867,6 +882,7 @@ function Invoke-GatepostRoute {
     if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
         $script:Doing = "setting $(@($set.Keys | Where-Object { $_ -ne 'Identity' } | Sort-Object) -join ', ') of the $type '$name'"
         Save-GatepostBefore
+        if ($stops) { Disable-TransportRule -Identity $name -Confirm:$false -ErrorAction Stop }
         Set-TransportRule @set -Confirm:$false -ErrorAction Stop
         $action = 'Updated'
     }
@@ -947,6 +963,26 @@ function Read-GatepostObject {
     }
 }
 #endregion Objects
+
+#region Group
+# Whether there is a group of this name in the tenant.
+function Test-GatepostGroupThere {
+    param([string]$Name)
+    $script:Doing = "reading the group '$Name'"
+    $found = @()
+    try { $found = @(Get-Recipient -Identity $Name -ErrorAction Stop) } catch {
+        if ([string]$_ -notmatch 'couldn''t be found|could not be found|wasn''t found|not found') { throw }
+        Write-Verbose "The group '$Name' is not there."
+    }
+    $found.Count -eq 1 -and [string](Get-GatepostProperty -Object $found[0] -Name 'RecipientType') -match 'Group'
+}
+#endregion Group
+
+# Before anything is changed.
+function Assert-GatepostGroup {
+    param([string]$Name)
+    if (-not (Test-GatepostGroupThere -Name $Name)) { Deny-GatepostRun -Reason "'$Name' is no group of this tenant: the routing rule could not be bound to it. Nothing was changed. Give another -PilotGroup." }
+}
 
 # Refuses to make what is missing beside an object of another name that does the same: two would take the mail in turn, or twice.
 # -Twins: those objects.
@@ -1042,7 +1078,10 @@ try {
     Assert-GatepostNoTwin -Objects $objects -Secret $secret
     $creation = @{ Enabled = $false; Mode = 'Audit'; Priority = $Priority; RuleErrorAction = $RuleErrorAction }
     $group = Get-GatepostOptional -Value $PilotGroup
-    if ($group) { $creation['FromMemberOf'] = @($group) }
+    if ($group) {
+        if ($null -eq $objects['Routing']) { Assert-GatepostGroup -Name $group }
+        $creation['FromMemberOf'] = @($group)
+    }
     $further = @{}
     if ($given.ContainsKey('RuleErrorAction')) { $further['RuleErrorAction'] = $RuleErrorAction }
     if ($ExceptMessageType) { $further['ExceptIfMessageTypeMatches'] = $ExceptMessageType }

@@ -222,7 +222,7 @@ function Get-GatepostFailure {
     $id = 'GatepostRefused'
     if (-not $script:Denied) {
         $id = 'GatepostFailed'
-        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. Run the script again: it goes on from what is there.'
     }
     Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
@@ -355,8 +355,10 @@ function Read-GatepostSecret {
     if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { Deny-GatepostRun -Reason "The secrets file '$path' is not there: 'gatepost connector render' writes it beside the scripts, or give -SecretFile." }
     $mode = Get-GatepostProperty -Object (Get-Item -LiteralPath $path -Force) -Name 'UnixFileMode'
     if ([System.Environment]::OSVersion.Platform -ne [System.PlatformID]::Win32NT -and [string]$mode -match 'Group|Other') { Write-Warning "'$path' may be read by others than its owner: chmod 600." }
+    $text = ''
+    try { $text = [System.IO.File]::ReadAllText($path) } catch { Deny-GatepostRun -Reason "The secrets file '$path' cannot be read: $($_.Exception.InnerException.Message) Whoever runs the scripts must own it (chown)." }
     $given = $null
-    try { $given = [System.IO.File]::ReadAllText($path) | ConvertFrom-Json } catch { $given = $null }
+    try { $given = $text | ConvertFrom-Json } catch { $given = $null }
     $texts = @{}
     foreach ($key in 'TenantId', 'SecretHeaderValue', 'LoopHeaderValue') {
         $texts[$key] = [string](Get-GatepostProperty -Object $given -Name $key)
@@ -401,7 +403,7 @@ function Find-GatepostObject {
     if ($found.Count -eq 0) { return $null }
     if ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Deny-GatepostRun -Reason "The $Type '$Name' belongs to the hybrid set-up and is never touched: choose another name." }
     if (-not $Adopt -and -not (Test-GatepostMark -Object $found[0])) {
-        Deny-GatepostRun -Reason "There is a $Type '$Name' that is not Gatepost's: its comment does not begin with '$($script:Mark)'. It was not touched. Choose another name, or take it over with Install-GatepostConnector.ps1 -Force."
+        Deny-GatepostRun -Reason "The $Type '$Name' is not Gatepost's: its comment does not begin with '$($script:Mark)'. Nothing was changed. Where it is somebody else's, choose another name; where it is Gatepost's and somebody has changed the comment, Install-GatepostConnector.ps1 -Force takes it back."
     }
     $found[0]
 }
@@ -506,6 +508,18 @@ function Save-GatepostBefore {
     $script:Doing = $was
 }
 #endregion Before
+
+#region Moment
+# A date of a rule in UTC, as the service keeps it; nothing where there is none.
+function ConvertTo-GatepostMoment {
+    param($Value)
+    $moment = [datetime]::MinValue
+    if ($Value -is [datetime]) { $moment = $Value }
+    elseif (-not [datetime]::TryParse([string]$Value, [System.Globalization.CultureInfo]::InvariantCulture, [System.Globalization.DateTimeStyles]'AssumeUniversal, AdjustToUniversal', [ref]$moment)) { return $null }
+    if ($moment.Kind -eq [System.DateTimeKind]::Local) { return $moment.ToUniversalTime() }
+    [datetime]::SpecifyKind($moment, [System.DateTimeKind]::Utc)
+}
+#endregion Moment
 
 #region Objects
 # What the four objects must hold, how it reads back, and the cmdlets that bring it there.
@@ -640,7 +654,7 @@ function Get-GatepostChange {
         if ($script:Compared.ContainsKey($key)) { $kind = $script:Compared[$key] }
         $is = Get-GatepostProperty -Object $Object -Name $key
         if ($kind -eq 'Secret') { "${key}: another secret value -> the one of the secrets file" }
-        elseif ($kind -eq 'Words') { "${key}: $(@($is | Where-Object { $_ }).Count) secret values -> $(@($Wanted[$key]).Count)" }
+        elseif ($kind -eq 'Words') { "${key}: $(@($is | Where-Object { $_ }).Count) secret value(s) -> $(@($Wanted[$key]).Count), those of the secrets file" }
         elseif ($kind -eq 'Set') { "${key}: '$(ConvertTo-GatepostSet -Value $is)' -> '$(ConvertTo-GatepostSet -Value $Wanted[$key])'" }
         else { Protect-GatepostText -Text "${key}: '$is' -> '$($Wanted[$key])'" }
     }
@@ -653,16 +667,6 @@ function Test-GatepostHeld {
     $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
-}
-
-# A date of a rule in UTC, as the service keeps it; nothing where there is none.
-function ConvertTo-GatepostMoment {
-    param($Value)
-    $moment = [datetime]::MinValue
-    if ($Value -is [datetime]) { $moment = $Value }
-    elseif (-not [datetime]::TryParse([string]$Value, [System.Globalization.CultureInfo]::InvariantCulture, [System.Globalization.DateTimeStyles]'AssumeUniversal, AdjustToUniversal', [ref]$moment)) { return $null }
-    if ($moment.Kind -eq [System.DateTimeKind]::Local) { return $moment.ToUniversalTime() }
-    [datetime]::SpecifyKind($moment, [System.DateTimeKind]::Utc)
 }
 
 # What somebody has added to a rule: the names to take off (Off), these as text (Changes), and what is left as it is (Left).
@@ -695,9 +699,8 @@ function Get-GatepostAdded {
             continue
         }
         $added['Off'] += $key
-        $text = "'$(@($value) -join ', ')'"
-        if ($key -eq 'SetHeaderValue') { $text = 'a value' }
-        $added['Changes'] += Protect-GatepostText -Text "${key}: $text -> nothing"
+        # Without its value: nobody can tell which word was a loop value once.
+        $added['Changes'] += "${key}: set -> nothing"
     }
     $added
 }
@@ -791,6 +794,13 @@ function Invoke-GatepostRoute {
         ExceptIfHeaderContainsMessageHeader = $LoopHeaderName; ExceptIfHeaderContainsWords = $Secret['LoopKnown']; SetAuditSeverity = 'Low'
     }
     foreach ($extra in $Further.Keys) { $wanted[$extra] = $Further[$extra] }
+    # One that is taken over begins as a new one does, but for its place: what somebody has begun with it is not our rollout.
+    $adopted = $null -ne $Existing -and -not (Test-GatepostMark -Object $Existing)
+    if ($adopted) {
+        if ($Creation.ContainsKey('Mode')) { $wanted['Mode'] = $Creation['Mode'] }
+        if ($Creation.ContainsKey('FromMemberOf')) { $wanted['FromMemberOf'] = $Creation['FromMemberOf'] }
+        if ($Creation.ContainsKey('RuleErrorAction')) { $wanted['RuleErrorAction'] = $Creation['RuleErrorAction'] }
+    }
     $target = "$type '$name' of tenant $TenantId"
     if ($null -eq $Existing) {
         $new = @{ Name = $name }
@@ -811,6 +821,11 @@ function Invoke-GatepostRoute {
     $added = Get-GatepostAdded -Rule $Existing -Own @($wanted.Keys) -Every $false
     if ($added['Left'].Count -gt 0) { $message = "$(if ($message) { "$message; " })also holds $($added['Left'] -join ', '), left as it is" }
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift) + $added['Changes']
+    $stops = $adopted -and [string](Get-GatepostProperty -Object $Existing -Name 'State') -eq 'Enabled'
+    if ($stops) {
+        $changes += "State: 'Enabled' -> 'Disabled'"
+        $message = "disabled: it sends nothing until Set-GatepostRollout.ps1 enables it$(if ($message) { "; $message" })"
+    }
     if ($changes.Count -eq 0) { return (Write-GatepostResult -Type $type -Name $name -Action 'Unchanged' -Message $message) }
     $set = @{ Identity = $name }
     foreach ($key in $script:Removable.Keys) { if ($added['Off'] -contains $key) { $set[$key] = $script:Removable[$key] } }
@@ -819,6 +834,7 @@ function Invoke-GatepostRoute {
     if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
         $script:Doing = "setting $(@($set.Keys | Where-Object { $_ -ne 'Identity' } | Sort-Object) -join ', ') of the $type '$name'"
         Save-GatepostBefore
+        if ($stops) { Disable-TransportRule -Identity $name -Confirm:$false -ErrorAction Stop }
         Set-TransportRule @set -Confirm:$false -ErrorAction Stop
         $action = 'Updated'
     }

@@ -166,7 +166,7 @@ function Get-GatepostFailure {
     $id = 'GatepostRefused'
     if (-not $script:Denied) {
         $id = 'GatepostFailed'
-        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. Run the script again: it goes on from what is there.'
     }
     Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text

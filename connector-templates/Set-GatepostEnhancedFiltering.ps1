@@ -182,7 +182,7 @@ function Get-GatepostFailure {
     $id = 'GatepostRefused'
     if (-not $script:Denied) {
         $id = 'GatepostFailed'
-        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. Run the script again: it goes on from what is there.'
     }
     Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
@@ -334,7 +334,7 @@ function Find-GatepostObject {
     if ($found.Count -eq 0) { return $null }
     if ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Deny-GatepostRun -Reason "The $Type '$Name' belongs to the hybrid set-up and is never touched: choose another name." }
     if (-not $Adopt -and -not (Test-GatepostMark -Object $found[0])) {
-        Deny-GatepostRun -Reason "There is a $Type '$Name' that is not Gatepost's: its comment does not begin with '$($script:Mark)'. It was not touched. Choose another name, or take it over with Install-GatepostConnector.ps1 -Force."
+        Deny-GatepostRun -Reason "The $Type '$Name' is not Gatepost's: its comment does not begin with '$($script:Mark)'. Nothing was changed. Where it is somebody else's, choose another name; where it is Gatepost's and somebody has changed the comment, Install-GatepostConnector.ps1 -Force takes it back."
     }
     $found[0]
 }

@@ -13,8 +13,12 @@
     Stop      it is disabled; connectors, clean-up rule and everything else stay, and mail that is with Gatepost still comes back
 
     Stop is the emergency brake and needs nothing but a session: Disable-TransportRule -Identity 'Route to Gatepost' does the same by hand.
-    The other stages refuse to begin while an object is missing, foreign or switched off, or while the routing rule has no exception for
-    mail that has come back.
+    The other stages refuse to begin while an object is missing, foreign, switched off, ended or not begun, while a rule keeps mail back or
+    loses it, or while the two rules have no loop value in common. Which values are right, and where the connector leads, is not
+    looked at here: Repair-GatepostConnector.ps1 -WhatIf and 'gatepost connector diff' tell.
+
+    Pilot and Everyone are refused while Exchange's own test mail has not come through the outbound connector (Confirm-GatepostConnector.ps1
+    sees to that); a stage that is left out is warned of.
 
     A change of a rule takes effect within minutes, not at once.
 
@@ -41,6 +45,9 @@
 
 .PARAMETER PilotGroup
     Address of the group whose members take part in the pilot.
+
+.PARAMETER Force
+    Sends mail of users by a connector that was never validated.
 
 .PARAMETER ExportFolder
     Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
@@ -136,6 +143,8 @@ param(
 
     [string]$ExportFolder,
 
+    [switch]$Force,
+
     [ValidateNotNullOrEmpty()]
     [string]$TenantId = '@TenantId@',
 
@@ -210,7 +219,7 @@ function Get-GatepostFailure {
     $id = 'GatepostRefused'
     if (-not $script:Denied) {
         $id = 'GatepostFailed'
-        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. Run the script again: it goes on from what is there.'
     }
     Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
@@ -362,7 +371,7 @@ function Find-GatepostObject {
     if ($found.Count -eq 0) { return $null }
     if ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Deny-GatepostRun -Reason "The $Type '$Name' belongs to the hybrid set-up and is never touched: choose another name." }
     if (-not $Adopt -and -not (Test-GatepostMark -Object $found[0])) {
-        Deny-GatepostRun -Reason "There is a $Type '$Name' that is not Gatepost's: its comment does not begin with '$($script:Mark)'. It was not touched. Choose another name, or take it over with Install-GatepostConnector.ps1 -Force."
+        Deny-GatepostRun -Reason "The $Type '$Name' is not Gatepost's: its comment does not begin with '$($script:Mark)'. Nothing was changed. Where it is somebody else's, choose another name; where it is Gatepost's and somebody has changed the comment, Install-GatepostConnector.ps1 -Force takes it back."
     }
     $found[0]
 }
@@ -480,6 +489,38 @@ function Test-GatepostGroup {
     $names -contains $shown[0]
 }
 
+#region Moment
+# A date of a rule in UTC, as the service keeps it; nothing where there is none.
+function ConvertTo-GatepostMoment {
+    param($Value)
+    $moment = [datetime]::MinValue
+    if ($Value -is [datetime]) { $moment = $Value }
+    elseif (-not [datetime]::TryParse([string]$Value, [System.Globalization.CultureInfo]::InvariantCulture, [System.Globalization.DateTimeStyles]'AssumeUniversal, AdjustToUniversal', [ref]$moment)) { return $null }
+    if ($moment.Kind -eq [System.DateTimeKind]::Local) { return $moment.ToUniversalTime() }
+    [datetime]::SpecifyKind($moment, [System.DateTimeKind]::Utc)
+}
+#endregion Moment
+
+#region Group
+# Whether there is a group of this name in the tenant.
+function Test-GatepostGroupThere {
+    param([string]$Name)
+    $script:Doing = "reading the group '$Name'"
+    $found = @()
+    try { $found = @(Get-Recipient -Identity $Name -ErrorAction Stop) } catch {
+        if ([string]$_ -notmatch 'couldn''t be found|could not be found|wasn''t found|not found') { throw }
+        Write-Verbose "The group '$Name' is not there."
+    }
+    $found.Count -eq 1 -and [string](Get-GatepostProperty -Object $found[0] -Name 'RecipientType') -match 'Group'
+}
+#endregion Group
+
+# Before anything is changed.
+function Assert-GatepostGroup {
+    param([string]$Name)
+    if (-not (Test-GatepostGroupThere -Name $Name)) { Deny-GatepostRun -Reason "'$Name' is no group of this tenant: the routing rule could not be bound to it. Nothing was changed. Give another -PilotGroup." }
+}
+
 # Refuses a stage that sends mail, or is about to, while something that brings it back is not in place.
 function Assert-GatepostReady {
     param($Rules, $Routing)
@@ -497,8 +538,29 @@ function Assert-GatepostReady {
     $words = @(Get-GatepostProperty -Object $Routing -Name 'ExceptIfHeaderContainsWords' | Where-Object { $_ })
     if ([string](Get-GatepostProperty -Object $Routing -Name 'ExceptIfHeaderContainsMessageHeader') -ne $LoopHeaderName -or $words.Count -eq 0) { $bad += "the rule '$RoutingRuleName' has no exception for $LoopHeaderName`: mail would go round" }
     if ([string](Get-GatepostProperty -Object $Routing -Name 'FromScope') -ne 'InOrganization') { $bad += "the rule '$RoutingRuleName' is not limited to the tenant's own senders" }
+    $back = @(Get-GatepostProperty -Object $cleanUp -Name 'HeaderContainsWords' | Where-Object { $_ })
+    if ($null -ne $cleanUp -and @($words | Where-Object { $back -ccontains $_ }).Count -eq 0) { $bad += "the rules '$RoutingRuleName' and '$CleanUpRuleName' have no loop value in common: the header would stay on mail that has come back, or mail would go round" }
+    $now = [datetime]::UtcNow
+    foreach ($rule in @(@($Routing, $cleanUp) | Where-Object { $null -ne $_ })) {
+        $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $rule -Name 'ExpiryDate')
+        $begin = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $rule -Name 'ActivationDate')
+        if ($null -ne $end -and $end -le $now) { $bad += "the rule '$($rule.Name)' has ended (ExpiryDate)" }
+        if ($null -ne $begin -and $begin -gt $now) { $bad += "the rule '$($rule.Name)' has not begun (ActivationDate)" }
+        foreach ($key in 'DeleteMessage', 'RedirectMessageTo', 'RejectMessageReasonText', 'ModerateMessageByUser', 'ModerateMessageByManager', 'Quarantine') {
+            $value = Get-GatepostProperty -Object $rule -Name $key
+            if (@($value | Where-Object { $_ -and [string]$_ -ne 'False' }).Count -gt 0) { $bad += "the rule '$($rule.Name)' holds $key, and keeps mail back or loses it" }
+        }
+    }
+    if ([string](Get-GatepostProperty -Object $outbound -Name 'TlsSettings') -ne 'DomainValidation') { $bad += "the outbound connector '$OutboundConnectorName' does not ask whose certificate it meets (TlsSettings)" }
+    $ways = @($OutboundConnectorName)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $outbound -Name $key) }
+    if ($ways -notcontains [string](Get-GatepostProperty -Object $Routing -Name 'RouteMessageOutboundConnector')) { $bad += "the rule '$RoutingRuleName' does not lead to '$OutboundConnectorName'" }
     if ($bad.Count -gt 0) { Deny-GatepostRun -Reason "Nothing was changed: $($bad -join '; '). Repair-GatepostConnector.ps1 sets back what differs, Install-GatepostConnector.ps1 makes what is missing." }
-    if ([string](Get-GatepostProperty -Object $outbound -Name 'IsValidated') -ne 'True') { Write-Warning "The outbound connector '$OutboundConnectorName' is not validated: Confirm-GatepostConnector.ps1 comes before mail of users." }
+    if ([string](Get-GatepostProperty -Object $outbound -Name 'IsValidated') -ne 'True') {
+        $message = "The outbound connector '$OutboundConnectorName' is not validated: Confirm-GatepostConnector.ps1 comes before mail of users."
+        if ($Stage -ne 'Audit' -and -not $Force) { Deny-GatepostRun -Reason "$message -Force goes on without. Nothing was changed." }
+        Write-Warning $message
+    }
 }
 
 try {
@@ -532,6 +594,10 @@ try {
         if ($Stage -eq 'Pilot' -and -not $group -and $bound.Count -eq 0) { Deny-GatepostRun -Reason 'The stage Pilot needs a group: give -PilotGroup. Nothing was changed.' }
         $wantedMode = 'Enforce'
         if ($Stage -eq 'Audit') { $wantedMode = 'Audit' }
+        # A rule that Install has made is disabled, and its mode is Audit.
+        if ($Stage -ne 'Audit' -and -not $enabled -and $mode -eq 'Audit') { Write-Warning 'The rule was never in the stage Audit, which sends nothing and shows in the message trace what it would take.' }
+        elseif ($Stage -eq 'Everyone' -and $mode -eq 'Audit') { Write-Warning 'The rule was never in the stage Pilot, which sends the mail of one group.' }
+        if ($Stage -ne 'Everyone' -and $group) { Assert-GatepostGroup -Name $group }
         $set = @{ Identity = $RoutingRuleName }
         $changes = @()
         if ($mode -ne $wantedMode) {

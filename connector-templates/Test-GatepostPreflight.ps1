@@ -190,7 +190,7 @@ function Get-GatepostFailure {
     $id = 'GatepostRefused'
     if (-not $script:Denied) {
         $id = 'GatepostFailed'
-        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. Run the script again: it goes on from what is there.'
     }
     Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
@@ -334,6 +334,20 @@ function Test-GatepostMark {
 }
 #endregion Ownership
 
+#region Group
+# Whether there is a group of this name in the tenant.
+function Test-GatepostGroupThere {
+    param([string]$Name)
+    $script:Doing = "reading the group '$Name'"
+    $found = @()
+    try { $found = @(Get-Recipient -Identity $Name -ErrorAction Stop) } catch {
+        if ([string]$_ -notmatch 'couldn''t be found|could not be found|wasn''t found|not found') { throw }
+        Write-Verbose "The group '$Name' is not there."
+    }
+    $found.Count -eq 1 -and [string](Get-GatepostProperty -Object $found[0] -Name 'RecipientType') -match 'Group'
+}
+#endregion Group
+
 $script:Failed = 0
 
 function Write-GatepostCheck {
@@ -381,7 +395,12 @@ function Test-GatepostOrganization {
 function Test-GatepostDomain {
     $script:Doing = 'reading the accepted domains'
     $domains = @{}
-    foreach ($one in @(Get-AcceptedDomain -ErrorAction Stop)) { $domains[([string]$one.DomainName).ToLowerInvariant()] = [string](Get-GatepostProperty -Object $one -Name 'DomainType') }
+    $defaults = @()
+    foreach ($one in @(Get-AcceptedDomain -ErrorAction Stop)) {
+        $domain = ([string]$one.DomainName).ToLowerInvariant()
+        $domains[$domain] = [string](Get-GatepostProperty -Object $one -Name 'DomainType')
+        if ([string](Get-GatepostProperty -Object $one -Name 'Default') -eq 'True') { $defaults += $domain }
+    }
     foreach ($domain in $AcceptedDomains) {
         $plain = ($domain -replace '^\*\.', '').ToLowerInvariant()
         $message = 'an accepted domain of this tenant'
@@ -392,6 +411,13 @@ function Test-GatepostDomain {
             $message = 'an internal relay domain: mail to addresses that Exchange does not know is sent on by a connector; it must not lead back to Gatepost'
         }
         Write-GatepostCheck -Type 'accepted domain' -Name $domain -Bad $bad -Fatal $false -Message $message
+    }
+    foreach ($domain in @($domains.Keys | Sort-Object)) {
+        $known = @($AcceptedDomains | Where-Object { $domain -eq $_ -or ($_.StartsWith('*.') -and ('.' + $domain).EndsWith($_.Substring(1), [System.StringComparison]::OrdinalIgnoreCase)) })
+        if ($known.Count -gt 0) { continue }
+        $message = 'an accepted domain of this tenant that accepted_domains of gatepost.toml lacks: Gatepost refuses mail of its senders (550 5.7.1), and takes mail to it for mail to the outside'
+        if ($defaults -contains $domain) { $message += '; it is the default domain, which the test mail of Confirm-GatepostConnector.ps1 comes from' }
+        Write-GatepostCheck -Type 'accepted domain' -Name $domain -Bad $true -Fatal $false -Message $message
     }
     $name = ($TlsSenderCertificateName -replace '^\*\.', '').ToLowerInvariant()
     $parents = @($domains.Keys | Where-Object { $name.EndsWith('.' + $_, [System.StringComparison]::Ordinal) })
@@ -486,14 +512,8 @@ function Test-GatepostRest {
     }
     $group = Get-GatepostOptional -Value $PilotGroup
     if ($group) {
-        $script:Doing = 'reading the distribution groups'
-        $found = @()
-        try { $found = @(Get-Recipient -Identity $group -ErrorAction Stop) } catch {
-            if ([string]$_ -notmatch 'couldn''t be found|could not be found|wasn''t found|not found') { throw }
-            Write-Verbose "The group '$group' is not there."
-        }
         $message = 'is there'
-        $bad = $found.Count -ne 1 -or [string](Get-GatepostProperty -Object $found[0] -Name 'RecipientType') -notmatch 'Group'
+        $bad = -not (Test-GatepostGroupThere -Name $group)
         if ($bad) { $message = 'is no group of this tenant: the routing rule could not be bound to it' }
         Write-GatepostCheck -Type 'pilot group' -Name $group -Bad $bad -Fatal $true -Message $message
     }

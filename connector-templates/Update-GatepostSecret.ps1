@@ -15,8 +15,11 @@
     4. When 'gatepost queue list' shows no mail from before that reload: gatepost connector render, then this script with -Stage NewOnly: the old values leave the word lists.
     5. gatepost.toml: drop both previous. Reload, and render once more.
 
+    Each rendering writes gatepost-secrets.json anew: in steps 2, 4 and 5 bring that file (or the whole folder) to where the scripts run.
+
     A value that is in a word list and not in the secrets file stays with -Stage Both (with a warning) and goes with -Stage NewOnly. NewOnly
-    is refused while a rule does not hold the new values yet.
+    is refused while a rule does not hold the new values yet, and with a file from before step 3: the comment of the clean-up rule remembers, by
+    eight digits of its SHA-256, which loop value was in use when Both began.
 
     Before the first change the state of the tenant is written to a folder beside the script (or below -ExportFolder), for its owner alone:
     it holds the old values.
@@ -199,7 +202,7 @@ function Get-GatepostFailure {
     $id = 'GatepostRefused'
     if (-not $script:Denied) {
         $id = 'GatepostFailed'
-        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. What was done before stays; run the script again and it goes on from there.'
+        $text = 'Failed while ' + $script:Doing + ': ' + $text.TrimEnd(' ', '.') + '. Run the script again: it goes on from what is there.'
     }
     Clear-GatepostError
     $exception = New-Object -TypeName System.InvalidOperationException -ArgumentList $text
@@ -332,8 +335,10 @@ function Read-GatepostSecret {
     if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { Deny-GatepostRun -Reason "The secrets file '$path' is not there: 'gatepost connector render' writes it beside the scripts, or give -SecretFile." }
     $mode = Get-GatepostProperty -Object (Get-Item -LiteralPath $path -Force) -Name 'UnixFileMode'
     if ([System.Environment]::OSVersion.Platform -ne [System.PlatformID]::Win32NT -and [string]$mode -match 'Group|Other') { Write-Warning "'$path' may be read by others than its owner: chmod 600." }
+    $text = ''
+    try { $text = [System.IO.File]::ReadAllText($path) } catch { Deny-GatepostRun -Reason "The secrets file '$path' cannot be read: $($_.Exception.InnerException.Message) Whoever runs the scripts must own it (chown)." }
     $given = $null
-    try { $given = [System.IO.File]::ReadAllText($path) | ConvertFrom-Json } catch { $given = $null }
+    try { $given = $text | ConvertFrom-Json } catch { $given = $null }
     $texts = @{}
     foreach ($key in 'TenantId', 'SecretHeaderValue', 'LoopHeaderValue') {
         $texts[$key] = [string](Get-GatepostProperty -Object $given -Name $key)
@@ -378,7 +383,7 @@ function Find-GatepostObject {
     if ($found.Count -eq 0) { return $null }
     if ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Deny-GatepostRun -Reason "The $Type '$Name' belongs to the hybrid set-up and is never touched: choose another name." }
     if (-not $Adopt -and -not (Test-GatepostMark -Object $found[0])) {
-        Deny-GatepostRun -Reason "There is a $Type '$Name' that is not Gatepost's: its comment does not begin with '$($script:Mark)'. It was not touched. Choose another name, or take it over with Install-GatepostConnector.ps1 -Force."
+        Deny-GatepostRun -Reason "The $Type '$Name' is not Gatepost's: its comment does not begin with '$($script:Mark)'. Nothing was changed. Where it is somebody else's, choose another name; where it is Gatepost's and somebody has changed the comment, Install-GatepostConnector.ps1 -Force takes it back."
     }
     $found[0]
 }
@@ -496,6 +501,16 @@ function Test-GatepostWord {
     @($Left | Where-Object { $Right -cnotcontains $_ }).Count -eq 0 -and @($Right | Where-Object { $Left -cnotcontains $_ }).Count -eq 0
 }
 
+# What the comment of the clean-up rule remembers of a rotation.
+$script:Turn = ' Rotation begun with loop value #([0-9a-f]{8})\.$'
+
+# Tells a value from others, and no more of it.
+function Get-GatepostDigit {
+    param([string]$Value)
+    $sum = [System.Security.Cryptography.SHA256]::Create().ComputeHash([System.Text.Encoding]::UTF8.GetBytes($Value))
+    [System.BitConverter]::ToString($sum, 0, 4).Replace('-', '').ToLowerInvariant()
+}
+
 # The list that a stage leads to.
 function Get-GatepostNextWord {
     param([string[]]$Now, [hashtable]$Secret, [string]$Rule)
@@ -523,19 +538,32 @@ try {
         Deny-GatepostRun -Reason 'The rules do not hold the new values yet: run -Stage Both first, and go through the steps between (see the help). Nothing was changed.'
     }
     $type = 'transport rule'
+    $comment = [string](Get-GatepostProperty -Object $cleanUp -Name 'Comments')
+    $plain = $comment -replace $script:Turn, ''
+    if ($Stage -eq 'NewOnly' -and $comment -match $script:Turn -and $Matches[1] -eq (Get-GatepostDigit -Value $secret['LoopValue'])) {
+        Deny-GatepostRun -Reason 'The secrets file is older than the rotation has come: its loop value is the one that was in use before, and the rules would lose the new one. Go through step 3, render again, and bring gatepost-secrets.json here (see the help). Nothing was changed.'
+    }
+    if ($Stage -eq 'Both') {
+        $adds = @($secret['LoopKnown'] | Where-Object { $back -cnotcontains $_ })
+        # A value that is added and not in use yet: the one in use is to go.
+        if ($adds.Count -gt 0 -and $adds -cnotcontains $secret['LoopValue']) { $comment = "$plain Rotation begun with loop value #$(Get-GatepostDigit -Value $secret['LoopValue'])." }
+        if ($secret['LoopKnown'].Count -lt 2 -and $secret['HeaderKnown'].Count -lt 2) { Write-Warning 'The secrets file has no previous value: nothing is being rotated, or it is from before step 1. Render again, and bring gatepost-secrets.json here (see the help).' }
+    } else { $comment = $plain }
 
     # The clean-up rule comes first: what comes back with a new value must be known to it before it is known to the routing rule.
     $next = @(Get-GatepostNextWord -Now $back -Secret $secret -Rule $CleanUpRuleName)
     $header = [string](Get-GatepostProperty -Object $cleanUp -Name 'HeaderContainsMessageHeader')
-    if ((Test-GatepostWord -Left $back -Right $next) -and $header -eq $LoopHeaderName) {
+    $remembers = $comment -cne [string](Get-GatepostProperty -Object $cleanUp -Name 'Comments')
+    if ((Test-GatepostWord -Left $back -Right $next) -and $header -eq $LoopHeaderName -and -not $remembers) {
         Write-GatepostResult -Type $type -Name $CleanUpRuleName -Action 'Unchanged' -Message "$($next.Count) value(s)"
     } else {
-        $changes = @("HeaderContainsWords: $($back.Count) secret values -> $($next.Count)")
+        $changes = @("HeaderContainsWords: $($back.Count) secret value(s) -> $($next.Count), of which $(@($next | Where-Object { $back -ccontains $_ }).Count) stay")
+        if ($remembers) { $changes += 'Comments: that a rotation is under way' }
         $action = Get-GatepostHeld -Would 'WouldUpdate'
         if ($PSCmdlet.ShouldProcess("$type '$CleanUpRuleName' of tenant $TenantId", "Stage $Stage`: $($changes -join '; ')")) {
             $script:Doing = "setting the word list of the rule '$CleanUpRuleName'"
             Save-GatepostBefore
-            Set-TransportRule -Identity $CleanUpRuleName -HeaderContainsMessageHeader $LoopHeaderName -HeaderContainsWords $next -Confirm:$false -ErrorAction Stop
+            Set-TransportRule -Identity $CleanUpRuleName -HeaderContainsMessageHeader $LoopHeaderName -HeaderContainsWords $next -Comments $comment -Confirm:$false -ErrorAction Stop
             $action = 'Updated'
         }
         Write-GatepostResult -Type $type -Name $CleanUpRuleName -Action $action -Changes $changes
@@ -547,7 +575,7 @@ try {
     if (-not (Test-GatepostWord -Left $out -Right $next) -or [string](Get-GatepostProperty -Object $routing -Name 'ExceptIfHeaderContainsMessageHeader') -ne $LoopHeaderName) {
         $set['ExceptIfHeaderContainsMessageHeader'] = $LoopHeaderName
         $set['ExceptIfHeaderContainsWords'] = $next
-        $changes += "ExceptIfHeaderContainsWords: $($out.Count) secret values -> $($next.Count)"
+        $changes += "ExceptIfHeaderContainsWords: $($out.Count) secret value(s) -> $($next.Count), of which $(@($next | Where-Object { $out -ccontains $_ }).Count) stay"
     }
     if ($sent -cne $secret['HeaderValue'] -or [string](Get-GatepostProperty -Object $routing -Name 'SetHeaderName') -ne $SecretHeaderName) {
         $set['SetHeaderName'] = $SecretHeaderName

@@ -399,7 +399,10 @@ fn unwanted(kind: Kind, objects: &[Exported], place: Option<&usize>) -> Found {
     } else {
         found.notes.push(Note {
             object: format!("{} {}", kind.title(), shown(name.as_bytes())),
-            text: "is Gatepost's, and not part of the set any more: Remove-GatepostConnector.ps1 -KeepInboundConnector takes it away".to_owned(),
+            text: match kind {
+                Kind::CleanUp => format!("is Gatepost's, and not part of the set any more: it takes the loop header off what Exchange sent here before, and does no harm. When nothing of that is queued: Remove-TransportRule -Identity {}", told::literal(&name)),
+                Kind::Inbound | Kind::Outbound | Kind::Route => "is Gatepost's, and not part of the set any more: Remove-GatepostConnector.ps1 -KeepInboundConnector takes it away".to_owned(),
+            },
         });
     }
     found

@@ -228,8 +228,22 @@ fn drift(kind: Kind, rule: &Exported, property: &str, breaks: &str) -> Drift {
 /// The clean-up rule is to take the loop value off all mail that has come back: whatever narrows it, or does more, lets the
 /// value out or mail away.
 pub(super) fn of_clean_up(report: &mut Report, rule: &Exported) {
-    let breaks = "mail that has come back and does not fit it keeps the loop header, whose value leaves the tenant; or the rule does more to it than take that off";
     for property in further(rule, &KNOWN_TO_CLEAN_UP) {
+        let breaks = match effect(property) {
+            Some(Effect::Lost) => {
+                "mail that has come back is refused, held or led elsewhere: it does not reach its recipients, or not all of it"
+            }
+            Some(Effect::Copied) => {
+                "others get each mail that has come back, or are told of it, as well"
+            }
+            Some(Effect::Changed) => {
+                "mail that has come back is changed once more: its signatures no longer fit, and the change is there twice where another rule makes it as well"
+            }
+            Some(Effect::None) => "the rule does more than take the loop header off",
+            None => {
+                "mail that has come back and does not fit it keeps the loop header, whose value leaves the tenant"
+            }
+        };
         report
             .drift
             .push(drift(Kind::CleanUp, rule, property, breaks));

@@ -18,7 +18,7 @@ pub(super) fn write(plan: &Plan) -> String {
         before(plan),
         machine(),
         install(plan),
-        rollout(outward),
+        rollout(plan, outward),
         checking(plan),
         failing(),
         changing(plan, outward),
@@ -194,11 +194,12 @@ fn install(plan: &Plan) -> String {
 
 The first changes nothing and says what stands in the way. Install makes the two connectors and the two rules, the routing rule disabled, and
 keeps what was there before as JSON. Confirm lets Exchange send its own test mail through Gatepost; `gatepost trace` shows it as taken and
-delivered. For applications and devices alone you are done here: nothing sends user mail to Gatepost.
+delivered. Then export and compare once (section 5): what differs now, such as a domain of the tenant that `accepted_domains` lacks, would
+cost mail later. For applications and devices alone you are done here: nothing sends user mail to Gatepost.
 ")
 }
 
-fn rollout(outward: &Outward) -> String {
+fn rollout(plan: &Plan, outward: &Outward) -> String {
     let pilot = match &outward.pilot_group {
         Some(group) => {
             format!("    .\\Set-GatepostRollout.ps1 -Stage Pilot          # the mail of {group}")
@@ -222,8 +223,13 @@ its header), and `gatepost trace ADDRESS` shows it once.
 **Emergency stop:** nothing more is sent to Gatepost; what is there is delivered.
 
     .\\Set-GatepostRollout.ps1 -Stage Stop
-    Disable-TransportRule -Identity '{}'          # the same without the scripts
+
+or the same without the scripts:
+
+    {}
+    Disable-TransportRule -Identity '{}'
 ",
+        session(plan),
         Kind::Route.name()
     )
 }
@@ -270,10 +276,34 @@ into a folder that is new each time (one that is there is refused). Take it to t
 
     gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant {} --exports state-YYYY-MM-DD
 
-It names each drift, what it breaks, and the line that mends it, in the order in which they run; status 0 is none.
-`.\\Repair-GatepostConnector.ps1` mends what our scripts set, and takes off what somebody has added to the two rules; other objects, the lines mend.
+It names each drift, what it breaks, and the line that mends it, in the order in which they run; status 0 is none. The lines run in this
+folder, in a session:
+
+    {}
+
+{}
 ",
-        plan.tenant
+        plan.tenant,
+        session(plan),
+        if plan.is_sent_to() {
+            "`.\\Repair-GatepostConnector.ps1` sets back what our scripts set, and takes actions off that somebody has added to the two rules, and whatever
+narrows the clean-up rule. What narrows the routing rule, and its place, it leaves; so it does all other objects."
+        } else {
+            "`.\\Repair-GatepostConnector.ps1` sets back what our script sets on the connector, and leaves all other objects."
+        }
+    )
+}
+
+/// The line that opens a session for lines that are no script of ours.
+fn session(plan: &Plan) -> String {
+    let cloud = if plan.environment == ENVIRONMENTS[0] {
+        String::new()
+    } else {
+        format!(" -ExchangeEnvironmentName {}", plan.environment)
+    };
+    format!(
+        "Connect-ExchangeOnline -UserPrincipalName {}{cloud}",
+        somebody(plan, "you")
     )
 }
 
@@ -310,6 +340,7 @@ fn changing(plan: &Plan, outward: &Outward) -> String {
 so the two swap in turns. OLD and NEW are the values, each best in a file of its own (`${{file:...}}`):
 
 1. `secret_header`: value NEW, previous OLD. `loop_header`: value OLD, previous NEW. Reload Gatepost: it takes both, and writes the old one.
+   Each rendering below writes `gatepost-secrets.json` anew: bring it, or the whole folder, here before the script runs.
 2. Render, then let Exchange know both; give it an hour:
 
        gatepost connector render --config /etc/gatepost/gatepost.toml --tenant {}{pilot}{environment} --output FOLDER

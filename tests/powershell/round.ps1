@@ -138,7 +138,7 @@ Confirm-Step ($said.Status -eq 0) "all mended: $(Show-Drift $said)"
 
 # The rollout is no drift; once it sends mail, Exchange must have validated the connector.
 foreach ($stage in 'Audit', 'Pilot', 'Everyone', 'Stop') {
-    [void](& ./Set-GatepostRollout.ps1 -Stage $stage -PilotGroup 'pilot@contoso.com' -WarningAction SilentlyContinue)
+    [void](& ./Set-GatepostRollout.ps1 -Stage $stage -PilotGroup 'pilot@contoso.com' -Force -WarningAction SilentlyContinue)
     $said = Get-Drift
     $expected = @()
     if ('Pilot', 'Everyone' -contains $stage) { $expected = @('IsValidated') }

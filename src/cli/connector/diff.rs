@@ -3,7 +3,7 @@
 use super::age::{self, Taken};
 use super::{Configuration, Wishes};
 use crate::cli::{Trouble, unix_millis};
-use crate::connector::{ENVIRONMENTS, Exported, Exports, Mend, Report, diff};
+use crate::connector::{ENVIRONMENTS, Exported, Exports, Mend, Report, SECRETS_FILE, diff};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
@@ -185,6 +185,21 @@ fn told(tenant: &str, report: &Report) -> String {
     for note in &report.notes {
         writeln!(out, "note: {}: {}", note.object, note.text).unwrap_or_default();
     }
+    let lines = |needle: &str| {
+        let mut mends = report.drift.iter().map(|drift| &drift.mend);
+        mends.any(|mend| matches!(mend, Mend::Line(line) if line.contains(needle)))
+    };
+    if lines("") {
+        let file = match lines(SECRETS_FILE) {
+            true => format!(", whose {SECRETS_FILE} must be of the last rendering"),
+            false => String::new(),
+        };
+        writeln!(
+            out,
+            "The lines run from top to bottom, in the rendered folder{file}, and in a session (Connect-ExchangeOnline)."
+        )
+        .unwrap_or_default();
+    }
     writeln!(
         out,
         "tenant {tenant}: {} drift(s), {} note(s) in {}",
@@ -244,6 +259,7 @@ mod tests {
            PS>     .\Install-GatepostConnector.ps1
 
         note: transport rule: the routing rule is disabled and sends nothing to Gatepost; enabled, it would take everyone's mail (Set-GatepostRollout.ps1 -Stage Audit begins)
+        The lines run from top to bottom, in the rendered folder, whose gatepost-secrets.json must be of the last rendering, and in a session (Connect-ExchangeOnline).
         tenant contoso: 5 drift(s), 1 note(s) in InboundConnector, OutboundConnector, TransportRule, AcceptedDomain
         "#);
     }

@@ -276,3 +276,43 @@ Test-Case 'install: without -ExportFolder the state goes beside the script' {
     $null = & ([System.IO.Path]::Combine($folder, 'Install-GatepostConnector.ps1'))
     Assert-Equal @(Get-ChildItem -LiteralPath $folder -Directory).Count 1 'one folder beside the script'
 }
+
+Test-Case 'install: a pilot group that is not there is refused before the first change, by -WhatIf too; a rule that is there needs none' {
+    $null = Add-Contoso
+    foreach ($preview in $true, $false) {
+        $run = Invoke-Script 'Install-GatepostConnector' -With @{ PilotGroup = 'pilto@contoso.com' } -Preview:$preview
+        Assert-That ($run.Failed -match "pilto@contoso\.com' is no group") "a refusal, found '$($run.Failed)'"
+    }
+    Assert-Equal (Get-Change) @() 'nothing was changed'
+    $null = Invoke-Good 'Install-GatepostConnector'
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ PilotGroup = 'pilto@contoso.com' }
+}
+
+Test-Case 'install: a secrets file that cannot be read is told as that' {
+    $null = Add-Contoso
+    $folder = New-Kit
+    $path = [System.IO.Path]::Combine($folder, 'gatepost-secrets.json')
+    $held = [System.IO.File]::Open($path, 'Open', 'ReadWrite', 'None')
+    try { $run = Invoke-Script 'Install-GatepostConnector' -Folder $folder } finally { $held.Dispose() }
+    Assert-That ($run.Failed -match 'cannot be read: \S') "the reason, found '$($run.Failed)'"
+}
+
+Test-Case 'install: a foreign routing rule that is taken over begins as a new one does: disabled, in Audit, for the pilot group' {
+    $tenant = Add-Contoso
+    Set-StandInConnection -TenantId $kit.TenantId
+    New-TransportRule -Name 'Route to Gatepost' -SubjectContainsWords 'x' -FromMemberOf 'second@contoso.com' -ErrorAction Stop | Out-Null
+    $run = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true } -Preview
+    $told = @($run.Results | Where-Object { $_.Name -eq 'Route to Gatepost' })[0]
+    Assert-That (($told.Changes -join ' ') -match "State: 'Enabled' -> 'Disabled'" -and $told.Message -match '^disabled: it sends nothing') "-WhatIf says so, found $($told.Changes), $($told.Message)"
+    Clear-StandInCall
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+    $rule = $tenant.Rules[0]
+    Assert-Equal @($rule.State, $rule.Mode, (@($rule.FromMemberOf) -join ','), $rule.RouteMessageOutboundConnector) @('Disabled', 'Audit', 'pilot@contoso.com', 'To Gatepost') 'the rule'
+    $calls = @(Get-RightChange)
+    Assert-That ([array]::IndexOf($calls, 'Disable-TransportRule') -ge 0 -and [array]::IndexOf($calls, 'Disable-TransportRule') -lt [array]::IndexOf($calls, 'Set-TransportRule')) "it is disabled first, found $calls"
+    # From then on it is ours: the rollout is not touched.
+    Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property State -Value 'Enabled'
+    Clear-StandInCall
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+    Assert-Equal (Get-Change) @() 'a second run changes nothing'
+}

@@ -187,7 +187,19 @@ Test-Case 'repair: an action is taken off with what means nothing without it, an
     $run = Invoke-Good 'Repair-GatepostConnector'
     Assert-Equal (Get-Change) @('Set-TransportRule -Identity -PrependSubject -SetHeaderName -SetHeaderValue') 'one change'
     $told = @($run.Results | Where-Object { $_.Name -eq 'Back from Gatepost' })[0].Changes -join '; '
-    Assert-Equal $told "PrependSubject: '[(secret)]' -> nothing; SetHeaderName: 'X-Other' -> nothing; SetHeaderValue: a value -> nothing" 'what is told'
+    Assert-Equal $told "PrependSubject: set -> nothing; SetHeaderName: set -> nothing; SetHeaderValue: set -> nothing" 'what is told'
+}
+
+Test-Case 'repair: a loop value of another time in a condition is not shown, as it is or in other case' {
+    $tenant = Add-Installed
+    $tenant.Rules[1]['ExceptIfHeaderContainsMessageHeader'] = 'X-Contoso-Loop'
+    $tenant.Rules[1]['ExceptIfHeaderContainsWords'] = [System.Collections.ArrayList]@($oldLoop, $loopValue.ToUpperInvariant())
+    $tenant.Rules[1]['PrependSubject'] = $secretValue.Substring(2)
+    foreach ($preview in $true, $false) {
+        $run = Invoke-Good 'Repair-GatepostConnector' -Preview:$preview
+        Assert-That ($run.Text -match 'ExceptIfHeaderContainsWords' -and $run.Text -notmatch "$oldLoop|$loopValue|$($secretValue.Substring(2))") 'no value is shown'
+    }
+    Assert-Equal $tenant.Rules[1]['ExceptIfHeaderContainsWords'] $null 'it is gone'
 }
 
 Test-Case 'repair: a rule whose ExpiryDate has passed acts again, a date that may be meant is left' {

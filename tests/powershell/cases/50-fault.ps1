@@ -47,6 +47,8 @@ function Add-ReadyObject {
     param($tenant)
     if ($null -eq $script:installed) {
         $null = Invoke-Good 'Install-GatepostConnector'
+        # As after Confirm-GatepostConnector.
+        $tenant.Outbound[0]['IsValidated'] = $true
         $script:installed = @{ Inbound = @($tenant.Inbound); Outbound = @($tenant.Outbound); Rules = @($tenant.Rules) }
         foreach ($kind in 'Inbound', 'Outbound', 'Rules') { $script:installed[$kind] = @($script:installed[$kind] | ForEach-Object { , (Copy-Stored $_) }) }
         return

@@ -38,10 +38,13 @@ Test-Case 'rollout: Pilot without a group, a group that is not there, a rule tha
     $null = Add-Contoso
     $null = Invoke-Good 'Install-GatepostConnector' -With @{ PilotGroup = '' }
     Clear-StandInCall
+    Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property IsValidated -Value $true
     $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Pilot'; PilotGroup = '' }
     Assert-That ($run.Failed -match '-PilotGroup') "a refusal, found '$($run.Failed)'"
     $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Pilot'; PilotGroup = 'nobody@contoso.com' }
-    Assert-That ($run.Failed -match 'nobody@contoso\.com') "a refusal, found '$($run.Failed)'"
+    Assert-That ($run.Failed -match 'nobody@contoso\.com.* is no group') "a refusal, found '$($run.Failed)'"
+    $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Pilot'; PilotGroup = 'nobody@contoso.com' } -Preview
+    Assert-That ($run.Failed -match 'is no group') "-WhatIf says so too, found '$($run.Failed)'"
     Assert-Equal (Get-RightChange) @() 'nothing was changed'
     Assert-Equal (Get-Stage (Get-StandInTenant)) 'Disabled Audit ' 'the rule'
     (Get-StandInTenant).Rules.Clear()
@@ -49,11 +52,35 @@ Test-Case 'rollout: Pilot without a group, a group that is not there, a rule tha
     Assert-That ($run.Failed -match 'Route to Gatepost') "a refusal, found '$($run.Failed)'"
 }
 
+Test-Case 'rollout: mail of users goes by no connector that was never validated, unless it is forced; a stage left out is told' {
+    Add-Ready
+    $tenant = Get-StandInTenant
+    $tenant.Outbound[0]['IsValidated'] = $false
+    foreach ($stage in 'Pilot', 'Everyone') {
+        $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = $stage }
+        Assert-That ($run.Failed -match 'Confirm-GatepostConnector') "$stage is refused, found '$($run.Failed)'"
+    }
+    Assert-Equal (Get-Change) @() 'nothing was changed'
+    $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Audit' }
+    Assert-That (($run.Warnings -join ' ') -match 'is not validated') 'Audit sends nothing, and warns'
+    $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Everyone'; Force = $true }
+    Assert-That (($run.Warnings -join ' ') -match 'is not validated.* never in the stage Pilot') "both are told, found $($run.Warnings)"
+    $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Pilot'; Force = $true }
+    Assert-That (($run.Warnings -join ' ') -notmatch 'never in') "back to Pilot, found $($run.Warnings)"
+    Add-Ready
+    $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Pilot' }
+    Assert-That (($run.Warnings -join ' ') -match 'never in the stage Audit') "straight to Pilot, found $($run.Warnings)"
+}
+
 # What would lose mail or let it go round is refused, and nothing is changed.
 foreach ($bad in @(
         @('Inbound', 'From Gatepost', 'Enabled', $false, 'inbound connector'), @('Outbound', 'To Gatepost', 'Enabled', $false, 'outbound connector'), @('Outbound', 'To Gatepost', 'TestMode', $true, 'test mode'),
         @('Rules', 'Back from Gatepost', 'State', 'Disabled', 'Back from Gatepost'), @('Rules', 'Back from Gatepost', 'Mode', 'Audit', 'Back from Gatepost'),
-        @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', $null, 'exception'), @('Rules', 'Route to Gatepost', 'FromScope', $null, 'own senders'))) {
+        @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', $null, 'exception'), @('Rules', 'Route to Gatepost', 'FromScope', $null, 'own senders'),
+        @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', @('another'), 'no loop value in common'), @('Rules', 'Route to Gatepost', 'DeleteMessage', $true, 'DeleteMessage'),
+        @('Rules', 'Back from Gatepost', 'RedirectMessageTo', @('x@contoso.com'), 'RedirectMessageTo'), @('Rules', 'Back from Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'),
+        @('Rules', 'Route to Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'), @('Rules', 'Route to Gatepost', 'ActivationDate', [datetime]::UtcNow.AddDays(1), 'has not begun'),
+        @('Outbound', 'To Gatepost', 'TlsSettings', 'EncryptionOnly', 'TlsSettings'), @('Rules', 'Route to Gatepost', 'RouteMessageOutboundConnector', 'Other', 'does not lead'))) {
     Test-Case "rollout: refused while $($bad[2]) of '$($bad[1])' is '$($bad[3])', but Stop works" -With $bad {
         param($bad)
         Add-Ready
@@ -98,6 +125,44 @@ Test-Case 'secret: Both sets the new value and keeps both words, NewOnly leaves 
     Clear-StandInCall
     $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
     Assert-Equal (Get-Change) @() 'a second run changes nothing'
+}
+
+Test-Case 'secret: in turns as the help has it; NewOnly with the file of the step before is refused, and the comment forgets it then' {
+    Add-Ready
+    $tenant = Get-StandInTenant
+    $mark = $tenant.Rules[1]['Comments']
+    $folder = New-Kit
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop $loopValue -OldSecret $secretValue -OldLoop 'NewL00p'
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    $both = @('NewL00p', $loopValue | Sort-Object) -join '+'
+    Assert-Equal (Get-Word $tenant) "set NewS3cret, except $both, back $both" 'both words'
+    Assert-That ($tenant.Rules[1]['Comments'] -cmatch ('^' + [regex]::Escape($mark) + ' Rotation begun with loop value #[0-9a-f]{8}\.$')) "the comment, found '$($tenant.Rules[1]['Comments'])'"
+    Clear-StandInCall
+    foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector') { $null = Invoke-Good $script -Folder $folder }
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    $run = Invoke-Script 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-That ($run.Failed -match 'render again') "a refusal, found '$($run.Failed)'"
+    Assert-Equal (Get-Change) @() 'nothing was changed'
+    # Step 3, and Both once more with its file: what was in use at the beginning is remembered.
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop 'NewL00p' -OldSecret $secretValue -OldLoop $loopValue
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    Assert-Equal (Get-Change) @() 'nothing was changed'
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-Equal (Get-Word $tenant) 'set NewS3cret, except NewL00p, back NewL00p' 'the new words alone'
+    Assert-Equal $tenant.Rules[1]['Comments'] $mark 'the comment has forgotten'
+    # The next rotation, back to a value of old.
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop 'NewL00p' -OldLoop $loopValue
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop $loopValue -OldLoop 'NewL00p'
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-Equal (Get-Word $tenant) "set NewS3cret, except $loopValue, back $loopValue" 'the next one'
+}
+
+Test-Case 'secret: a file without a previous value is told: nothing is being rotated' {
+    Add-Ready
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' }
+    Assert-Equal (Get-Change) @() 'nothing was changed'
+    Assert-That (($run.Warnings -join ' ') -match 'no previous value') "a warning, found $($run.Warnings)"
 }
 
 Test-Case 'secret: NewOnly before Both is refused; words that the file does not have stay in Both, with a warning' {

@@ -15,7 +15,7 @@ Test-Case 'remove: what was installed goes and the rest stays as it was; a secon
     Add-Other
     $before = Get-StandInSnapshot
     $null = Invoke-Good 'Install-GatepostConnector'
-    $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Everyone' }
+    $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Everyone'; Force = $true }
     $null = Invoke-Good 'Set-GatepostArcSealer' -With @{ Domain = 'gatepost.example' }
     Clear-StandInCall
     $run = Invoke-Good 'Remove-GatepostConnector' -With @{ ArcSealer = 'gatepost.example' }

@@ -6,6 +6,7 @@ $once = @((New-Event 'Receive' 'Message received'), (New-Event 'Transport rule' 
 
 Test-Case 'confirm: a good validation is stamped, in UTC, and the test mail is found once; a second run sends none' {
     Add-Ready
+    (Get-StandInTenant).Outbound[0]['IsValidated'] = $false
     Set-StandInValidation -Event $once
     $run = Invoke-Good 'Confirm-GatepostConnector' -With $quick -Preview
     Assert-Equal (Get-Change) @() '-WhatIf sends no mail and changes nothing'
@@ -23,10 +24,28 @@ Test-Case 'confirm: a good validation is stamped, in UTC, and the test mail is f
     Assert-Equal @(Get-StandInCall -Name 'Validate-OutboundConnector').Count 1 '-Again does'
 }
 
+Test-Case 'confirm: a test mail that the trace shows as failed proves nothing; -Again that fails takes the mark off' {
+    Add-Ready
+    $outbound = (Get-StandInTenant).Outbound[0]
+    $outbound['IsValidated'] = $false
+    Set-StandInValidation -TraceStatus 'Failed'
+    $run = Invoke-Script 'Confirm-GatepostConnector' -With $quick
+    Assert-That ($run.Failed -match 'is not validated: the test mail .* in the trace as Failed') "a failure, found '$($run.Failed)'"
+    Assert-Equal @($outbound.IsValidated, (@(Get-RightChange) -join ',')) @('False', 'Validate-OutboundConnector') 'no stamp'
+    Assert-Equal @($run.Results | ForEach-Object { "$($_.Type) $($_.Action)" }) @('outbound connector Failed', 'message Failed') 'the results'
+    $outbound['IsValidated'] = $true
+    Set-StandInValidation -Connect $false -Text '450 4.4.316 Connection refused'
+    $run = Invoke-Script 'Confirm-GatepostConnector' -With ($quick + @{ Again = $true })
+    Assert-That ($run.Failed -match '4\.4\.316') "a failure, found '$($run.Failed)'"
+    Assert-Equal $outbound.IsValidated 'False' 'the mark is off'
+    Assert-Equal @($run.Results)[0].Changes @("IsValidated: 'True' -> 'False'") 'and told'
+}
+
 foreach ($bad in @(@{ Connect = $false }, @{ Send = $false })) {
     Test-Case "confirm: a failed test ($(@($bad.Keys)[0])) is told, stamps nothing and ends with a failure" -With $bad {
         param($bad)
         Add-Ready
+        (Get-StandInTenant).Outbound[0]['IsValidated'] = $false
         Set-StandInValidation @bad -Text '450 4.4.316 Connection refused'
         $run = Invoke-Script 'Confirm-GatepostConnector' -With $quick
         Assert-That ($run.Failed -match '450 4\.4\.316') "what Exchange said, found '$($run.Failed)'"
@@ -133,6 +152,7 @@ $obstacles = @(
     @('an IP allow list', { param($t) $t.FilterPolicies[0]['IPAllowList'] = @('192.0.2.1') }, 'Default', 'Advice'),
     @('a group that is not there', { param($t) $t.Groups.Clear() }, 'pilot@contoso.com', 'Failed'),
     @('a domain that is not accepted', { param($t) $t.AcceptedDomains = @('contoso.com', 'contoso.onmicrosoft.com') }, 'mail.contoso.com', 'Advice'),
+    @('a domain that Gatepost does not know', { param($t) $t.AcceptedDomains = @('contoso.com', 'mail.contoso.com', 'contoso.onmicrosoft.com', 'contoso.de') }, 'contoso.de', 'Advice'),
     @('a certificate name of nobody', { param($t) $t.AcceptedDomains = @('contoso.onmicrosoft.com') }, 'mail.contoso.com', 'Failed')
 )
 Test-Case 'preflight: each obstacle is found and named' {
@@ -149,6 +169,15 @@ Test-Case 'preflight: each obstacle is found and named' {
         Assert-Equal (Get-Change) @() "$($row[0]): nothing was changed"
         Assert-Equal (Get-StandInSnapshot) $before "$($row[0]): the tenant"
     }
+}
+
+Test-Case 'preflight: a domain below *.contoso.com in accepted_domains is known, and the default domain that is not is told as that' {
+    $tenant = Add-Contoso
+    $tenant.AcceptedDomains = @('fabrikam.com', 'contoso.com', 'eu.contoso.com', 'mail.contoso.com')
+    $run = Invoke-Script 'Test-GatepostPreflight' -With @{ AcceptedDomains = @('*.Contoso.com') }
+    $told = @($run.Results | Where-Object { $_.Message -match 'gatepost\.toml lacks' })
+    Assert-Equal @($told | ForEach-Object { $_.Name }) @('fabrikam.com') 'the domain that is not known'
+    Assert-That ($told[0].Message -match 'default domain') "found '$($told[0].Message)'"
 }
 
 # Our certificate's name, a foreign connector's, how the check ends.
