@@ -741,6 +741,8 @@ function Get-GatepostAdded {
             # Mail with the loop header is what the routing rule leaves out: with this condition it takes none.
             $header = Get-GatepostProperty -Object $Rule -Name ($key -replace '(Words|Patterns)$', 'MessageHeader')
             if ($key -match '^Header(Contains|Matches)' -and [string]$header -eq $LoopHeaderName) { $goes = $true }
+            # It takes mail of the tenant's own senders alone, and would leave out just that.
+            if ($key -eq 'ExceptIfFromScope' -and [string]$value -eq 'InOrganization') { $goes = $true }
         } elseif ($script:Harmless -notcontains $key) { $goes = $true }
         if (-not $goes) {
             $added['Left'] += $key
@@ -801,6 +803,8 @@ function Invoke-GatepostOutbound {
         TlsSettings = 'DomainValidation'; TlsDomain = $TlsDomain; CloudServicesMailEnabled = ($CloudServicesMailEnabled -eq 'True'); TestMode = $false
         RouteAllMessagesViaOnPremises = $false; AllAcceptedDomains = $false; RecipientDomains = $null
     }
+    # Exchange would want a TLSA record for Gatepost's name, which need not have one; None and Opportunistic are an administrator's choice.
+    if ($null -ne $Existing -and [string](Get-GatepostProperty -Object $Existing -Name 'SmtpDaneMode') -eq 'Mandatory') { $wanted['SmtpDaneMode'] = 'Opportunistic' }
     # What a new connector does not have anyway.
     $unset = @('RouteAllMessagesViaOnPremises', 'AllAcceptedDomains', 'RecipientDomains')
     $target = "$type '$name' of tenant $TenantId"
@@ -866,6 +870,8 @@ function Invoke-GatepostRoute {
     $drift = @(Get-GatepostDrift -Object $Existing -Wanted $wanted -SecretKnown $Secret['HeaderKnown'] -LoopKnown (@($Secret['LoopValue']) + $Secret['LoopKnown']) -Outbound $Outbound)
     $message = ''
     if ([string](Get-GatepostProperty -Object $Existing -Name 'SetHeaderValue') -cne $Secret['HeaderValue'] -and $drift -notcontains 'SetHeaderValue') { $message = 'SetHeaderValue is still a previous value: Update-GatepostSecret.ps1 sets the present one' }
+    $sends = -not $adopted -and [string](Get-GatepostProperty -Object $Existing -Name 'State') -eq 'Enabled' -and [string](Get-GatepostProperty -Object $Existing -Name 'Mode') -eq 'Enforce'
+    if ($sends -and ($drift -contains 'SetHeaderValue' -or $drift -contains 'ExceptIfHeaderContainsWords')) { Write-Warning "The rule '$name' sends mail, and with a value that the secrets file does not have. Where that file is older than the rule, mail is refused from now on (550 5.7.1, or 554 5.4.6): it must be of the last rendering." }
     $added = Get-GatepostAdded -Rule $Existing -Own @($wanted.Keys) -Every $false
     if ($added['Left'].Count -gt 0) { $message = "$(if ($message) { "$message; " })also holds $($added['Left'] -join ', '), left as it is" }
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift) + $added['Changes']

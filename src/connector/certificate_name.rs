@@ -233,7 +233,18 @@ mod tests {
         tenancy.inbound[0]["TlsSenderCertificateName"] = json!(name);
         tenancy.domains[0]["MatchSubDomains"] = json!(true);
         let report = diff(&plan, &tenancy.exports());
-        assert!(report.drift.len() == 1 && matches!(report.drift[0].mend, Mend::Step(_)));
+        let told: Vec<&str> = report
+            .drift
+            .iter()
+            .map(|own| own.property.as_str())
+            .collect();
+        assert_eq!(told, ["TlsSenderCertificateName", "MatchSubDomains"]);
+        assert!(
+            report
+                .drift
+                .iter()
+                .all(|own| matches!(own.mend, Mend::Step(_)))
+        );
     }
 
     #[test]

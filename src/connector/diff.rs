@@ -287,7 +287,11 @@ fn object(
     }
     for (property, text) in optional(kind) {
         if own.is_set(property) && !properties.is_empty() {
-            let value = own.get(property).map(|value| list(value).join(", "));
+            let value = own.get(property).map(|value| match *property {
+                // "22.5 MB (23,592,960 bytes)" is no list.
+                "ExceptIfMessageSizeOver" => super::export::text(value),
+                _ => list(value).join(", "),
+            });
             let value = value_of(property, &value.unwrap_or_default());
             report.note(
                 &title(kind, &name),

@@ -250,6 +250,11 @@ pub(super) fn of_clean_up(report: &mut Report, rule: &Exported) {
     }
 }
 
+/// Whether conditions that no script of ours sets narrow the routing rule.
+pub(super) fn is_narrowed(rule: &Exported) -> bool {
+    further(rule, &KNOWN_TO_ROUTE).any(|property| effect(property).is_none())
+}
+
 /// The routing rule is to send mail to Gatepost as it is: whose, an administrator may choose.
 pub(super) fn of_route(report: &mut Report, looped: &str, rule: &Exported) {
     let mut told = Vec::new();
@@ -257,10 +262,12 @@ pub(super) fn of_route(report: &mut Report, looped: &str, rule: &Exported) {
         if property == "SetHeaderName" {
             continue;
         }
-        let meets_nothing = matches!(
+        let is = |value: &str| rule.text(property).eq_ignore_ascii_case(value);
+        let loops_only = matches!(
             property,
             "HeaderContainsMessageHeader" | "HeaderMatchesMessageHeader"
-        ) && rule.text(property).eq_ignore_ascii_case(looped);
+        ) && is(looped);
+        let nobody = property == "ExceptIfFromScope" && is("InOrganization");
         let breaks = match effect(property) {
             Some(Effect::Lost) => {
                 "the rule refuses the mail, holds it or leads it elsewhere: it does not reach Gatepost, or not all of it"
@@ -274,8 +281,11 @@ pub(super) fn of_route(report: &mut Report, looped: &str, rule: &Exported) {
             Some(Effect::Changed) => {
                 "the mail is changed on its way to Gatepost, which hands back what it gets: its signatures no longer fit, and the change is there twice where another rule makes it as well"
             }
-            Some(Effect::None) | None if meets_nothing => {
+            Some(Effect::None) | None if loops_only => {
                 "the rule takes only mail with the loop header, which it leaves out: nothing reaches Gatepost"
+            }
+            Some(Effect::None) | None if nobody => {
+                "the rule takes only mail of the tenant's own senders, and leaves it out: nothing reaches Gatepost"
             }
             Some(Effect::None) | None => {
                 told.push(shown(property.as_bytes()));

@@ -76,7 +76,10 @@ pub(super) fn judge(want: &Want, value: &Value, around: &Around<'_>) -> Judged {
             own.dedup();
             let mut wanted: Vec<String> = wanted.iter().map(|host| host_of(host)).collect();
             wanted.sort();
-            own == wanted
+            if own != wanted {
+                return Judged::Differs(seen(&list(value).join(", ")));
+            }
+            true
         }
         Want::Unset => {
             let own = list(value);

@@ -15,6 +15,12 @@ pub(super) fn is_over(rule: &Exported, now: Option<OffsetDateTime>) -> bool {
     end.zip(now).is_some_and(|(end, now)| end <= now)
 }
 
+/// Whether the rule has not begun.
+pub(super) fn is_ahead(rule: &Exported, now: Option<OffsetDateTime>) -> bool {
+    let begin = moment(&rule.text("ActivationDate"));
+    begin.zip(now).is_some_and(|(begin, now)| begin > now)
+}
+
 /// Tells its two dates: drift where nothing happens today that must, else a note.
 pub(super) fn of(report: &mut Report, kind: Kind, rule: &Exported, now: Option<OffsetDateTime>) {
     let without = match kind {
@@ -42,10 +48,15 @@ pub(super) fn of(report: &mut Report, kind: Kind, rule: &Exported, now: Option<O
         if is_over(rule, now) {
             let breaks = format!("the rule has ended, though it is enabled: {without}");
             report.drift.push(drift("ExpiryDate", is, breaks));
+        } else if moment(&rule.text("ExpiryDate")).is_none() {
+            report.note(
+                &title,
+                format!("ExpiryDate is {is}, which is no date as PowerShell writes it into JSON: if it has passed, {without}"),
+            );
         } else {
             report.note(
                 &title,
-                format!("ExpiryDate is {is}: the rule ends then, and {without} any more"),
+                format!("ExpiryDate is {is}: the rule ends then; from there on {without}"),
             );
         }
     }

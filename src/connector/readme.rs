@@ -274,7 +274,7 @@ fn compare(plan: &Plan) -> String {
 
 into a folder that is new each time (one that is there is refused). Take it to the machine of Gatepost, and there
 
-    gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant {} --exports state-YYYY-MM-DD
+    sudo gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant {} --exports state-YYYY-MM-DD
 
 It names each drift, what it breaks, and the line that mends it, in the order in which they run; status 0 is none. The lines run in this
 folder, in a session:
@@ -343,7 +343,7 @@ so the two swap in turns. OLD and NEW are the values, each best in a file of its
    Each rendering below writes `gatepost-secrets.json` anew: bring it, or the whole folder, here before the script runs.
 2. Render, then let Exchange know both; give it an hour:
 
-       gatepost connector render --config /etc/gatepost/gatepost.toml --tenant {}{pilot}{environment} --output FOLDER
+       sudo gatepost connector render --config /etc/gatepost/gatepost.toml --tenant {}{pilot}{environment} --output FOLDER
        .\\Update-GatepostSecret.ps1 -Stage Both
 
 3. `loop_header`: value NEW, previous OLD. Reload: Gatepost writes the new one.
@@ -440,7 +440,8 @@ mod tests {
 
         The first changes nothing and says what stands in the way. Install makes the two connectors and the two rules, the routing rule disabled, and
         keeps what was there before as JSON. Confirm lets Exchange send its own test mail through Gatepost; `gatepost trace` shows it as taken and
-        delivered. For applications and devices alone you are done here: nothing sends user mail to Gatepost.
+        delivered. Then export and compare once (section 5): what differs now, such as a domain of the tenant that `accepted_domains` lacks, would
+        cost mail later. For applications and devices alone you are done here: nothing sends user mail to Gatepost.
 
         ## 4. User mail, step by step
 
@@ -456,7 +457,11 @@ mod tests {
         **Emergency stop:** nothing more is sent to Gatepost; what is there is delivered.
 
             .\Set-GatepostRollout.ps1 -Stage Stop
-            Disable-TransportRule -Identity 'Route to Gatepost'          # the same without the scripts
+
+        or the same without the scripts:
+
+            Connect-ExchangeOnline -UserPrincipalName you@contoso.com
+            Disable-TransportRule -Identity 'Route to Gatepost'
 
         ## 5. Check, now and then
 
@@ -464,10 +469,15 @@ mod tests {
 
         into a folder that is new each time (one that is there is refused). Take it to the machine of Gatepost, and there
 
-            gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant contoso --exports state-YYYY-MM-DD
+            sudo gatepost connector diff --config /etc/gatepost/gatepost.toml --tenant contoso --exports state-YYYY-MM-DD
 
-        It names each drift, what it breaks, and the line that mends it, in the order in which they run; status 0 is none.
-        `.\Repair-GatepostConnector.ps1` mends what our scripts set, and takes off what somebody has added to the two rules; other objects, the lines mend.
+        It names each drift, what it breaks, and the line that mends it, in the order in which they run; status 0 is none. The lines run in this
+        folder, in a session:
+
+            Connect-ExchangeOnline -UserPrincipalName you@contoso.com
+
+        `.\Repair-GatepostConnector.ps1` sets back what our scripts set, and takes actions off that somebody has added to the two rules, and whatever
+        narrows the clean-up rule. What narrows the routing rule, and its place, it leaves; so it does all other objects.
         The export holds the secret values, as the rules do, and so does each `state-before-...` folder that a script has written before its first change:
         delete it when it has done its work.
 
@@ -489,9 +499,10 @@ mod tests {
         so the two swap in turns. OLD and NEW are the values, each best in a file of its own (`${file:...}`):
 
         1. `secret_header`: value NEW, previous OLD. `loop_header`: value OLD, previous NEW. Reload Gatepost: it takes both, and writes the old one.
+           Each rendering below writes `gatepost-secrets.json` anew: bring it, or the whole folder, here before the script runs.
         2. Render, then let Exchange know both; give it an hour:
 
-               gatepost connector render --config /etc/gatepost/gatepost.toml --tenant contoso --output FOLDER
+               sudo gatepost connector render --config /etc/gatepost/gatepost.toml --tenant contoso --output FOLDER
                .\Update-GatepostSecret.ps1 -Stage Both
 
         3. `loop_header`: value NEW, previous OLD. Reload: Gatepost writes the new one.

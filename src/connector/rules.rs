@@ -79,14 +79,25 @@ pub(super) fn rollout(
     let (Some(stage), Some(rule)) = (ours.stage, ours.route.of(rules)) else {
         return;
     };
-    // One that has ended takes nobody's mail, and is told as drift.
-    if !plan.is_sent_to() || lifetime::is_over(rule, now) {
+    // One that has ended, or not begun, takes nobody's mail, and that is told of its dates.
+    if !plan.is_sent_to() || lifetime::is_over(rule, now) || lifetime::is_ahead(rule, now) {
         return;
     }
-    let whose = match rule.get("FromMemberOf").map(list).unwrap_or_default() {
+    for property in ["State", "Mode"] {
+        if is_number(&rule.text(property)) {
+            report.note(
+                "transport rule",
+                format!("{property} of the routing rule is written as a number, and which word that is stands nowhere: what is said of the rollout may be wrong; export it by Export-GatepostState.ps1"),
+            );
+        }
+    }
+    let mut whose = match rule.get("FromMemberOf").map(list).unwrap_or_default() {
         groups if groups.is_empty() => "everyone's mail".to_owned(),
         groups => format!("the mail of {}", shown(groups.join(", ").as_bytes())),
     };
+    if further::is_narrowed(rule) {
+        whose.push_str(", as far as its further conditions let it through");
+    }
     report.note("transport rule", stage.text(&whose));
 }
 
@@ -141,7 +152,14 @@ pub(super) fn order(
     let foreign: Vec<(&Exported, i64)> = foreign.collect();
     if let Some((own, own_priority)) = at(route) {
         // The line that moves the routing rule moves the other with it.
-        if !before(report, own, own_priority, at(clean_up), &foreign) {
+        if !before(
+            report,
+            &outward.looped.name,
+            own,
+            own_priority,
+            at(clean_up),
+            &foreign,
+        ) {
             behind(report, own_priority, at(clean_up));
         }
     }
@@ -161,6 +179,7 @@ pub(super) fn order(
 /// Enabled rules before ours that end the processing or route the mail elsewhere; whether there are any.
 fn before(
     report: &mut Report,
+    looped: &str,
     own: &Exported,
     own_priority: i64,
     clean_up: Option<(&Exported, i64)>,
@@ -176,6 +195,9 @@ fn before(
     let what = |rule: &Exported| {
         let stops = rule.is_set("StopRuleProcessing");
         let routes = rule.is_set("RouteMessageOutboundConnector");
+        if rule.text("SetHeaderName").eq_ignore_ascii_case(looped) {
+            return Some("sets the loop header");
+        }
         match (stops, routes) {
             (true, true) => Some("routes and stops"),
             (true, false) => Some("stops"),
@@ -202,7 +224,7 @@ fn before(
         report.note(
             "transport rule",
             format!(
-                "before {} stand {}: what they change, Gatepost sees",
+                "before {} stand {}: what they change, Gatepost sees; what they refuse, hold or lead elsewhere never reaches it",
                 Kind::Route.name(),
                 harmless.join(", ")
             ),

@@ -212,19 +212,54 @@ pub(super) fn domains(
             turn: Turn::Today,
         });
     }
-    for (domain, _) in &tenant.all {
+    for (domain, sub) in &tenant.all {
+        let star = if *sub { "*." } else { "" };
+        let entry = format!("{star}{}", told::whole(domain.as_str()));
         let known = plan.accepted.iter().any(|own| own.matches(domain));
+        let drift = |property: &str, is: &str, breaks: &str, mend: String| Drift {
+            object: "accepted domain".to_owned(),
+            name: shown(domain.as_str().as_bytes()),
+            property: property.to_owned(),
+            is: is.to_owned(),
+            should: format!("in accepted_domains of tenant {}", plan.tenant),
+            breaks: breaks.to_owned(),
+            mend: Mend::Step(mend),
+            turn: Turn::Today,
+        };
         if !known && told != Some(domain) {
-            report.drift.push(Drift {
-                object: "accepted domain".to_owned(),
-                name: shown(domain.as_str().as_bytes()),
-                property: "DomainName".to_owned(),
-                is: "absent in the configuration".to_owned(),
-                should: format!("in accepted_domains of tenant {}", plan.tenant),
-                breaks: "mail whose envelope sender or From: lies there is refused by Gatepost, 550 5.7.1, and mail to it counts as mail to the outside".to_owned(),
-                mend: Mend::Step(format!("Add \"{}\" to accepted_domains of [[tenant]] {} in the configuration, then reload; or keep its senders out of the rule.", told::whole(domain.as_str()), plan.tenant)),
-                turn: Turn::Today,
-            });
+            report.drift.push(drift(
+                "DomainName",
+                "absent in the configuration",
+                "mail whose envelope sender or From: lies there is refused by Gatepost, 550 5.7.1, and mail to it counts as mail to the outside",
+                format!("Add \"{entry}\" to accepted_domains of [[tenant]] {} in the configuration, then reload; or keep its senders out of the rule.", plan.tenant),
+            ));
+        }
+        let below = plan.accepted.iter().any(|own| match own {
+            DomainPattern::AtOrBelow(own) => domain.is_at_or_below(own),
+            DomainPattern::Exact(_) => false,
+        });
+        if known && *sub && !below {
+            report.drift.push(drift(
+                "MatchSubDomains",
+                "True, and the configuration has the domain without what lies below it",
+                "mail whose envelope sender or From: lies in a sub-domain is refused by Gatepost, 550 5.7.1, and mail to one counts as mail to the outside",
+                format!("Write \"{entry}\" in accepted_domains of [[tenant]] {} in the configuration, then reload; or keep senders of sub-domains out of the rule.", plan.tenant),
+            ));
+        }
+    }
+    for own in &plan.accepted {
+        let DomainPattern::AtOrBelow(domain) = own else {
+            continue;
+        };
+        let sub = tenant
+            .all
+            .iter()
+            .any(|(theirs, sub)| *sub && domain.is_at_or_below(theirs));
+        if !sub && tenant.hold(domain) {
+            report.note(
+                &format!("accepted domain {own}"),
+                "in the configuration it holds every sub-domain; the tenant has only those that Get-AcceptedDomain lists, and takes mail of the others for nobody's",
+            );
         }
     }
     for name in &tenant.strange {

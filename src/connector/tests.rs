@@ -705,7 +705,30 @@ fn accepted_domains_agree_on_both_sides() {
     let report = compared(&tenancy);
     assert!(only(&report).breaks.contains("550 5.7.64"), "{report:#?}");
     tenancy.domains[0]["MatchSubDomains"] = json!(true);
-    assert_eq!(compared(&tenancy).drift, [], "sub-domains match");
+    // The certificate's name lies below; and so do senders that the configuration does not know.
+    let report = compared(&tenancy);
+    assert_eq!(only(&report).property, "MatchSubDomains");
+    assert!(
+        matches!(&only(&report).mend, Mend::Step(step) if step.starts_with("Write \"*.contoso.com\" in"))
+    );
+    let mut wide = plan();
+    wide.accepted = ["*.contoso.com", "contoso.onmicrosoft.com"]
+        .map(|own| own.parse().unwrap())
+        .to_vec();
+    assert_eq!(diff(&wide, &tenancy.exports()).drift, []);
+    tenancy.domains[0]["MatchSubDomains"] = json!(false);
+    let report = diff(&wide, &tenancy.exports());
+    let mut notes = report.notes.iter();
+    assert!(notes.any(|note| note.object == "accepted domain *.contoso.com"));
+    // A domain of the tenant that the configuration lacks, as it is to be written.
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy
+        .domains
+        .push(json!({ "DomainName": "contoso.de", "MatchSubDomains": true }));
+    let report = compared(&tenancy);
+    assert!(
+        matches!(&only(&report).mend, Mend::Step(step) if step.starts_with("Add \"*.contoso.de\""))
+    );
 }
 
 #[test]
@@ -808,6 +831,87 @@ fn what_may_be_set_for_a_reason_is_a_note() {
             told.iter().any(|text| text.contains(word)),
             "{word}: {told:#?}"
         );
+    }
+}
+
+#[test]
+fn whose_mail_the_rule_takes_is_told_as_far_as_the_export_says() {
+    for (property, value, whose) in [
+        (
+            "SubjectContainsWords",
+            json!(["x"]),
+            Some(", as far as its further conditions let it through"),
+        ),
+        ("ActivationDate", json!("2400-01-01T00:00:00"), None),
+        ("ExceptIfMessageSizeOver", json!("1 KB"), Some("")),
+    ] {
+        let mut tenancy = Tenancy::of(&plan());
+        tenancy.rules[0][property] = value;
+        let report = compared(&tenancy);
+        let mut notes = report.notes.iter().map(|note| note.text.as_str());
+        let told = notes.find(|text| text.contains("everyone's mail"));
+        let expected = whose.map(|whose| format!("the routing rule takes everyone's mail{whose}"));
+        assert_eq!(told, expected.as_deref(), "{property}");
+    }
+    for (property, number) in [("State", json!(0)), ("Mode", json!(2))] {
+        let mut tenancy = Tenancy::of(&plan());
+        tenancy.rules[0][property] = number;
+        let report = compared(&tenancy);
+        let mut notes = report.notes.iter();
+        let told = format!("{property} of the routing rule is written as a number");
+        assert!(notes.any(|note| note.text.starts_with(&told)), "{property}");
+    }
+    // Nobody is in the organisation and not.
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.rules[0]["ExceptIfFromScope"] = json!("InOrganization");
+    assert_eq!(only(&compared(&tenancy)).property, "ExceptIfFromScope");
+    tenancy.rules[0]["ExceptIfFromScope"] = json!("NotInOrganization");
+    assert_eq!(compared(&tenancy).drift, []);
+}
+
+#[test]
+fn a_rule_before_ours_that_sets_the_loop_header_keeps_its_mail_from_it() {
+    let mut tenancy = Tenancy::of(&plan());
+    let foreign = json!({
+        "Name": "Theirs", "Priority": 0, "State": "Enabled", "Mode": "Enforce",
+        "SetHeaderName": "x-gatepost-PROCESSED", "SetHeaderValue": "x",
+    });
+    tenancy.rules.insert(0, foreign);
+    for (place, rule) in tenancy.rules.iter_mut().enumerate() {
+        rule["Priority"] = json!(place);
+    }
+    let report = compared(&tenancy);
+    assert_eq!(only(&report).property, "Priority");
+    assert!(
+        only(&report)
+            .is
+            .ends_with("Theirs (0, sets the loop header)")
+    );
+    tenancy.rules[0]["SetHeaderName"] = json!("X-Other");
+    assert_eq!(compared(&tenancy).drift, []);
+}
+
+#[test]
+fn values_are_told_whole() {
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.outbound[0]["SmartHosts"] =
+        json!("@{Domain=smarthost.contoso.com; Port=25} @{Domain=evil.example; Port=25}");
+    tenancy.rules[0]["ExceptIfMessageSizeOver"] = json!("100 MB (104,857,600 bytes)");
+    let report = compared(&tenancy);
+    assert_eq!(only(&report).is, "smarthost.contoso.com, evil.example");
+    let mut notes = report.notes.iter();
+    let size = "ExceptIfMessageSizeOver is 100 MB (104,857,600 bytes): larger";
+    assert!(notes.any(|note| note.text.starts_with(size)));
+    for (written, told) in [
+        ("1/1/2020 12:00:00 AM", "which is no date"),
+        ("2400-01-01T00:00:00Z", "the rule ends then; from there on"),
+    ] {
+        let mut tenancy = Tenancy::of(&plan());
+        tenancy.rules[1]["ExpiryDate"] = json!(written);
+        let report = compared(&tenancy);
+        assert_eq!(report.drift, []);
+        let mut notes = report.notes.iter();
+        assert!(notes.any(|note| note.text.contains(told)), "{written}");
     }
 }
 

@@ -97,7 +97,7 @@ what comes between is held, not lost.
 
 **User mail as well:** with a listener for Exchange in the configuration, and a route for this tenant's mail from there,
 
-    gatepost connector render --config /etc/gatepost/gatepost.toml --tenant {}{} --output FOLDER
+    sudo gatepost connector render --config /etc/gatepost/gatepost.toml --tenant {}{} --output FOLDER
 
 writes the scripts and steps for the outbound connector and the rules too; Install then adds them. Give `loop_header` another value first where
 the configuration has had one: no rule has taken it off mail that left the tenant.

@@ -8,7 +8,7 @@ $drifts = @(
     @('Outbound', 'Enabled', $false), @('Outbound', 'TestMode', $true), @('Outbound', 'ConnectorType', 'Partner'), @('Outbound', 'IsTransportRuleScoped', $false),
     @('Outbound', 'UseMXRecord', $true, @('SmartHosts')), @('Outbound', 'SmartHosts', @('mx1.gatepost.example'), @('UseMXRecord')), @('Outbound', 'TlsSettings', 'CertificateValidation', @('TlsDomain')),
     @('Outbound', 'TlsDomain', 'other.example', @('TlsSettings')), @('Outbound', 'CloudServicesMailEnabled', $false, @('TreatMessagesAsInternal')), @('Outbound', 'RecipientDomains', @('fabrikam.com')),
-    @('Outbound', 'AllAcceptedDomains', $true), @('Outbound', 'RouteAllMessagesViaOnPremises', $true),
+    @('Outbound', 'AllAcceptedDomains', $true), @('Outbound', 'SmtpDaneMode', 'Mandatory'), @('Outbound', 'RouteAllMessagesViaOnPremises', $true),
     @('Route', 'FromScope', $null), @('Route', 'RouteMessageOutboundConnector', 'Other'), @('Route', 'SetHeaderName', 'X-Other', @('SetHeaderValue')), @('Route', 'SetHeaderValue', 'guess', @('SetHeaderName')),
     @('Route', 'ExceptIfHeaderContainsMessageHeader', 'X-Other', @('ExceptIfHeaderContainsWords')), @('Route', 'ExceptIfHeaderContainsWords', @('true'), @('ExceptIfHeaderContainsMessageHeader')),
     @('Route', 'StopRuleProcessing', $false),
@@ -92,6 +92,27 @@ Test-Case 'repair: what is missing is named and not made; what is not ours is re
     Assert-Equal (Get-Change) @() 'nothing is changed'
 }
 
+Test-Case 'repair: a secrets file that may be older than a rule which sends mail is told, by -WhatIf too' {
+    $tenant = Add-Installed
+    foreach ($property in 'SetHeaderValue', 'ExceptIfHeaderContainsWords') {
+        foreach ($state in 'Disabled', 'Enabled') {
+            $tenant.Rules[0]['State'] = $state
+            $tenant.Rules[0]['Mode'] = 'Enforce'
+            if ($property -eq 'SetHeaderValue') { $tenant.Rules[0][$property] = $oldSecret } else { $tenant.Rules[0][$property] = [System.Collections.ArrayList]@($oldLoop) }
+            $run = Invoke-Good 'Repair-GatepostConnector' -Preview
+            Assert-Equal (($run.Warnings -join ' ') -match 'of the last rendering') ($state -eq 'Enabled') "$property, $state, found $($run.Warnings)"
+            $null = Invoke-Good 'Repair-GatepostConnector'
+        }
+    }
+}
+
+Test-Case 'repair: without the outbound connector the routing rule is told as not looked at' {
+    $tenant = Add-Installed
+    $tenant.Outbound.Clear()
+    $run = Invoke-Good 'Repair-GatepostConnector'
+    Assert-Equal (Get-Action $run) @('From Gatepost: Unchanged', 'Route to Gatepost: Skipped', 'Back from Gatepost: Unchanged', 'To Gatepost: Missing') 'the results'
+}
+
 Test-Case 'repair: hybrid and other objects are left alone, the rollout is not touched' {
     $tenant = Add-Installed
     Set-StandInConnection -TenantId $kit.TenantId
@@ -165,10 +186,11 @@ Test-Case 'repair: conditions that are left are told, but not those of the rollo
     $rule['SubjectContainsWords'] = [System.Collections.ArrayList]@('x')
     $rule['ExceptIfMessageSizeOver'] = '1 KB (1,024 bytes)'
     $rule['RouteMessageOutboundRequireTls'] = $true
+    $rule['ExceptIfFromScope'] = 'InOrganization'
     $rule['HeaderMatchesMessageHeader'] = 'x-contoso-LOOP'
     $rule['HeaderMatchesPatterns'] = [System.Collections.ArrayList]@('.')
     $run = Invoke-Good 'Repair-GatepostConnector'
-    Assert-Equal (Get-Change) @('Set-TransportRule -HeaderMatchesMessageHeader -HeaderMatchesPatterns -Identity') 'one change'
+    Assert-Equal (Get-Change) @('Set-TransportRule -ExceptIfFromScope -HeaderMatchesMessageHeader -HeaderMatchesPatterns -Identity') 'one change'
     $told = @($run.Results | Where-Object { $_.Name -eq 'Route to Gatepost' })[0]
     Assert-That ($told.Message -match 'also holds RouteMessageOutboundRequireTls, SubjectContainsWords, left as it is') "they are told, found '$($told.Message)'"
     Clear-StandInCall
