@@ -532,7 +532,7 @@ try {
     Test-GatepostConnector
     if (-not $script:InboundAlone) { Test-GatepostRule }
     Test-GatepostRest
-    if ($script:Failed -gt 0) { Deny-GatepostRun -Reason "$($script:Failed) checks failed: see the results with Action 'Failed'." }
+    if ($script:Failed -gt 0) { Deny-GatepostRun -Reason "$($script:Failed) check(s) failed: see the results with Action 'Failed'." }
 } catch {
     $PSCmdlet.ThrowTerminatingError((Get-GatepostFailure -Record $_))
 } finally {
