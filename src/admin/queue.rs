@@ -3,7 +3,7 @@
 use super::{Admin, problem};
 use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, TraceEvent};
-use crate::spool::{Listed, QueueAction};
+use crate::spool::{Acted, Listed, QueueAction};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -86,11 +86,18 @@ pub struct ActRequest {
     pub tenant: Option<String>,
 }
 
+fn is_none(count: &usize) -> bool {
+    *count == 0
+}
+
 /// How many messages did it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ActAnswer {
     /// Messages.
     pub messages: usize,
+    /// Messages that an operator holds, and that a retry left alone for that.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub held: usize,
 }
 
 /// Does it, and writes it into the story of each message.
@@ -132,15 +139,15 @@ pub(super) async fn act(
             admin.spool.act_on_each(id, tenant, action, at, tell)
         }
     });
-    let messages = match done.await {
-        Ok(messages) => messages,
+    let Acted { messages, held } = match done.await {
+        Ok(acted) => acted,
         Err(error) => return problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
-    if messages == 0 && id.is_some() {
+    if messages + held == 0 && id.is_some() {
         return problem(StatusCode::NOT_FOUND, NOT_QUEUED);
     }
-    tracing::info!(action = %word, %asked, messages, "an operator acted on the queue");
-    axum::Json(ActAnswer { messages }).into_response()
+    tracing::info!(action = %word, %asked, messages, held, "an operator acted on the queue");
+    axum::Json(ActAnswer { messages, held }).into_response()
 }
 
 fn action(word: &str) -> Option<QueueAction> {

@@ -90,7 +90,10 @@ pub fn run(settings: &Settings, action: &Action, json: bool) -> Result<bool, Tro
         ),
     };
     let answer: ActAnswer = match client.post(&format!("/queue/{word}"), &request) {
-        Err(ClientError::Refused(404, _)) => ActAnswer { messages: 0 },
+        Err(ClientError::Refused(404, _)) => ActAnswer {
+            messages: 0,
+            held: 0,
+        },
         answer => answer?,
     };
     if json {
@@ -98,7 +101,12 @@ pub fn run(settings: &Settings, action: &Action, json: bool) -> Result<bool, Tro
     } else if answer.messages > 0 {
         println!("{word}: {} message(s)", answer.messages);
     }
-    if answer.messages == 0 {
+    if answer.held > 0 {
+        eprintln!(
+            "gatepost: {} message(s) left alone, for an operator holds them: gatepost queue release lets them go",
+            answer.held
+        );
+    } else if answer.messages == 0 {
         let nothing = match (&request.id, &request.tenant) {
             (Some(id), _) => not_queued(id),
             (None, tenant) => format!(

@@ -192,7 +192,7 @@ pub struct Told {
 /// What an operator does to a queued message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueAction {
-    /// Try now.
+    /// Try now, but for what an operator holds.
     Retry,
     /// Keep until released.
     Hold,
@@ -200,4 +200,13 @@ pub enum QueueAction {
     Release,
     /// Remove without a report.
     Delete,
+}
+
+/// How many messages an operator's action met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acted {
+    /// Those that it did something to.
+    pub messages: usize,
+    /// Those that a hold of an operator kept from [`QueueAction::Retry`].
+    pub held: usize,
 }

@@ -19,7 +19,8 @@ pub use draft::Draft;
 pub use due::Due;
 pub use late::{Late, Patience, Waiting};
 pub use message::{
-    Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError, Told,
+    Acted, Destination, Disposition, HeldBefore, Leg, Listed, Message, QueueAction, SpoolError,
+    Told,
 };
 
 use crate::journal::disk::{Disk, RealDisk};
@@ -685,7 +686,8 @@ impl Spool {
         action: QueueAction,
         now_millis: u64,
     ) -> usize {
-        self.act_on_each(id, tenant, action, now_millis, |_| {})
+        let acted = self.act_on_each(id, tenant, action, now_millis, |_| {});
+        acted.messages + acted.held
     }
 
     /// [`Self::act`], and tells of each message that did. A long queue is taken in portions, so that mail goes on meanwhile;
@@ -697,7 +699,7 @@ impl Spool {
         action: QueueAction,
         now_millis: u64,
         mut done: impl FnMut(QueueId),
-    ) -> usize {
+    ) -> Acted {
         let (mut from, last) = match id.map(QueueId::as_u64) {
             Some(id) => (Bound::Included(id), id),
             None => {
@@ -706,7 +708,7 @@ impl Spool {
                 (Bound::Unbounded, newest.map_or(0, |(id, _)| *id))
             }
         };
-        let mut count = 0;
+        let mut acted = Acted::default();
         loop {
             let mut memory = self.0.shared.memory();
             let rest = memory.queue.entries.range((from, Bound::Included(last)));
@@ -718,27 +720,33 @@ impl Spool {
                 break;
             };
             from = Bound::Excluded(end);
-            let ids: Vec<u64> = portion
-                .into_iter()
-                .filter_map(|(id, meant)| meant.then_some(id))
-                .collect();
-            for id in &ids {
-                self.act_on(&mut memory, *id, action, now_millis);
+            let mut ids = Vec::new();
+            for (id, _) in portion.into_iter().filter(|(_, meant)| *meant) {
+                if self.act_on(&mut memory, id, action, now_millis) {
+                    ids.push(id);
+                } else {
+                    acted.held += 1;
+                }
             }
             drop(memory);
             self.0.shared.changed.notify_one();
-            count += ids.len();
+            acted.messages += ids.len();
             ids.into_iter().map(QueueId::from_u64).for_each(&mut done);
             if end == last {
                 break;
             }
         }
-        count
+        acted
     }
 
-    fn act_on(&self, memory: &mut Memory, id: u64, action: QueueAction, now: u64) {
+    /// Whether there was something to do.
+    fn act_on(&self, memory: &mut Memory, id: u64, action: QueueAction, now: u64) -> bool {
         let queue = &mut memory.queue;
         match action {
+            QueueAction::Retry if queue.is_kept_by_operator(id) => {
+                self.write_state(memory, id);
+                return false;
+            }
             QueueAction::Retry => queue.change(id, now, |tried| {
                 if !tried.operator_hold {
                     tried.next_try = now;
@@ -750,9 +758,13 @@ impl Spool {
                 tried.held_since = 0;
                 tried.next_try = now;
             }),
-            QueueAction::Delete => return self.forget(memory, id),
+            QueueAction::Delete => {
+                self.forget(memory, id);
+                return true;
+            }
         }
         self.write_state(memory, id);
+        true
     }
 
     /// Writes and syncs what is pending; nothing is accepted afterwards.

@@ -241,11 +241,13 @@ async fn an_order_for_a_long_queue_reaches_each_message_of_the_tenant_once() {
     all_at_once(keeping).await;
     let mut told = Vec::new();
     let hold = |told: &mut Vec<u64>, tenant: &str| {
-        spool.act_on_each(None, Some(tenant), QueueAction::Hold, NOW, |id| {
-            // No lock is held: whoever is told may look.
-            assert_eq!(spool.find(id, NOW)[0].state, "held");
-            told.push(id.as_u64());
-        })
+        spool
+            .act_on_each(None, Some(tenant), QueueAction::Hold, NOW, |id| {
+                // No lock is held: whoever is told may look.
+                assert_eq!(spool.find(id, NOW)[0].state, "held");
+                told.push(id.as_u64());
+            })
+            .messages
     };
     assert_eq!(hold(&mut told, "fabrikam"), 0);
     assert_eq!(hold(&mut told, "contoso"), usize::try_from(many).unwrap());
@@ -277,6 +279,15 @@ async fn an_operator_holds_releases_retries_and_deletes() {
     assert_eq!(spool.act(id, None, QueueAction::Hold, NOW), 1);
     assert!(spool.next_due(&exchange(), NOW + 1_000_000).is_none());
     assert_eq!(spool.scan(10, NOW)[0].state, "held");
+    let retry = |id, tenant| {
+        let mut told = 0;
+        let acted = spool.act_on_each(id, tenant, QueueAction::Retry, NOW, |_| told += 1);
+        assert_eq!(acted.messages, told);
+        (acted.messages, acted.held)
+    };
+    assert_eq!(retry(id, None), (0, 1));
+    assert_eq!(retry(None, Some("contoso")), (0, 1));
+    assert_eq!(retry(None, Some("fabrikam")), (0, 0));
     assert_eq!(
         spool.act(None, Some("contoso"), QueueAction::Release, NOW),
         1
