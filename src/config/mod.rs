@@ -9,6 +9,7 @@ mod check;
 mod expand;
 mod exposed;
 mod identity;
+pub mod pem;
 mod problem;
 mod raw;
 mod reader;

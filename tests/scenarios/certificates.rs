@@ -1,6 +1,6 @@
 //! `gatepost certificate`: shown, rehearsed, asked for. The scenario's authority stands among the public ones.
 
-use crate::harness::{Changes, HOSTNAME, Said, Surroundings, write_identity};
+use crate::harness::{Changes, HOSTNAME, Said, Surroundings, gatepost, write_identity};
 use gatepost::lab::certificates::Leaf;
 use std::path::Path;
 use std::process::Command;
@@ -165,6 +165,38 @@ async fn show_holds_files_that_are_in_no_configuration_against_every_tenant() {
     );
     let half = certificate(&around, &config, &["show", "--chain", &chain]).await;
     assert_eq!(half.status, 2, "{half:?}");
+}
+
+/// As Notepad writes a file.
+#[tokio::test]
+async fn a_byte_order_mark_hides_no_certificate_from_any_command() {
+    let around = Surroundings::new().await;
+    let config = around.configuration([0; 3], &Changes::default());
+    let folder = around.folder.path();
+    for file in ["contoso.pem", "contoso.key"] {
+        let pem = std::fs::read_to_string(folder.join(file)).unwrap();
+        std::fs::write(folder.join(file), format!("\u{feff}{pem}")).unwrap();
+    }
+    let said = certificate(&around, &config, &["show", "contoso"]).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_says(
+        &said,
+        &["1       CN=contoso.com", "belongs to the certificate"],
+    );
+    let (chain, roots) = (folder.join("contoso.pem"), folder.join("ca.pem"));
+    let words = [
+        "explain",
+        "attribution",
+        "--tenant",
+        "contoso",
+        "--certificate",
+    ];
+    let files = [chain.to_str().unwrap(), "--roots", roots.to_str().unwrap()];
+    let said = gatepost(&config, &[&words[..], &files].concat()).await;
+    assert!(
+        said.out.contains("issued by CN=scenario Issuing CA"),
+        "{said:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
