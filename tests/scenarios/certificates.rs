@@ -1,7 +1,7 @@
 //! `gatepost certificate`: shown, rehearsed, asked for. The scenario's authority stands among the public ones.
 
 use crate::harness::{Changes, HOSTNAME, Said, Surroundings, gatepost, write_identity};
-use gatepost::lab::certificates::Leaf;
+use gatepost::lab::certificates::{Above, Issued, Leaf};
 use std::path::Path;
 use std::process::Command;
 
@@ -32,8 +32,11 @@ fn assert_says(said: &Said, parts: &[&str]) {
 
 /// Chain and key in files of their own, as they come back from an authority.
 fn candidate(around: &Surroundings, leaf: &Leaf) -> [String; 2] {
-    let issued = around.authority.issue(leaf).unwrap();
-    write_identity(around.folder.path(), "new", &issued);
+    written(around, &around.authority.issue(leaf).unwrap())
+}
+
+fn written(around: &Surroundings, issued: &Issued) -> [String; 2] {
+    write_identity(around.folder.path(), "new", issued);
     let path = |file: &str| around.folder.path().join(file).display().to_string();
     [path("new.pem"), path("new.key")]
 }
@@ -197,6 +200,41 @@ async fn a_byte_order_mark_hides_no_certificate_from_any_command() {
         said.out.contains("issued by CN=scenario Issuing CA"),
         "{said:?}"
     );
+}
+
+/// The sentence about a reload and what the handshakes say are two ways to one judgement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rehearsal_fails_for_nothing_that_a_reload_would_take() {
+    let around = Surroundings::new().await;
+    let changes = Changes::replace("certificate = \"host\"", "certificate = \"contoso\"");
+    let config = around.configuration([0; 3], &changes);
+    let leaf = || Leaf::named("contoso.com").and(HOSTNAME);
+    let own = around.authority.issue(&leaf()).unwrap();
+    write_identity(around.folder.path(), "contoso", &own);
+    let issue = |leaf: &Leaf| around.authority.issue(leaf).unwrap();
+    let below = |above: Above| around.authority.issue_below(&leaf(), above).unwrap();
+    for (issued, is_well) in [
+        (issue(&leaf().server_auth_only()), true),
+        (below(Above::Until(2_335_219_199)), true),
+        (issue(&leaf().client_auth_only()), false),
+        (issue(&leaf().code_signing_only()), false),
+        (issue(&Leaf::named("contoso.com")), false),
+        (issue(&leaf().without_alternative_names()), false),
+        (below(Above::ForEmail), false),
+        (below(Above::ForElsewhere), false),
+        (below(Above::Until(1_704_067_201)), false),
+    ] {
+        let [chain, key] = written(&around, &issued);
+        let files = ["rehearse", "contoso", "--chain", &chain, "--key", &key];
+        let said = certificate(&around, &config, &files).await;
+        assert_eq!(said.status, i32::from(!is_well), "{said:?}");
+        assert_eq!(
+            said.out.contains("reload    would take it"),
+            is_well,
+            "{said:?}"
+        );
+        assert_eq!(said.out.contains("  FAILED  "), !is_well, "{said:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
