@@ -238,6 +238,33 @@ async fn a_rehearsal_fails_for_nothing_that_a_reload_would_take() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_a_certificate_do_not_act_on_a_terminal() {
+    let around = Surroundings::new().await;
+    let config = around.configuration([0; 3], &Changes::default());
+    let evil = "\u{1b}[31mred.example";
+    let hostile = Leaf::named("contoso.com").and(evil).and(&"x".repeat(400));
+    let [chain, key] = candidate(&around, &hostile);
+    let files = ["rehearse", "contoso", "--chain", &chain, "--key", &key];
+    let said = certificate(&around, &config, &files).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_says(
+        &said,
+        &["Exchange saw certificate contoso.com, \\u{1b}[31mred.example, xxx"],
+    );
+    // Lost names and findings of the check.
+    for name in ["host", "fabrikam"] {
+        let files = ["rehearse", name, "--chain", &chain, "--key", &key];
+        let refused = certificate(&around, &config, &files).await;
+        assert_eq!(refused.status, 1, "{refused:?}");
+        assert_says(&refused, &["\\u{1b}[31mred.example"]);
+        assert!(!refused.out.contains('\u{1b}'), "{refused:?}");
+    }
+    assert!(!said.out.contains('\u{1b}'), "{said:?}");
+    let line = said.out.lines().find(|line| line.contains("Exchange saw"));
+    assert!(line.unwrap().len() < 400, "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rehearsal_shakes_hands_both_ways_as_exchange_would() {
     let around = Surroundings::new().await;
     // One certificate for everything of contoso, as a small organisation has.

@@ -1,7 +1,7 @@
 //! What is said of one certificate, as JSON and in words.
 
 use crate::config::{Certificate, Problem};
-use crate::mail::shown;
+use crate::mail::{plain, shown};
 use crate::receive::Service;
 use crate::trust::chain::{Link, Signer, Usage};
 use crate::trust::sender_name::SenderName;
@@ -110,9 +110,10 @@ impl Facts {
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!(
             "certificate {}",
-            self.name.as_deref().unwrap_or("(without a name)")
+            plain(self.name.as_deref().unwrap_or("(without a name)"))
         )];
-        let mut say = |key: &str, text: String| lines.push(format!("  {key:<9} {text}"));
+        // Names that an authority has signed stand in findings, too.
+        let mut say = |key: &str, text: String| lines.push(format!("  {key:<9} {}", plain(&text)));
         let file = |file: &Option<String>| file.clone().unwrap_or_else(|| "(missing)".to_owned());
         say("chain", file(&self.chain_file));
         say(
