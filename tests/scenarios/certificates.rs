@@ -170,6 +170,91 @@ async fn show_holds_files_that_are_in_no_configuration_against_every_tenant() {
     assert_eq!(half.status, 2, "{half:?}");
 }
 
+#[tokio::test]
+async fn show_judges_files_in_the_only_place_that_they_could_be_for() {
+    let around = Surroundings::new().await;
+    let config = around.configuration([0; 3], &Changes::default());
+    let folder = around.folder.path();
+    let show = async |chain: &str, key: &str| {
+        certificate(&around, &config, &["show", "--chain", chain, "--key", key]).await
+    };
+    // By its names it is for the listeners.
+    let [chain, key] = candidate(&around, &Leaf::named(HOSTNAME).client_auth_only());
+    let said = show(&chain, &key).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    let place = format!(
+        "place     [[certificate]] host of {}, the only one that has one of its names, or its key: the files are not there yet",
+        config.display()
+    );
+    assert_says(
+        &said,
+        &[
+            &place,
+            "warning   listener.exchange.certificate: its extended key usage allows client authentication alone: here whoever looks refuses it",
+            "no error; read the warnings",
+        ],
+    );
+    // By its key it is for contoso, which has no use for that name.
+    let [chain, key] = candidate(&around, &Leaf::named("elsewhere.example"));
+    std::fs::copy(&key, folder.join("contoso.key")).unwrap();
+    let own = folder.join("contoso.key").display().to_string();
+    let said = show(&chain, &own).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert_says(
+        &said,
+        &[
+            "place     [[certificate]] contoso of ",
+            "error     tenant.contoso.inbound_connector.certificate: no name of the certificate (elsewhere.example)",
+            "not well",
+        ],
+    );
+    // It could be for each of them, and is good for none.
+    let said = show(&chain, &key).await;
+    let told = "warning   these-files: the configuration has errors (`gatepost check`): it was compared with nothing there";
+    assert_says(&said, &[told]);
+    let good = around.authority.issue(&Leaf::named("contoso.com")).unwrap();
+    write_identity(folder, "contoso", &good);
+    let said = show(&chain, &key).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert_says(
+        &said,
+        &[
+            "place     none yet: it could be that of host, contoso, fabrikam",
+            "error     these-files: no tenant has an accepted domain",
+        ],
+    );
+    let named = ["show", "host", "--chain", &chain, "--key", &key, "--json"];
+    let said = certificate(&around, &config, &named).await;
+    let place = format!(
+        "[[certificate]] host of {}: the files are not there yet",
+        config.display()
+    );
+    assert_eq!(said.json()[0]["place"], *place, "{said:?}");
+    // No configuration to look into.
+    let [chain, key] = candidate(&around, &Leaf::named(HOSTNAME).client_auth_only());
+    let nowhere = folder.join("none.toml");
+    let files = ["show", "--chain", &chain, "--key", &key];
+    let said = certificate(&around, &nowhere, &files).await;
+    assert_says(
+        &said,
+        &["warning   these-files: its extended key usage allows client authentication alone"],
+    );
+    // A configuration with one certificate has one place, also before that one is there.
+    let first = folder.join("first.toml");
+    let text = "hostname = \"smarthost.contoso.com\"\n[[certificate]]\nname = \"first\"\nchain = \"none.pem\"\nkey = \"none.key\"\n\
+        [[listener]]\nname = \"exchange\"\naddress = \"127.0.0.1:0\"\nservice = \"connector\"\ncertificate = \"first\"\n";
+    std::fs::write(&first, text).unwrap();
+    let said = certificate(&around, &first, &files).await;
+    assert_says(
+        &said,
+        &[
+            "first.toml, the only one there: the files are not there yet",
+            "listener  exchange (connector): covers hostname",
+            "warning   listener.exchange.certificate: its extended key usage allows client",
+        ],
+    );
+}
+
 /// As Notepad writes a file.
 #[tokio::test]
 async fn a_byte_order_mark_hides_no_certificate_from_any_command() {
