@@ -183,7 +183,7 @@ async fn show_judges_files_in_the_only_place_that_they_could_be_for() {
     let said = show(&chain, &key).await;
     assert_eq!(said.status, 0, "{said:?}");
     let place = format!(
-        "place     [[certificate]] host of {}, the only one that has one of its names, or its key: the files are not there yet",
+        "place     [[certificate]] host of {}, the only one that has one of its names, or its key: as if these files were there",
         config.display()
     );
     assert_says(
@@ -226,7 +226,7 @@ async fn show_judges_files_in_the_only_place_that_they_could_be_for() {
     let named = ["show", "host", "--chain", &chain, "--key", &key, "--json"];
     let said = certificate(&around, &config, &named).await;
     let place = format!(
-        "[[certificate]] host of {}: the files are not there yet",
+        "[[certificate]] host of {}: as if these files were there",
         config.display()
     );
     assert_eq!(said.json()[0]["place"], *place, "{said:?}");
@@ -248,7 +248,7 @@ async fn show_judges_files_in_the_only_place_that_they_could_be_for() {
     assert_says(
         &said,
         &[
-            "first.toml, the only one there: the files are not there yet",
+            "first.toml, the only one there: as if these files were there",
             "listener  exchange (connector): covers hostname",
             "warning   listener.exchange.certificate: its extended key usage allows client",
         ],

@@ -22,7 +22,7 @@ pub(super) fn run(config: &Path, name: Option<&str>, files: &Files, json: bool) 
         (Some(name), Some(_)) => {
             let loaded = super::loaded(config, files.candidate(name))?;
             let facts = of_configuration(config, Some(name), &loaded, now)?;
-            let place = format!("{}: the files are not there yet", place(config, name));
+            let place = format!("{}: as if these files were there", place(config, name));
             let facts = facts.into_iter();
             facts.map(|facts| facts.judged_as(place.clone())).collect()
         }
@@ -96,7 +96,7 @@ fn of_files(config: &Path, chain: &Path, key: &Path, now: u64) -> Result<Facts, 
         let tried = super::loaded(config, Some(Candidate { name, chain, key }))?;
         let facts = of_configuration(config, Some(name), &tried, now)?;
         let place = format!(
-            "{}, {why}: the files are not there yet",
+            "{}, {why}: as if these files were there",
             place(config, name)
         );
         let first = facts.into_iter().next();
