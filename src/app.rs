@@ -17,7 +17,7 @@ use crate::receive::{
 use crate::route::Via;
 use crate::session::{Policy, Service};
 use crate::spool::{Spool, SpoolError};
-use crate::trust::certificate::Identity;
+use crate::trust::certificate::{Identity, Role};
 use crate::trust::endpoints::Published;
 use crate::trust::renewal::{self, Loss};
 use arc_swap::ArcSwap;
@@ -357,19 +357,32 @@ impl Server {
 #[must_use]
 pub fn losses(current: &Settings, new: &Settings, unix_seconds: u64) -> Vec<String> {
     let mut losses = Vec::new();
-    let sound = |old: &Identity, new: &Identity| {
-        let loss = renewal::dates(old, new, unix_seconds);
-        loss.or_else(|| renewal::chain(old, new))
+    let loss = |old: &Identity, identity: &Identity, role| {
+        renewal::soundness(old, identity, role, &new.known_roots, unix_seconds)
     };
     for identity in &new.identities {
         let mut others = current.identities.iter();
-        if let Some(old) = others.find(|old| old.name == identity.name) {
-            losses.extend(sound(old, identity).map(|loss| told(identity, "", &loss)));
+        let Some(old) = others.find(|old| old.name == identity.name) else {
+            continue;
+        };
+        let clients = connectors_of(new, &identity.name);
+        let servers = listeners_of(new, &identity.name);
+        let as_server = loss(old, identity, Role::Server).filter(|_| !servers.is_empty());
+        // What nothing depends on is judged as the less demanding of the two.
+        let is_client = !clients.is_empty() || servers.is_empty();
+        let as_client = loss(old, identity, Role::Client).filter(|_| is_client);
+        if as_client == as_server || clients.is_empty() || servers.is_empty() {
+            // All that it is used for: nothing is to be named.
+            let any = as_client.or(as_server);
+            losses.extend(any.map(|loss| told(identity, "", &loss)));
+        } else {
+            losses.extend(as_client.map(|loss| told(identity, &clients, &loss)));
+            losses.extend(as_server.map(|loss| told(identity, &servers, &loss)));
         }
     }
     // Whoever points a connector or a listener to another entry decides about the name, and not for what nobody trusts.
-    for (old, identity, whose) in replaced(current, new) {
-        losses.extend(sound(old, identity).map(|loss| told(identity, &whose, &loss)));
+    for (old, identity, role, whose) in replaced(current, new) {
+        losses.extend(loss(old, identity, role).map(|loss| told(identity, &whose, &loss)));
     }
     for connector in &new.inbound_connectors {
         let loss = with_both(current, new, connector, |before, after| {
@@ -380,34 +393,73 @@ pub fn losses(current: &Settings, new: &Settings, unix_seconds: u64) -> Vec<Stri
         let whose = format!(" tenant {}:", connector.tenant);
         losses.extend(loss.map(|loss| told(&connector.identity, &whose, &loss)));
     }
+    let mut unfound: Vec<(&Identity, Loss, Vec<String>)> = Vec::new();
     for listener in &new.listeners {
         let mut others = current.listeners.iter();
         let old = others.find(|old| old.name == listener.name);
-        let old = old.filter(|_| listener.service == Service::Connector);
         let (Some(before), Some(after)) = (
             old.and_then(|old| old.identity.as_ref()),
             &listener.identity,
         ) else {
             continue;
         };
-        let loss = renewal::hostname((before, &current.hostname), (after, &new.hostname));
-        let loss = loss.filter(|_| before.name == after.name);
-        let whose = format!(" listener {}:", listener.name);
-        losses.extend(loss.map(|loss| told(after, &whose, &loss)));
+        let is_connector = listener.service == Service::Connector;
+        let (was, is) = ((&**before, &current.hostname), (&**after, &new.hostname));
+        let loss = renewal::hostname(was, is, is_connector);
+        let Some(loss) = loss.filter(|_| before.name == after.name) else {
+            continue;
+        };
+        let place = format!(" listener {}", listener.name);
+        let same = |one: &&mut (&Identity, Loss, _)| one.0.name == after.name && one.1 == loss;
+        match unfound.iter_mut().find(same) {
+            Some((.., places)) => places.push(place),
+            None => unfound.push((after, loss, vec![place])),
+        }
     }
+    let unfound = unfound.into_iter();
+    losses.extend(unfound.map(|(own, loss, places)| told(own, &told_places(places), &loss)));
     losses
 }
 
-/// Certificates that take the place of one of another entry: that one, the new one, and for whom.
+/// The tenants whose connector a certificate is presented to, as they are told; empty where there is none.
+fn connectors_of(settings: &Settings, name: &str) -> String {
+    let connectors = settings.inbound_connectors.iter();
+    let own = connectors.filter(|own| &*own.identity.name == name);
+    told_places(own.map(|own| format!(" tenant {}", own.tenant)).collect())
+}
+
+/// The listeners that show a certificate, as they are told; empty where there is none.
+fn listeners_of(settings: &Settings, name: &str) -> String {
+    let listeners = settings.listeners.iter();
+    let is_its = |identity: &Arc<Identity>| &*identity.name == name;
+    let own = listeners.filter(|own| own.identity.as_ref().is_some_and(is_its));
+    told_places(own.map(|own| format!(" listener {}", own.name)).collect())
+}
+
+/// The first few; empty where there is none.
+fn told_places(mut places: Vec<String>) -> String {
+    const MOST: usize = 5;
+    if places.is_empty() {
+        return String::new();
+    }
+    let further = places.len().saturating_sub(MOST);
+    places.truncate(MOST);
+    if further > 0 {
+        places.push(format!(" and {further} more"));
+    }
+    places.join(",") + ":"
+}
+
+/// Certificates that take the place of one of another entry: that one, the new one, how it is shown, and for whom.
 fn replaced<'a>(
     current: &'a Settings,
     new: &'a Settings,
-) -> impl Iterator<Item = (&'a Identity, &'a Identity, String)> {
+) -> impl Iterator<Item = (&'a Identity, &'a Identity, Role, String)> {
     let connectors = new.inbound_connectors.iter().filter_map(|connector| {
         let mut others = current.inbound_connectors.iter();
         let old = others.find(|old| old.tenant == connector.tenant)?;
         let whose = format!(" tenant {}:", connector.tenant);
-        Some((&*old.identity, &*connector.identity, whose))
+        Some((&*old.identity, &*connector.identity, Role::Client, whose))
     });
     let listeners = new.listeners.iter().filter_map(|listener| {
         let mut others = current.listeners.iter();
@@ -416,11 +468,12 @@ fn replaced<'a>(
         Some((
             old.identity.as_deref()?,
             listener.identity.as_deref()?,
+            Role::Server,
             whose,
         ))
     });
     let both = connectors.chain(listeners);
-    both.filter(|(old, new, _)| old.name != new.name)
+    both.filter(|(old, new, ..)| old.name != new.name)
 }
 
 fn told(identity: &Identity, whose: &str, loss: &Loss) -> String {

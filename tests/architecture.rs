@@ -108,6 +108,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "route",
             "schedule",
             "session",
+            "smtp",
             "trust",
         ],
     ),

@@ -24,7 +24,7 @@
 mod harness;
 
 use gatepost::config::{self, Severity};
-use gatepost::lab::certificates::Leaf;
+use gatepost::lab::certificates::{Above, Leaf};
 use harness::{Changes, Surroundings};
 
 /// A change of the configuration, and the key and severity of the problem that it must bring.
@@ -784,6 +784,78 @@ async fn one_leaf_under_two_names_serves_one_tenant_only() {
             .any(|text| text.contains("a second tenant that presents this")),
         "{told:?}"
     );
+}
+
+#[tokio::test]
+async fn what_is_above_a_leaf_deserves_a_look_and_may_have_lapsed() {
+    const DAY: u64 = 24 * 60 * 60;
+    let around = Surroundings::new().await;
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let which = "certificate 2 of the chain (CN=scenario Issuing CA)";
+    let leaf = Leaf::named("contoso.com");
+    for (above, told) in [
+        (
+            Above::Until(now + 3 * DAY + 60),
+            format!("{which} expires in 3 days"),
+        ),
+        (
+            Above::ForEmail,
+            format!("the extended key usage of {which} allows neither"),
+        ),
+        (Above::Until(now - 60), format!("{which} has expired")),
+        (
+            Above::From(now + 2 * DAY),
+            format!("{which} is not valid yet, but in 2 days"),
+        ),
+    ] {
+        let issued = around.authority.issue_below(&leaf, above).unwrap();
+        harness::write_identity(around.folder.path(), "contoso", &issued);
+        let texts = texts_at(&around, &Changes::default(), "certificate.contoso.chain");
+        assert!(
+            texts.iter().any(|text| text.starts_with(&told)),
+            "{texts:?}"
+        );
+        assert_eq!(texts.len(), 2, "the root is unknown: {texts:?}");
+    }
+    // What ends with the leaf is told of the leaf.
+    let leaf = leaf.until(now + 2 * DAY);
+    let above = Above::Until(now + 3 * DAY);
+    let issued = around.authority.issue_below(&leaf, above).unwrap();
+    harness::write_identity(around.folder.path(), "contoso", &issued);
+    let texts = texts_at(&around, &Changes::default(), "certificate.contoso.chain");
+    assert!(!texts.iter().any(|text| text.contains(which)), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_listener_wants_a_certificate_of_a_server() {
+    let around = Surroundings::new().await;
+    let keys = ["exchange", "apps", "printers"].map(|name| format!("listener.{name}.certificate"));
+    for (leaf, told) in [
+        (
+            Leaf::named(harness::HOSTNAME).client_auth_only(),
+            &["its extended key usage allows client authentication alone"][..],
+        ),
+        (
+            Leaf::named(harness::HOSTNAME).without_alternative_names(),
+            &["its name stands in the subject CN alone"],
+        ),
+        (Leaf::named(harness::HOSTNAME).server_auth_only(), &[]),
+        // Told of the certificate itself.
+        (Leaf::named(harness::HOSTNAME).code_signing_only(), &[]),
+    ] {
+        let issued = around.authority.issue(&leaf).unwrap();
+        harness::write_identity(around.folder.path(), "host", &issued);
+        for key in &keys {
+            let texts = texts_at(&around, &Changes::default(), key);
+            assert_eq!(texts.len(), told.len(), "{texts:?}");
+            assert!(
+                texts
+                    .iter()
+                    .zip(told)
+                    .all(|(text, told)| text.starts_with(told))
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ mod message;
 
 use self::listeners::{Listener, RefusedBy};
 use self::message::{LineEnds, Message};
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::dns::{Dns, Resolve};
 use crate::header::{self, HeaderFault, MAX_RECEIVED};
 use crate::mail::{Domain, Envelope, ReversePath};
@@ -21,7 +21,6 @@ use crate::trust::{
     Settlement, Tenant, Tenants, Verdict, certificate,
 };
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -396,9 +395,8 @@ pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, St
     File::open(path)
         .and_then(|file| file.take(LARGEST_PEM).read_to_end(&mut pem))
         .map_err(|error| format!("{}: {error}", path.display()))?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let chain =
+        config::pem::certificates(&pem).map_err(|why| format!("{} {why}", path.display()))?;
     if chain.is_empty() {
         return Err(format!("{}: no certificate in PEM form", path.display()));
     }

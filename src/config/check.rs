@@ -101,6 +101,7 @@ fn settings(
         hostname: hostname?.value,
         data_directory,
         identities: certificates.into_values(),
+        known_roots: (reader.surroundings.system_roots)(),
         acme: None,
         renewed: Vec::new(),
         listeners,

@@ -1,11 +1,11 @@
 //! Is a `[[certificate]]` usable: readable, complete, in order, and does the key belong to it?
 
+use super::pem;
 use crate::trust::certificate::{Leaf, Unreadable};
 use crate::trust::chain::Chain;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fs::File;
 use std::io::Read;
@@ -40,14 +40,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
 /// Every certificate of a PEM file.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match found {
+    match pem::certificates(&bytes) {
         Ok(list) if list.is_empty() => Err(format!(
             "{} holds no certificate in PEM form",
             path.display()
         )),
         Ok(list) => Ok(list),
-        Err(_) => Err(format!("{} is not PEM", path.display())),
+        Err(why) => Err(format!("{} {why}", path.display())),
     }
 }
 
@@ -70,7 +69,7 @@ pub(super) fn chain(path: &Path) -> Result<Loaded, String> {
 /// The private key of a PEM file.
 pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = read(path)?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
+    pem::key(&bytes).ok_or_else(|| {
         format!(
             "{} holds no private key in PEM form (or an encrypted one)",
             path.display()
@@ -115,6 +114,7 @@ pub(super) fn key_fault(
 mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use rustls_pki_types::pem::PemObject as _;
 
     fn leaf_and_authority(names: &[&str]) -> (String, String, KeyPair) {
         let mut params = CertificateParams::new(vec![]).unwrap();

@@ -9,6 +9,7 @@ mod check;
 mod expand;
 mod exposed;
 mod identity;
+pub mod pem;
 mod problem;
 mod raw;
 mod reader;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub data_directory: PathBuf,
     /// `[[certificate]]`, loaded.
     pub identities: Vec<Arc<Identity>>,
+    /// The roots of the system and of the Microsoft set: what a certificate that takes the place of another is judged by.
+    pub known_roots: Arc<Roots>,
     /// `[acme]`.
     pub acme: Option<Authority>,
     /// The `[[certificate]]`s with `acme = true`.

@@ -1,8 +1,7 @@
 //! Which roots does a chain have to lead to: the system's with the Microsoft set that we ship, or a PEM file's?
 
-use super::identity;
+use super::{identity, pem};
 use crate::trust::certificate::Roots;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use std::path::Path;
 
@@ -26,10 +25,8 @@ pub(super) fn system() -> Roots {
 
 /// The set that we ship.
 fn microsoft() -> Vec<TrustAnchor<'static>> {
-    CertificateDer::pem_slice_iter(MICROSOFT)
-        .flatten()
-        .filter_map(|certificate| anchor(&certificate))
-        .collect()
+    let certificates = pem::certificates(MICROSOFT).unwrap_or_default();
+    certificates.iter().filter_map(anchor).collect()
 }
 
 /// The certificates of a PEM file, all of which must be usable.
@@ -72,6 +69,7 @@ pub(super) fn holds(roots: &Roots, name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls_pki_types::pem::PemObject as _;
     use x509_parser::prelude::{FromDer, X509Certificate};
 
     #[test]

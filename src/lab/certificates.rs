@@ -6,7 +6,8 @@
 use super::LabError;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints,
+    PublicKeyData, date_time_ymd,
 };
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
@@ -25,8 +26,9 @@ const START_OF_2044: u64 = 2_335_219_200;
 
 /// A certification authority that lives as long as the lab: a root and one intermediate.
 pub struct Authority {
-    root: CertifiedIssuer<'static, KeyPair>,
-    intermediate: CertifiedIssuer<'static, KeyPair>,
+    root: Issuing,
+    intermediate: Issuing,
+    intermediate_name: String,
 }
 
 impl std::fmt::Debug for Authority {
@@ -80,6 +82,27 @@ impl Leaf {
         self
     }
 
+    /// Only clientAuth.
+    #[must_use]
+    pub fn client_auth_only(mut self) -> Self {
+        self.usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self
+    }
+
+    /// For programs, and not for TLS.
+    #[must_use]
+    pub fn code_signing_only(mut self) -> Self {
+        self.usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        self
+    }
+
+    /// The name in the subject CN alone.
+    #[must_use]
+    pub fn without_alternative_names(mut self) -> Self {
+        self.alternative_names.clear();
+        self
+    }
+
     /// Ran out in 2021.
     #[must_use]
     pub fn expired(mut self) -> Self {
@@ -93,6 +116,19 @@ impl Leaf {
         self.valid.1 = unix_seconds;
         self
     }
+}
+
+/// An intermediate that a leaf should not be signed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Above {
+    /// It runs out at this moment (seconds since 1970).
+    Until(u64),
+    /// It is valid from this moment on.
+    From(u64),
+    /// Its extended key usage is emailProtection alone.
+    ForEmail,
+    /// Its name constraints permit `elsewhere.example` alone.
+    ForElsewhere,
 }
 
 /// A chain with its key.
@@ -156,9 +192,14 @@ impl Authority {
     pub fn new(name: &str) -> Result<Self, LabError> {
         let root = CertifiedIssuer::self_signed(authority(&format!("{name} Root")), key()?)
             .map_err(certificate)?;
-        let below = authority(&format!("{name} Issuing CA"));
+        let intermediate_name = format!("{name} Issuing CA");
+        let below = authority(&intermediate_name);
         let intermediate = CertifiedIssuer::signed_by(below, key()?, &root).map_err(certificate)?;
-        Ok(Self { root, intermediate })
+        Ok(Self {
+            root,
+            intermediate,
+            intermediate_name,
+        })
     }
 
     /// Signs a certificate.
@@ -166,14 +207,30 @@ impl Authority {
     /// # Errors
     /// A name that no certificate can hold, or no key could be made.
     pub fn issue(&self, leaf: &Leaf) -> Result<Issued, LabError> {
-        let key = key()?;
-        let signed = self.signed(leaf, &key)?;
-        Ok(Issued {
-            chain_pem: format!("{}{}", signed.pem(), self.intermediate.pem()),
-            key_pem: key.serialize_pem(),
-            chain: vec![signed.der().clone(), self.intermediate.der().clone()],
-            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        })
+        issued(leaf, &self.intermediate)
+    }
+
+    /// Signs a certificate by another intermediate of the same name.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn issue_below(&self, leaf: &Leaf, above: Above) -> Result<Issued, LabError> {
+        let mut params = authority(&self.intermediate_name);
+        match above {
+            Above::Until(end) => params.not_after = moment(end),
+            Above::From(begin) => params.not_before = moment(begin),
+            Above::ForEmail => {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection];
+            }
+            Above::ForElsewhere => {
+                params.name_constraints = Some(NameConstraints {
+                    permitted_subtrees: vec![GeneralSubtree::DnsName("elsewhere.example".into())],
+                    excluded_subtrees: Vec::new(),
+                });
+            }
+        }
+        let above = CertifiedIssuer::signed_by(params, key()?, &self.root).map_err(certificate)?;
+        issued(leaf, &above)
     }
 
     /// Signs a certificate for somebody else's key; the chain in PEM, leaf first.
@@ -181,23 +238,8 @@ impl Authority {
     /// # Errors
     /// A name that no certificate can hold.
     pub fn certify(&self, leaf: &Leaf, key: &impl PublicKeyData) -> Result<String, LabError> {
-        let signed = self.signed(leaf, key)?;
+        let signed = signed(leaf, key, &self.intermediate)?;
         Ok(format!("{}{}", signed.pem(), self.intermediate.pem()))
-    }
-
-    fn signed(&self, leaf: &Leaf, key: &impl PublicKeyData) -> Result<Certificate, LabError> {
-        let mut params =
-            CertificateParams::new(leaf.alternative_names.clone()).map_err(certificate)?;
-        params.distinguished_name = common_name(&leaf.common_name);
-        let at = |unix_seconds| date_time_ymd(1970, 1, 1) + Duration::from_secs(unix_seconds);
-        params.not_before = at(leaf.valid.0);
-        params.not_after = at(leaf.valid.1);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages.clone_from(&leaf.usages);
-        params.use_authority_key_identifier_extension = true;
-        params
-            .signed_by(key, &self.intermediate)
-            .map_err(certificate)
     }
 
     /// The root in PEM.
@@ -238,6 +280,34 @@ impl Authority {
         }
         Ok(roots)
     }
+}
+
+type Issuing = CertifiedIssuer<'static, KeyPair>;
+
+fn issued(leaf: &Leaf, by: &Issuing) -> Result<Issued, LabError> {
+    let key = key()?;
+    let signed = signed(leaf, &key, by)?;
+    Ok(Issued {
+        chain_pem: format!("{}{}", signed.pem(), by.pem()),
+        key_pem: key.serialize_pem(),
+        chain: vec![signed.der().clone(), by.der().clone()],
+        key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+    })
+}
+
+fn signed(leaf: &Leaf, key: &impl PublicKeyData, by: &Issuing) -> Result<Certificate, LabError> {
+    let mut params = CertificateParams::new(leaf.alternative_names.clone()).map_err(certificate)?;
+    params.distinguished_name = common_name(&leaf.common_name);
+    params.not_before = moment(leaf.valid.0);
+    params.not_after = moment(leaf.valid.1);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages.clone_from(&leaf.usages);
+    params.use_authority_key_identifier_extension = true;
+    params.signed_by(key, by).map_err(certificate)
+}
+
+fn moment(unix_seconds: u64) -> time::OffsetDateTime {
+    date_time_ymd(1970, 1, 1) + Duration::from_secs(unix_seconds)
 }
 
 fn key() -> Result<KeyPair, LabError> {

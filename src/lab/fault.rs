@@ -1,5 +1,6 @@
 //! Why a certificate was not taken, in words: the library's own are for who writes programs.
 
+use crate::mail::printable;
 use rustls::{CertificateError, Error};
 use std::io;
 
@@ -36,7 +37,7 @@ pub(super) fn of_tls(error: &Error) -> String {
             let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
             let names = match names.as_slice() {
                 [] => "no name at all".to_owned(),
-                names => names.join(", "),
+                names => printable(&names.join(", ")),
             };
             format!("it is not valid for {}, but for {names}", expected.to_str())
         }

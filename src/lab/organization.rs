@@ -5,7 +5,7 @@
 
 use super::dkim::Signer;
 use super::x509;
-use crate::mail::{Domain, DomainPattern, DomainSet, Secret, TenantId};
+use crate::mail::{Domain, DomainPattern, DomainSet, Secret, TenantId, printable};
 use std::fmt;
 use std::sync::Arc;
 
@@ -136,9 +136,10 @@ impl fmt::Display for ClientIdentity {
         match self {
             Self::None => f.write_str("no certificate"),
             Self::Untrusted { names, why } => {
-                write!(f, "certificate {} (not trusted: {why})", names.join(", "))
+                let names = printable(&names.join(", "));
+                write!(f, "certificate {names} (not trusted: {why})")
             }
-            Self::Trusted { names } => write!(f, "certificate {}", names.join(", ")),
+            Self::Trusted { names } => write!(f, "certificate {}", printable(&names.join(", "))),
         }
     }
 }

@@ -4,13 +4,22 @@
 //! TLS provider has verified by then that the peer holds the key (RFC 8446 §4.4.3); this room asks whose key it is.
 
 use crate::mail::{Domain, shown};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Which side of a handshake shows a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The one that connects: clientAuth or serverAuth will do, for public authorities issue no clientAuth since 2026.
+    Client,
+    /// The one that listens: serverAuth.
+    Server,
+}
 
 /// Trust anchors for a chain.
 #[derive(Clone, Debug, Default)]
@@ -157,6 +166,17 @@ impl Identity {
         self.names.iter().any(|name| name_covers(name, domain))
     }
 
+    /// Whether a client that looks takes it for the server `name`: by the SAN alone, which it must (RFC 9525 §6.3), where
+    /// [`Identity::covers`] takes the subject CN as well.
+    #[must_use]
+    pub fn serves(&self, name: &str) -> bool {
+        let leaf = self.chain.first();
+        let leaf = leaf.and_then(|leaf| EndEntityCert::try_from(leaf).ok());
+        let name = ServerName::try_from(name);
+        leaf.zip(name.ok())
+            .is_some_and(|(leaf, name)| leaf.verify_is_valid_for_subject_name(&name).is_ok())
+    }
+
     /// Whether it is within its dates.
     #[must_use]
     pub fn is_valid_at(&self, unix_seconds: u64) -> bool {
@@ -281,7 +301,7 @@ fn judged(
     names: &[Domain],
     unix_seconds: u64,
 ) -> Result<Arc<str>, WhyAbsent> {
-    holds(chain, roots, unix_seconds)?;
+    holds(chain, roots, unix_seconds, Role::Client)?;
     let leaf = chain.first().ok_or(WhyAbsent::NotPresented)?;
     let leaf = Leaf::read(leaf).map_err(|_| WhyAbsent::Malformed)?;
     match leaf
@@ -296,7 +316,7 @@ fn judged(
     }
 }
 
-/// The half of [`judge`] that asks for no name: does the chain lead to `roots` at `unix_seconds`, for a client or a server?
+/// The half of [`judge`] that asks for no name: does the chain lead to `roots` at `unix_seconds`, and may it be shown so?
 ///
 /// # Errors
 /// Why not.
@@ -304,6 +324,7 @@ pub fn holds(
     chain: &[CertificateDer<'_>],
     roots: &Roots,
     unix_seconds: u64,
+    role: Role,
 ) -> Result<(), WhyAbsent> {
     let (leaf, intermediates) = chain.split_first().ok_or(WhyAbsent::NotPresented)?;
     let end_entity = EndEntityCert::try_from(leaf).map_err(|_| WhyAbsent::Malformed)?;
@@ -312,7 +333,7 @@ pub fn holds(
         &roots.anchors,
         intermediates,
         UnixTime::since_unix_epoch(Duration::from_secs(unix_seconds)),
-        ClientOrServer,
+        Allowed(role),
         None,
         None,
     );
@@ -337,20 +358,20 @@ pub fn name_covers(presented: &str, domain: &Domain) -> bool {
     }
 }
 
-/// Key usage absent, clientAuth or serverAuth: public CAs stopped issuing clientAuth in 2026, and webpki's own
+/// Key usage absent, or what the role asks for: public CAs stopped issuing clientAuth in 2026, and webpki's own
 /// `KeyUsage::client_auth` would refuse Exchange's next certificate.
-struct ClientOrServer;
+struct Allowed(Role);
 
 /// id-kp-serverAuth and id-kp-clientAuth (RFC 5280 §4.2.1.12), the contents of their DER.
 const SERVER_AUTH: KeyPurposeId<'static> = KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 1]);
 const CLIENT_AUTH: KeyPurposeId<'static> = KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 2]);
 
-impl ExtendedKeyUsageValidator for ClientOrServer {
+impl ExtendedKeyUsageValidator for Allowed {
     fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
         let mut present = Vec::new();
         for purpose in purposes {
             let purpose = purpose?;
-            if purpose == SERVER_AUTH || purpose == CLIENT_AUTH {
+            if purpose == SERVER_AUTH || purpose == CLIENT_AUTH && self.0 == Role::Client {
                 return Ok(());
             }
             present.push(purpose.to_decoded_oid());
@@ -358,7 +379,10 @@ impl ExtendedKeyUsageValidator for ClientOrServer {
         if present.is_empty() {
             return Ok(());
         }
-        let required = KeyUsage::client_auth();
+        let required = match self.0 {
+            Role::Client => KeyUsage::client_auth(),
+            Role::Server => KeyUsage::server_auth(),
+        };
         Err(webpki::Error::RequiredEkuNotFoundContext(
             webpki::RequiredEkuNotFoundContext { required, present },
         ))

@@ -3,7 +3,7 @@
 //! Facts for people: `check` and the `certificate` commands show them and judge by them. What a peer's chain is worth is
 //! [`super::certificate::judge`]'s to say.
 
-use super::certificate::Unreadable;
+use super::certificate::{Role, Unreadable};
 use crate::mail::printable;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
@@ -67,6 +67,17 @@ pub enum Usage {
         /// Anything else.
         other: bool,
     },
+}
+
+impl Usage {
+    /// Whether a certificate with it may be shown so.
+    #[must_use]
+    pub fn allows(&self, role: Role) -> bool {
+        match *self {
+            Self::Absent => true,
+            Self::Named { server, client, .. } => server || client && role == Role::Client,
+        }
+    }
 }
 
 /// Who signed a certificate of a chain, as far as the chain tells.
@@ -135,6 +146,21 @@ impl Chain {
         (last.signer == Signer::Beyond).then_some((&last.names.1, &last.issuer))
     }
 
+    /// The first certificate that is not valid at this time (seconds since 1970), counted from 1.
+    #[must_use]
+    pub fn outside_dates(&self, unix_seconds: u64) -> Option<(usize, &Link)> {
+        let mut numbered = (1..).zip(&self.links);
+        numbered.find(|(_, link)| !link.is_valid_at(unix_seconds))
+    }
+
+    /// The first certificate, counted from 1, whose extended key usage does not let the leaf be shown so: that of an
+    /// authority holds for what it signs.
+    #[must_use]
+    pub fn forbids(&self, role: Role) -> Option<(usize, &Link)> {
+        let mut numbered = (1..).zip(&self.links);
+        numbered.find(|(_, link)| !link.usage.allows(role))
+    }
+
     /// Whether a certificate of the chain that is no root has this name (DER).
     #[must_use]
     pub fn holds_intermediate(&self, name: &[u8]) -> bool {
@@ -154,6 +180,12 @@ impl Link {
             Ok(([], certificate)) => Ok(link(der, &certificate, None)),
             _ => Err(Unreadable),
         }
+    }
+
+    /// Whether it is within its dates.
+    #[must_use]
+    pub fn is_valid_at(&self, unix_seconds: u64) -> bool {
+        (self.not_before..=self.not_after).contains(&unix_seconds)
     }
 
     /// The subject as DER.

@@ -3,8 +3,8 @@
 //! Exchange looks at names in the SAN and in the CN (exchange-online.md 2.2), where we look at the CN only without a SAN;
 //! so this takes more names than [`certificate::Leaf`](super::certificate::Leaf), out of what [`Link`] reads, and proves nothing.
 
-use super::certificate::{self, ClientCertificate, Roots, Unreadable, WhyAbsent};
-use super::chain::{Link, Signer, Usage};
+use super::certificate::{self, ClientCertificate, Role, Roots, Unreadable, WhyAbsent};
+use super::chain::{Chain, Link, Signer, Usage};
 use rustls_pki_types::CertificateDer;
 use std::net::IpAddr;
 
@@ -40,6 +40,21 @@ pub struct Presented {
     pub purposes: Purposes,
     /// Why the chain does not hold, if it does not; names play no part.
     pub fault: Option<WhyAbsent>,
+    /// Whose fault that is, where it is not the leaf's own.
+    pub above: Option<Above>,
+}
+
+/// A certificate above the leaf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Above {
+    /// In the chain, counted from 1.
+    pub number: usize,
+    /// Whose it is, printable.
+    pub subject: String,
+    /// Seconds since 1970.
+    pub not_before: u64,
+    /// Seconds since 1970.
+    pub not_after: u64,
 }
 
 impl Presented {
@@ -65,6 +80,25 @@ impl Presented {
             | ClientCertificate::Absent(WhyAbsent::NameMismatch { .. }) => None,
             ClientCertificate::Absent(why) => Some(why),
         };
+        let read = fault.as_ref().and_then(|_| Chain::read(chain).ok());
+        let above = read.zip(fault.as_ref()).and_then(|(chain, why)| {
+            let (number, link) = match why {
+                WhyAbsent::Expired | WhyAbsent::NotYetValid => chain.outside_dates(unix_seconds),
+                WhyAbsent::WrongKeyUsage => chain.forbids(Role::Client),
+                WhyAbsent::NoTls
+                | WhyAbsent::NotPresented
+                | WhyAbsent::Malformed
+                | WhyAbsent::UnknownIssuer
+                | WhyAbsent::BadChain
+                | WhyAbsent::NameMismatch { .. } => None,
+            }?;
+            (number > 1).then(|| Above {
+                number,
+                subject: link.subject.clone(),
+                not_before: link.not_before,
+                not_after: link.not_after,
+            })
+        });
         let mut alternative = leaf.alternative_names;
         alternative.retain(|name| name.parse::<IpAddr>().is_err());
         Ok(Self {
@@ -76,6 +110,7 @@ impl Presented {
             not_after: leaf.not_after,
             purposes,
             fault,
+            above,
         })
     }
 
@@ -157,6 +192,29 @@ mod tests {
             let read = presented(&leaf(&["a.contoso.com"], "a.contoso.com", usages), true);
             assert_eq!((read.purposes, read.fault), (purposes, fault));
         }
+    }
+
+    #[test]
+    fn a_fault_of_the_intermediate_is_laid_at_its_door() {
+        use crate::lab::certificates::{Above as Kind, Authority, Leaf};
+        let authority = Authority::new("Lab").unwrap();
+        let roots = Roots {
+            anchors: authority.roots().unwrap().roots,
+        };
+        let leaf = Leaf::named("contoso.com");
+        for (kind, fault) in [
+            (Kind::Until(NOW - 1), WhyAbsent::Expired),
+            (Kind::ForEmail, WhyAbsent::WrongKeyUsage),
+        ] {
+            let issued = authority.issue_below(&leaf, kind).unwrap();
+            let read = Presented::read(&issued.chain, &roots, NOW).unwrap();
+            let above = read.above.unwrap();
+            assert_eq!(read.fault, Some(fault));
+            assert_eq!((above.number, &*above.subject), (2, "CN=Lab Issuing CA"));
+        }
+        let own = authority.issue(&leaf.expired()).unwrap();
+        let read = Presented::read(&own.chain, &roots, NOW).unwrap();
+        assert_eq!((read.fault, read.above), (Some(WhyAbsent::Expired), None));
     }
 
     #[test]

@@ -3,18 +3,36 @@
 //! Asked at a reload, before a renewed certificate is taken, and in a rehearsal. Only what was well before and is not
 //! afterwards is a loss: who starts with a bad certificate is told by the check, and must be able to mend it by halves.
 //! What an administrator changes at the same time is his own will: other accepted domains, another host name.
+//!
+//! Each use is judged as its other side does: a connector's as that of a client, a listener's as that of a server. A chain
+//! to a root that nobody knows (an own authority, a self-signed certificate in a lab) is held against what it says itself.
 
-use super::certificate::Identity;
-use super::chain::Chain;
+use super::certificate::{Identity, Role, Roots, WhyAbsent, holds};
+use super::chain::{Chain, Link};
 use super::sender_name::{SenderName, is_meant};
-use crate::mail::{Domain, DomainSet};
+use crate::mail::{Domain, DomainSet, printable};
 use std::fmt;
 
 /// What the certificate in force gives and the new one does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// The new one is not valid now.
-    Dates,
+    Dates {
+        /// Not it itself, but this certificate of its chain, and what is the matter with it.
+        above: Option<String>,
+    },
+    /// An extended key usage of the new chain does not allow what it is shown for.
+    Usage {
+        /// What for.
+        role: Role,
+        /// Whose usage.
+        whose: String,
+    },
+    /// The new chain does not hold for another reason (signature, constraints, depth).
+    Broken {
+        /// It.
+        why: WhyAbsent,
+    },
     /// The new chain does not lead to a root, and the old one did; the issuer that ends it.
     Chain {
         /// As the last certificate says.
@@ -27,22 +45,46 @@ pub enum Loss {
         /// The names of the new certificate.
         names: Vec<String>,
     },
-    /// The host name is not covered any more.
+    /// The name is not covered any more by which a listener is found.
     Hostname {
-        /// It.
-        hostname: Domain,
+        /// It: the host name, or where the one in force does not cover that, the first name that it has.
+        name: String,
+        /// Whether it is the host name.
+        is_hostname: bool,
+        /// Whether Exchange connects there, and not applications.
+        is_connector: bool,
         /// The names of the new certificate.
         names: Vec<String>,
+        /// The new one says it, but in its subject CN alone.
+        in_common_name: bool,
     },
 }
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dates => f.write_str("the one in force is valid today, the new one is not"),
+            Self::Dates { above } => {
+                f.write_str("the one in force is valid today, the new one is not")?;
+                above.iter().try_for_each(|above| write!(f, ": {above}"))
+            }
+            Self::Usage { role, whose } => {
+                let fails = match role {
+                    Role::Client => {
+                        "allows neither client nor server authentication, which the one in force does: Exchange Online would not know the tenant by it (550 5.7.64)"
+                    }
+                    Role::Server => {
+                        "does not allow server authentication, which the one in force does: on a listener whoever looks refuses it, Exchange Online (450 4.4.317) and applications"
+                    }
+                };
+                write!(f, "the extended key usage of {whose} {fails}")
+            }
+            Self::Broken { why } => write!(
+                f,
+                "{why}, and that of the one in force does: whoever looks refuses it (450 4.4.317, 550 5.7.64)"
+            ),
             Self::Chain { issuer } => write!(
                 f,
-                "the chain ends below \"{issuer}\", which is no known root, and the one in force is complete: Exchange Online does not fetch an intermediate, and takes the certificate for nobody's"
+                "the chain ends below \"{issuer}\" and leads to no known root, and the one in force is complete: Exchange Online does not fetch an intermediate, and takes the certificate for nobody's"
             ),
             Self::Attribution {
                 connector_name,
@@ -50,14 +92,111 @@ impl fmt::Display for Loss {
             } => write!(
                 f,
                 "Exchange takes the tenant's mail by {connector_name}, and the new certificate ({}) does not carry that name: an inbound connector with that TlsSenderCertificateName, as `connector render` writes it, would refuse the mail (550 5.7.64). With another name, add it to accepted_domains in the same reload, and set TlsSenderCertificateName. Where the connector says another name of the new certificate already, a restart takes it",
-                names.join(", ")
+                list(names)
             ),
-            Self::Hostname { hostname, names } => write!(
-                f,
-                "the one in force covers hostname {hostname}, the new one ({}) does not: an outbound connector with that TlsDomain would keep its mail (450 4.4.317)",
-                names.join(", ")
-            ),
+            Self::Hostname {
+                name,
+                is_hostname,
+                is_connector,
+                names,
+                in_common_name,
+            } => {
+                let (name, names) = (printable(name), list(names));
+                if *is_hostname {
+                    write!(f, "the one in force covers hostname {name}, ")?;
+                } else {
+                    write!(f, "the one in force has the name {name}, ")?;
+                }
+                if *in_common_name {
+                    f.write_str("the new one has it in its subject CN alone, where whoever looks at the SAN does not find it: ")?;
+                } else {
+                    write!(f, "the new one ({names}) does not: ")?;
+                }
+                f.write_str(if *is_connector {
+                    "an outbound connector with that TlsDomain would keep its mail (450 4.4.317)"
+                } else {
+                    "applications that look for it would refuse it"
+                })?;
+                if *is_hostname {
+                    Ok(())
+                } else {
+                    f.write_str(". Where they look for another name of the new one already, a restart takes it")
+                }
+            }
         }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    printable(&names.join(", "))
+}
+
+/// Whether the new one does not hold where the old one does, shown so, at this time (seconds since 1970). `roots` are those
+/// that a known root is one of.
+#[must_use]
+pub fn soundness(
+    before: &Identity,
+    after: &Identity,
+    role: Role,
+    roots: &Roots,
+    unix_seconds: u64,
+) -> Option<Loss> {
+    dates(before, after, unix_seconds)
+        .or_else(|| chain(before, after))
+        .or_else(|| {
+            let fault = |own| fault(own, role, roots, unix_seconds);
+            fault(after).filter(|_| fault(before).is_none())
+        })
+}
+
+/// Why a chain does not hold, shown so. That its root is unknown is not asked here.
+fn fault(own: &Identity, role: Role, roots: &Roots, unix_seconds: u64) -> Option<Loss> {
+    let chain = Chain::read(&own.chain).ok()?;
+    let dates = || {
+        let (number, link) = chain.outside_dates(unix_seconds)?;
+        let above = (number > 1).then(|| {
+            let what = if link.not_before > unix_seconds {
+                "is not valid yet"
+            } else {
+                "has expired"
+            };
+            format!("{} {what}", whose(number, link))
+        });
+        Some(Loss::Dates { above })
+    };
+    let usage = || {
+        let (number, link) = chain.forbids(role)?;
+        let whose = whose(number, link);
+        Some(Loss::Usage { role, whose })
+    };
+    let why = if own.known_root {
+        holds(&own.chain, roots, unix_seconds, role).err()?
+    } else {
+        if let Some(fault) = dates().or_else(usage) {
+            return Some(fault);
+        }
+        // A lone one has nobody to vouch for it.
+        let end = own.chain.iter().skip(1).last()?;
+        let (end, _) = Roots::from_certificates([end]);
+        holds(&own.chain, &end, unix_seconds, role).err()?
+    };
+    let told = match why {
+        WhyAbsent::Expired | WhyAbsent::NotYetValid => dates(),
+        WhyAbsent::WrongKeyUsage => usage(),
+        WhyAbsent::NoTls
+        | WhyAbsent::NotPresented
+        | WhyAbsent::Malformed
+        | WhyAbsent::UnknownIssuer
+        | WhyAbsent::BadChain
+        | WhyAbsent::NameMismatch { .. } => None,
+    };
+    Some(told.unwrap_or(Loss::Broken { why }))
+}
+
+fn whose(number: usize, link: &Link) -> String {
+    match number {
+        1 => "the certificate".to_owned(),
+        number => format!("certificate {number} of its chain ({})", link.subject),
     }
 }
 
@@ -65,7 +204,7 @@ impl fmt::Display for Loss {
 #[must_use]
 pub fn dates(before: &Identity, after: &Identity, unix_seconds: u64) -> Option<Loss> {
     let lost = before.is_valid_at(unix_seconds) && !after.is_valid_at(unix_seconds);
-    lost.then_some(Loss::Dates)
+    lost.then_some(Loss::Dates { above: None })
 }
 
 /// Whether an intermediate went missing: the old chain leads to a root that is known here and the new one does not, or the
@@ -124,21 +263,43 @@ pub fn moved(
     (old != new).then_some((old, new))
 }
 
-/// Whether a connector listener would not be found under the host name any more; each with the host name of its time.
+/// The name that whoever connects to a listener with this certificate is taken to look for, and whether it is the host
+/// name: that one where the certificate covers it, else the first that it has.
 #[must_use]
-pub fn hostname(before: (&Identity, &Domain), after: (&Identity, &Domain)) -> Option<Loss> {
+pub fn looked_for(identity: Option<&Identity>, hostname: &Domain) -> (String, bool) {
+    let first = identity
+        .filter(|own| !own.covers(hostname))
+        .and_then(|own| own.names.first());
+    match first {
+        Some(first) => (first.replacen("*.", "smarthost.", 1), false),
+        None => (hostname.as_str().to_owned(), true),
+    }
+}
+
+/// Whether a listener would not be found under its name any more; each with the host name of its time.
+#[must_use]
+pub fn hostname(
+    before: (&Identity, &Domain),
+    after: (&Identity, &Domain),
+    is_connector: bool,
+) -> Option<Loss> {
     let ((old, hostname_before), (new, hostname)) = (before, after);
-    let lost = hostname_before == hostname && old.covers(hostname_before) && !new.covers(hostname);
+    let (name, is_hostname) = looked_for(Some(old), hostname_before);
+    let lost = hostname_before == hostname && old.serves(&name) && !new.serves(&name);
+    let domain = name.parse::<Domain>();
     lost.then(|| Loss::Hostname {
-        hostname: hostname.clone(),
+        name,
+        is_hostname,
+        is_connector,
         names: new.names.clone(),
+        in_common_name: domain.is_ok_and(|domain| new.covers(&domain)),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::certificates::{Authority, Issued, Leaf};
+    use crate::lab::certificates::{Above, Authority, Issued, Leaf};
     use rustls_pki_types::PrivatePkcs8KeyDer;
 
     fn identity(issued: Issued, known_root: bool) -> Identity {
@@ -274,6 +435,7 @@ mod tests {
         );
         let (exact, wild) = (named(&[one.as_str()]), named(&["*.contoso.com"]));
         let foreign = named(&["contoso.com"]);
+        let hostname = |before, after| hostname(before, after, true);
         assert_eq!(hostname((&exact, &one), (&wild, &one)), None);
         assert!(hostname((&exact, &one), (&foreign, &one)).is_some());
         assert_eq!(hostname((&exact, &one), (&foreign, &two)), None, "renamed");
@@ -282,6 +444,43 @@ mod tests {
             None,
             "bad before"
         );
+        // Found by another name today: TlsDomain says that one.
+        let told = hostname((&foreign, &one), (&exact, &one)).unwrap();
+        let told = told.to_string();
+        assert!(told.starts_with("the one in force has the name contoso.com, the new one (smarthost.contoso.com) does not: an outbound"), "{told}");
+        assert!(told.ends_with("a restart takes it"), "{told}");
+    }
+
+    #[test]
+    fn a_host_name_in_the_common_name_alone_is_not_found_and_names_are_told_harmlessly() {
+        let host: Domain = "smarthost.contoso.com".parse().unwrap();
+        let exact = named(&[host.as_str()]);
+        let bare = Leaf::named(host.as_str()).without_alternative_names();
+        let bare = identity(Authority::new("Lab").unwrap().issue(&bare).unwrap(), false);
+        assert!(bare.covers(&host), "as Exchange counts names");
+        let told = hostname((&exact, &host), (&bare, &host), false).unwrap();
+        let told = told.to_string();
+        for part in ["in its subject CN alone", "applications that look for it"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert_eq!(hostname((&bare, &host), (&bare, &host), false), None);
+        let hostile = Identity {
+            names: vec!["\u{1b}[31mred.example".to_owned(), "x".repeat(400)],
+            ..named(&["elsewhere.example"])
+        };
+        let own = domains(&["contoso.com"]);
+        let contoso = named(&["contoso.com"]);
+        for loss in [
+            hostname((&exact, &host), (&hostile, &host), true),
+            attribution((&contoso, &own), (&hostile, &own)),
+        ] {
+            let told = loss.unwrap().to_string();
+            assert!(
+                !told.contains('\u{1b}') && told.contains("\\u{1b}[31mred"),
+                "{told}"
+            );
+            assert!(!told.contains(&"x".repeat(200)), "{told}");
+        }
     }
 
     #[test]
@@ -317,9 +516,111 @@ mod tests {
             issue(Leaf::named("contoso.com")),
             issue(Leaf::named("contoso.com").expired()),
         );
-        const NOW: u64 = 1_795_594_533;
-        assert_eq!(dates(&good, &bad, NOW), Some(Loss::Dates));
+        assert_eq!(dates(&good, &bad, NOW), Some(Loss::Dates { above: None }));
         assert_eq!(dates(&bad, &bad, NOW), None);
         assert_eq!(dates(&bad, &good, NOW), None);
+    }
+
+    const NOW: u64 = 1_795_594_533;
+
+    /// What is lost, shown so, where the authority's root is known, and where it is not.
+    fn told(before: &Issued, after: &Issued, role: Role, authority: &Authority) -> [String; 2] {
+        let roots = Roots {
+            anchors: authority.roots().unwrap().roots,
+        };
+        [true, false].map(|known| {
+            let (old, new) = (
+                identity(before.clone(), known),
+                identity(after.clone(), known),
+            );
+            let loss = soundness(&old, &new, role, &roots, NOW);
+            loss.map_or_else(String::new, |loss| loss.to_string())
+        })
+    }
+
+    #[test]
+    fn what_the_other_side_would_refuse_is_lost_whoever_the_authority_is() {
+        let authority = Authority::new("Lab").unwrap();
+        let leaf = || Leaf::named("contoso.com");
+        let issue = |leaf: &Leaf| authority.issue(leaf).unwrap();
+        let below = |above: Above| authority.issue_below(&leaf(), above).unwrap();
+        let good = issue(&leaf());
+        let neither = "neither client nor server authentication";
+        let no_server = "does not allow server authentication";
+        let (leafs, above) = (
+            "usage of the certificate ",
+            "usage of certificate 2 of its chain (CN=Lab Issuing CA) ",
+        );
+        for (new, client, server) in [
+            (issue(&leaf()), "", ""),
+            (issue(&leaf().server_auth_only()), "", ""),
+            (
+                issue(&leaf().code_signing_only()),
+                &*format!("{leafs}allows {neither}"),
+                &*format!("{leafs}{no_server}"),
+            ),
+            (issue(&leaf().client_auth_only()), "", no_server),
+            (
+                below(Above::ForEmail),
+                &format!("{above}allows {neither}"),
+                &format!("{above}{no_server}"),
+            ),
+            (
+                below(Above::Until(NOW - 1)),
+                "not: certificate 2 of its chain (CN=Lab Issuing CA) has expired",
+                "not: certificate 2 of its chain (CN=Lab Issuing CA) has expired",
+            ),
+            (below(Above::Until(NOW + 1)), "", ""),
+        ] {
+            for (role, part) in [(Role::Client, client), (Role::Server, server)] {
+                for told in told(&good, &new, role, &authority) {
+                    assert_eq!(told.is_empty(), part.is_empty(), "{role:?} {told}");
+                    assert!(told.contains(part), "{part}: {told}");
+                }
+                // Bad before: another of the same kind, and every mended one, goes in.
+                for then in [&new, &good] {
+                    let told = told(&new, then, role, &authority);
+                    assert_eq!(told, ["", ""], "{role:?} {part}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_that_does_not_hold_for_what_is_above_it_is_lost_too() {
+        let authority = Authority::new("Lab").unwrap();
+        let leaf = Leaf::named("contoso.com");
+        let good = authority.issue(&leaf).unwrap();
+        let bad = authority.issue_below(&leaf, Above::ForElsewhere).unwrap();
+        for told in told(&good, &bad, Role::Server, &authority) {
+            assert!(
+                told.starts_with("the chain does not hold, and that"),
+                "{told}"
+            );
+        }
+        assert_eq!(told(&bad, &bad, Role::Client, &authority), ["", ""]);
+    }
+
+    /// As `openssl req -x509` makes them, with CA:TRUE, and without it: who has one in force may have another.
+    #[test]
+    fn a_self_signed_one_takes_the_place_of_another() {
+        let own = |is_ca: rcgen::IsCa| {
+            let mut params = rcgen::CertificateParams::new(["contoso.com".to_owned()]).unwrap();
+            params.is_ca = is_ca;
+            let key = rcgen::KeyPair::generate().unwrap();
+            let signed = params.self_signed(&key).unwrap();
+            let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+            Identity::new("contoso".into(), vec![signed.der().clone()], key).unwrap()
+        };
+        let ca = own(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+        let leaf = own(rcgen::IsCa::NoCa);
+        let authority = Authority::new("Lab").unwrap();
+        let private = identity(authority.issue(&Leaf::named("contoso.com")).unwrap(), false);
+        for role in [Role::Client, Role::Server] {
+            for (before, after) in [(&ca, &leaf), (&leaf, &ca), (&private, &ca), (&ca, &private)] {
+                let loss = soundness(before, after, role, &Roots::default(), NOW);
+                assert_eq!(loss, None);
+            }
+        }
     }
 }

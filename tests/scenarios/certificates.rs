@@ -1,7 +1,7 @@
 //! `gatepost certificate`: shown, rehearsed, asked for. The scenario's authority stands among the public ones.
 
-use crate::harness::{Changes, HOSTNAME, Said, Surroundings, write_identity};
-use gatepost::lab::certificates::Leaf;
+use crate::harness::{Changes, HOSTNAME, Said, Surroundings, gatepost, write_identity};
+use gatepost::lab::certificates::{Above, Issued, Leaf};
 use std::path::Path;
 use std::process::Command;
 
@@ -32,8 +32,11 @@ fn assert_says(said: &Said, parts: &[&str]) {
 
 /// Chain and key in files of their own, as they come back from an authority.
 fn candidate(around: &Surroundings, leaf: &Leaf) -> [String; 2] {
-    let issued = around.authority.issue(leaf).unwrap();
-    write_identity(around.folder.path(), "new", &issued);
+    written(around, &around.authority.issue(leaf).unwrap())
+}
+
+fn written(around: &Surroundings, issued: &Issued) -> [String; 2] {
+    write_identity(around.folder.path(), "new", issued);
     let path = |file: &str| around.folder.path().join(file).display().to_string();
     [path("new.pem"), path("new.key")]
 }
@@ -165,6 +168,185 @@ async fn show_holds_files_that_are_in_no_configuration_against_every_tenant() {
     );
     let half = certificate(&around, &config, &["show", "--chain", &chain]).await;
     assert_eq!(half.status, 2, "{half:?}");
+}
+
+#[tokio::test]
+async fn show_judges_files_in_the_only_place_that_they_could_be_for() {
+    let around = Surroundings::new().await;
+    let config = around.configuration([0; 3], &Changes::default());
+    let folder = around.folder.path();
+    let show = async |chain: &str, key: &str| {
+        certificate(&around, &config, &["show", "--chain", chain, "--key", key]).await
+    };
+    // By its names it is for the listeners.
+    let [chain, key] = candidate(&around, &Leaf::named(HOSTNAME).client_auth_only());
+    let said = show(&chain, &key).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    let place = format!(
+        "place     [[certificate]] host of {}, the only one that has one of its names, or its key: as if these files were there",
+        config.display()
+    );
+    assert_says(
+        &said,
+        &[
+            &place,
+            "warning   listener.exchange.certificate: its extended key usage allows client authentication alone: here whoever looks refuses it",
+            "no error; read the warnings",
+        ],
+    );
+    // By its key it is for contoso, which has no use for that name.
+    let [chain, key] = candidate(&around, &Leaf::named("elsewhere.example"));
+    std::fs::copy(&key, folder.join("contoso.key")).unwrap();
+    let own = folder.join("contoso.key").display().to_string();
+    let said = show(&chain, &own).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert_says(
+        &said,
+        &[
+            "place     [[certificate]] contoso of ",
+            "error     tenant.contoso.inbound_connector.certificate: no name of the certificate (elsewhere.example)",
+            "not well",
+        ],
+    );
+    // It could be for each of them, and is good for none.
+    let said = show(&chain, &key).await;
+    let told = "warning   these-files: the configuration has errors (`gatepost check`): it was compared with nothing there";
+    assert_says(&said, &[told]);
+    let good = around.authority.issue(&Leaf::named("contoso.com")).unwrap();
+    write_identity(folder, "contoso", &good);
+    let said = show(&chain, &key).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert_says(
+        &said,
+        &[
+            "place     none yet: it could be that of host, contoso, fabrikam",
+            "error     these-files: no tenant has an accepted domain",
+        ],
+    );
+    let named = ["show", "host", "--chain", &chain, "--key", &key, "--json"];
+    let said = certificate(&around, &config, &named).await;
+    let place = format!(
+        "[[certificate]] host of {}: as if these files were there",
+        config.display()
+    );
+    assert_eq!(said.json()[0]["place"], *place, "{said:?}");
+    // No configuration to look into.
+    let [chain, key] = candidate(&around, &Leaf::named(HOSTNAME).client_auth_only());
+    let nowhere = folder.join("none.toml");
+    let files = ["show", "--chain", &chain, "--key", &key];
+    let said = certificate(&around, &nowhere, &files).await;
+    assert_says(
+        &said,
+        &["warning   these-files: its extended key usage allows client authentication alone"],
+    );
+    // A configuration with one certificate has one place, also before that one is there.
+    let first = folder.join("first.toml");
+    let text = "hostname = \"smarthost.contoso.com\"\n[[certificate]]\nname = \"first\"\nchain = \"none.pem\"\nkey = \"none.key\"\n\
+        [[listener]]\nname = \"exchange\"\naddress = \"127.0.0.1:0\"\nservice = \"connector\"\ncertificate = \"first\"\n";
+    std::fs::write(&first, text).unwrap();
+    let said = certificate(&around, &first, &files).await;
+    assert_says(
+        &said,
+        &[
+            "first.toml, the only one there: as if these files were there",
+            "listener  exchange (connector): covers hostname",
+            "warning   listener.exchange.certificate: its extended key usage allows client",
+        ],
+    );
+}
+
+/// As Notepad writes a file.
+#[tokio::test]
+async fn a_byte_order_mark_hides_no_certificate_from_any_command() {
+    let around = Surroundings::new().await;
+    let config = around.configuration([0; 3], &Changes::default());
+    let folder = around.folder.path();
+    for file in ["contoso.pem", "contoso.key"] {
+        let pem = std::fs::read_to_string(folder.join(file)).unwrap();
+        std::fs::write(folder.join(file), format!("\u{feff}{pem}")).unwrap();
+    }
+    let said = certificate(&around, &config, &["show", "contoso"]).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_says(
+        &said,
+        &["1       CN=contoso.com", "belongs to the certificate"],
+    );
+    let (chain, roots) = (folder.join("contoso.pem"), folder.join("ca.pem"));
+    let words = [
+        "explain",
+        "attribution",
+        "--tenant",
+        "contoso",
+        "--certificate",
+    ];
+    let files = [chain.to_str().unwrap(), "--roots", roots.to_str().unwrap()];
+    let said = gatepost(&config, &[&words[..], &files].concat()).await;
+    assert!(
+        said.out.contains("issued by CN=scenario Issuing CA"),
+        "{said:?}"
+    );
+}
+
+/// The sentence about a reload and what the handshakes say are two ways to one judgement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rehearsal_fails_for_nothing_that_a_reload_would_take() {
+    let around = Surroundings::new().await;
+    let changes = Changes::replace("certificate = \"host\"", "certificate = \"contoso\"");
+    let config = around.configuration([0; 3], &changes);
+    let leaf = || Leaf::named("contoso.com").and(HOSTNAME);
+    let own = around.authority.issue(&leaf()).unwrap();
+    write_identity(around.folder.path(), "contoso", &own);
+    let issue = |leaf: &Leaf| around.authority.issue(leaf).unwrap();
+    let below = |above: Above| around.authority.issue_below(&leaf(), above).unwrap();
+    for (issued, is_well) in [
+        (issue(&leaf().server_auth_only()), true),
+        (below(Above::Until(2_335_219_199)), true),
+        (issue(&leaf().client_auth_only()), false),
+        (issue(&leaf().code_signing_only()), false),
+        (issue(&Leaf::named("contoso.com")), false),
+        (issue(&leaf().without_alternative_names()), false),
+        (below(Above::ForEmail), false),
+        (below(Above::ForElsewhere), false),
+        (below(Above::Until(1_704_067_201)), false),
+    ] {
+        let [chain, key] = written(&around, &issued);
+        let files = ["rehearse", "contoso", "--chain", &chain, "--key", &key];
+        let said = certificate(&around, &config, &files).await;
+        assert_eq!(said.status, i32::from(!is_well), "{said:?}");
+        assert_eq!(
+            said.out.contains("reload    would take it"),
+            is_well,
+            "{said:?}"
+        );
+        assert_eq!(said.out.contains("  FAILED  "), !is_well, "{said:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_a_certificate_do_not_act_on_a_terminal() {
+    let around = Surroundings::new().await;
+    let config = around.configuration([0; 3], &Changes::default());
+    let evil = "\u{1b}[31mred.example";
+    let hostile = Leaf::named("contoso.com").and(evil).and(&"x".repeat(400));
+    let [chain, key] = candidate(&around, &hostile);
+    let files = ["rehearse", "contoso", "--chain", &chain, "--key", &key];
+    let said = certificate(&around, &config, &files).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_says(
+        &said,
+        &["Exchange saw certificate contoso.com, \\u{1b}[31mred.example, xxx"],
+    );
+    // Lost names and findings of the check.
+    for name in ["host", "fabrikam"] {
+        let files = ["rehearse", name, "--chain", &chain, "--key", &key];
+        let refused = certificate(&around, &config, &files).await;
+        assert_eq!(refused.status, 1, "{refused:?}");
+        assert_says(&refused, &["\\u{1b}[31mred.example"]);
+        assert!(!refused.out.contains('\u{1b}'), "{refused:?}");
+    }
+    assert!(!said.out.contains('\u{1b}'), "{said:?}");
+    let line = said.out.lines().find(|line| line.contains("Exchange saw"));
+    assert!(line.unwrap().len() < 400, "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -357,6 +357,14 @@ impl Process {
         Self::with_log(config, std::fs::File::create(log).unwrap().into())
     }
 
+    /// [`Process::logging`] on a machine where the authorities of this file are public ones.
+    pub fn trusting(roots: &Path, config: &Path, log: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gatepost"));
+        command.args(["serve", "--config"]).arg(config);
+        command.env("SSL_CERT_FILE", roots);
+        Self::spawn(command, std::fs::File::create(log).unwrap().into())
+    }
+
     /// Its log goes into a pipe; who is given its end may read it, or not.
     pub fn unheard(config: &Path) -> (Self, std::process::ChildStderr) {
         let mut process = Self::with_log(config, Stdio::piped());

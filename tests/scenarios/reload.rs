@@ -1,11 +1,13 @@
 //! SIGHUP to a server process: what is taken, what is refused, and what stays.
 
 use crate::harness::{
-    Changes, LETTER, Process, Surroundings, free_port, gatepost, scrape, until, write_identity,
+    Changes, HOSTNAME, LETTER, Process, Surroundings, free_port, gatepost, scrape, until,
+    write_identity,
 };
-use gatepost::lab::certificates::{Authority, Leaf};
+use gatepost::lab::certificates::{Above, Authority, Leaf};
 use gatepost::lab::{Mail, Outbound};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A server process with its surroundings.
@@ -35,14 +37,31 @@ impl Running {
         Self::within(Surroundings::new().await, Changes::default())
     }
 
+    /// Where the scenario's authority is a public one.
+    async fn public() -> Self {
+        let around = Surroundings::new().await;
+        let roots = around.folder.path().join("ca.pem");
+        Self::started(around, Changes::default(), |config, log| {
+            Process::trusting(&roots, config, log)
+        })
+    }
+
     fn within(around: Surroundings, further: Changes) -> Self {
+        Self::started(around, further, Process::logging)
+    }
+
+    fn started(
+        around: Surroundings,
+        further: Changes,
+        start: impl FnOnce(&Path, &Path) -> Process,
+    ) -> Self {
         let ports = [free_port(), free_port(), free_port()];
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
         std::fs::write(around.folder.path().join("endpoints.json"), ENDPOINTS).unwrap();
         let mut changes = with_endpoints(admin);
         changes.replace.extend(further.replace);
         let config = around.configuration(ports, &changes);
-        let process = Process::logging(&config, &around.folder.path().join("log"));
+        let process = start(&config, &around.folder.path().join("log"));
         Self {
             around,
             ports,
@@ -210,6 +229,69 @@ async fn a_reload_is_refused_where_a_certificate_would_break_attribution() {
     assert!(after.is_internal());
     assert_ne!(after.identity, before.identity, "the new certificate");
     assert!(running.process.terminate().success());
+}
+
+/// What a rehearsal fails for, of the same files: each use has its own demands, whoever the authority is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_is_refused_where_the_other_side_would_refuse_the_handshake() {
+    for running in [Running::start().await, Running::public().await] {
+        let folder = running.around.folder.path();
+        let authority = &running.around.authority;
+        let good = |name: &str| authority.issue(&Leaf::named(name)).unwrap();
+        let before = running.round_trip().await;
+        let below = |above: Above| {
+            let leaf = Leaf::named("contoso.com");
+            authority.issue_below(&leaf, above).unwrap()
+        };
+        let host = |leaf: Leaf| authority.issue(&leaf).unwrap();
+        for (round, (entry, issued, reason)) in [
+            (
+                "contoso",
+                host(Leaf::named("contoso.com").code_signing_only()),
+                "contoso.pem: the extended key usage of the certificate allows neither client nor server authentication",
+            ),
+            (
+                "contoso",
+                below(Above::ForEmail),
+                "contoso.pem: the extended key usage of certificate 2 of its chain (CN=scenario Issuing CA) allows neither",
+            ),
+            (
+                "contoso",
+                below(Above::Until(1_704_067_201)),
+                "contoso.pem: the one in force is valid today, the new one is not: certificate 2 of its chain (CN=scenario Issuing CA) has expired",
+            ),
+            (
+                "host",
+                host(Leaf::named(HOSTNAME).client_auth_only()),
+                "host.pem: the extended key usage of the certificate does not allow server authentication",
+            ),
+            (
+                "host",
+                host(Leaf::named(HOSTNAME).without_alternative_names()),
+                "host.pem: listener apps, listener printers: the one in force covers hostname smarthost.contoso.com, the new one has it in its subject CN alone",
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            write_identity(folder, entry, &issued);
+            running.reload("failed", round + 1).await;
+            running.logged(reason, 1).await;
+            let after = running.round_trip().await;
+            assert_eq!(after.identity, before.identity, "the old one is still used");
+            assert!(after.is_internal());
+            write_identity(folder, "contoso", &good("contoso.com"));
+            write_identity(folder, "host", &good(HOSTNAME));
+        }
+        // A connector alone does not ask for serverAuth, nor a listener for clientAuth.
+        let client = host(Leaf::named("contoso.com").client_auth_only());
+        write_identity(folder, "contoso", &client);
+        let server = host(Leaf::named(HOSTNAME).server_auth_only());
+        write_identity(folder, "host", &server);
+        running.reload("ok", 1).await;
+        assert!(running.round_trip().await.is_internal());
+        assert!(running.process.terminate().success());
+    }
 }
 
 /// A certificate under another name goes in together with the accepted domain that makes it right; a certificate that was

@@ -1,7 +1,7 @@
 //! What is said of one certificate, as JSON and in words.
 
-use crate::config::{Certificate, Problem};
-use crate::mail::shown;
+use crate::config::{Certificate, Problem, Severity};
+use crate::mail::{plain, shown};
 use crate::receive::Service;
 use crate::trust::chain::{Link, Signer, Usage};
 use crate::trust::sender_name::SenderName;
@@ -13,6 +13,8 @@ const DAY: i64 = 24 * 60 * 60;
 #[derive(Debug, Serialize)]
 pub(super) struct Facts {
     name: Option<String>,
+    /// What files that are not in their places yet were judged as.
+    place: Option<String>,
     chain_file: Option<String>,
     key_file: Option<String>,
     /// SAN dNSNames, else the subject CN.
@@ -78,6 +80,7 @@ impl Facts {
             .filter(|problem| keys.contains(&problem.key));
         Self {
             name: certificate.name.clone(),
+            place: None,
             chain_file: origin.map(|origin| file(&origin.chain)),
             key_file: origin.map(|origin| file(&origin.key)),
             names: certificate.names.clone(),
@@ -99,6 +102,24 @@ impl Facts {
         }
     }
 
+    /// The same, with what files that are not in their places yet were judged as.
+    pub(super) fn judged_as(mut self, place: String) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// The same, with a finding that `check` does not have.
+    pub(super) fn and(mut self, key: &str, severity: Severity, text: String) -> Self {
+        let severity = word(severity);
+        let key = key.to_owned();
+        self.problems.push(Finding {
+            key,
+            severity,
+            text,
+        });
+        self
+    }
+
     /// Whether `check` has nothing against it.
     pub(super) fn is_well(&self) -> bool {
         self.problems
@@ -110,9 +131,13 @@ impl Facts {
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!(
             "certificate {}",
-            self.name.as_deref().unwrap_or("(without a name)")
+            plain(self.name.as_deref().unwrap_or("(without a name)"))
         )];
-        let mut say = |key: &str, text: String| lines.push(format!("  {key:<9} {text}"));
+        // Names that an authority has signed stand in findings, too.
+        let mut say = |key: &str, text: String| lines.push(format!("  {key:<9} {}", plain(&text)));
+        if let Some(place) = &self.place {
+            say("place", place.clone());
+        }
         let file = |file: &Option<String>| file.clone().unwrap_or_else(|| "(missing)".to_owned());
         say("chain", file(&self.chain_file));
         say(
@@ -263,12 +288,16 @@ fn tenant(name: &str, host: &str, sender_name: &SenderName) -> Tenant {
 fn finding(problem: &Problem) -> Finding {
     Finding {
         key: problem.key.clone(),
-        severity: if problem.severity.is_bad() {
-            "error"
-        } else {
-            "warning"
-        },
+        severity: word(problem.severity),
         text: problem.text.clone(),
+    }
+}
+
+fn word(severity: Severity) -> &'static str {
+    if severity.is_bad() {
+        "error"
+    } else {
+        "warning"
     }
 }
 

@@ -9,7 +9,6 @@ use crate::journal::disk::{RealDisk, make_directory};
 use crate::trust::certificate::Origin;
 use rcgen::KeyPair;
 use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject as _;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -127,8 +126,8 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
             .map_err(|trouble| trouble.to_string())?;
     }
     let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| format!("{} holds no private key in PEM form", path.display()))
+    config::pem::key(&pem)
+        .ok_or_else(|| format!("{} holds no private key in PEM form", path.display()))
 }
 
 /// Why the candidate must not be used: what `check` has against it, and what would be lost by it.

@@ -7,7 +7,7 @@ use super::facts::Facts;
 use super::handshakes::{self, Step};
 use super::{Files, Told, Trouble, no_such, unix_seconds};
 use crate::config::{Certificate, Loaded, Settings};
-use crate::mail::shown;
+use crate::mail::{plain, shown};
 use serde::Serialize;
 use std::path::Path;
 
@@ -136,7 +136,7 @@ impl Rehearsal {
 
     fn text(&self) -> String {
         let mut lines = self.certificate.lines();
-        let mut say = |key: &str, text: &str| lines.push(format!("  {key:<9} {text}"));
+        let mut say = |key: &str, text: &str| lines.push(format!("  {key:<9} {}", plain(text)));
         for change in &self.changes {
             say("change", change);
         }

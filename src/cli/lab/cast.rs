@@ -12,7 +12,7 @@ use crate::lab::{Inbound, Organization, Security};
 use crate::mail::{Mailbox, MailboxPattern, Secret};
 use crate::receive::{BareNewlines, ListenerSettings, Service, TlsMode};
 use crate::route::{From, Recipients, Routes, Via};
-use crate::trust::certificate::name_covers;
+use crate::trust::renewal::looked_for;
 use crate::trust::{Forwarded, HalfProven, Tenant, sender_name};
 use std::collections::HashMap;
 use std::io;
@@ -355,16 +355,5 @@ pub(in crate::cli) fn server_name(
     settings: &Settings,
     listener: &ListenerSettings,
 ) -> (String, bool) {
-    let hostname = settings.hostname.as_str();
-    let names = listener
-        .identity
-        .as_ref()
-        .map(|identity| identity.names.as_slice())
-        .unwrap_or_default();
-    let covers = |name: &String| name_covers(name, &settings.hostname);
-    if names.is_empty() || names.iter().any(covers) {
-        return (hostname.to_owned(), true);
-    }
-    let first = names.first().map_or(hostname, String::as_str);
-    (first.replacen("*.", "smarthost.", 1), false)
+    looked_for(listener.identity.as_deref(), &settings.hostname)
 }

@@ -5,8 +5,8 @@ use super::super::raw::{Certificate as Raw, File};
 use super::super::reader::{At, Reader, Scope, Spot};
 use super::super::{Certificate, identity, roots};
 use super::named::Named;
-use crate::trust::certificate::{Identity, Origin, WhyAbsent, holds};
-use crate::trust::chain::Usage;
+use crate::trust::certificate::{Identity, Origin, Role, WhyAbsent, holds};
+use crate::trust::chain::Link;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -142,14 +142,14 @@ fn judge_chain(reader: &mut Reader<'_>, chain: &At<identity::Loaded>) -> bool {
             "the certificate carries no name: neither a SAN dNSName nor a subject CN",
         );
     }
-    let usage = loaded.chain.links.first().map(|leaf| &leaf.usage);
-    if let Some(Usage::Named {
-        server: false,
-        client: false,
-        ..
-    }) = usage
-    {
-        reader.warn(spot, "its extended key usage allows neither server nor client authentication: whoever looks refuses it");
+    for (number, link) in (1..).zip(&loaded.chain.links) {
+        if !link.usage.allows(Role::Client) {
+            let whose = match number {
+                1 => "its extended key usage".to_owned(),
+                number => format!("the extended key usage of {}", above(number, link)),
+            };
+            reader.warn(spot, format!("{whose} allows neither server nor client authentication: whoever looks refuses it"));
+        }
     }
     if let Some(disorder) = loaded.chain.disorder() {
         reader.error(spot, disorder);
@@ -176,9 +176,9 @@ fn judge_chain(reader: &mut Reader<'_>, chain: &At<identity::Loaded>) -> bool {
         );
         return false;
     }
-    // Dates are told already, and the names agree: what is left is a signature or a constraint.
+    // Dates and key usage are told already, and the names agree: what is left is a signature or a constraint.
     if let Err(why @ (WhyAbsent::BadChain | WhyAbsent::UnknownIssuer)) =
-        holds(&loaded.certificates, &system, now)
+        holds(&loaded.certificates, &system, now, Role::Client)
     {
         reader.warn(
             spot,
@@ -209,16 +209,28 @@ fn judge_dates(reader: &mut Reader<'_>, loaded: &identity::Loaded, spot: &Spot, 
             ),
         );
     }
-    for (index, above) in loaded.chain.links.iter().enumerate().skip(1) {
-        if now >= above.not_after {
+    for (number, link) in (1..).zip(&loaded.chain.links).skip(1) {
+        let which = above(number, link);
+        if now >= link.not_after {
+            let told = format!("{which} has expired: take the authority's newer one");
+            reader.lapsed(spot, told);
+        } else if now < link.not_before {
+            let days = (link.not_before - now).div_ceil(DAY);
             reader.lapsed(
                 spot,
-                format!(
-                    "certificate {} of the chain ({}) has expired: take the authority's newer one",
-                    index + 1,
-                    above.subject
-                ),
+                format!("{which} is not valid yet, but in {days} days"),
             );
+        } else if link.not_after - now < SOON && link.not_after < leaf.not_after {
+            let days = (link.not_after - now) / DAY;
+            let told = format!(
+                "{which} expires in {days} days, and with it the chain: take the authority's newer one"
+            );
+            reader.warn(spot, told);
         }
     }
+}
+
+/// A certificate of an authority, as it is told.
+fn above(number: usize, link: &Link) -> String {
+    format!("certificate {number} of the chain ({})", link.subject)
 }

@@ -6,7 +6,8 @@ use super::super::units;
 use super::named::Named;
 use crate::mail::Domain;
 use crate::receive::{BareNewlines, ListenerSettings, Service, TlsMode};
-use crate::trust::certificate::Identity;
+use crate::trust::certificate::{Identity, Role};
+use crate::trust::chain::{Chain, Link};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -132,6 +133,11 @@ pub(super) fn listeners(
                 format!("none of its names ({}) is hostname {hostname}: an outbound connector with TlsSettings DomainValidation must name one of them in TlsDomain", identity.names.join(", ")),
             );
         }
+        if let (Some(certificate), Some(identity)) = (&certificate, &identity)
+            && tls != TlsMode::None
+        {
+            judge_shown(reader, &certificate.spot, identity);
+        }
         let settings = match (&name, address, service) {
             (Some(name), Some(address), Some(service)) => Some(ListenerSettings {
                 name: name.value.as_str().into(),
@@ -155,6 +161,29 @@ pub(super) fn listeners(
         named.add(reader, name, settings);
     }
     named.into_values()
+}
+
+/// What whoever connects would have against the certificate, beside what is told of it wherever it is used.
+fn judge_shown(reader: &mut Reader<'_>, spot: &Spot, identity: &Identity) {
+    let Ok(chain) = Chain::read(&identity.chain) else {
+        return; // told where it is read
+    };
+    let client_alone = |link: &&Link| link.usage.allows(Role::Client);
+    if let Some((number, _)) = chain
+        .forbids(Role::Server)
+        .filter(|(_, link)| client_alone(link))
+    {
+        let whose = match number {
+            1 => "its extended key usage".to_owned(),
+            number => format!("the extended key usage of certificate {number} of its chain"),
+        };
+        reader.warn(spot, format!("{whose} allows client authentication alone: here whoever looks refuses it, Exchange Online (450 4.4.317) and applications"));
+    }
+    let is_address = |name: &String| name.parse::<IpAddr>().is_ok();
+    let bare = |leaf: &Link| leaf.alternative_names.iter().all(is_address);
+    if chain.links.first().is_some_and(bare) && !identity.names.is_empty() {
+        reader.warn(spot, "its name stands in the subject CN alone: whoever looks for it in the SAN (subjectAltName), as RFC 9525 has it, refuses the certificate here");
+    }
 }
 
 fn judge_extensions(

@@ -4,7 +4,7 @@ use super::{Connector, ConnectorType, Matched, Organization, Owns, Question, con
 use crate::exchange::Mark;
 use crate::mail::{Domain, shown};
 use crate::trust::certificate::WhyAbsent;
-use crate::trust::presented::{Presented, Purposes};
+use crate::trust::presented::{Above, Presented, Purposes};
 
 /// How a step came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,9 @@ pub(super) fn certificate(
 
 fn faulty(why: &WhyAbsent, presented: &Presented) -> (String, Mark, &'static str) {
     let issuer = &presented.issuer;
+    if let Some(told) = presented.above.as_ref().and_then(|own| above(why, own)) {
+        return told;
+    }
     match why {
         WhyAbsent::UnknownIssuer | WhyAbsent::BadChain if presented.self_issued => (
             "it has issued itself, which Exchange refuses".to_owned(),
@@ -138,6 +141,37 @@ fn faulty(why: &WhyAbsent, presented: &Presented) -> (String, Mark, &'static str
             Mark::Inferred,
             "take a TLS certificate of a public authority, with its whole chain",
         ),
+    }
+}
+
+/// A fault of a certificate above the leaf.
+fn above(why: &WhyAbsent, above: &Above) -> Option<(String, Mark, &'static str)> {
+    let which = format!(
+        "certificate {} of its chain ({})",
+        above.number, above.subject
+    );
+    match why {
+        WhyAbsent::Expired => Some((
+            format!("{which} has expired (on {})", day(above.not_after)),
+            Mark::Observed,
+            "put the authority's newer intermediate in its place in the chain file (the leaf may stay while it is valid), and send SIGHUP",
+        )),
+        WhyAbsent::NotYetValid => Some((
+            format!("{which} is not valid before {}", day(above.not_before)),
+            Mark::Observed,
+            "put the intermediate that is valid now into the chain file and send SIGHUP, or mend the clock",
+        )),
+        WhyAbsent::WrongKeyUsage => Some((
+            format!("the key usage of {which} allows neither client nor server authentication"),
+            Mark::Inferred,
+            "take a TLS certificate that another intermediate has signed",
+        )),
+        WhyAbsent::NoTls
+        | WhyAbsent::NotPresented
+        | WhyAbsent::Malformed
+        | WhyAbsent::UnknownIssuer
+        | WhyAbsent::BadChain
+        | WhyAbsent::NameMismatch { .. } => None,
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::trust::certificate::WhyAbsent;
-use crate::trust::presented::Purposes;
+use crate::trust::presented::{Above, Purposes};
 
 fn domains(list: &[&str]) -> DomainSet {
     DomainSet::new(list.iter().map(|domain| domain.parse().unwrap()).collect())
@@ -16,6 +16,7 @@ fn certificate(name: &str) -> Presented {
         not_after: 1_800_000_000,
         purposes: Purposes::Client,
         fault: None,
+        above: None,
     }
 }
 
@@ -316,6 +317,51 @@ fn a_certificate_that_is_worth_nothing_is_told_with_its_remedy() {
             "{}",
             fits.says
         );
+    }
+}
+
+#[test]
+fn a_fault_above_the_leaf_is_told_with_whose_it_is_and_its_own_date() {
+    let bench = Bench::new("gate.contoso.com");
+    let own = Above {
+        number: 2,
+        subject: "CN=Public Issuing CA".to_owned(),
+        not_before: 1_900_000_000,
+        not_after: 1_795_000_000,
+    };
+    for (fault, says, remedy) in [
+        (
+            WhyAbsent::Expired,
+            "certificate 2 of its chain (CN=Public Issuing CA) has expired (on 2026-11-18)",
+            "newer intermediate",
+        ),
+        (
+            WhyAbsent::NotYetValid,
+            "certificate 2 of its chain (CN=Public Issuing CA) is not valid before 2030-03-17",
+            "clock",
+        ),
+        (
+            WhyAbsent::WrongKeyUsage,
+            "the key usage of certificate 2 of its chain (CN=Public Issuing CA) allows neither",
+            "another intermediate",
+        ),
+    ] {
+        let answer = bench.ask(|asked| {
+            asked.certificate = Some(Presented {
+                fault: Some(fault.clone()),
+                above: Some(own.clone()),
+                ..certificate("gate.contoso.com")
+            });
+        });
+        let mut steps = answer.steps.iter();
+        let step = steps.find(|step| step.what == "certificate").unwrap();
+        assert!(
+            step.state == State::Fails && step.says.contains(says),
+            "{}",
+            step.says
+        );
+        let mended = answer.mended_by.clone().unwrap();
+        assert!(mended.contains(remedy), "{mended}");
     }
 }
 
