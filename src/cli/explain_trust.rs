@@ -148,7 +148,7 @@ impl Answer {
             tenant,
             evidence,
         } = refusal;
-        let hint = hint::of(reason, &evidence, question).map(str::to_owned);
+        let hint = Some(hint::of(reason, &evidence, question));
         let explanation = match reason {
             Reason::SignatureUnavailable if !question.dns => {
                 "a DKIM signature decides, and it was not looked up, for --dns was not given: it counts as one that cannot be looked up".to_owned()
