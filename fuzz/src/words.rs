@@ -26,7 +26,7 @@ pub fn said(octets: &[u8]) {
         Some(NextHop::Mx),
         Some(NextHop::Relay),
     ] {
-        let Ok(told) = dialogue::explain(&said, next_hop, None) else {
+        let Ok(told) = explain_reply::explained(&said, next_hop, None) else {
             assert!(said.code.is_some_and(|code| code / 100 == 3), "{said:?}");
             continue;
         };

@@ -1,7 +1,9 @@
 //! `gatepost explain reply`: what does this reply mean, whose fault is it, what does Gatepost do, what should I do?
 
+mod own;
+
 use crate::dialogue::{
-    Alarm, Explanation, Known, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said,
+    Alarm, Explanation, Known, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, Said, explain, said,
     why_nothing_is_said,
 };
 use clap::{Args, ValueEnum};
@@ -112,13 +114,32 @@ pub fn told(
     json: bool,
 ) -> Result<(bool, String), String> {
     let found = said(text).ok_or_else(|| why_nothing_is_said(text))?;
-    let told = explain(&found, next_hop, phase).map_err(|why| why.to_string())?;
+    let told = explained(&found, next_hop, phase)?;
     let text = if json {
         as_json(&told, next_hop)? + "\n"
     } else {
         as_text(&told)
     };
     Ok((!told.is_bad_news(), text))
+}
+
+/// By Gatepost's own refusals, where nobody says that a next hop gave it; else as delivery reads it.
+///
+/// # Errors
+/// It is no reply that decides anything.
+pub fn explained(
+    said: &Said,
+    next_hop: Option<NextHop>,
+    phase: Option<Phase>,
+) -> Result<Explanation, String> {
+    let ours = match next_hop {
+        None => own::explained(said),
+        Some(_) => None,
+    };
+    match ours {
+        Some(ours) => Ok(ours),
+        None => explain(said, next_hop, phase).map_err(|why| why.to_string()),
+    }
 }
 
 fn as_text(told: &Explanation) -> String {
@@ -155,7 +176,7 @@ fn as_json(told: &Explanation, next_hop: Option<NextHop>) -> Result<String, Stri
         "code": told.reply.code,
         "enhanced": enhanced,
         "via": match next_hop {
-            None if told.known == Known::Own => None,
+            None if matches!(told.known, Known::Own | Known::Refusals) => None,
             None | Some(NextHop::Exchange) => Some("exchange"),
             Some(NextHop::Mx) => Some("mx"),
             Some(NextHop::Relay) => Some("relay"),
@@ -270,6 +291,27 @@ mod tests {
             (&value["alarm"], &value["alarm_after_seconds"]),
             (&false.into(), &3600.into())
         );
+    }
+
+    #[test]
+    fn a_refusal_of_ours_is_explained_by_its_own_table() {
+        let reply = b"550 5.7.1 smarthost.contoso.com This application may not send as this sender address 1M89EJVQ8XBM5";
+        let (good, text) = told(reply, None, None, false).unwrap();
+        assert!(!good);
+        insta::assert_snapshot!(text, @"
+        reply:      550 5.7.1 smarthost.contoso.com This application may not send as this sender address 1M89EJVQ8XBM5
+        means:      the application may not use this envelope sender: it is not in `senders` of its [[application]]
+        fault:      the application, or its [[application]] here
+        Gatepost:   has not taken the message: whoever sent it reports it as failed
+        you:        add the address to `senders` of the [[application]], if it may write as that; else let it use one of those; gatepost trace 1M89EJVQ8XBM5 says what was seen
+        known from: the table of Gatepost's own refusals
+        note:       where smarthost.contoso.com is no Gatepost of yours, --via says which next hop gave this, and that way's law is told
+        ");
+        let (_, json) = told(reply, None, None, true).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert!(value["via"].is_null());
+        let (_, other) = told(reply, Some(NextHop::Exchange), None, false).unwrap();
+        assert!(!other.contains("Gatepost's own refusals"), "{other}");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 mod application;
 mod hint;
-mod listeners;
+pub(in crate::cli) mod listeners;
 mod message;
 
 use self::application::{OfApplication, Submission};
