@@ -1,7 +1,7 @@
 //! Which replies, one for each recipient, stand in a report of several?
 //!
-//! A delivery report (RFC 3464 §2.3) has a group of fields for each recipient; Exchange's administrators see the same as text,
-//! each recipient above what the remote server returned.
+//! A delivery report (RFC 3464 §2.3) has a group of fields for each recipient, and before these the same as text for people:
+//! each recipient, then what the other server said.
 
 use super::{MAX_SAID, Said, said};
 use crate::mail::shown;
@@ -24,7 +24,7 @@ pub fn said_each(text: &[u8]) -> Vec<SaidFor> {
     let cut = text.get(..MAX_SAID).unwrap_or(text);
     let whole = String::from_utf8_lossy(cut);
     let lines: Vec<&str> = whole.lines().collect();
-    for parts in [groups(&lines), returned(&lines)] {
+    for parts in [groups(&lines), addressed(&lines)] {
         let each: Vec<SaidFor> = parts
             .into_iter()
             .take(MOST)
@@ -75,32 +75,37 @@ fn groups(lines: &[&str]) -> Parts {
     parts
 }
 
-/// `Remote Server returned '...'`, with the recipient on the line above.
-fn returned(lines: &[&str]) -> Parts {
-    let starts = |line: &str| line.to_ascii_lowercase().contains("remote server returned");
+/// Paragraphs that an address heads: alone in its line (Exchange, Exim, Gatepost), or in brackets before a colon (Postfix).
+fn addressed(lines: &[&str]) -> Parts {
     let mut parts: Parts = Vec::new();
-    let mut above = "";
-    let mut open = false;
+    let (mut open, mut empty) = (false, true);
     for line in lines {
-        if starts(line) {
-            let address = above.trim();
-            let is_address = address.contains('@') && !address.contains(char::is_whitespace);
-            parts.push((is_address.then(|| shown_address(address)), String::new()));
-            open = true;
-        } else if line.trim().is_empty() || line.contains('@') && !line.trim().contains(' ') {
-            open = false;
-        }
-        if let (true, Some((_, part))) = (open, parts.last_mut()) {
+        if let Some((address, rest)) = heads(line) {
+            parts.push((Some(shown_address(address)), rest.to_owned() + "\n"));
+            (open, empty) = (true, rest.trim().is_empty());
+        } else if line.trim().is_empty() {
+            open &= empty;
+        } else if let (true, Some((_, part))) = (open, parts.last_mut()) {
             part.push_str(line);
             part.push('\n');
-            // The quotation is closed.
-            open = !line.trim_end().ends_with('\'');
-        }
-        if !line.trim().is_empty() {
-            above = line;
+            empty = false;
+            // Exchange quotes the reply: behind that, it is something else again.
+            open = !(part.contains("eturned '") && line.trim_end().ends_with('\''));
         }
     }
     parts
+}
+
+/// The address that a line begins a paragraph with, and what follows it there.
+fn heads(line: &str) -> Option<(&str, &str)> {
+    let bracketed = line
+        .strip_prefix('<')
+        .and_then(|rest| rest.split_once(">:"));
+    let (address, rest) = bracketed.unwrap_or_else(|| (line.trim(), ""));
+    let is_address = address.contains('@')
+        && !address.starts_with('@')
+        && !address.contains(|letter: char| letter.is_whitespace() || ":;,'\"=".contains(letter));
+    is_address.then_some((address, rest))
 }
 
 /// The value of a field of this name.
@@ -184,6 +189,44 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn the_part_for_people_is_told_for_each() {
+        let wanted = [
+            row("bob@contoso.com", "no such user"),
+            row(
+                "carol@contoso.com",
+                "TenantAttribution; Relay Access Denied",
+            ),
+        ];
+        let [one, two] = [
+            "550 5.1.1 no such user",
+            "550 5.7.64 TenantAttribution; Relay Access Denied",
+        ];
+        let intro = "This is the mail system at host mx.example.\n\nI'm sorry.\n\n";
+        let postfix = format!(
+            "{intro}<bob@contoso.com>: host c.outlook.com[52.101.73.1] said: {one} (in reply to RCPT\n    TO command)\n\n\
+             <carol@contoso.com>: host c.outlook.com[52.101.73.1] said: {two}\n    (in reply to RCPT TO command)\n\nReporting-MTA: dns; x\n"
+        );
+        let exim = format!(
+            "{intro}  bob@contoso.com\n    host c.outlook.com [52.101.73.1]\n    SMTP error from remote mail server after RCPT TO:<bob@contoso.com>:\n    {one}\n\
+             \u{20}\u{20}carol@contoso.com\n    host c.outlook.com [52.101.73.1]\n    SMTP error from remote mail server after RCPT TO:<carol@contoso.com>:\n    {two}\n\nReturned: x\n"
+        );
+        let ours = format!(
+            "{intro}<bob@contoso.com>\n  c.outlook.com refused it:\n  {one}\n  What to do: check it.\n\n\
+             <carol@contoso.com>\n  c.outlook.com refused it:\n  {two}\n\n  Something else\n"
+        );
+        let server = format!(
+            "bob@contoso.com\n\n11/24/2026 8:15:32 AM - Server at c.outlook.com returned '{one}'\nmore: x\n\n\
+             carol@contoso.com\n11/24/2026 8:15:32 AM - Server at c.outlook.com returned '{two}'\n"
+        );
+        for text in [postfix, exim, server] {
+            assert_eq!(each(&text), wanted, "{text}");
+        }
+        let told = each(&ours);
+        assert_eq!(told.len(), 2);
+        assert_eq!((told[1].clone(), told[0].1), (wanted[1].clone(), Some(550)));
     }
 
     #[test]
