@@ -10,7 +10,7 @@ mod hint;
 pub(in crate::cli) mod listeners;
 mod message;
 
-use self::application::{OfApplication, Submission};
+use self::application::{Logins, OfApplication, Submission};
 use self::listeners::{Listener, RefusedBy};
 use self::message::{LineEnds, Message};
 use crate::config::Settings;
@@ -127,6 +127,8 @@ struct Answer {
     refused_by: Vec<RefusedBy>,
     /// The application that the address is without login, on a submission listener, and what that makes of the mail.
     application: Option<OfApplication>,
+    /// The applications that may send so once they have logged in, where the peer is a stranger.
+    logins: Option<Logins>,
     evidence: Evidence,
 }
 
@@ -145,6 +147,7 @@ impl Answer {
             line_ends: LineEnds::Crlf,
             refused_by: Vec::new(),
             application: None,
+            logins: None,
             evidence,
         }
     }
@@ -224,6 +227,7 @@ impl Answer {
             line_ends: LineEnds::Crlf,
             refused_by: Vec::new(),
             application: None,
+            logins: None,
             evidence: verdict.evidence().clone(),
         }
     }
@@ -302,6 +306,11 @@ fn explain(
         if answer.application.is_some() && peer.standing() != Standing::Proven {
             // It is no connector's mail, and no certificate would make it one.
             answer.hint = None;
+        }
+        let by_address = answer.application.as_ref();
+        let taken = by_address.is_some_and(|application| application.senders_hold);
+        if peer.standing() == Standing::Stranger && !taken {
+            answer.logins = submission.logins(question.from, &envelope);
         }
     }
     for item in &mut answer.evidence.0 {
@@ -462,6 +471,9 @@ impl fmt::Display for Answer {
         }
         if let Some(application) = &self.application {
             writeln!(f, "note:    {application}")?;
+        }
+        if let Some(logins) = &self.logins {
+            writeln!(f, "note:    {logins}")?;
         }
         if self.accepted || self.refused_by.len() > 1 {
             for refused in &self.refused_by {

@@ -32,7 +32,7 @@ pub(super) struct OfApplication {
     /// The address that is its own.
     address: IpAddr,
     /// Whether its `senders` hold the envelope sender.
-    senders_hold: bool,
+    pub(super) senders_hold: bool,
     /// Taken as its mail.
     accepted: bool,
     /// What it is answered with, where it is refused.
@@ -43,6 +43,14 @@ pub(super) struct OfApplication {
     listeners: Vec<Arc<str>>,
     #[serde(skip)]
     why: String,
+}
+
+/// Applications that may use the envelope sender once they have logged in.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Logins {
+    names: Vec<Arc<str>>,
+    /// The submission listeners.
+    listeners: Vec<Arc<str>>,
 }
 
 impl Submission {
@@ -97,6 +105,35 @@ impl Submission {
             listeners: self.listeners.clone(),
             why: refusal.as_ref().map_or_else(String::new, why),
         })
+    }
+}
+
+impl Submission {
+    /// Who may send so from this address, having logged in; `None` where nobody may.
+    pub(super) fn logins(&self, address: IpAddr, envelope: &Envelope) -> Option<Logins> {
+        let accounts = self.accounts.iter().filter(|account| {
+            account.username.is_some()
+                && account.allows_login_from(Some(address))
+                && account.application.may_send_as(&envelope.reverse_path)
+        });
+        let names: Vec<_> = accounts
+            .map(|account| Arc::clone(&account.application.name))
+            .collect();
+        (!names.is_empty() && !self.listeners.is_empty()).then(|| Logins {
+            names,
+            listeners: self.listeners.clone(),
+        })
+    }
+}
+
+impl fmt::Display for Logins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.names.join(", ");
+        let listeners = self.listeners.join(", ");
+        write!(
+            f,
+            "on a submission listener ({listeners}) this envelope sender is in the `senders` of {names}, which may use it once logged in"
+        )
     }
 }
 

@@ -518,8 +518,17 @@ fn the_address_of_an_application_is_told_with_what_a_submission_listener_makes_o
         networks: vec!["127.0.0.9/32".parse().unwrap()],
         rate: None,
     });
+    let with_login = Arc::new(Account {
+        application: Arc::new(crate::trust::Application {
+            name: "crm".into(),
+            ..(*application(tenant, &["crm@contoso.com", "*@erp.contoso.com"], true)).clone()
+        }),
+        username: Some("crm".to_owned()),
+        networks: vec!["127.0.0.0/28".parse().unwrap()],
+        ..(*account).clone()
+    });
     bench.submission = Submission {
-        accounts: Accounts::new(vec![account], [0; 32]),
+        accounts: Accounts::new(vec![account, with_login], [0; 32]),
         listeners: vec!["apps".into(), "printers".into()],
     };
     let scan = "From: printer@contoso.com\r\n\r\nscan\r\n";
@@ -555,7 +564,20 @@ fn the_address_of_an_application_is_told_with_what_a_submission_listener_makes_o
     assert_eq!(json["application"]["senders_hold"], true);
     assert_eq!(json["application"]["reason"], "from_not_allowed");
     assert_eq!(json["application"]["reply"], "550 5.7.1");
-    // Nobody's address, and an address of Exchange's, are as they were.
+    // Who logs in may send from where it may log in.
+    let note = "this envelope sender is in the `senders` of crm, which may use it once logged in";
+    for (from, sender, told) in [
+        ("127.0.0.9", "crm@contoso.com", true),
+        ("127.0.0.8", "crm@contoso.com", true),
+        ("127.0.0.16", "crm@contoso.com", false),
+        ("127.0.0.8", "eve@contoso.com", false),
+        ("127.0.0.9", "printer@contoso.com", false),
+    ] {
+        let answer = ask(scan, from, sender);
+        assert_eq!(answer.to_string().contains(note), told, "{from} {sender}");
+        assert_eq!(answer.logins.is_some(), told);
+    }
+    // Nobody's address is as it was.
     let stranger = ask(scan, "127.0.0.8", "printer@contoso.com");
     assert!(stranger.application.is_none());
     assert!(stranger.to_string().contains("--certificate was not given"));
