@@ -43,7 +43,9 @@ pub struct Rate {
 }
 
 impl Account {
-    fn allows_login_from(&self, address: Option<IpAddr>) -> bool {
+    /// Whether it may log in from this address; `None`: nobody knows it.
+    #[must_use]
+    pub fn allows_login_from(&self, address: Option<IpAddr>) -> bool {
         self.networks.is_empty()
             || address.is_some_and(|address| self.allows_address(address.to_canonical()))
     }

@@ -1,7 +1,7 @@
 //! The header section: where it ends, what it holds, and what of it leaves by which path.
 
 use super::naive;
-use super::world::{HOSTNAME, NOW_SECONDS, world};
+use super::world::{CONTOSO, FABRIKAM, HOSTNAME, NOW_SECONDS, world};
 use gatepost::cli::explain_headers;
 use gatepost::exchange::promotion::{self, Facts, Reading};
 use gatepost::header::{
@@ -78,6 +78,22 @@ pub fn pasted(octets: &[u8]) {
                 }
             };
             assert!(told.internal != Some(true) || once, "{text}");
+            // By a configuration, each stamp names a tenant, and all the same.
+            let all = |name: &str, fits: &dyn Fn(&str) -> bool| {
+                let named = |field: &header::Field<'_>| field.name().eq_ignore_ascii_case(name);
+                examined.fields().filter(named).all(|field| {
+                    let text = String::from_utf8_lossy(&field.text()).to_ascii_lowercase();
+                    fits(text.trim())
+                })
+            };
+            let of = |domain: &str, id: &str| {
+                let org = |text: &str| text == domain || text.ends_with(&format!(".{domain}"));
+                all("X-OriginatorOrg", &org)
+                    && all("X-MS-Exchange-CrossTenant-Id", &|text| text == id)
+            };
+            let one = of("contoso.com", CONTOSO) || of("fabrikam.com", FABRIKAM);
+            let judged = facts.tenants.is_some() && told.reading == Reading::OnItsWay;
+            assert!(told.internal != Some(true) || !judged || one, "{text}");
             let elsewhere = examined.fields().any(|field| {
                 !naive::is_loop(field.name()) && naive::contains(&field.text(), b"contoso-loop")
             });

@@ -3,6 +3,7 @@
 use gatepost::cli::explain_reply;
 use gatepost::dialogue::{self, NextHop, Outcome};
 use gatepost::dsn::{Fate, Kind, Report, Returned, Source};
+use gatepost::header;
 use gatepost::mail::{
     Domain, DomainPattern, Mailbox, MailboxPattern, QueueId, Recipient, ReversePath, Secret,
 };
@@ -12,35 +13,52 @@ use gatepost::smtp::reply::{self, MAX_REPLY};
 use gatepost::smtp::{decode_xtext, encode_xtext, sasl};
 
 /// A text that somebody copied, as `explain reply` reads it: codes are codes that stand there, one reply has one answer on
-/// each path, and nothing of the text can act on a terminal.
+/// each path, none of a report's is left out, and nothing of the text can act on a terminal.
 pub fn said(octets: &[u8]) {
-    let Some(said) = dialogue::said(octets) else {
-        return;
-    };
-    let digits = |number: u16| octets_hold(octets, &number.to_string());
-    assert!(said.code.is_none_or(digits), "{said:?}");
-    assert!(!said.text.contains(char::is_control), "{said:?}");
+    let text = header::utf8(octets);
+    let each = dialogue::said_each(&text);
+    assert!(!each.is_empty() || dialogue::said(&text).is_none());
+    for own in &each {
+        let said = &own.said;
+        let digits = |number: u16| octets_hold(&text, &number.to_string());
+        assert!(said.code.is_none_or(digits), "{said:?}");
+        let recipient = own.recipient.iter().any(|it| it.contains(char::is_control));
+        assert!(
+            !said.text.contains(char::is_control) && !recipient,
+            "{own:?}"
+        );
+    }
     for next_hop in [
         None,
         Some(NextHop::Exchange),
         Some(NextHop::Mx),
         Some(NextHop::Relay),
     ] {
-        let Ok(told) = dialogue::explain(&said, next_hop, None) else {
-            assert!(said.code.is_some_and(|code| code / 100 == 3), "{said:?}");
-            continue;
-        };
-        assert!(!told.meaning.is_empty() && !told.advice.is_empty());
-        assert_eq!(told.reply.class() == 2, told.outcome == Outcome::Delivered);
-        let held = matches!(told.outcome, Outcome::Held(_));
-        assert!(
-            !held || next_hop.is_none_or(|own| own == NextHop::Exchange),
-            "strangers are never held for"
-        );
+        let mut good = !each.is_empty();
+        let mut steps = false;
+        for own in &each {
+            let said = &own.said;
+            let Ok(told) = explain_reply::explained(said, next_hop, None) else {
+                assert!(said.code.is_some_and(|code| code / 100 == 3), "{said:?}");
+                steps = true;
+                continue;
+            };
+            assert!(!told.meaning.is_empty() && !told.advice.is_empty());
+            assert_eq!(told.reply.class() == 2, told.outcome == Outcome::Delivered);
+            let held = matches!(told.outcome, Outcome::Held(_));
+            assert!(
+                !held || next_hop.is_none_or(|own| own == NextHop::Exchange),
+                "strangers are never held for"
+            );
+            good &= !told.is_bad_news();
+        }
         for json in [false, true] {
-            let (good, text) =
-                explain_reply::told(octets, next_hop, None, json).expect("it was explained");
-            assert_eq!(good, !told.is_bad_news());
+            let told = explain_reply::told(octets, next_hop, None, json);
+            assert_eq!(told.is_err(), each.is_empty() || steps);
+            let Ok((well, text)) = told else {
+                continue;
+            };
+            assert_eq!(well, good);
             let bare = text.replace('\n', "");
             assert!(!bare.contains(char::is_control), "{text:?}");
         }

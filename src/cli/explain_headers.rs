@@ -44,6 +44,25 @@ enum As {
     Mailbox,
 }
 
+impl From<Reading> for As {
+    fn from(reading: Reading) -> Self {
+        match reading {
+            Reading::OnItsWay => Self::OnItsWay,
+            Reading::Mailbox => Self::Mailbox,
+        }
+    }
+}
+
+impl As {
+    /// As it is written behind `--as`.
+    fn word(self) -> &'static str {
+        match self {
+            Self::OnItsWay => "on-its-way",
+            Self::Mailbox => "mailbox",
+        }
+    }
+}
+
 /// A judgement, with the way by which it leaves where it is of the queue.
 struct Row {
     via: Option<String>,
@@ -183,6 +202,7 @@ fn judged(
         attribution: attribution.as_ref(),
         promotes: connector.map(|connector| connector.cloud_services_mail_enabled),
         as_delivered,
+        now,
     };
     Ok(Row {
         via: None,
@@ -274,7 +294,15 @@ impl Row {
     fn as_text(&self) -> String {
         let mut text = String::new();
         if let Some(judgement) = &self.judgement {
-            text += &format!("reading: {}\n", judgement.reading.word());
+            let reading = judgement.reading.word();
+            let guessed = judgement.otherwise.map_or_else(String::new, |other| {
+                format!(
+                    " (a guess, for nothing there says which it is: --as {} reads it {}, and the answer is another)",
+                    As::from(other).word(),
+                    other.word()
+                )
+            });
+            text += &format!("reading: {reading}{guessed}\n");
             if let Some(tenant) = &self.tenant {
                 text += &format!("tenant:  {tenant}\n");
             }
@@ -314,6 +342,7 @@ impl Row {
             "via": self.via,
             "tenant": self.tenant,
             "reading": judgement.map(|judgement| judgement.reading.word()),
+            "otherwise": judgement.and_then(|judgement| judgement.otherwise).map(|other| As::from(other).word()),
             "internal": match judgement {
                 Some(judgement) => judgement.internal,
                 None => Some(false),
@@ -369,6 +398,23 @@ mod tests {
 
         External because it was attributed but not promoted: the CrossPremises fields left Exchange and were dropped where they came in; mended by this: CloudServicesMailEnabled on the inbound connector: Set-InboundConnector -CloudServicesMailEnabled $true.
         ");
+    }
+
+    #[test]
+    fn a_guess_is_told_with_the_option_that_reads_it_otherwise() {
+        let text = "Received: from a.example (192.0.2.1) by b.example; now\nFrom: a@contoso.com\nX-MS-Exchange-Organization-AuthAs: Internal\n";
+        let (_, told) = answer_to(text.as_bytes(), false).unwrap();
+        let first = told.lines().next().unwrap();
+        assert!(
+            first.starts_with("reading: on its way to Exchange (a guess")
+                && first.contains("--as mailbox"),
+            "{first}"
+        );
+        let (_, json) = answer_to(text.as_bytes(), true).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value[0]["otherwise"], "mailbox");
+        let (_, sure) = answer_to(MAILBOX.as_bytes(), false).unwrap();
+        assert!(!sure.contains("guess"), "{sure}");
     }
 
     #[test]

@@ -1,11 +1,19 @@
 //! `gatepost explain reply`: what does this reply mean, whose fault is it, what does Gatepost do, what should I do?
 
+mod each;
+mod own;
+
+use self::each::Each;
 use crate::dialogue::{
-    Alarm, Explanation, Known, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, explain, said,
-    why_nothing_is_said,
+    Alarm, Explanation, Known, MAX_SAID, NextHop, Outcome, Pace, Phase, Reach, Said, explain,
+    said_each, why_nothing_is_said,
 };
+use crate::header;
 use clap::{Args, ValueEnum};
 use std::io::Read as _;
+
+/// UTF-16 has two octets where others have one.
+const MOST_READ: u64 = 2 * MAX_SAID as u64;
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -69,7 +77,7 @@ pub fn answer(arguments: &Arguments, json: bool) -> Result<(bool, String), Strin
         let mut text = Vec::new();
         std::io::stdin()
             .lock()
-            .take(MAX_SAID as u64)
+            .take(MOST_READ)
             .read_to_end(&mut text)
             .map_err(|error| format!("standard input: {error}"))?;
         text
@@ -111,18 +119,46 @@ pub fn told(
     phase: Option<Phase>,
     json: bool,
 ) -> Result<(bool, String), String> {
-    let found = said(text).ok_or_else(|| why_nothing_is_said(text))?;
-    let told = explain(&found, next_hop, phase).map_err(|why| why.to_string())?;
-    let text = if json {
-        as_json(&told, next_hop)? + "\n"
-    } else {
-        as_text(&told)
+    let text = header::utf8(text);
+    let all = each::explained_each(&said_each(&text), next_hop, phase)?;
+    let Some((worst, others)) = all.split_first() else {
+        return Err(why_nothing_is_said(&text));
     };
-    Ok((!told.is_bad_news(), text))
+    let good = !all.iter().any(|own| own.told.is_bad_news());
+    let text = if json {
+        let value = as_json(worst, others, next_hop);
+        serde_json::to_string_pretty(&value).map_err(|error| error.to_string())? + "\n"
+    } else {
+        let texts: Vec<String> = all.iter().map(as_text).collect();
+        texts.join("\n")
+    };
+    Ok((good, text))
 }
 
-fn as_text(told: &Explanation) -> String {
+/// By Gatepost's own refusals, where nobody says that a next hop gave it; else as delivery reads it.
+///
+/// # Errors
+/// It is no reply that decides anything.
+pub fn explained(
+    said: &Said,
+    next_hop: Option<NextHop>,
+    phase: Option<Phase>,
+) -> Result<Explanation, String> {
+    let ours = match next_hop {
+        None => own::explained(said),
+        Some(_) => None,
+    };
+    match ours {
+        Some(ours) => Ok(ours),
+        None => explain(said, next_hop, phase).map_err(|why| why.to_string()),
+    }
+}
+
+fn as_text(Each { told, recipients }: &Each) -> String {
     let mut text = String::new();
+    if !recipients.is_empty() {
+        text += &format!("{:<11} {}\n", "recipient:", recipients.join(", "));
+    }
     let alarm = match told.alarm {
         Alarm::Never => "",
         Alarm::AtOnce => "; an administrator is told at once (log, metrics)",
@@ -145,17 +181,26 @@ fn as_text(told: &Explanation) -> String {
     text
 }
 
-fn as_json(told: &Explanation, next_hop: Option<NextHop>) -> Result<String, String> {
+fn as_json(
+    Each { told, recipients }: &Each,
+    others: &[Each],
+    next_hop: Option<NextHop>,
+) -> serde_json::Value {
+    let others: Vec<_> = others
+        .iter()
+        .map(|own| as_json(own, &[], next_hop))
+        .collect();
     let enhanced = told
         .reply
         .enhanced
         .map(|(class, subject, detail)| format!("{class}.{subject}.{detail}"));
-    let value = serde_json::json!({
+    serde_json::json!({
+        "recipients": recipients,
         "reply": told.reply.summary(),
         "code": told.reply.code,
         "enhanced": enhanced,
         "via": match next_hop {
-            None if told.known == Known::Own => None,
+            None if matches!(told.known, Known::Own | Known::Refusals) => None,
             None | Some(NextHop::Exchange) => Some("exchange"),
             Some(NextHop::Mx) => Some("mx"),
             Some(NextHop::Relay) => Some("relay"),
@@ -190,8 +235,8 @@ fn as_json(told: &Explanation, next_hop: Option<NextHop>) -> Result<String, Stri
         "advice": told.advice,
         "known_from": told.known.to_string(),
         "notes": told.notes,
-    });
-    serde_json::to_string_pretty(&value).map_err(|error| error.to_string())
+        "others": others,
+    })
 }
 
 #[cfg(test)]
@@ -270,6 +315,82 @@ mod tests {
             (&value["alarm"], &value["alarm_after_seconds"]),
             (&false.into(), &3600.into())
         );
+    }
+
+    const REPORT: &str = "Final-Recipient: rfc822;bob@contoso.com\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 no such user bob\n\n\
+        Final-Recipient: rfc822;carol@contoso.com\nStatus: 5.7.64\nDiagnostic-Code: smtp; 550 5.7.64 TenantAttribution; Relay Access Denied\n\n\
+        Final-Recipient: rfc822;dave@contoso.com\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 no such user dave\n\n\
+        Final-Recipient: rfc822;erin@contoso.com\nStatus: 2.0.0\nDiagnostic-Code: smtp; 250 2.0.0 taken\n";
+
+    #[test]
+    fn every_recipient_of_a_bounce_is_explained_the_worst_first() {
+        let (good, text) = told(REPORT.as_bytes(), None, None, false).unwrap();
+        assert!(!good);
+        let rows = |label: &str| -> Vec<&str> {
+            let own = text.lines().filter_map(|line| line.strip_prefix(label));
+            own.map(str::trim).collect()
+        };
+        assert_eq!(
+            rows("recipient:"),
+            [
+                "carol@contoso.com",
+                "bob@contoso.com, dave@contoso.com",
+                "erin@contoso.com"
+            ]
+        );
+        assert_eq!(
+            rows("reply:"),
+            [
+                "550 5.7.64 TenantAttribution; Relay Access Denied",
+                "550 5.1.1 no such user bob",
+                "250 2.0.0 taken"
+            ]
+        );
+        let (good, json) = told(REPORT.as_bytes(), None, None, true).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert!(!good && value["outcome"] == "held");
+        assert_eq!(value["others"][0]["recipients"][1], "dave@contoso.com");
+        assert_eq!(value["others"].as_array().unwrap().len(), 2);
+        // One reply has no others, and is told as ever.
+        let (_, json) = told(b"550 5.1.1 x", None, None, true).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["others"], serde_json::json!([]));
+        let (_, text) = told(b"550 5.1.1 x", None, None, false).unwrap();
+        assert!(text.starts_with("reply:"), "{text}");
+    }
+
+    #[test]
+    fn what_powershell_wrote_into_a_file_is_read() {
+        let wanted = told(REPORT.as_bytes(), None, None, false).unwrap();
+        let units = || REPORT.encode_utf16();
+        let mut marked = vec![0xff, 0xfe];
+        marked.extend(units().flat_map(u16::to_le_bytes));
+        let bare: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+        let utf8 = format!("\u{feff}{REPORT}");
+        for octets in [&marked[..], &bare, utf8.as_bytes()] {
+            assert_eq!(told(octets, None, None, false).unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_ours_is_explained_by_its_own_table() {
+        let reply = b"550 5.7.1 smarthost.contoso.com This application may not send as this sender address 1M89EJVQ8XBM5";
+        let (good, text) = told(reply, None, None, false).unwrap();
+        assert!(!good);
+        insta::assert_snapshot!(text, @"
+        reply:      550 5.7.1 smarthost.contoso.com This application may not send as this sender address 1M89EJVQ8XBM5
+        means:      the application may not use this envelope sender: it is not in `senders` of its [[application]]
+        fault:      the application, or its [[application]] here
+        Gatepost:   has not taken the message: whoever sent it reports it as failed
+        you:        add the address to `senders` of the [[application]], if it may write as that; else let it use one of those; gatepost trace 1M89EJVQ8XBM5 says what was seen
+        known from: the table of Gatepost's own refusals
+        note:       where smarthost.contoso.com is no Gatepost of yours, --via says which next hop gave this, and that way's law is told
+        ");
+        let (_, json) = told(reply, None, None, true).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert!(value["via"].is_null());
+        let (_, other) = told(reply, Some(NextHop::Exchange), None, false).unwrap();
+        assert!(!other.contains("Gatepost's own refusals"), "{other}");
     }
 
     #[test]

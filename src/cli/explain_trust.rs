@@ -2,12 +2,15 @@
 //!
 //! The server's own judgement, offline and by the same code: certificate, network, candidates, header section, gate. A DKIM
 //! signature that decides is looked up in DNS with `--dns` only. Then the size and the newlines of the whole message, on each
-//! connector listener. It does not say whether a route takes the recipients.
+//! connector listener. It does not say whether a route takes the recipients. Where the address is an application's, it says
+//! what a submission listener makes of the mail.
 
+mod application;
 mod hint;
-mod listeners;
+pub(in crate::cli) mod listeners;
 mod message;
 
+use self::application::{Logins, OfApplication, Submission};
 use self::listeners::{Listener, RefusedBy};
 use self::message::{LineEnds, Message};
 use crate::config::{self, Settings};
@@ -18,7 +21,7 @@ use crate::mailauth::Verifier;
 use crate::session::Rejection;
 use crate::trust::{
     self, Class, DkimFacts, Evidence, EvidenceKind, ExchangeOnline, Peer, Pending, Reason, Refusal,
-    Settlement, Tenant, Tenants, Verdict, certificate,
+    Settlement, Standing, Tenant, Tenants, Verdict, certificate,
 };
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
@@ -85,6 +88,7 @@ pub fn answer(
         &settings.exchange_online,
         &settings.tenants,
         &listeners::of(settings),
+        &Submission::of(settings),
         question,
         now,
         &check,
@@ -120,6 +124,10 @@ struct Answer {
     line_ends: LineEnds,
     /// Connector listeners that would not take the content; others do, unless it is refused.
     refused_by: Vec<RefusedBy>,
+    /// The application that the address is without login, on a submission listener, and what that makes of the mail.
+    application: Option<OfApplication>,
+    /// The applications that may send so once they have logged in, where the peer is a stranger.
+    logins: Option<Logins>,
     evidence: Evidence,
 }
 
@@ -137,6 +145,8 @@ impl Answer {
             hint: None,
             line_ends: LineEnds::Crlf,
             refused_by: Vec::new(),
+            application: None,
+            logins: None,
             evidence,
         }
     }
@@ -147,7 +157,7 @@ impl Answer {
             tenant,
             evidence,
         } = refusal;
-        let hint = hint::of(reason, &evidence, question).map(str::to_owned);
+        let hint = Some(hint::of(reason, &evidence, question));
         let explanation = match reason {
             Reason::SignatureUnavailable if !question.dns => {
                 "a DKIM signature decides, and it was not looked up, for --dns was not given: it counts as one that cannot be looked up".to_owned()
@@ -215,6 +225,8 @@ impl Answer {
             hint: None,
             line_ends: LineEnds::Crlf,
             refused_by: Vec::new(),
+            application: None,
+            logins: None,
             evidence: verdict.evidence().clone(),
         }
     }
@@ -230,6 +242,7 @@ fn explain(
     exchange_online: &ExchangeOnline,
     tenants: &Tenants,
     listeners: &[Listener],
+    submission: &Submission,
     question: &Question<'_>,
     now: u64,
     check: Check<'_>,
@@ -287,6 +300,18 @@ fn explain(
         Err(refused) => *refused,
     };
     answer.line_ends = message.line_ends;
+    if !answer.accepted {
+        answer.application = submission.judge(question.from, &envelope, &message);
+        if answer.application.is_some() && peer.standing() != Standing::Proven {
+            // It is no connector's mail, and no certificate would make it one.
+            answer.hint = None;
+        }
+        let by_address = answer.application.as_ref();
+        let taken = by_address.is_some_and(|application| application.senders_hold);
+        if peer.standing() == Standing::Stranger && !taken {
+            answer.logins = submission.logins(question.from, &envelope);
+        }
+    }
     for item in &mut answer.evidence.0 {
         if item.kind == EvidenceKind::Network {
             item.seen = Some(question.from.to_canonical().to_string());
@@ -441,6 +466,12 @@ impl fmt::Display for Answer {
         }
         if let Some(hint) = &self.hint {
             writeln!(f, "hint:    {hint}")?;
+        }
+        if let Some(application) = &self.application {
+            writeln!(f, "note:    {application}")?;
+        }
+        if let Some(logins) = &self.logins {
+            writeln!(f, "note:    {logins}")?;
         }
         if self.accepted || self.refused_by.len() > 1 {
             for refused in &self.refused_by {

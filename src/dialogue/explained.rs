@@ -22,6 +22,8 @@ pub enum Known {
     Code,
     /// The form of our own refusals.
     Own,
+    /// The table of our own refusals.
+    Refusals,
 }
 
 impl fmt::Display for Known {
@@ -31,6 +33,7 @@ impl fmt::Display for Known {
             Self::Registry => "RFC 3463 and its registry: the table does not know it",
             Self::Code => "RFC 5321, the reply code alone: the table does not know it",
             Self::Own => "the form of Gatepost's own refusals: its host name first, an id last",
+            Self::Refusals => "the table of Gatepost's own refusals",
         })
     }
 }

@@ -24,7 +24,7 @@ pub use explained::{Explanation, Known, Unheard, explain};
 pub use manners::{Manners, Tls};
 pub use outcome::{Answer, Broken, NextHop, Outcome, Pace, Reach, Unfit};
 pub use replies::{Alarm, Phase};
-pub use said::{MAX_SAID, Said, said, why_nothing_is_said};
+pub use said::{MAX_SAID, Said, SaidFor, said, said_each, why_nothing_is_said};
 pub use transaction::{Request, Transfer};
 
 use crate::smtp::SLOWEST;

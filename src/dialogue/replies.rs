@@ -465,6 +465,7 @@ mod tests {
         550 5.7.507  Bounce Operator !
         550 5.7.513  Bounce Operator !
         550 5.7.703  Bounce Tenant
+        550 5.7.900  Bounce Recipient
         550 5.7.1 Me Bounce Recipient
         550 5.0.350  Bounce Message
         ");

@@ -166,6 +166,7 @@ pub(super) static TABLE: &[Entry] = &[
     alarm(entry(at(5, 7, 507, 507), "550 5.7.507 Access denied, rejected by recipient organization", "the recipient's organisation blocks our address", Operator, Bounce, "ask the recipient's administrator")),
     alarm(entry(at(5, 7, 513, 513), "550 5.7.513 Service unavailable, client host blocked by recipient using customer block list", "the recipient's organisation blocks our address", Operator, Bounce, "ask the recipient's administrator")),
     entry(at(5, 7, 703, 703), "550 5.7.703 Your message can't be delivered because messages to the recipient are blocked by your organization", "the tenant's own block list", Tenant, Bounce, TELL_SENDER),
+    entry(at(5, 7, 900, 999), "550 5.7.900 TRANSPORT.RULES.RejectMessage; the message was rejected by organization policy", "a mail flow rule of the recipient's organisation refused it: it may choose 5.7.900 to 5.7.999, and the text is its own", Recipient, Bounce, "ask that organisation's administrator which rule has this code (RejectMessageEnhancedStatusCode); where it is our own tenant and the rule is meant for outside senders, gatepost explain headers says why the mail was external"),
     entry(at(5, 7, 1, 1), "550 5.7.1 Message not permitted", "the recipient or a rule does not take this message", Recipient, Bounce, TELL_SENDER),
     entry(at(5, 0, 350, 350), "550 5.0.350 Remote server returned an error", "a generic error", Message, Bounce, TELL_SENDER),
 ];

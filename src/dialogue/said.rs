@@ -6,8 +6,10 @@
 
 mod log;
 mod none;
+mod report;
 
 pub use self::none::why_nothing_is_said;
+pub use self::report::{SaidFor, said_each};
 
 use super::replies::Phase;
 use crate::smtp::reply::{Enhanced, parse_enhanced};

@@ -5,6 +5,7 @@
 //! it; there its verdict stands in the Organization fields.
 
 mod fields;
+mod gate;
 mod mailbox;
 mod on_its_way;
 
@@ -88,6 +89,8 @@ pub struct Facts<'a> {
     pub promotes: Option<bool>,
     /// It is the form in which Gatepost delivers it: nothing will be taken away any more.
     pub as_delivered: bool,
+    /// The time (seconds since 1970), for `gate_report_until`.
+    pub now: u64,
 }
 
 /// The answer.
@@ -95,6 +98,8 @@ pub struct Facts<'a> {
 pub struct Judgement {
     /// Which reading it is.
     pub reading: Reading,
+    /// Nothing says for sure which of the two it is, and in this other reading the answer would be another.
+    pub otherwise: Option<Reading>,
     /// `None`: the header section does not say.
     pub internal: Option<bool>,
     /// What was looked at.
@@ -110,15 +115,16 @@ impl Judgement {
     #[must_use]
     pub fn sentence(&self) -> String {
         let because = &self.because;
-        match (self.internal, &self.mended_by) {
-            (Some(true), _) => format!("Internal: {because}."),
+        let sentence = match (self.internal, &self.mended_by) {
+            (Some(true), _) => format!("Internal: {because}"),
             (Some(false), Some(mended_by)) => {
-                format!("External because {because}; mended by this: {mended_by}.")
+                format!("External because {because}; mended by this: {mended_by}")
             }
-            (Some(false), None) => format!("External because {because}."),
-            (None, Some(mended_by)) => format!("It cannot be told: {because}; {mended_by}."),
-            (None, None) => format!("It cannot be told: {because}."),
-        }
+            (Some(false), None) => format!("External because {because}"),
+            (None, Some(mended_by)) => format!("It cannot be told: {because}; {mended_by}"),
+            (None, None) => format!("It cannot be told: {because}"),
+        };
+        sentence + "."
     }
 }
 
@@ -158,7 +164,23 @@ impl Conclusion {
 /// Judges a header section, in the reading that it is seen to be unless one is given.
 #[must_use]
 pub fn judge(header: &Examined, reading: Option<Reading>, facts: &Facts<'_>) -> Judgement {
-    let reading = reading.unwrap_or_else(|| recognised(header, facts));
+    let (reading, is_sure) = reading.map_or_else(|| recognised(header, facts), |own| (own, true));
+    let judgement = judge_as(header, reading, facts);
+    let other = match reading {
+        Reading::OnItsWay => Reading::Mailbox,
+        Reading::Mailbox => Reading::OnItsWay,
+    };
+    let differs = || {
+        let told = judge_as(header, other, facts).internal;
+        told.is_some() && told != judgement.internal
+    };
+    Judgement {
+        otherwise: (!is_sure && differs()).then_some(other),
+        ..judgement
+    }
+}
+
+fn judge_as(header: &Examined, reading: Reading, facts: &Facts<'_>) -> Judgement {
     let mut rows = fields::rows(header, reading, facts);
     let conclusion = match reading {
         Reading::Mailbox => mailbox::conclude(header),
@@ -166,6 +188,7 @@ pub fn judge(header: &Examined, reading: Option<Reading>, facts: &Facts<'_>) -> 
     };
     Judgement {
         reading,
+        otherwise: None,
         internal: conclusion.internal,
         rows,
         because: conclusion.because,
@@ -177,19 +200,22 @@ const ORGANIZATION: &str = "X-MS-Exchange-Organization-";
 const CROSS_PREMISES: &str = "X-MS-Exchange-CrossPremises-";
 const CROSS_TENANT: &str = "X-MS-Exchange-CrossTenant-";
 
+/// What Exchange stamps on all that leaves it, and Gatepost with its own stamp; one of them, once.
+const STAMPS: [&str; 2] = ["X-MS-Exchange-CrossTenant-Id", "X-OriginatorOrg"];
+
 /// A mailbox shows Organization fields beside what only Exchange's transport adds; alone they may be forged, in a mail that
-/// has not been there yet.
-fn recognised(header: &Examined, facts: &Facts<'_>) -> Reading {
+/// has not been there yet. The reading, and whether that is sure.
+fn recognised(header: &Examined, facts: &Facts<'_>) -> (Reading, bool) {
     let organization = |name: &str| header.has(&format!("{ORGANIZATION}{name}"));
     if facts.as_delivered {
-        return Reading::OnItsWay;
+        return (Reading::OnItsWay, true);
     }
     // Its front end writes both, and nobody lets them out again.
     if organization("MessageDirectionality") && header.has("X-EOPAttributedMessage") {
-        return Reading::Mailbox;
+        return (Reading::Mailbox, true);
     }
     if topmost_is_ours(header, facts) {
-        return Reading::OnItsWay;
+        return (Reading::OnItsWay, true);
     }
     let transport = organization("MessageDirectionality")
         || organization("Network-Message-Id")
@@ -201,9 +227,10 @@ fn recognised(header: &Examined, facts: &Facts<'_>) -> Reading {
     let excerpt = !header.has("From") && !header.has("X-MS-Exchange-CrossPremises-AuthAs");
     let told = organization("AuthAs") || organization("MessageDirectionality");
     if told && (transport || excerpt) {
-        Reading::Mailbox
+        (Reading::Mailbox, transport)
     } else {
-        Reading::OnItsWay
+        // What is meant for a mailbox is not seen elsewhere.
+        (Reading::OnItsWay, !told && !excerpt)
     }
 }
 
@@ -216,10 +243,16 @@ fn topmost_is_ours(header: &Examined, facts: &Facts<'_>) -> bool {
     words.any(|word| word == "by") && words.next() == Some(own.as_str())
 }
 
+/// By its product, or, in an excerpt that has lost it, by the name of one of its hosts.
 fn came_by_exchange(header: &Examined) -> bool {
     header.named("Received").any(|field| {
         let text = String::from_utf8_lossy(&field.text()).to_ascii_lowercase();
-        text.contains("microsoft smtp server")
+        let mut words = text.split_ascii_whitespace();
+        let by_host = words.any(|word| word == "by")
+            && words
+                .next()
+                .is_some_and(|host| host.ends_with(".prod.outlook.com"));
+        by_host || text.contains("microsoft smtp server")
     })
 }
 

@@ -18,6 +18,7 @@ pub const MAX_PASTED: usize = 1024 * 1024;
 pub fn pasted(text: &[u8]) -> Option<Vec<u8>> {
     let text = decoded(text.get(..MAX_PASTED).unwrap_or(text));
     let mut lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    outdent(&mut lines);
     unquote(&mut lines);
     outdent(&mut lines);
     let shape = Shape::of(&lines);
@@ -61,25 +62,30 @@ pub fn pasted(text: &[u8]) -> Option<Vec<u8>> {
     (section.len() <= MAX_HEADER).then_some(section)
 }
 
-/// As text: UTF-16 as PowerShell writes files, with its mark or without, else octets; every kind of line end one LF; web pages' hard
-/// blanks are blanks, and no other control octet is left.
-fn decoded(text: &[u8]) -> String {
+/// UTF-16, as PowerShell writes files, with its mark or without, as UTF-8; anything else as it is, but without UTF-8's mark.
+#[must_use]
+pub fn utf8(text: &[u8]) -> Cow<'_, [u8]> {
     let wide = |octets: &[u8], read: fn([u8; 2]) -> u16| {
         let units = octets
             .chunks_exact(2)
             .filter_map(|pair| pair.try_into().ok());
-        String::from_utf16_lossy(&units.map(read).collect::<Vec<u16>>())
+        let text = String::from_utf16_lossy(&units.map(read).collect::<Vec<u16>>());
+        Cow::Owned(text.into_bytes())
     };
-    let text: Cow<'_, str> = match text {
-        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes).into(),
-        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes).into(),
-        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest),
-        text if begins_wide(text, |[low, high]| [high, low]) => {
-            wide(text, u16::from_le_bytes).into()
-        }
-        text if begins_wide(text, |pair| pair) => wide(text, u16::from_be_bytes).into(),
-        text => String::from_utf8_lossy(text),
-    };
+    match text {
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => Cow::Borrowed(rest),
+        text if begins_wide(text, |[low, high]| [high, low]) => wide(text, u16::from_le_bytes),
+        text if begins_wide(text, |pair| pair) => wide(text, u16::from_be_bytes),
+        text => Cow::Borrowed(text),
+    }
+}
+
+/// As text; every kind of line end one LF; web pages' hard blanks are blanks, and no other control octet is left.
+fn decoded(text: &[u8]) -> String {
+    let text = utf8(text);
+    let text = String::from_utf8_lossy(&text);
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     text.chars()
         .filter_map(|letter| match letter {
@@ -107,16 +113,43 @@ fn is_empty(line: &str) -> bool {
     line.trim_start().is_empty()
 }
 
-/// Takes off `> ` where every line has it.
+/// Quotations within quotations that are taken off.
+const DEEPEST: usize = 16;
+
+/// Takes off `> `, as often as it is there, where the header is what is quoted; the words of who quotes go.
 fn unquote(lines: &mut [&str]) {
-    let mut quoted = lines.iter().filter(|line| !is_empty(line)).peekable();
-    if quoted.peek().is_none() || !quoted.all(|line| line.starts_with('>')) {
-        return;
+    for _ in 0..DEEPEST {
+        if !is_quoted(lines) {
+            return;
+        }
+        let quoted = |line: &&str| line.starts_with('>');
+        let first = lines.iter().position(quoted).unwrap_or(0);
+        let last = lines.iter().rposition(quoted).unwrap_or(0);
+        for (number, line) in lines.iter_mut().enumerate() {
+            *line = match line.strip_prefix('>') {
+                Some(bare) => bare.strip_prefix(' ').unwrap_or(bare),
+                // Between quoted lines it may be the rest of one that was wrapped.
+                None if (first..last).contains(&number) => line,
+                None => "",
+            };
+        }
     }
-    for line in lines {
-        let bare = line.strip_prefix('>').unwrap_or(line);
-        *line = bare.strip_prefix(' ').unwrap_or(bare);
+}
+
+/// Whether every line is quoted, or more fields are than are not.
+fn is_quoted(lines: &[&str]) -> bool {
+    let (mut some, mut all) = (false, true);
+    let (mut within, mut beside) = (0_usize, 0_usize);
+    for line in lines.iter().filter(|line| !is_empty(line)) {
+        let is_quoted = line.starts_with('>');
+        some |= is_quoted;
+        all &= is_quoted;
+        let bare = line.trim_start_matches(['>', ' ']);
+        if field(bare, false).is_some() || cells(bare).is_some() {
+            *(if is_quoted { &mut within } else { &mut beside }) += 1;
+        }
     }
+    some && (all || within > beside)
 }
 
 /// Takes off the blanks that every line begins with, and those of the first line, which continues nothing.
@@ -243,6 +276,26 @@ mod tests {
         assert_eq!(fields(&indented), wanted);
         let quoted: String = block.lines().map(|line| format!("> {line}\n")).collect();
         assert_eq!(fields(&quoted), wanted);
+        let wrote = "On Monday, 23 November 2026 at 10:15, Bob wrote:";
+        let deep: String = block.lines().map(|line| format!("> > {line}\n")).collect();
+        let tight: String = block.lines().map(|line| format!(">>{line}\n")).collect();
+        for text in [
+            deep.clone(),
+            tight.clone(),
+            format!("{wrote}\n{quoted}"),
+            format!("{wrote}\n\n{quoted}Is that internal?\n"),
+            format!("Hello,\n\n{wrote}\n> On Sunday, Carol wrote:\n{tight}"),
+            format!("{wrote}\n> Carol wrote:\n>\n{deep}> and: what now?\nYes.\n"),
+            format!("From: bob@contoso.com\nSubject: why\n\n{quoted}"),
+            deep.replace("> > ", "  > > "),
+            // A mail program has wrapped the quotation.
+            quoted.replace("with Microsoft\n", "with\nMicrosoft\n"),
+        ] {
+            assert_eq!(fields(&text), wanted, "{text}");
+        }
+        // Of a message that quotes another's header, the header is its own.
+        let own = format!("{block}\n> From: x@y.example\n> Subject: s\n");
+        assert_eq!(fields(&own), wanted);
         let blanks = format!("\n\n  {block}\nX-Body: this is no field\n");
         assert_eq!(fields(&blanks), wanted);
         let double: String = block.lines().map(|line| format!("{line}\n\n")).collect();
@@ -302,6 +355,8 @@ mod tests {
         for text in ["", "\n\n", "hello", "12:30 lunch", "\t\t", "> > >"] {
             assert_eq!(pasted(text.as_bytes()), None, "{text}");
         }
+        let marks = ">".repeat(MAX_PASTED);
+        assert_eq!(pasted(marks.as_bytes()), None);
         let endless = format!("X-A: {}\n", "y".repeat(MAX_HEADER));
         assert_eq!(pasted(endless.as_bytes()), None);
     }

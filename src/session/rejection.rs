@@ -209,9 +209,7 @@ impl Rejection {
             Self::LineTooLong => "Line too long",
             Self::TooManyErrors => "Too many errors, closing",
             Self::ChunkOfUnknownSize => "Nobody knows where a chunk of unknown size ends, closing",
-            Self::BadSequence { expected } => {
-                return format!("Bad sequence of commands: {expected}");
-            }
+            Self::BadSequence { expected } => return format!("{BAD_SEQUENCE} {expected}"),
             Self::NotImplemented => "Command not implemented",
             Self::StartTlsRequired => "Must issue a STARTTLS command first",
             Self::StartTlsNotAvailable => "STARTTLS is not available here",
@@ -249,9 +247,7 @@ impl Rejection {
             }
             Self::BareNewline => "Bare CR or LF in the body (RFC 5321 section 2.3.8)",
             Self::TooManyHops => "Hop count exceeded - possible mail loop",
-            Self::ConnectorHeld { fault } => {
-                return format!("Inbound connector of this tenant is held: {fault}");
-            }
+            Self::ConnectorHeld { fault } => return format!("{CONNECTOR_HELD} {fault}"),
             Self::StoreUnavailable => "Queue unavailable, try again later",
             Self::StrangerLimit => "Closing: this address is not known here",
             Self::IdleTooLong => "Timeout, closing",
@@ -272,6 +268,94 @@ impl Rejection {
             enhanced,
             format!("{hostname} {} {id}", self.wording()),
         )
+    }
+}
+
+/// How the two wordings begin that end as it comes.
+const BAD_SEQUENCE: &str = "Bad sequence of commands:";
+const CONNECTOR_HELD: &str = "Inbound connector of this tenant is held:";
+
+impl Rejection {
+    /// Every one, those with an open end with none.
+    pub fn every() -> impl Iterator<Item = Self> {
+        let plain = [
+            Self::LineMalformed,
+            Self::LineTooLong,
+            Self::TooManyErrors,
+            Self::ChunkOfUnknownSize,
+            Self::BadSequence { expected: "" },
+            Self::NotImplemented,
+            Self::StartTlsRequired,
+            Self::StartTlsNotAvailable,
+            Self::AuthNotAvailable,
+            Self::AuthenticationRequired,
+            Self::BadCredentials,
+            Self::AuthenticationBusy,
+            Self::AuthenticationThrottled,
+            Self::AuthenticationCancelled,
+            Self::AuthenticationMalformed,
+            Self::UnknownMechanism,
+            Self::NoRoute,
+            Self::RecipientNotServed,
+            Self::RateExceeded,
+            Self::ValidationRateExceeded,
+            Self::TooManyRecipients,
+            Self::NeedsSmtpUtf8,
+            Self::MessageTooLarge,
+            Self::ValidationTooLarge,
+            Self::BareNewline,
+            Self::TooManyHops,
+            Self::ConnectorHeld {
+                fault: String::new(),
+            },
+            Self::StoreUnavailable,
+            Self::StrangerLimit,
+            Self::IdleTooLong,
+            Self::ShuttingDown,
+            Self::TooManyConnections,
+            Self::ProxyNotTaken,
+            Self::ProxyRequired,
+        ];
+        let syntax = [
+            CommandFault::Unknown,
+            CommandFault::Arguments,
+            CommandFault::Sender,
+            CommandFault::Recipient,
+            CommandFault::Parameter,
+            CommandFault::Xoorg,
+        ];
+        let header = [
+            HeaderFault::TooLarge,
+            HeaderFault::BareCr,
+            HeaderFault::BareLf,
+            HeaderFault::Nul,
+            HeaderFault::NoColon,
+            HeaderFault::BadName,
+            HeaderFault::LeadingContinuation,
+        ];
+        plain
+            .into_iter()
+            .chain(syntax.map(Self::Syntax))
+            .chain(header.map(Self::Header))
+            .chain(Reason::ALL.map(Self::Trust))
+    }
+
+    /// The refusal whose [`wording`](Self::wording) this is, for who reads it in a log or a report; its codes tell apart
+    /// what has one wording. An open end is kept only where it is text of its own.
+    #[must_use]
+    pub fn recognised(code: u16, enhanced: Option<Enhanced>, wording: &str) -> Option<Self> {
+        let fits = |own: &Self| {
+            let (own_code, own_enhanced) = own.status();
+            own_code == code && enhanced.is_none_or(|enhanced| enhanced == own_enhanced)
+        };
+        if let Some(fault) = wording.strip_prefix(CONNECTOR_HELD) {
+            let fault = fault.trim().to_owned();
+            Some(Self::ConnectorHeld { fault }).filter(fits)
+        } else if wording.starts_with(BAD_SEQUENCE) {
+            Some(Self::BadSequence { expected: "" }).filter(fits)
+        } else {
+            Self::every().find(|own| fits(own) && own.wording() == wording)
+        }
     }
 }
 
@@ -336,6 +420,117 @@ mod tests {
             .reply(&"mx.example".parse().unwrap(), QueueId::from_u64(1))
             .write_to(&mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    /// How many of its kind [`Rejection::every`] has: whoever adds one is led here, and there.
+    fn of_its_kind(rejection: &Rejection) -> usize {
+        match rejection {
+            Rejection::Syntax(fault) => match fault {
+                CommandFault::Unknown
+                | CommandFault::Arguments
+                | CommandFault::Sender
+                | CommandFault::Recipient
+                | CommandFault::Parameter
+                | CommandFault::Xoorg => 6,
+            },
+            Rejection::Header(fault) => match fault {
+                HeaderFault::TooLarge
+                | HeaderFault::BareCr
+                | HeaderFault::BareLf
+                | HeaderFault::Nul
+                | HeaderFault::NoColon
+                | HeaderFault::BadName
+                | HeaderFault::LeadingContinuation => 7,
+            },
+            Rejection::Trust(reason) => match reason {
+                Reason::Stranger
+                | Reason::HalfProvenDefer
+                | Reason::HalfProvenRefuse
+                | Reason::UnknownXoorg
+                | Reason::NoTenant
+                | Reason::TooFewProofs
+                | Reason::Contradiction
+                | Reason::AmbiguousEvidence
+                | Reason::SecretMissing
+                | Reason::ForeignEnvelopeSender
+                | Reason::ForeignHeaderSender
+                | Reason::SenderNotAllowed
+                | Reason::FromNotAllowed
+                | Reason::FromAbsent
+                | Reason::FromDuplicate
+                | Reason::FromUnreadable
+                | Reason::SignatureUnavailable
+                | Reason::Loop => 18,
+            },
+            Rejection::LineMalformed
+            | Rejection::LineTooLong
+            | Rejection::TooManyErrors
+            | Rejection::ChunkOfUnknownSize
+            | Rejection::BadSequence { .. }
+            | Rejection::NotImplemented
+            | Rejection::StartTlsRequired
+            | Rejection::StartTlsNotAvailable
+            | Rejection::AuthNotAvailable
+            | Rejection::AuthenticationRequired
+            | Rejection::BadCredentials
+            | Rejection::AuthenticationBusy
+            | Rejection::AuthenticationThrottled
+            | Rejection::AuthenticationCancelled
+            | Rejection::AuthenticationMalformed
+            | Rejection::UnknownMechanism
+            | Rejection::NoRoute
+            | Rejection::RecipientNotServed
+            | Rejection::RateExceeded
+            | Rejection::ValidationRateExceeded
+            | Rejection::TooManyRecipients
+            | Rejection::NeedsSmtpUtf8
+            | Rejection::MessageTooLarge
+            | Rejection::ValidationTooLarge
+            | Rejection::BareNewline
+            | Rejection::TooManyHops
+            | Rejection::ConnectorHeld { .. }
+            | Rejection::StoreUnavailable
+            | Rejection::StrangerLimit
+            | Rejection::IdleTooLong
+            | Rejection::ShuttingDown
+            | Rejection::TooManyConnections
+            | Rejection::ProxyNotTaken
+            | Rejection::ProxyRequired => 34,
+        }
+    }
+
+    #[test]
+    fn every_refusal_is_listed_once_and_recognised_by_its_wording() {
+        let every: Vec<Rejection> = Rejection::every().collect();
+        for count in [6, 7, 18, 34] {
+            let there = every.iter().filter(|own| of_its_kind(own) == count);
+            assert_eq!(there.count(), count);
+        }
+        for (number, own) in every.iter().enumerate() {
+            assert!(!every[..number].contains(own), "{own:?} stands twice");
+            let (code, enhanced) = own.status();
+            for enhanced in [Some(enhanced), None] {
+                let found = Rejection::recognised(code, enhanced, &own.wording()).unwrap();
+                // What has one wording and one code is one to whoever reads it.
+                assert_eq!(
+                    (found.status(), found.wording()),
+                    (own.status(), own.wording())
+                );
+            }
+            assert_eq!(
+                Rejection::recognised(250, None, &own.wording()),
+                None,
+                "{own:?}"
+            );
+        }
+        let held = Rejection::ConnectorHeld {
+            fault: "550 5.7.64 x".to_owned(),
+        };
+        let found = Rejection::recognised(451, Some((4, 4, 0)), &held.wording());
+        assert_eq!(found, Some(held));
+        let open = Rejection::BadSequence { expected: "RSET" };
+        assert!(Rejection::recognised(503, None, &open.wording()).is_some());
+        assert_eq!(Rejection::recognised(550, None, "Unable to relay"), None);
     }
 
     #[test]

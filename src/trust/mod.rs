@@ -6,6 +6,7 @@
 //! signature can conclude. Every verdict carries its [`Evidence`].
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod advice;
 pub mod certificate;
 pub mod chain;
 pub mod endpoints;
@@ -14,6 +15,7 @@ mod gate;
 pub mod network;
 pub mod presented;
 pub mod renewal;
+mod saved;
 pub mod sender_name;
 mod senders;
 mod settings;
@@ -23,6 +25,8 @@ mod stamps;
 mod tenant;
 mod verdict;
 
+pub use advice::{COMPARE_CERTIFICATE, RENEW_NETWORKS, advice, culprit};
+pub use saved::settle_saved;
 pub use settings::{
     ExchangeOnline, Forwarded, Gate, HalfProven, LoopHeader, SecretHeader, Tenant, Tenants,
 };

@@ -16,7 +16,7 @@ use super::verdict::{
     Verdict,
 };
 use crate::header::Examined;
-use crate::mail::{Domain, Envelope, ReversePath, shown};
+use crate::mail::{Domain, Envelope, Mailbox, ReversePath, shown};
 use std::sync::Arc;
 
 /// What the header section settles.
@@ -355,11 +355,15 @@ pub(super) fn reports(tenant: &Tenant, unix_seconds: u64) -> bool {
 /// Microsoft's connector check (product.md 3).
 fn is_validation(tenant: &Tenant, reverse_path: &ReversePath) -> bool {
     reverse_path.mailbox().is_some_and(|mailbox| {
-        mailbox
-            .local_part()
-            .eq_ignore_ascii_case("O365ConnectorValidation")
-            && tenant.accepted_domains.contains(mailbox.domain())
+        is_validator(mailbox) && tenant.accepted_domains.contains(mailbox.domain())
     })
+}
+
+/// The local part that Microsoft's connector check writes as.
+pub(super) fn is_validator(mailbox: &Mailbox) -> bool {
+    mailbox
+        .local_part()
+        .eq_ignore_ascii_case("O365ConnectorValidation")
 }
 
 /// The tenant's loop header with its value or a previous one, in any of its instances; another tenant's is none.

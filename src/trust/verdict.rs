@@ -384,6 +384,28 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every one.
+    pub const ALL: [Self; 18] = [
+        Self::Stranger,
+        Self::HalfProvenDefer,
+        Self::HalfProvenRefuse,
+        Self::UnknownXoorg,
+        Self::NoTenant,
+        Self::TooFewProofs,
+        Self::Contradiction,
+        Self::AmbiguousEvidence,
+        Self::SecretMissing,
+        Self::ForeignEnvelopeSender,
+        Self::ForeignHeaderSender,
+        Self::SenderNotAllowed,
+        Self::FromNotAllowed,
+        Self::FromAbsent,
+        Self::FromDuplicate,
+        Self::FromUnreadable,
+        Self::SignatureUnavailable,
+        Self::Loop,
+    ];
+
     /// The label, in snake case.
     #[must_use]
     pub fn label(self) -> &'static str {

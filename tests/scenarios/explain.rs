@@ -64,6 +64,50 @@ async fn trust_counts_what_the_connector_listeners_of_the_configuration_take() {
     }
 }
 
+/// The commonest mistake is a domain that the configuration lacks: both commands say so of the same file.
+#[tokio::test]
+async fn headers_and_trust_say_the_same_of_mail_that_gatepost_refuses() {
+    let around = Surroundings::new().await;
+    let folder = around.folder.path();
+    let pem = around.exchange_identity.chain_pem();
+    std::fs::write(folder.join("peer.pem"), pem).unwrap();
+    around.configuration([0; 3], &Changes::default());
+    let mail = Mail::new("ada@contoso.com", "bob@contoso.com", LETTER);
+    let outbound = Outbound::stamped(&around.contoso, mail, "1-2").unwrap();
+    let content = String::from_utf8(outbound.mail.content).unwrap();
+    for (change, status, needle) in [
+        (None, 0, "Internal: "),
+        (
+            Some("X-OriginatorOrg: branch.example"),
+            1,
+            "add branch.example to accepted_domains",
+        ),
+        (
+            Some("X-OriginatorOrg: fabrikam.com"),
+            1,
+            "move fabrikam.com from fabrikam",
+        ),
+        (
+            Some("X-OriginatorOrg: no domain"),
+            1,
+            "let X-OriginatorOrg through",
+        ),
+    ] {
+        let stamp = "X-OriginatorOrg: contoso.com";
+        assert!(content.contains(stamp), "{content}");
+        let content = content.replace(stamp, change.unwrap_or(stamp));
+        std::fs::write(folder.join("mail.eml"), content).unwrap();
+        let trust = "explain trust --message mail.eml --from 127.0.40.25 --certificate peer.pem --mail-from ada@contoso.com";
+        let (ended, text) = ask(folder, &words(trust), b"");
+        assert_eq!(ended, Some(status), "{change:?}: {text}");
+        assert!(change.is_none() || text.contains(needle), "{text}");
+        let headers = "explain headers --message mail.eml --roots ca.pem";
+        let (ended, text) = ask(folder, &words(headers), b"");
+        assert_eq!(ended, Some(status), "{change:?}: {text}");
+        assert!(text.contains(needle), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn attribution_is_told_from_the_configuration_alone() {
     let around = Surroundings::new().await;

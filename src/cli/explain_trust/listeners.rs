@@ -128,14 +128,18 @@ fn why(rejection: &Rejection, listener: &Listener, verdict: &Verdict, message: &
     }
 }
 
+/// What lets larger mail in.
+pub(in crate::cli) const RAISE_SIZE: &str =
+    "raise max_message_size of the listener, if such mail is to pass";
+
+/// What lets a body with bare newlines in.
+pub(in crate::cli) const OFFER_CHUNKING: &str =
+    "take CHUNKING out of ehlo_discard: by BDAT such a body passes as it is";
+
 fn hint(rejection: &Rejection) -> Option<&'static str> {
     match rejection {
-        Rejection::MessageTooLarge => {
-            Some("raise max_message_size of the listener, if such mail is to pass")
-        }
-        Rejection::BareNewline => {
-            Some("take CHUNKING out of ehlo_discard: by BDAT such a body passes as it is")
-        }
+        Rejection::MessageTooLarge => Some(RAISE_SIZE),
+        Rejection::BareNewline => Some(OFFER_CHUNKING),
         Rejection::Syntax(CommandFault::Parameter) => {
             Some("leave --xoorg out: who is not offered XOORG does not send it")
         }

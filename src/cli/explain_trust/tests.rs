@@ -1,12 +1,13 @@
 //! The gates themselves are tested in `trust`; here, what of them is told.
 
 use super::*;
+use crate::credentials::{Account, Accounts};
 use crate::dns::Zone;
 use crate::header::MAX_HEADER;
 use crate::session::{BareNewlines, Service, Terms};
 use crate::trust::SignatureFact;
 use crate::trust::certificate::Roots;
-use crate::trust::fixtures::{contoso, fabrikam, tenants};
+use crate::trust::fixtures::{application, contoso, fabrikam, tenants};
 use crate::trust::network::{Networks, parse_block};
 use crate::trust::{Gate, HalfProven, Tenant};
 use rcgen::{CertificateParams, KeyPair};
@@ -23,6 +24,7 @@ const SIGNED: &str = "From: ada@contoso.com\r\nX-OriginatorOrg: contoso.com\r\n\
 struct Bench {
     folder: tempfile::TempDir,
     listeners: Vec<Listener>,
+    submission: Submission,
     exchange_online: ExchangeOnline,
     tenants: Tenants,
     pem: PathBuf,
@@ -49,6 +51,10 @@ impl Bench {
             message: folder.path().join("message.eml"),
             folder,
             listeners: vec![listener("exchange", 1 << 20, &[])],
+            submission: Submission {
+                accounts: Accounts::new(Vec::new(), [0; 32]),
+                listeners: Vec::new(),
+            },
             exchange_online,
             tenants: tenants(list),
             pem,
@@ -88,6 +94,7 @@ impl Bench {
             &self.exchange_online,
             &self.tenants,
             &self.listeners,
+            &self.submission,
             question,
             NOW,
             check,
@@ -497,4 +504,81 @@ fn what_no_listener_would_carry_is_not_accepted() {
     verdict: refused (contoso)
     reason:  no_listener: no listener has service = "connector": nobody takes mail of Exchange
     "#);
+}
+
+/// A printer that is known by its address is a stranger to a connector listener, and is told from one.
+#[test]
+fn the_address_of_an_application_is_told_with_what_a_submission_listener_makes_of_its_mail() {
+    let mut bench = Bench::new([contoso()]);
+    let tenant = bench.tenants.named("contoso").unwrap();
+    let account = Arc::new(Account {
+        application: application(tenant, &["printer@contoso.com"], true),
+        username: None,
+        password_hash: None,
+        networks: vec!["127.0.0.9/32".parse().unwrap()],
+        rate: None,
+    });
+    let with_login = Arc::new(Account {
+        application: Arc::new(crate::trust::Application {
+            name: "crm".into(),
+            ..(*application(tenant, &["crm@contoso.com", "*@erp.contoso.com"], true)).clone()
+        }),
+        username: Some("crm".to_owned()),
+        networks: vec!["127.0.0.0/28".parse().unwrap()],
+        ..(*account).clone()
+    });
+    bench.submission = Submission {
+        accounts: Accounts::new(vec![account, with_login], [0; 32]),
+        listeners: vec!["apps".into(), "printers".into()],
+    };
+    let scan = "From: printer@contoso.com\r\n\r\nscan\r\n";
+    let ask = |message: &str, from: &str, sender: &'static str| {
+        let change = |q: &mut Question<'_>| {
+            (q.from, q.certificate, q.mail_from) = (from.parse().unwrap(), None, sender);
+        };
+        bench.ask(message, change).unwrap()
+    };
+    let taken = ask(scan, "127.0.0.9", "printer@contoso.com");
+    assert_eq!(words(&taken), (false, "refused", Some("stranger")));
+    insta::assert_snapshot!(told(&taken), @"
+    verdict: refused
+    reason:  stranger: neither source address nor client certificate is Exchange Online's
+    reply:   550 5.7.1: given up, who sent it gets a report
+    note:    connector listeners are judged here, and 127.0.0.9 is application erp's (networks), whose `senders` hold --mail-from: a submission listener (apps, printers) takes this mail as the application's
+    ");
+    let json = serde_json::to_value(&taken).unwrap();
+    assert_eq!(json["application"]["name"], "erp");
+    assert_eq!(json["application"]["accepted"], true);
+    insta::assert_snapshot!(told(&ask(scan, "::ffff:127.0.0.9", "erp@contoso.com")), @"
+    verdict: refused
+    reason:  stranger: neither source address nor client certificate is Exchange Online's
+    reply:   550 5.7.1: given up, who sent it gets a report
+    note:    connector listeners are judged here, and 127.0.0.9 is application erp's (networks), whose `senders` do not hold --mail-from: a submission listener (apps, printers) answers 550 5.7.1: the application may not use this envelope sender; add the address to `senders` of the [[application]], if it may write as that; else let it use one of those
+    ");
+    let other = ask(
+        &scan.replace("printer@", "boss@"),
+        "127.0.0.9",
+        "printer@contoso.com",
+    );
+    let json = serde_json::to_value(&other).unwrap();
+    assert_eq!(json["application"]["senders_hold"], true);
+    assert_eq!(json["application"]["reason"], "from_not_allowed");
+    assert_eq!(json["application"]["reply"], "550 5.7.1");
+    // Who logs in may send from where it may log in.
+    let note = "this envelope sender is in the `senders` of crm, which may use it once logged in";
+    for (from, sender, told) in [
+        ("127.0.0.9", "crm@contoso.com", true),
+        ("127.0.0.8", "crm@contoso.com", true),
+        ("127.0.0.16", "crm@contoso.com", false),
+        ("127.0.0.8", "eve@contoso.com", false),
+        ("127.0.0.9", "printer@contoso.com", false),
+    ] {
+        let answer = ask(scan, from, sender);
+        assert_eq!(answer.to_string().contains(note), told, "{from} {sender}");
+        assert_eq!(answer.logins.is_some(), told);
+    }
+    // Nobody's address is as it was.
+    let stranger = ask(scan, "127.0.0.8", "printer@contoso.com");
+    assert!(stranger.application.is_none());
+    assert!(stranger.to_string().contains("--certificate was not given"));
 }

@@ -186,6 +186,10 @@ fn ranges_hold_what_lies_between_and_nothing_beyond() {
         ("550 5.7.14 x", false),
         ("451 4.7.875 x", true),
         ("451 4.7.900 x", false),
+        // What a tenant's own rules may choose from (New-TransportRule -RejectMessageEnhancedStatusCode).
+        ("550 5.7.900 x", true),
+        ("550 5.7.999 x", true),
+        ("550 5.7.899 x", false),
     ] {
         let told = of(inside, NextHop::Exchange);
         assert_eq!(told.known == Known::Table, known, "{inside}");
@@ -209,7 +213,7 @@ fn what_the_table_does_not_know_is_read_by_class_subject_and_detail() {
             told("550 5.2.1 x"),
             told("450 4.2.1 x"),
             told("550 5.7.27 x"),
-            told("550 5.7.999 x"),
+            told("550 5.7.899 x"),
             told("550 5.9.1 x"),
             told("450 greylisted"),
             told("550"),
@@ -219,13 +223,30 @@ fn what_the_table_does_not_know_is_read_by_class_subject_and_detail() {
     the mailbox is switched off (never in this form) | recipient | Failed | RFC 3463 and its registry: the table does not know it
     the mailbox is switched off (not now: it may be tried again as it is) | recipient | Deferred(Law) | RFC 3463 and its registry: the table does not know it
     the sender's domain says that it takes no mail (null MX) (never in this form) | sender | Failed | RFC 3463 and its registry: the table does not know it
-    about policy and security, detail 999 that no registry knows (never in this form) | sender | Failed | RFC 3463 and its registry: the table does not know it
+    about policy and security, detail 899 that no registry knows (never in this form) | sender | Failed | RFC 3463 and its registry: the table does not know it
     about a subject (9) that no registry knows (never in this form) | Exchange Online | Failed | RFC 3463 and its registry: the table does not know it
     the mailbox is not to be had now (not now: it may be tried again as it is) | Exchange Online | Deferred(Law) | RFC 5321, the reply code alone: the table does not know it
     the mailbox is not to be had, or policy refuses the mail (never in this form) | Exchange Online | Failed | RFC 5321, the reply code alone: the table does not know it
     a code that no standard knows (never in this form) | Exchange Online | Failed | RFC 5321, the reply code alone: the table does not know it
     "
     );
+}
+
+#[test]
+fn a_rule_of_the_recipient_s_organisation_is_told_on_every_path() {
+    for next_hop in [NextHop::Exchange, NextHop::Mx, NextHop::Relay] {
+        let told = of("550 5.7.950 Not to this mailbox", next_hop);
+        assert_eq!(
+            (told.known, told.outcome, told.alarm),
+            (Known::Table, Failed, NEVER)
+        );
+        assert!(
+            told.meaning.contains("a mail flow rule"),
+            "{}",
+            told.meaning
+        );
+        assert_eq!(told.whose, Some("recipient"));
+    }
 }
 
 #[test]

@@ -1,17 +1,18 @@
-//! What Exchange would make of it: attribution by the connector, then promotion by the CrossPremises fields.
+//! What becomes of it: taken by Gatepost, attributed by Exchange's connector, promoted by the CrossPremises fields.
 
-use super::{Bears, CROSS_PREMISES, CROSS_TENANT, Conclusion, Facts, Row, says, tenant_of, value};
+use super::{
+    Bears, CROSS_PREMISES, CROSS_TENANT, Conclusion, Facts, Row, STAMPS, gate, says, value,
+};
 use crate::exchange::Mark;
 use crate::exchange::attribution::Verdict;
 use crate::header::Examined;
 
 pub(super) fn conclude(header: &Examined, facts: &Facts<'_>, rows: &mut Vec<Row>) -> Conclusion {
+    let gate = gate::ask(header, facts);
+    rows.extend(gate.row);
     settings(facts, rows);
-    if let Some(conclusion) = foreign(header, facts) {
-        return conclusion;
-    }
-    let carried = crossing(header, facts);
-    if let Some(conclusion) = carried {
+    let against = gate.first.or_else(|| crossing(header, facts)).or(gate.last);
+    if let Some(conclusion) = against {
         return conclusion;
     }
     if let Some(answer) = facts.attribution
@@ -82,25 +83,6 @@ fn settings(facts: &Facts<'_>, rows: &mut Vec<Row>) {
     }
 }
 
-/// Stamps of a tenant that is not ours: Gatepost would not take it.
-fn foreign(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
-    let tenants = facts.tenants?;
-    let stamp = STAMPS.into_iter().find(|name| header.has(name))?;
-    if tenant_of(header, tenants).is_some() {
-        return None;
-    }
-    let seen = value(header, stamp).unwrap_or_default();
-    Some(Conclusion::external(
-        format!(
-            "it is of a tenant that is not configured ({stamp}: {seen}): Gatepost refuses it, and Exchange would not take it for ours"
-        ),
-        "nothing, if that tenant is a stranger; else its [[tenant]] with tenant_id and originator_orgs (gatepost explain trust shows the evidence)",
-    ))
-}
-
-/// What Exchange stamps on all that leaves it, and Gatepost with its own stamp; one of them, once.
-const STAMPS: [&str; 2] = ["X-MS-Exchange-CrossTenant-Id", "X-OriginatorOrg"];
-
 /// What the CrossPremises fields say; `None` where they say Internal as they should.
 fn crossing(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
     let name = |part: &str| format!("{CROSS_PREMISES}{part}");
@@ -139,15 +121,6 @@ fn crossing(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
 
 /// Fields that anybody can write: what Gatepost would not let through.
 fn unproven(header: &Examined, facts: &Facts<'_>) -> Option<Conclusion> {
-    if let Some(stamp) = STAMPS.into_iter().find(|name| header.count(name) > 1) {
-        return Some(Conclusion::external(
-            format!(
-                "{stamp} stands {} times: Exchange stamps it once, and Gatepost refuses such mail",
-                header.count(stamp)
-            ),
-            "taking out what writes it a second time on the way (gatepost explain trust shows the evidence)",
-        ));
-    }
     if !STAMPS.into_iter().any(|name| header.has(name)) {
         return Some(Conclusion::external(
             "the CrossPremises fields came without a stamp (X-OriginatorOrg, X-MS-Exchange-CrossTenant-Id), and anybody can write them: Exchange stamps all that leaves it, so Gatepost takes them out of an application's mail",

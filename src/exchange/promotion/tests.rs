@@ -1,6 +1,6 @@
 use super::*;
 use crate::header::examine;
-use crate::trust::fixtures::{CONTOSO_ID, FABRIKAM_ID, contoso, tenants};
+use crate::trust::fixtures::{CONTOSO_ID, FABRIKAM_ID, contoso, fabrikam, tenants};
 
 fn header(fields: &[&str]) -> Examined {
     let text: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
@@ -14,6 +14,8 @@ const CROSSING: [&str; 4] = [
     "X-OrganizationHeadersPreserved: AM8.prod.outlook.com",
 ];
 const STAMP: &str = "X-OriginatorOrg: contoso.com";
+/// The second proof that the gate asks for.
+const ID: &str = "X-MS-Exchange-CrossTenant-Id: 11111111-2222-3333-4444-555555555555";
 const FROM: &str = "From: Ada <ada@contoso.com>";
 
 fn with(more: &[&'static str]) -> Vec<&'static str> {
@@ -22,22 +24,26 @@ fn with(more: &[&'static str]) -> Vec<&'static str> {
 
 /// As mail of a mailbox leaves Exchange by a connector with CloudServicesMailEnabled.
 fn stamped() -> Vec<&'static str> {
-    [&CROSSING[..], &[STAMP]].concat()
+    [&CROSSING[..], &[STAMP, ID]].concat()
 }
 
 /// As Gatepost with contoso's configuration has it, the certificate being attributed so.
 fn judged(fields: &[&str], change: impl FnOnce(&mut Facts<'_>)) -> Judgement {
-    let tenants = tenants([contoso()]);
+    judged_by(&tenants([contoso()]), fields, change)
+}
+
+fn judged_by(tenants: &Tenants, fields: &[&str], change: impl FnOnce(&mut Facts<'_>)) -> Judgement {
     let tenant = tenants.named("contoso").cloned().unwrap();
     let answer = attributed(attribution::Verdict::Attributed);
     let hostname = "smarthost.contoso.com".parse().unwrap();
     let mut facts = Facts {
-        tenants: Some(&tenants),
+        tenants: Some(tenants),
         hostname: Some(&hostname),
         tenant: Some(&tenant),
         attribution: Some(&answer),
         promotes: Some(true),
         as_delivered: false,
+        now: 0,
     };
     change(&mut facts);
     judge(&header(fields), None, &facts)
@@ -224,7 +230,7 @@ fn stamps_of_a_stranger_are_told_before_all() {
         judgement.because
     );
     let own = format!("X-MS-Exchange-CrossTenant-id: {CONTOSO_ID}");
-    let fields = [&with(&CROSSING)[..], &[&*own]].concat();
+    let fields = [&with(&CROSSING)[..], &[&*own, STAMP]].concat();
     assert_eq!(judged(&fields, |_| ()).internal, Some(true));
     let org = with(&["X-OriginatorOrg: evil.example"]);
     assert!(
@@ -232,6 +238,204 @@ fn stamps_of_a_stranger_are_told_before_all() {
             .because
             .contains("X-OriginatorOrg: evil.example")
     );
+}
+
+/// What Gatepost refuses is internal for nobody, whatever its CrossPremises fields say; and the sentence names the item.
+#[test]
+fn what_the_tenant_gate_refuses_is_external_because_of_that_item() {
+    let gate = "X-contoso-Gate: gate-contoso";
+    let connecting = format!(
+        "X-MS-Exchange-CrossTenant-OriginalAttributedTenantConnectingIp: TenantId={FABRIKAM_ID};Ip=[203.0.113.66];Helo=[x]"
+    );
+    let other = "X-OriginatorOrg: example.com";
+    let spoilt = "X-OriginatorOrg: not a domain!";
+    let garbage = "X-MS-Exchange-CrossTenant-Id: garbage";
+    for (fields, because, remedy) in [
+        (
+            &[other, ID][..],
+            "contradicts the tenant (contoso; X-OriginatorOrg: example.com)",
+            "add example.com to accepted_domains",
+        ),
+        (
+            &["X-OriginatorOrg: fabrikam.com", ID],
+            "(contoso; X-OriginatorOrg: fabrikam.com)",
+            "move fabrikam.com from fabrikam",
+        ),
+        (
+            &[spoilt, ID],
+            "X-OriginatorOrg: not a domain! is nothing that Exchange writes",
+            "let X-OriginatorOrg through",
+        ),
+        (
+            &[STAMP, garbage],
+            "X-MS-Exchange-CrossTenant-Id: garbage is nothing",
+            "let X-MS-Exchange-CrossTenant-Id through",
+        ),
+        (
+            &[STAMP, ID, &*connecting],
+            "OriginalAttributedTenantConnectingIp: TenantId=b7e0a4d3",
+            "a connector of another tenant",
+        ),
+        (
+            &[STAMP, ID, "X-contoso-Gate: wrong"],
+            "(contoso; the secret header)",
+            "connector diff",
+        ),
+        (
+            &[STAMP, ID, gate, gate],
+            "the secret header stands more than once",
+            "a second time",
+        ),
+        (
+            &[STAMP],
+            "fewer items than `proofs`",
+            "set the secret header",
+        ),
+        (
+            &[STAMP, ID, "X-Gatepost-Processed: loop-contoso"],
+            "loop header is there already",
+            "connector diff",
+        ),
+    ] {
+        let tenants = tenants([contoso(), fabrikam()]);
+        let all = [&with(&CROSSING)[..], fields].concat();
+        let judgement = judged_by(&tenants, &all, |_| ());
+        assert_eq!(judgement.internal, Some(false), "{fields:?}");
+        assert!(judgement.because.contains(because), "{}", judgement.because);
+        let mended_by = judgement.mended_by.as_deref().unwrap();
+        assert!(
+            mended_by.contains(remedy) && mended_by.contains("explain trust"),
+            "{mended_by}"
+        );
+        let row = judgement
+            .rows
+            .iter()
+            .find(|row| row.field == "(tenant gate)");
+        assert_eq!(row.unwrap().bears, Bears::External);
+        let text = format!("{judgement:?}");
+        assert!(
+            !text.contains("gate-contoso") && !text.contains("loop-contoso"),
+            "{text}"
+        );
+    }
+    // What no configuration is needed for is told without one.
+    for field in [spoilt, garbage] {
+        let fields = [&with(&CROSSING)[..], &[field]].concat();
+        let alone = judge(&header(&fields), None, &Facts::default());
+        assert_eq!(alone.internal, Some(false), "{field}");
+        assert!(alone.because.contains("is nothing that Exchange writes"));
+    }
+}
+
+/// One judgement: internal on its way is only what the gate itself lets in as proven.
+#[test]
+fn headers_and_trust_cannot_disagree() {
+    let tenants = tenants([contoso(), fabrikam()]);
+    let connecting = format!(
+        "X-MS-Exchange-CrossTenant-OriginalAttributedTenantConnectingIp: TenantId={FABRIKAM_ID}"
+    );
+    let choices: [&[&str]; 5] = [
+        &[
+            "",
+            STAMP,
+            "X-OriginatorOrg: fabrikam.com",
+            "X-OriginatorOrg: x.example",
+            "X-OriginatorOrg: no domain",
+        ],
+        &["", ID, "X-MS-Exchange-CrossTenant-Id: garbage"],
+        &["", "X-contoso-Gate: gate-contoso", "X-contoso-Gate: wrong"],
+        &["", &*connecting],
+        &[
+            FROM,
+            "From: eve@elsewhere.example",
+            "From: a@fabrikam.com",
+            "From: a@contoso.com\r\nSender: b@contoso.com",
+        ],
+    ];
+    let mut internal = 0;
+    let count = choices.iter().map(|choice| choice.len()).product::<usize>();
+    for number in 0..count {
+        let mut rest = number;
+        let mut fields = CROSSING.to_vec();
+        for choice in choices {
+            fields.push(choice[rest % choice.len()]);
+            rest /= choice.len();
+        }
+        fields.retain(|field| !field.is_empty());
+        let judgement = judged_by(&tenants, &fields, |_| ());
+        assert_eq!(judgement.reading, Reading::OnItsWay);
+        let settled = crate::trust::settle_saved(&tenants, &header(&fields), 0);
+        let proven = matches!(
+            &settled,
+            crate::trust::Settlement::Settled(verdict) if verdict.is_from_trusted_connector()
+        );
+        let stamped = fields.iter().any(|field| [STAMP, ID].contains(field));
+        assert_eq!(
+            judgement.internal == Some(true),
+            proven && stamped,
+            "{fields:?}: {}",
+            judgement.sentence()
+        );
+        internal += usize::from(proven);
+    }
+    assert!(
+        internal > 3 && internal < count / 2,
+        "{internal} of {count}"
+    );
+}
+
+#[test]
+fn mail_that_passes_for_a_report_loses_the_fields() {
+    let reporting = || Tenant {
+        gate: crate::trust::Gate::Report { until: 10 },
+        ..contoso()
+    };
+    let tenants = tenants([reporting()]);
+    let fields = [&with(&CROSSING)[..], &["X-OriginatorOrg: example.com", ID]].concat();
+    for (now, because) in [
+        (9, "gate = \"report\" lets it in"),
+        (10, "Gatepost refuses it"),
+    ] {
+        let judgement = judged_by(&tenants, &fields, |facts| facts.now = now);
+        assert_eq!(judgement.internal, Some(false));
+        assert!(judgement.because.contains(because), "{}", judgement.because);
+    }
+}
+
+#[test]
+fn what_the_gate_waits_for_or_an_excerpt_lacks_cannot_be_told() {
+    let signed = "DKIM-Signature: v=1; a=rsa-sha256; d=contoso.com; s=s1; h=From; bh=YQ==; b=YQ==";
+    let fields = [&with(&CROSSING)[..], &[STAMP, signed]].concat();
+    let undecided = judged(&fields, |_| ());
+    assert_eq!(undecided.internal, None);
+    assert!(
+        undecided.sentence().contains("explain trust --dns"),
+        "{}",
+        undecided.sentence()
+    );
+    let excerpt = judged(&stamped(), |_| ());
+    assert_eq!(excerpt.internal, None);
+    assert!(
+        excerpt.sentence().contains("take the whole header"),
+        "{}",
+        excerpt.sentence()
+    );
+}
+
+/// Behind Gatepost the loop header is there and the secret is not: no fault of what it has delivered itself.
+#[test]
+fn what_has_passed_gatepost_is_not_judged_as_if_it_came_again() {
+    let ours = "Received: from x\r\n\tby smarthost.contoso.com with ESMTPS; now";
+    let looped = "X-Gatepost-Processed: loop-contoso";
+    let fields = [&[ours, looped, FROM], &CROSSING[..], &[STAMP]].concat();
+    assert_eq!(judged(&fields, |_| ()).internal, Some(true));
+    for field in [
+        "X-MS-Exchange-CrossTenant-Id: garbage",
+        "X-OriginatorOrg: x.example",
+    ] {
+        let fields = [&[ours, looped, FROM], &CROSSING[..], &[ID, field]].concat();
+        assert_eq!(judged(&fields, |_| ()).internal, Some(false), "{field}");
+    }
 }
 
 #[test]
@@ -355,6 +559,40 @@ fn the_reading_is_recognised() {
         (told.reading, told.internal),
         (Reading::OnItsWay, Some(false))
     );
+}
+
+/// A guess is told as one where the other reading has another answer, and nowhere else.
+#[test]
+fn a_reading_that_is_a_guess_says_so() {
+    let forged = "X-MS-Exchange-Organization-AuthAs: Internal";
+    let excerpt = "Received: from a.example (192.0.2.1) by b.example with ESMTP; now";
+    let otherwise = |fields: &[&str]| {
+        let judgement = judge(&header(fields), None, &Facts::default());
+        (judgement.reading, judgement.otherwise)
+    };
+    assert_eq!(
+        otherwise(&[excerpt, FROM, forged]),
+        (Reading::OnItsWay, Some(Reading::Mailbox))
+    );
+    assert_eq!(
+        otherwise(&[forged]),
+        (Reading::Mailbox, Some(Reading::OnItsWay))
+    );
+    assert_eq!(
+        otherwise(&["X-MS-Exchange-CrossTenant-AuthAs: Internal"]),
+        (Reading::OnItsWay, Some(Reading::Mailbox))
+    );
+    // Between two hosts of Exchange it is a mailbox's, though the product is not named.
+    let inside = "Received: from GV2.eurprd05.prod.outlook.com (::1) by\r\n AM8.eurprd05.prod.outlook.com (::1) with HTTPS; now";
+    assert_eq!(otherwise(&[inside, FROM, forged]), (Reading::Mailbox, None));
+    assert_eq!(otherwise(&with(&stamped())), (Reading::OnItsWay, None));
+    assert_eq!(otherwise(&[FROM]), (Reading::OnItsWay, None));
+    let asked = judge(
+        &header(&[excerpt, FROM, forged]),
+        Some(Reading::OnItsWay),
+        &Facts::default(),
+    );
+    assert_eq!(asked.otherwise, None);
 }
 
 #[test]
