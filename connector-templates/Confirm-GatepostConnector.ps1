@@ -385,7 +385,7 @@ function Get-GatepostTrace {
             $key = "$($row.MessageTraceId)/$($row.RecipientAddress)"
             if ($seen.ContainsKey($key)) { continue }
             $seen[$key] = $true
-            if ([string]$row.SenderAddress -like $Query['Sender']) { $row }
+            if ([string]$row.SenderAddress -like $Query['Sender'] -and @($Query['Before']) -notcontains [string]$row.MessageTraceId) { $row }
         }
         if ($rows.Count -lt 5000) { return }
         $ask['StartingRecipientAddress'] = [string]$rows[-1].RecipientAddress
@@ -498,6 +498,9 @@ try {
             $message = ''
             $changes = @()
             if ($PSCmdlet.ShouldProcess("$type '$OutboundConnectorName' of tenant $TenantId", "Send test mail to $($Recipient -join ', ') and mark as validated")) {
+                $query = @{ StartDate = $started.AddMinutes(-5); RecipientAddress = $Recipient; Sender = 'O365ConnectorValidation@*'; MessageId = $null; EndDate = $started.AddMinutes(1); Before = @(); Unseen = 'the clean-up rule has not acted, so nothing shows that the test mail came back by way of Gatepost: ''gatepost trace O365ConnectorValidation'' says whether it was there' }
+                # Clocks differ, so the query begins earlier; test mails of earlier runs are none of this one.
+                $query['Before'] = @(Get-GatepostTrace -Query $query | ForEach-Object { [string]$_.MessageTraceId })
                 $script:Doing = "validating the $type '$OutboundConnectorName'"
                 $tests = @(Validate-OutboundConnector -Identity $OutboundConnectorName -Recipients $Recipient -Confirm:$false -ErrorAction Stop)
                 foreach ($test in $tests) {
@@ -510,7 +513,7 @@ try {
                 }
                 if ($tests.Count -eq 0) { $bad += 'Validate-OutboundConnector gave no result' }
                 if ($bad.Count -eq 0) {
-                    $passage = @(Read-GatepostPassage -Query @{ StartDate = $started.AddMinutes(-5); RecipientAddress = $Recipient; Sender = 'O365ConnectorValidation@*'; MessageId = $null; EndDate = $started; Unseen = 'the clean-up rule has not acted, so nothing shows that the test mail came back by way of Gatepost: ''gatepost trace O365ConnectorValidation'' says whether it was there' })
+                    $passage = @(Read-GatepostPassage -Query $query)
                     foreach ($one in @($passage | Where-Object { 'Failed', 'Looped' -contains $_.Action })) { $bad += "the test mail $($one.Name) $($one.Message)" }
                 }
                 $was = [string](Get-GatepostProperty -Object $connector -Name 'IsValidated')

@@ -653,7 +653,8 @@ function Get-GatepostChange {
         $kind = ''
         if ($script:Compared.ContainsKey($key)) { $kind = $script:Compared[$key] }
         $is = Get-GatepostProperty -Object $Object -Name $key
-        if ($kind -eq 'Secret') { "${key}: another secret value -> the one of the secrets file" }
+        if ($kind -eq 'Mark') { "${key}: without the mark -> with it" }
+        elseif ($kind -eq 'Secret') { "${key}: another secret value -> the one of the secrets file" }
         elseif ($kind -eq 'Words') { "${key}: $(@($is | Where-Object { $_ }).Count) secret value(s) -> $(@($Wanted[$key]).Count), those of the secrets file" }
         elseif ($kind -eq 'Set') { "${key}: '$(ConvertTo-GatepostSet -Value $is)' -> '$(ConvertTo-GatepostSet -Value $Wanted[$key])'" }
         else { Protect-GatepostText -Text "${key}: '$is' -> '$($Wanted[$key])'" }
@@ -799,7 +800,8 @@ function Invoke-GatepostRoute {
     }
     foreach ($extra in $Further.Keys) { $wanted[$extra] = $Further[$extra] }
     # One that is taken over begins as a new one does, but for its place: what somebody has begun with it is not our rollout.
-    $adopted = $null -ne $Existing -and -not (Test-GatepostMark -Object $Existing)
+    # One with the tenant's secret is ours, whatever its comment says.
+    $adopted = $null -ne $Existing -and -not (Test-GatepostMark -Object $Existing) -and $Secret['HeaderKnown'] -cnotcontains [string](Get-GatepostProperty -Object $Existing -Name 'SetHeaderValue')
     if ($adopted) {
         if ($Creation.ContainsKey('Mode')) { $wanted['Mode'] = $Creation['Mode'] }
         if ($Creation.ContainsKey('FromMemberOf')) { $wanted['FromMemberOf'] = $Creation['FromMemberOf'] }

@@ -545,17 +545,22 @@ function Assert-GatepostReady {
         $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $rule -Name 'ExpiryDate')
         $begin = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $rule -Name 'ActivationDate')
         if ($null -ne $end -and $end -le $now) { $bad += "the rule '$($rule.Name)' has ended (ExpiryDate)" }
-        if ($null -ne $begin -and $begin -gt $now) { $bad += "the rule '$($rule.Name)' has not begun (ActivationDate)" }
+        if ($null -ne $begin -and $begin -gt $now) {
+            # When users' mail begins may be meant; that mail comes back without the clean-up rule is not.
+            if ([object]::ReferenceEquals($rule, $Routing)) { Write-Warning "The rule '$($rule.Name)' begins at its ActivationDate, $($begin.ToString('yyyy-MM-dd HH:mm', [System.Globalization.CultureInfo]::InvariantCulture)) UTC." }
+            else { $bad += "the rule '$($rule.Name)' has not begun (ActivationDate)" }
+        }
         foreach ($key in 'DeleteMessage', 'RedirectMessageTo', 'RejectMessageReasonText', 'ModerateMessageByUser', 'ModerateMessageByManager', 'Quarantine') {
             $value = Get-GatepostProperty -Object $rule -Name $key
             if (@($value | Where-Object { $_ -and [string]$_ -ne 'False' }).Count -gt 0) { $bad += "the rule '$($rule.Name)' holds $key, and keeps mail back or loses it" }
         }
     }
+    if ($null -ne $cleanUp) { foreach ($key in 'HeaderContainsMessageHeader', 'RemoveHeader') { if ([string](Get-GatepostProperty -Object $cleanUp -Name $key) -ne $LoopHeaderName) { $bad += "the rule '$CleanUpRuleName' is not for $LoopHeaderName ($key)" } } }
     if ([string](Get-GatepostProperty -Object $outbound -Name 'TlsSettings') -ne 'DomainValidation') { $bad += "the outbound connector '$OutboundConnectorName' does not ask whose certificate it meets (TlsSettings)" }
     $ways = @($OutboundConnectorName)
     foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $outbound -Name $key) }
     if ($ways -notcontains [string](Get-GatepostProperty -Object $Routing -Name 'RouteMessageOutboundConnector')) { $bad += "the rule '$RoutingRuleName' does not lead to '$OutboundConnectorName'" }
-    if ($bad.Count -gt 0) { Deny-GatepostRun -Reason "Nothing was changed: $($bad -join '; '). Repair-GatepostConnector.ps1 sets back what differs, Install-GatepostConnector.ps1 makes what is missing." }
+    if ($bad.Count -gt 0) { Deny-GatepostRun -Reason "Nothing was changed: $($bad -join '; '). Repair-GatepostConnector.ps1 sets back what differs, Install-GatepostConnector.ps1 makes what is missing; 'gatepost connector diff' has a line for the rest." }
     if ([string](Get-GatepostProperty -Object $outbound -Name 'IsValidated') -ne 'True') {
         $message = "The outbound connector '$OutboundConnectorName' is not validated: Confirm-GatepostConnector.ps1 comes before mail of users."
         if ($Stage -ne 'Audit' -and -not $Force) { Deny-GatepostRun -Reason "$message -Force goes on without. Nothing was changed." }

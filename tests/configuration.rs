@@ -25,7 +25,11 @@ mod harness;
 
 use gatepost::config::{self, Severity};
 use gatepost::lab::certificates::{Above, Leaf};
+use gatepost::trust::certificate::Roots;
 use harness::{Changes, Surroundings};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use std::sync::Arc;
 
 /// A change of the configuration, and the key and severity of the problem that it must bring.
 const TABLE: &[(&str, &str, &str, Severity)] = &[
@@ -824,6 +828,32 @@ async fn what_is_above_a_leaf_deserves_a_look_and_may_have_lapsed() {
     harness::write_identity(around.folder.path(), "contoso", &issued);
     let texts = texts_at(&around, &Changes::default(), "certificate.contoso.chain");
     assert!(!texts.iter().any(|text| text.contains(which)), "{texts:?}");
+}
+
+/// As a public authority sends it for clients that know only the older root: its own root, signed by that one.
+#[tokio::test]
+async fn a_known_root_that_an_unknown_one_has_signed_ends_a_chain_as_well() {
+    let around = Surroundings::new().await;
+    let chain = around.folder.path().join("contoso.pem");
+    let chain = CertificateDer::pem_file_iter(chain).unwrap();
+    let chain: Vec<_> = chain.collect::<Result<_, _>>().unwrap();
+    let path = around.configuration([0; 3], &Changes::default());
+    for (known, expected) in [(&chain[1..2], 0), (&[], 1)] {
+        let (roots, _) = Roots::from_certificates(known);
+        let roots = Arc::new(roots);
+        let surroundings = config::Surroundings {
+            environment: &|name| std::env::var_os(name),
+            system_roots: &|| Arc::clone(&roots),
+            unix_seconds: std::time::UNIX_EPOCH.elapsed().unwrap().as_secs(),
+            endpoints_in_force: None,
+            candidate: None,
+        };
+        let loaded = config::load_in(&path, &surroundings).unwrap();
+        let told = loaded.problems.iter().filter(|problem| {
+            problem.key == "certificate.contoso.chain" && problem.text.contains("no known root")
+        });
+        assert_eq!(told.count(), expected, "{:?}", loaded.problems);
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::export::{Exported, flag, list, text};
 use super::found::Ours;
 use super::judge::is_number;
 use super::objects::Kind;
-use super::plan::Plan;
+use super::plan::{Header, Plan};
 use super::told::{literal, shown};
 use super::turn::Turn;
 use super::{further, lifetime};
@@ -154,7 +154,7 @@ pub(super) fn order(
         // The line that moves the routing rule moves the other with it.
         if !before(
             report,
-            &outward.looped.name,
+            &outward.looped,
             own,
             own_priority,
             at(clean_up),
@@ -179,7 +179,7 @@ pub(super) fn order(
 /// Enabled rules before ours that end the processing or route the mail elsewhere; whether there are any.
 fn before(
     report: &mut Report,
-    looped: &str,
+    looped: &Header,
     own: &Exported,
     own_priority: i64,
     clean_up: Option<(&Exported, i64)>,
@@ -188,14 +188,24 @@ fn before(
     let mut ahead: Vec<&(&Exported, i64)> = foreign
         .iter()
         .filter(|(rule, priority)| {
-            *priority < own_priority && is_enabled(rule) && is_enforced(rule)
+            // Mail from outside is none of ours.
+            let is_outside = rule
+                .text("FromScope")
+                .eq_ignore_ascii_case("NotInOrganization");
+            *priority < own_priority && is_enabled(rule) && is_enforced(rule) && !is_outside
         })
         .collect();
     ahead.sort_by_key(|(_, priority)| *priority);
     let what = |rule: &Exported| {
         let stops = rule.is_set("StopRuleProcessing");
         let routes = rule.is_set("RouteMessageOutboundConnector");
-        if rule.text("SetHeaderName").eq_ignore_ascii_case(looped) {
+        let value = rule.text("SetHeaderValue");
+        let mut known = std::iter::once(&looped.value).chain(&looped.previous);
+        if rule
+            .text("SetHeaderName")
+            .eq_ignore_ascii_case(&looped.name)
+            && known.any(|own| own.matches(value.as_bytes()))
+        {
             return Some("sets the loop header");
         }
         match (stops, routes) {

@@ -874,7 +874,7 @@ fn a_rule_before_ours_that_sets_the_loop_header_keeps_its_mail_from_it() {
     let mut tenancy = Tenancy::of(&plan());
     let foreign = json!({
         "Name": "Theirs", "Priority": 0, "State": "Enabled", "Mode": "Enforce",
-        "SetHeaderName": "x-gatepost-PROCESSED", "SetHeaderValue": "x",
+        "SetHeaderName": "x-gatepost-PROCESSED", "SetHeaderValue": LOOPED,
     });
     tenancy.rules.insert(0, foreign);
     for (place, rule) in tenancy.rules.iter_mut().enumerate() {
@@ -887,8 +887,18 @@ fn a_rule_before_ours_that_sets_the_loop_header_keeps_its_mail_from_it() {
             .is
             .ends_with("Theirs (0, sets the loop header)")
     );
-    tenancy.rules[0]["SetHeaderName"] = json!("X-Other");
-    assert_eq!(compared(&tenancy).drift, []);
+    for (property, value) in [
+        ("SetHeaderName", "X-Other"),
+        ("SetHeaderValue", "another"),
+        ("FromScope", "NotInOrganization"),
+    ] {
+        let mut tenancy = Tenancy {
+            rules: tenancy.rules.clone(),
+            ..Tenancy::of(&plan())
+        };
+        tenancy.rules[0][property] = json!(value);
+        assert_eq!(compared(&tenancy).drift, [], "{property}");
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ async fn show_tells_what_a_certificate_says_and_who_depends_on_it() {
             "serverAuth alone: enough",
             "1       CN=mail.contoso.com, until 2044-01-01",
             "signed by 2, verified",
-            "signed by CN=scenario Root, a known root",
+            "signed by CN=scenario Root; the chain leads to a known root",
             "tenant    contoso, by 127.0.0.1: TlsSenderCertificateName contoso.com: an accepted domain",
         ],
     );

@@ -219,7 +219,9 @@ impl Facts {
                 "signed by itself: a root, which nobody needs in a chain".to_owned()
             }
             Signer::Itself => "signed by itself: a root, out of order".to_owned(),
-            Signer::Beyond if self.known_root => format!("signed by {issuer}, a known root"),
+            Signer::Beyond if self.known_root => {
+                format!("signed by {issuer}; the chain leads to a known root")
+            }
             Signer::Beyond => format!("signed by {issuer}, which is neither here nor a known root"),
         }
     }

@@ -316,3 +316,15 @@ Test-Case 'install: a foreign routing rule that is taken over begins as a new on
     $null = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
     Assert-Equal (Get-Change) @() 'a second run changes nothing'
 }
+
+Test-Case 'install: a routing rule with the tenant''s secret whose comment somebody changed is ours: -Force gives it the mark and leaves the rollout' {
+    $tenant = Add-Installed
+    $rule = $tenant.Rules[0]
+    $rule['Comments'] = "theirs, $($loopValue.Substring(0, 20))"
+    $rule['State'] = 'Enabled'
+    $rule['Mode'] = 'Enforce'
+    $rule['FromMemberOf'] = $null
+    $run = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+    Assert-Equal (Get-Change) @('Set-TransportRule -Comments -Identity') 'the mark alone'
+    Assert-That ($run.Text -notmatch $loopValue.Substring(0, 20)) 'what the comment said is not shown'
+}

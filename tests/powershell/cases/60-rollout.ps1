@@ -52,6 +52,15 @@ Test-Case 'rollout: Pilot without a group, a group that is not there, a rule tha
     Assert-That ($run.Failed -match 'Route to Gatepost') "a refusal, found '$($run.Failed)'"
 }
 
+Test-Case 'rollout: a routing rule that begins later may be meant, and is told' {
+    Add-Ready
+    Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property ActivationDate -Value ([datetime]::UtcNow.AddDays(1))
+    foreach ($stage in 'Audit', 'Pilot') {
+        $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = $stage }
+        Assert-That (($run.Warnings -join ' ') -match 'begins at its ActivationDate') "$stage, found $($run.Warnings)"
+    }
+}
+
 Test-Case 'rollout: mail of users goes by no connector that was never validated, unless it is forced; a stage left out is told' {
     Add-Ready
     $tenant = Get-StandInTenant
@@ -79,7 +88,7 @@ foreach ($bad in @(
         @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', $null, 'exception'), @('Rules', 'Route to Gatepost', 'FromScope', $null, 'own senders'),
         @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', @('another'), 'no loop value in common'), @('Rules', 'Route to Gatepost', 'DeleteMessage', $true, 'DeleteMessage'),
         @('Rules', 'Back from Gatepost', 'RedirectMessageTo', @('x@contoso.com'), 'RedirectMessageTo'), @('Rules', 'Back from Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'),
-        @('Rules', 'Route to Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'), @('Rules', 'Route to Gatepost', 'ActivationDate', [datetime]::UtcNow.AddDays(1), 'has not begun'),
+        @('Rules', 'Route to Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'), @('Rules', 'Back from Gatepost', 'ActivationDate', [datetime]::UtcNow.AddDays(1), 'has not begun'), @('Rules', 'Back from Gatepost', 'HeaderContainsMessageHeader', 'X-Else', 'is not for X-Contoso-Loop'),
         @('Outbound', 'To Gatepost', 'TlsSettings', 'EncryptionOnly', 'TlsSettings'), @('Rules', 'Route to Gatepost', 'RouteMessageOutboundConnector', 'Other', 'does not lead'))) {
     Test-Case "rollout: refused while $($bad[2]) of '$($bad[1])' is '$($bad[3])', but Stop works" -With $bad {
         param($bad)
