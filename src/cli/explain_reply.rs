@@ -120,6 +120,7 @@ pub fn told(
     json: bool,
 ) -> Result<(bool, String), String> {
     let text = header::utf8(text);
+    let text = header::unquoted(&text);
     let all = each::explained_each(&said_each(&text), next_hop, phase)?;
     let Some((worst, others)) = all.split_first() else {
         return Err(why_nothing_is_said(&text));
@@ -357,6 +358,18 @@ mod tests {
         assert_eq!(value["others"], serde_json::json!([]));
         let (_, text) = told(b"550 5.1.1 x", None, None, false).unwrap();
         assert!(text.starts_with("reply:"), "{text}");
+    }
+
+    #[test]
+    fn a_bounce_that_is_quoted_is_read_as_it_was() {
+        let plain = told(REPORT.as_bytes(), None, None, false).unwrap();
+        for mark in ["> ", ">", ">> ", "> > "] {
+            let quoted: String = REPORT
+                .lines()
+                .map(|line| format!("{mark}{line}\r\n"))
+                .collect();
+            assert_eq!(told(quoted.as_bytes(), None, None, false).unwrap(), plain);
+        }
     }
 
     #[test]

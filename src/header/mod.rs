@@ -18,7 +18,7 @@ mod told;
 pub use examined::{Examined, Field, Malformed};
 pub use internal::{internal_stamp, without_stamp};
 pub use missing::{message_id_on_arrival, missing_fields};
-pub use pasted::{MAX_PASTED, pasted, utf8};
+pub use pasted::{MAX_PASTED, pasted, unquoted, utf8};
 pub use received::{ReceivedFacts, rfc5322_date};
 pub use rendition::{Rendition, Source, blank_secrets, removed_names, rendition};
 pub use returned::returned;

@@ -116,6 +116,35 @@ fn is_empty(line: &str) -> bool {
 /// Quotations within quotations that are taken off.
 const DEEPEST: usize = 16;
 
+/// Takes `> ` off a text of which every line is quoted, as often as it is there.
+#[must_use]
+pub fn unquoted(text: &[u8]) -> Cow<'_, [u8]> {
+    let lines = |text: &[u8]| -> Vec<Vec<u8>> {
+        let lines = text.split(|octet| *octet == b'\n');
+        lines.map(<[u8]>::to_vec).collect()
+    };
+    let is_quoted = |text: &[u8]| {
+        let lines = text.split(|octet| *octet == b'\n');
+        let mut filled = lines
+            .filter(|line| !line.trim_ascii().is_empty())
+            .peekable();
+        filled.peek().is_some() && filled.all(|line| line.starts_with(b">"))
+    };
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..DEEPEST {
+        if !is_quoted(&text) {
+            break;
+        }
+        let mut bare = lines(&text);
+        for line in &mut bare {
+            let marks = usize::from(line.starts_with(b">")) + usize::from(line.starts_with(b"> "));
+            line.drain(..marks);
+        }
+        text = Cow::Owned(bare.join(&b'\n'));
+    }
+    text
+}
+
 /// Takes off `> `, as often as it is there, where the header is what is quoted; the words of who quotes go.
 fn unquote(lines: &mut [&str]) {
     for _ in 0..DEEPEST {
