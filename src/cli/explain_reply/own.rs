@@ -69,7 +69,6 @@ const NOBODY: Option<&str> = None;
 const LOOK: &str = "look at what that program sends";
 const LATER: &str = "nothing, unless it lasts";
 const LOGIN: &str = "let it log in with the username and password of its [[application]] inside TLS, or give a device that cannot an [[application]] with its address in networks and without username";
-const LOOP: &str = "compare both connectors and the transport rule's exception for the loop header: gatepost connector diff";
 
 fn told(rejection: &Rejection, wording: &str) -> Told {
     let say = |meaning: &str, whose: Option<&'static str>, advice: &str| Told {
@@ -208,7 +207,7 @@ fn told(rejection: &Rejection, wording: &str) -> Told {
         Rejection::TooManyHops => say(
             &format!("more than {MAX_RECEIVED} Received fields: a loop"),
             TENANT,
-            LOOP,
+            &trust::advice(Reason::Loop, &Evidence::default()),
         ),
         Rejection::ConnectorHeld { fault } => say(
             &format!(
