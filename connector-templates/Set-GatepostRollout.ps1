@@ -550,11 +550,12 @@ function Assert-GatepostReady {
             if ([object]::ReferenceEquals($rule, $Routing)) { Write-Warning "The rule '$($rule.Name)' begins at its ActivationDate, $($begin.ToString('yyyy-MM-dd HH:mm', [System.Globalization.CultureInfo]::InvariantCulture)) UTC." }
             else { $bad += "the rule '$($rule.Name)' has not begun (ActivationDate)" }
         }
-        foreach ($key in 'DeleteMessage', 'RedirectMessageTo', 'RejectMessageReasonText', 'ModerateMessageByUser', 'ModerateMessageByManager', 'Quarantine') {
+        foreach ($key in 'DeleteMessage', 'RedirectMessageTo', 'RejectMessageReasonText', 'RejectMessageEnhancedStatusCode', 'ModerateMessageByUser', 'ModerateMessageByManager', 'Quarantine') {
             $value = Get-GatepostProperty -Object $rule -Name $key
             if (@($value | Where-Object { $_ -and [string]$_ -ne 'False' }).Count -gt 0) { $bad += "the rule '$($rule.Name)' holds $key, and keeps mail back or loses it" }
         }
     }
+    if ([string](Get-GatepostProperty -Object $cleanUp -Name 'RouteMessageOutboundConnector')) { $bad += "the rule '$CleanUpRuleName' leads mail that has come back to a connector" }
     if ($null -ne $cleanUp) { foreach ($key in 'HeaderContainsMessageHeader', 'RemoveHeader') { if ([string](Get-GatepostProperty -Object $cleanUp -Name $key) -ne $LoopHeaderName) { $bad += "the rule '$CleanUpRuleName' is not for $LoopHeaderName ($key)" } } }
     if ([string](Get-GatepostProperty -Object $outbound -Name 'TlsSettings') -ne 'DomainValidation') { $bad += "the outbound connector '$OutboundConnectorName' does not ask whose certificate it meets (TlsSettings)" }
     $ways = @($OutboundConnectorName)

@@ -371,6 +371,8 @@ function Test-GatepostRole {
     if (-not $script:InboundAlone) {
         foreach ($cmdlet in 'New-OutboundConnector', 'Set-OutboundConnector', 'Validate-OutboundConnector') { $needed[$cmdlet] = 'Remote and Accepted Domains' }
         foreach ($cmdlet in 'New-TransportRule', 'Set-TransportRule') { $needed[$cmdlet] = 'Transport Rules' }
+        # Install and the rollout look the pilot group up.
+        $needed['Get-Recipient'] = 'View-Only Recipients'
     }
     $missing = @()
     foreach ($cmdlet in $needed.Keys) { if ($null -eq (Get-Command -Name $cmdlet -ErrorAction SilentlyContinue)) { $missing += "$cmdlet ($($needed[$cmdlet]))" } }

@@ -87,7 +87,7 @@ foreach ($bad in @(
         @('Rules', 'Back from Gatepost', 'State', 'Disabled', 'Back from Gatepost'), @('Rules', 'Back from Gatepost', 'Mode', 'Audit', 'Back from Gatepost'),
         @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', $null, 'exception'), @('Rules', 'Route to Gatepost', 'FromScope', $null, 'own senders'),
         @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', @('another'), 'no loop value in common'), @('Rules', 'Route to Gatepost', 'DeleteMessage', $true, 'DeleteMessage'),
-        @('Rules', 'Back from Gatepost', 'RedirectMessageTo', @('x@contoso.com'), 'RedirectMessageTo'), @('Rules', 'Back from Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'),
+        @('Rules', 'Back from Gatepost', 'RedirectMessageTo', @('x@contoso.com'), 'RedirectMessageTo'), @('Rules', 'Back from Gatepost', 'RejectMessageEnhancedStatusCode', '5.7.1', 'RejectMessageEnhancedStatusCode'), @('Rules', 'Back from Gatepost', 'RouteMessageOutboundConnector', 'Other', 'leads mail that has come back'), @('Rules', 'Back from Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'),
         @('Rules', 'Route to Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'), @('Rules', 'Back from Gatepost', 'ActivationDate', [datetime]::UtcNow.AddDays(1), 'has not begun'), @('Rules', 'Back from Gatepost', 'HeaderContainsMessageHeader', 'X-Else', 'is not for X-Contoso-Loop'),
         @('Outbound', 'To Gatepost', 'TlsSettings', 'EncryptionOnly', 'TlsSettings'), @('Rules', 'Route to Gatepost', 'RouteMessageOutboundConnector', 'Other', 'does not lead'))) {
     Test-Case "rollout: refused while $($bad[2]) of '$($bad[1])' is '$($bad[3])', but Stop works" -With $bad {
