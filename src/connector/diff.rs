@@ -128,7 +128,7 @@ pub fn diff(plan: &Plan, exports: &Exports) -> Report {
         {
             tenancy::validation(&mut report, plan, own, ours.stage);
         }
-        tenancy::hybrid(&mut report, "outbound connector", objects);
+        tenancy::other_outbound(&mut report, plan, objects, &ours.outbound);
     }
     if let Some(objects) = &exports.rules {
         report.compared.push("TransportRule");

@@ -100,6 +100,8 @@ pub(super) fn facts<'a>(
         }),
         pilot_group: None,
         environment: ENVIRONMENTS[0],
+        client_names: &[],
+        has_shipped_networks: true,
         spare: None,
     }
 }

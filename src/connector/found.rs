@@ -47,6 +47,8 @@ pub(super) struct Ours {
     pub(super) clean_up: Found,
     /// Every name by which a rule may mean our outbound connector.
     pub(super) outbound_names: Vec<String>,
+    /// The same, and those of every other connector that leads to Gatepost.
+    pub(super) ways: Vec<String>,
     /// How far the rollout is, where the rules were exported and the routing rule is there.
     pub(super) stage: Option<Stage>,
 }
@@ -62,10 +64,11 @@ pub(super) fn find(plan: &Plan, exports: &Exports) -> Ours {
         };
     let mut outbound = all(&exports.outbound, Kind::Outbound, &[], None);
     let mut outbound_names = vec![Kind::Outbound.name().to_owned()];
-    let own = outbound.of(exports.outbound.as_deref().unwrap_or_default());
-    let aliases = ["Name", "Identity", "Guid", "DistinguishedName", "Id"];
-    let aliases = aliases.iter().filter_map(|alias| Some(own?.text(alias)));
-    outbound_names.extend(aliases.filter(|alias| !alias.is_empty()));
+    let connectors = exports.outbound.as_deref().unwrap_or_default();
+    outbound_names.extend(outbound.of(connectors).into_iter().flat_map(aliases));
+    let mut ways = outbound_names.clone();
+    let to_us = connectors.iter().filter(|other| leads_to_us(plan, other));
+    ways.extend(to_us.flat_map(aliases));
     let route = all(&exports.rules, Kind::Route, &outbound_names, None);
     let rule = route.of(exports.rules.as_deref().unwrap_or_default());
     let stage = rule.map(rules::stage);
@@ -78,8 +81,25 @@ pub(super) fn find(plan: &Plan, exports: &Exports) -> Ours {
         stage,
         outbound,
         outbound_names,
+        ways,
         route,
     }
+}
+
+/// Every name by which a rule may mean a connector.
+fn aliases(connector: &Exported) -> impl Iterator<Item = String> + use<> {
+    ["Name", "Identity", "Guid", "DistinguishedName", "Id"]
+        .map(|alias| connector.text(alias))
+        .into_iter()
+        .filter(|alias| !alias.is_empty())
+}
+
+/// Whether Gatepost is a smart host of an outbound connector.
+pub(super) fn leads_to_us(plan: &Plan, connector: &Exported) -> bool {
+    let hosts = connector.get("SmartHosts").map(list).unwrap_or_default();
+    hosts
+        .iter()
+        .any(|host| host_of(host) == plan.hostname.as_str())
 }
 
 /// A connector that is made while a rule sends mail is one that Exchange's own test mail has not come through.
@@ -99,11 +119,7 @@ fn is_alike(plan: &Plan, kind: Kind, object: &Exported, outbound: &[String]) -> 
     let holds = |property: &str, name: &str| object.text(property).eq_ignore_ascii_case(name);
     match kind {
         Kind::Inbound => fits(plan, object),
-        Kind::Outbound => {
-            let hosts = object.get("SmartHosts").map(list).unwrap_or_default();
-            let ours = |host: &String| host_of(host) == plan.hostname.as_str();
-            hosts.iter().any(ours) && !is_hybrid(object)
-        }
+        Kind::Outbound => leads_to_us(plan, object) && !is_hybrid(object),
         Kind::Route => {
             let way = object.text("RouteMessageOutboundConnector");
             let to_us = outbound.iter().any(|name| name.eq_ignore_ascii_case(&way));
@@ -280,7 +296,7 @@ fn name_of(objects: &[Exported], place: usize) -> String {
     object.map(|object| object.text("Name")).unwrap_or_default()
 }
 
-fn is_enabled(object: &Exported) -> bool {
+pub(super) fn is_enabled(object: &Exported) -> bool {
     object
         .get("Enabled")
         .is_none_or(|value| flag(value) != Some(false))

@@ -268,6 +268,7 @@ pub(super) fn of_route(report: &mut Report, looped: &str, rule: &Exported) {
             "HeaderContainsMessageHeader" | "HeaderMatchesMessageHeader"
         ) && is(looped);
         let nobody = property == "ExceptIfFromScope" && is("InOrganization");
+        let nowhere = property == "ExceptIfSentToScope" && is(&rule.text("SentToScope"));
         let breaks = match effect(property) {
             Some(Effect::Lost) => {
                 "the rule refuses the mail, holds it or leads it elsewhere: it does not reach Gatepost, or not all of it"
@@ -286,6 +287,9 @@ pub(super) fn of_route(report: &mut Report, looped: &str, rule: &Exported) {
             }
             Some(Effect::None) | None if nobody => {
                 "the rule takes only mail of the tenant's own senders, and leaves it out: nothing reaches Gatepost"
+            }
+            Some(Effect::None) | None if nowhere => {
+                "the rule takes only mail to this scope, and leaves it out: nothing reaches Gatepost"
             }
             Some(Effect::None) | None => {
                 told.push(shown(property.as_bytes()));

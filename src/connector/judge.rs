@@ -100,7 +100,9 @@ pub(super) fn host_of(written: &str) -> String {
     let lower = written.to_ascii_lowercase();
     let bare = lower.strip_prefix("smtp:").unwrap_or(&lower);
     let bare = bare.split(';').next().unwrap_or(bare);
-    bare.trim_end_matches('.').to_owned()
+    bare.trim_matches(['[', ']'])
+        .trim_end_matches('.')
+        .to_owned()
 }
 
 fn judge_secret(header: &Header, is: &str) -> Judged {

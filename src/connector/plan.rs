@@ -1,5 +1,6 @@
 //! What must the tenant's objects hold? The desired state, from the configuration and the certificates that it names.
 
+pub(super) mod cloud;
 mod facts;
 mod finding;
 mod headers;
@@ -10,6 +11,7 @@ use crate::mail::{Domain, DomainPattern, Secret, TenantName};
 use finding::Findings;
 use names::Certificate;
 
+pub use cloud::environment_of;
 pub use facts::{Delivery, Door, ENVIRONMENTS, Facts, Spare};
 pub use finding::{Finding, Grade};
 pub use headers::Header;
@@ -51,6 +53,7 @@ impl Plan {
         let tenant = facts.tenant;
         let certificate = names::certificate(facts, &mut findings);
         let outward = outward(facts, &mut findings);
+        cloud::judge(facts, &mut findings);
         let plan = match (certificate, facts.connector) {
             (Some(certificate), Some(delivery)) if findings.are_bearable() => Some(Self {
                 tenant: TenantName::clone(&tenant.name),

@@ -2,7 +2,9 @@
 
 mod inward;
 
+use super::literal::literal;
 use super::objects::Kind;
+use super::plan::cloud::{self, WORLDWIDE};
 use super::plan::{Outward, Plan};
 use super::render::value_file;
 use super::{ENVIRONMENTS, SECRETS_FILE};
@@ -89,7 +91,11 @@ fn before(plan: &Plan) -> String {
             plan.hostname
         ));
         steps.push(format!(
-            "**Firewall.** TCP 25 in from the networks of Exchange Online (`https://endpoints.office.com`, id 10); TCP {port} out to `{host}`."
+            "**Firewall.** TCP 25 in from the networks of Exchange Online (`https://endpoints.office.com`{}, id 10); TCP {port} out to `{host}`.",
+            cloud::of(&plan.environment).map_or_else(String::new, |cloud| match cloud.instance {
+                WORLDWIDE => String::new(),
+                instance => format!(", instance `{instance}`"),
+            })
         ));
     } else {
         steps.push(format!("**Firewall.** TCP {port} out to `{host}`."));
@@ -204,9 +210,10 @@ fn rollout(plan: &Plan, outward: &Outward) -> String {
         Some(group) => {
             format!("    .\\Set-GatepostRollout.ps1 -Stage Pilot          # the mail of {group}")
         }
-        None => {
-            "    .\\Set-GatepostRollout.ps1 -Stage Pilot -PilotGroup 'pilot@contoso.com'".to_owned()
-        }
+        None => format!(
+            "    .\\Set-GatepostRollout.ps1 -Stage Pilot -PilotGroup {}",
+            literal(&somebody(plan, "pilot"))
+        ),
     };
     format!(
         "## 4. User mail, step by step
@@ -534,6 +541,16 @@ mod tests {
         for (name, _) in super::super::SCRIPTS {
             assert!(text.contains(&format!(".\\{name}")), "{name}");
         }
+    }
+
+    #[test]
+    fn a_national_cloud_has_its_own_networks_and_sign_in() {
+        let mut plan = plan();
+        assert!(!write(&plan).contains("instance"));
+        plan.environment = "O365USGovDoD".to_owned();
+        let text = write(&plan);
+        assert!(text.contains("(`https://endpoints.office.com`, instance `USGOVDoD`, id 10)"));
+        assert!(text.contains(" -ExchangeEnvironmentName O365USGovDoD"));
     }
 
     #[test]

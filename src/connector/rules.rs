@@ -176,7 +176,32 @@ pub(super) fn order(
     }
 }
 
-/// Enabled rules before ours that end the processing or route the mail elsewhere; whether there are any.
+/// What a rule does that takes the loop header off.
+const UNMARKS: &str = "takes the loop header off";
+
+/// What a rule before ours does that keeps mail from it, or sends mail by it that has come back; `None`: neither.
+fn what_counts(rule: &Exported, looped: &Header) -> Option<&'static str> {
+    let is_looped = |property: &str| rule.text(property).eq_ignore_ascii_case(&looped.name);
+    if is_looped("RemoveHeader") {
+        return Some(UNMARKS);
+    }
+    let value = rule.text("SetHeaderValue");
+    let mut known = std::iter::once(&looped.value).chain(&looped.previous);
+    if is_looped("SetHeaderName") && known.any(|own| own.matches(value.as_bytes())) {
+        return Some("sets the loop header");
+    }
+    let stops = rule.is_set("StopRuleProcessing");
+    let routes = rule.is_set("RouteMessageOutboundConnector");
+    match (stops, routes) {
+        (true, true) => Some("routes and stops"),
+        (true, false) => Some("stops"),
+        (false, true) => Some("routes"),
+        (false, false) => None,
+    }
+}
+
+/// Enabled rules before ours that end the processing, route the mail elsewhere, or touch the mark of mail that has come
+/// back; whether there are any.
 fn before(
     report: &mut Report,
     looped: &Header,
@@ -196,25 +221,7 @@ fn before(
         })
         .collect();
     ahead.sort_by_key(|(_, priority)| *priority);
-    let what = |rule: &Exported| {
-        let stops = rule.is_set("StopRuleProcessing");
-        let routes = rule.is_set("RouteMessageOutboundConnector");
-        let value = rule.text("SetHeaderValue");
-        let mut known = std::iter::once(&looped.value).chain(&looped.previous);
-        if rule
-            .text("SetHeaderName")
-            .eq_ignore_ascii_case(&looped.name)
-            && known.any(|own| own.matches(value.as_bytes()))
-        {
-            return Some("sets the loop header");
-        }
-        match (stops, routes) {
-            (true, true) => Some("routes and stops"),
-            (true, false) => Some("stops"),
-            (false, true) => Some("routes"),
-            (false, false) => None,
-        }
-    };
+    let what = |rule: &Exported| what_counts(rule, looped);
     let named = |rule: &Exported| shown(rule.text("Name").as_bytes());
     let telling: Vec<(String, i64)> = ahead
         .iter()
@@ -225,6 +232,7 @@ fn before(
             ))
         })
         .collect();
+    let unmarks = ahead.iter().any(|(rule, _)| what(rule) == Some(UNMARKS));
     let harmless: Vec<String> = ahead
         .iter()
         .filter(|(rule, _)| what(rule).is_none())
@@ -262,7 +270,12 @@ fn before(
         property: "Priority".to_owned(),
         is: format!("{own_priority}, behind {}", names.join(", ")),
         should: format!("{first}, before them"),
-        breaks: "mail that such a rule takes never meets ours: it goes out past Gatepost, or another way".to_owned(),
+        breaks: if unmarks {
+            "mail that has come back loses the mark by which ours leaves it out: it is sent to Gatepost again, and round; what another such rule takes goes out past Gatepost, or another way"
+        } else {
+            "mail that such a rule takes never meets ours: it goes out past Gatepost, or another way"
+        }
+        .to_owned(),
         mend: Mend::Line(line),
         turn: Turn::Today,
     });
@@ -297,10 +310,10 @@ fn behind(report: &mut Report, route: i64, clean_up: Option<(&Exported, i64)>) {
     });
 }
 
-/// Another rule that sends mail to our connector.
+/// Another rule that sends mail to our connector, or to one that leads to Gatepost as well.
 fn same_way(report: &mut Report, looped: &str, ours: &Ours, rule: &Exported) {
     let way = rule.text("RouteMessageOutboundConnector");
-    let mut names = ours.outbound_names.iter();
+    let mut names = ours.ways.iter();
     if !names.any(|name| name.eq_ignore_ascii_case(&way)) || !is_enabled(rule) {
         return;
     }
@@ -317,7 +330,7 @@ fn same_way(report: &mut Report, looped: &str, ours: &Ours, rule: &Exported) {
             format!(
                 "{} sends mail to {}, beside {}",
                 shown(name.as_bytes()),
-                Kind::Outbound.name(),
+                shown(way.as_bytes()),
                 Kind::Route.name()
             ),
         );

@@ -3,7 +3,7 @@
 use super::desired::is_marked;
 use super::diff::{Drift, Mend, Report, seen};
 use super::export::{Exported, flag, list, moment, text};
-use super::found::Found;
+use super::found::{self, Found};
 use super::objects::Kind;
 use super::plan::Plan;
 use super::readme::somebody;
@@ -25,7 +25,7 @@ pub(super) fn is_hybrid(object: &Exported) -> bool {
 }
 
 /// Tells the hybrid connectors.
-pub(super) fn hybrid(report: &mut Report, title: &str, objects: &[Exported]) {
+fn hybrid(report: &mut Report, title: &str, objects: &[Exported]) {
     for object in objects.iter().filter(|object| is_hybrid(object)) {
         let name = shown(object.text("Name").as_bytes());
         report.note(
@@ -43,10 +43,7 @@ pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exporte
         .map(|own| own.text("TlsSenderCertificateName"))
         .unwrap_or_default();
     for (place, other) in objects.iter().enumerate() {
-        let enabled = other
-            .get("Enabled")
-            .is_none_or(|value| flag(value) != Some(false));
-        if found.knows(place) || !enabled {
+        if found.knows(place) || !found::is_enabled(other) {
             continue;
         }
         let name = other.text("Name");
@@ -64,7 +61,8 @@ pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exporte
                 ),
                 breaks: "two connectors fit the certificate that Gatepost shows, and Exchange may take the other with its settings: mail arrives as external, or is refused".to_owned(),
                 mend: if is_hybrid(other) {
-                    Mend::Step("Leave the hybrid connector, and give Gatepost a certificate with a name of its own ([tenant.inbound_connector] certificate).".to_owned())
+                    let covered = theirs.strip_prefix("*.").map(|below| format!(", which does not end in .{below}")).unwrap_or_default();
+                    Mend::Step(format!("Leave the hybrid connector, and give Gatepost a certificate with a name of its own ([tenant.inbound_connector] certificate): in another accepted domain{covered}."))
                 } else if is_marked(&other.text(Kind::Inbound.comment())) {
                     Mend::Line(format!("Set-InboundConnector -Identity {} -Enabled $false", told::literal(&name)))
                 } else {
@@ -93,6 +91,58 @@ pub(super) fn other_inbound(report: &mut Report, plan: &Plan, objects: &[Exporte
             report.note(
                 &format!("inbound connector {}", shown(name.as_bytes())),
                 format!("a Partner connector with {property}: where ours does not match, it answers 550 5.7.51 TenantInboundAttribution"),
+            );
+        }
+    }
+}
+
+/// Outbound connectors beside ours that lead mail to Gatepost, or take what has come back from it.
+pub(super) fn other_outbound(
+    report: &mut Report,
+    plan: &Plan,
+    objects: &[Exported],
+    found: &Found,
+) {
+    hybrid(report, "outbound connector", objects);
+    for (place, other) in objects.iter().enumerate() {
+        if found.knows(place) || !found::is_enabled(other) {
+            continue;
+        }
+        let name = other.text("Name");
+        let ways = ["RouteAllMessagesViaOnPremises", "AllAcceptedDomains"];
+        let all: Vec<&str> = ways.into_iter().filter(|way| other.is_set(way)).collect();
+        let domains = other.get("RecipientDomains").map(list).unwrap_or_default();
+        // A rule that names it is told as such.
+        let by_itself = !other.is_set("IsTransportRuleScoped") || !all.is_empty();
+        if found::leads_to_us(plan, other) && by_itself {
+            let whose = match (all.is_empty(), domains.is_empty()) {
+                (false, _) => format!(", {}", all.join(" and ")),
+                (true, false) => format!(", for mail to {}", domains.join(", ")),
+                (true, true) => String::new(),
+            };
+            report.drift.push(Drift {
+                object: Kind::Outbound.title().to_owned(),
+                name: shown(name.as_bytes()),
+                property: "SmartHosts".to_owned(),
+                is: seen(&format!("{}{whose}", plan.hostname)),
+                should: format!("in {} alone", Kind::Outbound.name()),
+                breaks: "mail goes to Gatepost past the routing rule, without the secret header, and what has come back goes there again: 550 5.7.1, or round (554 5.4.6)".to_owned(),
+                mend: if is_hybrid(other) {
+                    Mend::Step(format!("Leave the hybrid connector as its wizard made it, and see there why its smart host is Gatepost's: Get-OutboundConnector -Identity {} | Format-List.", literal(&name)))
+                } else if is_marked(&other.text(Kind::Outbound.comment())) {
+                    Mend::Line(format!("Set-OutboundConnector -Identity {} -Enabled $false", literal(&name)))
+                } else {
+                    Mend::Step(format!("Look at what goes by it: Get-OutboundConnector -Identity {0} | Format-List, and its mail in the message trace. An earlier way to Gatepost is ended by Set-OutboundConnector -Identity {0} -Enabled $false.", literal(&name)))
+                },
+                turn: Turn::Today,
+            });
+        } else if !all.is_empty() {
+            report.note(
+                &format!("outbound connector {}", shown(name.as_bytes())),
+                format!(
+                    "{}: mail that has come back from Gatepost takes this way as well",
+                    all.join(" and ")
+                ),
             );
         }
     }

@@ -430,6 +430,10 @@ fn a_foreign_rule_that_stops_or_routes_before_ours_is_drift() {
             json!({ "RouteMessageOutboundConnector": "Elsewhere", "StopRuleProcessing": true }),
             "routes and stops",
         ),
+        (
+            json!({ "HeaderContainsMessageHeader": "X-Gatepost-Processed", "RemoveHeader": "x-gatepost-processed", "StopRuleProcessing": true }),
+            "takes the loop header off",
+        ),
     ] {
         let tenancy = with_rules(1, 2, vec![foreign("Theirs", 0, further)]);
         let report = compared(&tenancy);
@@ -439,6 +443,10 @@ fn a_foreign_rule_that_stops_or_routes_before_ours_is_drift() {
             ("Route to Gatepost", "Priority")
         );
         assert_eq!(drift.is, format!("1, behind Theirs (0, {what})"));
+        let unmarks = drift
+            .breaks
+            .starts_with("mail that has come back loses the mark");
+        assert_eq!(unmarks, what == "takes the loop header off", "{drift:?}");
         assert_eq!(
             line(drift),
             "Set-TransportRule -Identity 'Route to Gatepost' -Priority 0; Set-TransportRule -Identity 'Back from Gatepost' -Priority 1"
@@ -457,6 +465,12 @@ fn a_foreign_rule_that_stops_or_routes_before_ours_is_drift() {
             json!({ "StopRuleProcessing": true, "Mode": "Audit" }),
         ),
         foreign("Theirs", 3, json!({ "StopRuleProcessing": true })),
+        foreign(
+            "Theirs",
+            3,
+            json!({ "RemoveHeader": "X-Gatepost-Processed" }),
+        ),
+        foreign("Theirs", 0, json!({ "RemoveHeader": "X-Other" })),
     ] {
         let (route, clean_up) = if harmless["Priority"] == 0 {
             (1, 2)
@@ -468,6 +482,104 @@ fn a_foreign_rule_that_stops_or_routes_before_ours_is_drift() {
             []
         );
     }
+}
+
+/// An outbound connector beside ours.
+fn foreign_outbound(further: Value) -> Tenancy {
+    let mut connector = json!({ "Name": "Everything", "Enabled": true, "ConnectorType": "OnPremises",
+        "SmartHosts": ["[SMARTHOST.contoso.com.]"], "IsTransportRuleScoped": false, "RecipientDomains": ["*"] });
+    connector
+        .as_object_mut()
+        .unwrap()
+        .extend(further.as_object().unwrap().clone());
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.outbound.push(connector);
+    tenancy
+}
+
+#[test]
+fn another_outbound_connector_that_leads_to_gatepost_by_itself_is_drift() {
+    for (further, is) in [
+        (json!({}), "smarthost.contoso.com, for mail to *"),
+        (
+            json!({ "AllAcceptedDomains": true, "IsTransportRuleScoped": true }),
+            "smarthost.contoso.com, AllAcceptedDomains",
+        ),
+        (json!({ "RecipientDomains": [] }), "smarthost.contoso.com"),
+        (
+            json!({ "Name": "Outbound to 1234", "RouteAllMessagesViaOnPremises": true }),
+            "smarthost.contoso.com, RouteAllMessagesViaOnPremises",
+        ),
+    ] {
+        let tenancy = foreign_outbound(further);
+        let report = compared(&tenancy);
+        let drift = only(&report);
+        assert_eq!(
+            (drift.property.as_str(), drift.is.as_str()),
+            ("SmartHosts", is)
+        );
+        let Mend::Step(step) = &drift.mend else {
+            panic!("a line that switches off what is not ours: {drift:?}");
+        };
+        assert_eq!(step.contains("-Enabled $false"), drift.name == "Everything");
+    }
+    let report = compared(&foreign_outbound(json!({ "Comment": super::MARK })));
+    assert_eq!(
+        line(only(&report)),
+        "Set-OutboundConnector -Identity 'Everything' -Enabled $false"
+    );
+    for harmless in [
+        json!({ "Enabled": false }),
+        json!({ "SmartHosts": ["mail.example.net"] }),
+        json!({ "IsTransportRuleScoped": true }),
+    ] {
+        assert_eq!(compared(&foreign_outbound(harmless)).drift, []);
+    }
+    let report = compared(&foreign_outbound(
+        json!({ "SmartHosts": ["mail.example.net"], "RouteAllMessagesViaOnPremises": true }),
+    ));
+    assert_eq!(report.drift, []);
+    let mut notes = report.notes.iter();
+    assert!(
+        notes.any(|note| note.object == "outbound connector Everything"
+            && note.text.contains("takes this way as well"))
+    );
+}
+
+#[test]
+fn a_rule_by_another_connector_to_gatepost_is_drift() {
+    let mut tenancy = foreign_outbound(json!({ "IsTransportRuleScoped": true }));
+    let theirs = json!({ "RouteMessageOutboundConnector": "Everything" });
+    tenancy.rules.push(foreign("Theirs", 3, theirs));
+    let report = compared(&tenancy);
+    let drift = only(&report);
+    assert_eq!(drift.name, "Theirs");
+    assert_eq!(
+        drift.is,
+        "Everything, without an exception for X-Gatepost-Processed"
+    );
+}
+
+#[test]
+fn a_routing_rule_that_leaves_its_own_scope_out_is_drift() {
+    let mut tenancy = Tenancy::of(&plan());
+    tenancy.rules[0]["SentToScope"] = json!("NotInOrganization");
+    tenancy.rules[0]["ExceptIfSentToScope"] = json!("InOrganization");
+    assert!(
+        compared(&tenancy)
+            .drift
+            .iter()
+            .all(|drift| drift.property != "ExceptIfSentToScope")
+    );
+    tenancy.rules[0]["ExceptIfSentToScope"] = json!("NotInOrganization");
+    let report = compared(&tenancy);
+    assert!(
+        report
+            .drift
+            .iter()
+            .any(|drift| drift.property == "ExceptIfSentToScope"
+                && drift.breaks.contains("nothing reaches Gatepost"))
+    );
 }
 
 #[test]

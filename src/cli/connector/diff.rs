@@ -3,7 +3,7 @@
 use super::age::{self, Taken};
 use super::{Configuration, Wishes};
 use crate::cli::{Trouble, unix_millis};
-use crate::connector::{ENVIRONMENTS, Exported, Exports, Mend, Report, SECRETS_FILE, diff};
+use crate::connector::{Exported, Exports, Mend, Report, SECRETS_FILE, diff};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
@@ -77,7 +77,7 @@ pub(super) fn answer(
     };
     let wishes = Wishes {
         pilot_group: None,
-        environment: ENVIRONMENTS[0],
+        environment: None,
         spare: None,
     };
     let Some(plan) = configuration.plan(tenant, &wishes) else {

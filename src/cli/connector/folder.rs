@@ -222,5 +222,5 @@ fn write(folder: &Path, file: &File) -> io::Result<()> {
         // What failed is told.
         drop(fs::remove_file(&aside));
     }
-    written
+    written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.name)))
 }

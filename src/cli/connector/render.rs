@@ -54,7 +54,7 @@ pub(super) fn answer(
     let spare = Spare::kept_or(kept.as_ref(), fresh);
     let wishes = Wishes {
         pilot_group: arguments.pilot_group.as_ref(),
-        environment: &arguments.environment,
+        environment: Some(&arguments.environment),
         spare: Some(&spare),
     };
     let Some(plan) = configuration.plan(tenant, &wishes) else {

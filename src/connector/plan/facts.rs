@@ -31,6 +31,10 @@ pub struct Facts<'a> {
     pub pilot_group: Option<&'a Mailbox>,
     /// One of [`ENVIRONMENTS`].
     pub environment: &'a str,
+    /// `client_certificate_names`.
+    pub client_names: &'a [Domain],
+    /// The published networks are in use, as this version ships them.
+    pub has_shipped_networks: bool,
     /// Values for header fields that the configuration does not have yet; without, such a field is an error.
     pub spare: Option<&'a Spare>,
 }

@@ -138,6 +138,86 @@ fn the_certificate_name_is_the_one_that_lies_best_in_the_accepted_domains() {
     assert!(findings[0].starts_with("error tenant.contoso.inbound_connector.certificate: no name of the certificate (contoso.com.evil.example) lies in"), "{findings:?}");
 }
 
+/// The keys of what is told, with a set for this environment, and Exchange's host and the name of its client certificates.
+fn clouded(environment: &str, host: &str, name: &str, shipped: bool) -> Vec<String> {
+    let (own, client) = (identity("host", &[HOST]), identity("client", &[HOST]));
+    let (hostname, tenant) = (HOST.parse().unwrap(), tenant(&[HOST]));
+    let names = [name.parse().unwrap()];
+    let mut facts = Facts {
+        doors: vec![door(Some(&own))],
+        environment,
+        client_names: &names,
+        has_shipped_networks: shipped,
+        ..facts(&hostname, &tenant, &client)
+    };
+    facts.connector.as_mut().unwrap().host = host;
+    let (plan, findings) = Plan::make(&facts);
+    assert!(plan.is_some());
+    facts.doors.clear();
+    // Nobody's mail is refused where Exchange sends nothing.
+    let (_, inward) = Plan::make(&facts);
+    assert!(
+        inward
+            .iter()
+            .all(|finding| !finding.key.starts_with("exchange_online"))
+    );
+    findings.into_iter().map(told).collect()
+}
+
+#[test]
+fn names_and_networks_of_another_cloud_are_told() {
+    const HOSTS: [&str; 3] = [
+        "contoso-com.mail.protection.outlook.com",
+        "contoso.mail.Protection.partner.outlook.cn.",
+        "contoso-com.mail.protection.office365.us",
+    ];
+    const NAME: &str = "mail.protection.outlook.com";
+    let told = clouded("O365China", HOSTS[0], NAME, true);
+    let keys: Vec<&str> = told
+        .iter()
+        .map(|text| text.split_once(": ").unwrap().0)
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "warning tenant.contoso.inbound_connector.host",
+            "warning exchange_online.client_certificate_names",
+            "warning exchange_online.endpoints"
+        ]
+    );
+    assert!(told[0].contains("of the cloud O365Default"), "{told:?}");
+    assert!(told[2].contains("endpoints/China"), "{told:?}");
+    let own = "mail.protection.partner.outlook.cn";
+    assert_eq!(clouded("O365China", HOSTS[1], own, false), [""; 0]);
+    // Two clouds share the names of their hosts.
+    for (environment, expected) in [
+        ("O365USGovGCCHigh", 0),
+        ("O365USGovDoD", 0),
+        ("O365Default", 1),
+    ] {
+        let told = clouded(environment, HOSTS[2], own, false);
+        assert_eq!(told.len(), expected, "{environment}: {told:?}");
+    }
+    assert_eq!(clouded("O365Default", HOSTS[0], NAME, true), [""; 0]);
+    // Of this one nothing is known: a host of its own is no other's.
+    let told = clouded("O365GermanyCloud", "mail.contoso.de", NAME, true);
+    assert_eq!(told.len(), 2, "{told:?}");
+}
+
+#[test]
+fn the_cloud_is_known_by_the_host_where_nobody_says_it() {
+    for (host, environment) in [
+        ("contoso-com.mail.protection.outlook.com", "O365Default"),
+        ("contoso-com.a-v1.mx.microsoft", "O365Default"),
+        ("contoso.mail.protection.partner.outlook.cn", "O365China"),
+        ("contoso.mail.protection.office365.us", "O365USGovGCCHigh"),
+        ("127.0.0.1", "O365Default"),
+        ("notprotection.partner.outlook.cn", "O365Default"),
+    ] {
+        assert_eq!(super::cloud::environment_of(host), environment, "{host}");
+    }
+}
+
 #[test]
 fn without_a_connector_listener_the_set_is_the_inbound_connector_alone() {
     let client = identity("client", &["contoso.com"]);
