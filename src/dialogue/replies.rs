@@ -206,6 +206,10 @@ pub fn judge_reply(
     match known {
         // Only a refused recipient can be sent apart from the others.
         Some(entry) if entry.act == Act::Split && phase != Phase::Recipient => &OTHER_TEMPORARY,
+        Some(Entry {
+            act: Act::Bounce | Act::HoldRecipient,
+            ..
+        }) if phase.is_before_mail() => &REFUSED_BEFORE_MAIL,
         Some(entry) => entry,
         None if code / 100 == 5 && phase.is_before_mail() => &REFUSED_BEFORE_MAIL,
         None if code / 100 == 5 => &OTHER_PERMANENT,
@@ -349,6 +353,11 @@ mod tests {
             Act::Retry
         );
         assert_eq!(judge("502 5.5.9 what", Phase::Hello).act, Act::Retry);
+        // Also what the table gives up, or holds, where a message meets it.
+        for wire in ["550 5.7.1 Access denied", "550 5.1.1 x", "550 5.7.133 x"] {
+            assert_ne!(judge(wire, Phase::Recipient).act, Act::Retry);
+            assert_eq!(judge(wire, Phase::Hello).act, Act::Retry, "{wire}");
+        }
         assert_eq!(
             judge("550 5.7.511 banned", Phase::Greeting).act,
             Act::HoldTenant
