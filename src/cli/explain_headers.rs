@@ -3,12 +3,14 @@
 //! A file, a pasted block, or a message of the running server's queue; ends with one sentence.
 
 use super::explain_attribution::{self, RootsOption};
-use super::{Trouble, client};
+use super::message::Message;
+use super::{Trouble, client, explain_trust};
 use crate::admin::ClientError;
 use crate::config::Settings;
 use crate::exchange::promotion::{Facts, Judgement, Reading, judge, sender_of, tenant_of};
 use crate::header::{self, Examined, MAX_HEADER, MAX_PASTED, Progress, Splitter, examine};
 use crate::mail::{QueueId, shown};
+use crate::session::Rejection;
 use crate::spool::Told;
 use crate::trust::Tenant;
 use clap::{Args, ValueEnum};
@@ -88,7 +90,11 @@ pub fn answer(
         }
         (None, settings) => {
             let text = read(arguments)?;
-            vec![of_text(&text, settings, arguments, now)?]
+            let mut row = of_text(&text, settings, arguments, now)?;
+            if arguments.message.is_some() {
+                row.judge_form(text);
+            }
+            vec![row]
         }
     };
     told(&rows, json).map_err(Trouble::Use)
@@ -276,6 +282,25 @@ fn queued(
 }
 
 impl Row {
+    /// A file that is a message on its way is refused where its header section is malformed, whatever else it says. What was
+    /// copied out of a window may have any form: it is read from standard input.
+    fn judge_form(&mut self, octets: Vec<u8>) {
+        let Some(judgement) = &mut self.judgement else {
+            return;
+        };
+        let message = Message::of(octets);
+        if let (Reading::OnItsWay, Err(fault)) = (judgement.reading, message.section()) {
+            let reply = explain_trust::reply_of(&Rejection::Header(fault));
+            let (explanation, hint) = message.tell(fault);
+            judgement.internal = Some(false);
+            judgement.because =
+                format!("Gatepost refuses it as it stands in the file: {reply}, {explanation}");
+            judgement.mended_by = Some(format!(
+                "{hint}; a header that was copied is read from standard input"
+            ));
+        }
+    }
+
     fn is_internal(&self) -> bool {
         let judgement = self.judgement.as_ref();
         judgement.is_some_and(|judgement| judgement.internal == Some(true))
@@ -285,7 +310,7 @@ impl Row {
         match (&self.judgement, &self.via) {
             (Some(judgement), _) => judgement.sentence(),
             (None, via) => format!(
-                "External because it leaves by {} and not to Exchange; mended by this: a [[route]] with via = \"exchange\" that takes these recipients first.",
+                "External because it leaves by {} and not to Exchange, as mail to the outside does; where its recipients are the tenant's own, mended by this: a [[route]] with via = \"exchange\" that takes them first.",
                 via.as_deref().unwrap_or("another way")
             ),
         }
@@ -377,6 +402,47 @@ mod tests {
             let why = answer_to(none.as_bytes(), false).unwrap_err();
             assert!(why.starts_with("no header field in it"), "{why}");
         }
+    }
+
+    #[test]
+    fn a_file_that_the_server_would_refuse_for_its_form_is_external() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mail.eml");
+        let ask = |text: &str, reading: Option<As>| {
+            std::fs::write(&path, text).unwrap();
+            let arguments = Arguments {
+                message: Some(path.clone()),
+                reading,
+                ..Arguments::default()
+            };
+            answer(None, &arguments, false, 0).unwrap().1
+        };
+        let fields = "From: a@contoso.com\r\nX-MS-Exchange-Organization-AuthAs: Internal\r\n";
+        for (text, why) in [
+            (format!("no field\r\n{fields}\r\n"), "line 1: "),
+            (
+                format!("{fields}Subject: a\nTo: b@contoso.com\r\n\r\n"),
+                "line 3: ",
+            ),
+            (format!("{fields}Subject: a\0b\r\n\r\n"), "line 3: "),
+            (format!("Subject : \r{fields}\r\n"), "line 1: "),
+        ] {
+            let told = ask(&text, Some(As::OnItsWay));
+            let sentence = told.lines().last().unwrap();
+            assert!(
+                sentence.starts_with(
+                    "External because Gatepost refuses it as it stands in the file: 554 5.6.0, "
+                ) && sentence.contains(why),
+                "{sentence}"
+            );
+            // A copy may have any form, and so may what a mailbox shows.
+            let copied = answer_to(text.as_bytes(), false);
+            assert!(copied.is_ok_and(|(_, told)| !told.contains("5.6.0")));
+            assert!(!ask(&text, Some(As::Mailbox)).contains("5.6.0"));
+        }
+        // A tool of Unix saved it.
+        let saved = fields.replace("\r\n", "\n");
+        assert!(!ask(&saved, Some(As::OnItsWay)).contains("5.6.0"));
     }
 
     #[test]

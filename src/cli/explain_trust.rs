@@ -8,11 +8,10 @@
 mod application;
 mod hint;
 pub(in crate::cli) mod listeners;
-mod message;
 
 use self::application::{Logins, OfApplication, Submission};
 use self::listeners::{Listener, RefusedBy};
-use self::message::{LineEnds, Message};
+use super::message::{LineEnds, Message};
 use crate::config::{self, Settings};
 use crate::dns::{Dns, Resolve};
 use crate::header::{self, HeaderFault, MAX_RECEIVED};
@@ -233,7 +232,8 @@ impl Answer {
 }
 
 /// Code and enhanced code.
-fn reply_of(rejection: &Rejection) -> String {
+/// The codes of a refusal.
+pub(super) fn reply_of(rejection: &Rejection) -> String {
     let (code, (class, subject, detail)) = rejection.status();
     format!("{code} {class}.{subject}.{detail}")
 }

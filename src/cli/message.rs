@@ -46,7 +46,8 @@ impl Message {
         Ok(Self::of(octets))
     }
 
-    fn of(octets: Vec<u8>) -> Self {
+    /// What a file of these octets is.
+    pub(super) fn of(octets: Vec<u8>) -> Self {
         let line_ends = LineEnds::of(&octets);
         let octets = match line_ends {
             LineEnds::Crlf | LineEnds::Mixed => octets,

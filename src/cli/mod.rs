@@ -11,6 +11,7 @@ pub mod explain_trust;
 pub mod hash_password;
 pub mod lab;
 mod log;
+mod message;
 pub mod queue;
 pub mod serve;
 pub mod trace;

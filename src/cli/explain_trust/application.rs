@@ -4,8 +4,8 @@
 //! [[application]] without username). The judgement is the server's own: which application by address and sender, then its
 //! `senders` in envelope and From:.
 
-use super::message::Message;
 use super::reply_of;
+use crate::cli::message::Message;
 use crate::config::Settings;
 use crate::credentials::Accounts;
 use crate::header;

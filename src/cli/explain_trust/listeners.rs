@@ -1,7 +1,7 @@
 //! Which connector listeners would take the content of a message that the gates let in?
 
 use super::Answer;
-use super::message::Message;
+use crate::cli::message::Message;
 use crate::config::Settings;
 use crate::session::{Rejection, Service, Terms};
 use crate::smtp::command::CommandFault;

@@ -85,7 +85,7 @@ fn not_internal(header: &Examined) -> Conclusion {
     match attributed(header) {
         Attributed::No => Conclusion::external(
             "no inbound connector fitted it: to Exchange it is anybody's mail (MessageDirectionality Incoming)",
-            "a certificate, connector and accepted domain that fit each other, gatepost explain attribution says which",
+            "where Gatepost delivered it, a certificate, connector and accepted domain that fit each other, gatepost explain attribution says which; mail that came from outside stays external",
         ),
         Attributed::Yes if header.has("X-OrganizationHeadersPreserved") => Conclusion::external(
             "it was attributed but not promoted: the CrossPremises fields left Exchange and were dropped where they came in",

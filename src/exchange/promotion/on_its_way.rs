@@ -169,7 +169,7 @@ fn absent(header: &Examined) -> Conclusion {
         }
         None => Conclusion::external(
             "it carries no CrossPremises fields, so there is nothing to promote",
-            "for an application, internal = true of its [[application]]: Gatepost then stamps its mail to accepted domains; for mail of a mailbox, CloudServicesMailEnabled on the outbound connector",
+            "for an application's mail to accepted domains, internal = true of its [[application]] (to other recipients nothing makes it internal); for mail of a mailbox, CloudServicesMailEnabled on the outbound connector",
         ),
     }
 }
