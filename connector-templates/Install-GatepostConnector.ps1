@@ -74,8 +74,9 @@
     Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
 
 .PARAMETER Force
-    Takes over objects of these names that are not Gatepost's (a routing rule is disabled and bound to -PilotGroup then), and makes what is missing also beside an object of another name that does the
-    same. Hybrid connectors are never touched.
+    Takes over objects of these names that are not Gatepost's (a routing rule is disabled and bound to -PilotGroup then), and makes what is
+    missing also beside an object of another name that does the same. An outbound connector that carries mail is not taken over: one that an
+    enabled rule leads to, or an enabled one for recipient domains. Hybrid connectors are never touched.
 
 .PARAMETER TenantId
     The tenant's directory ID (a GUID). The script refuses to read or change any other tenant.
@@ -1007,18 +1008,46 @@ function Assert-GatepostAlone {
     Deny-GatepostRun -Reason "$message. Nothing was changed. Give it the name and the mark, then run this script again: $Cmdlet -Identity $($names[0]) -Name '$Name' -$Comment '$($script:Mark)'"
 }
 
+# Refuses to take over an outbound connector that carries mail of the tenant: from then on that mail would go to Gatepost, without the
+# secret header, or another way than today.
+function Assert-GatepostIdle {
+    param([hashtable]$Objects, [hashtable]$Secret)
+    $connector = $Objects['Outbound']
+    if ($null -eq $connector -or (Test-GatepostMark -Object $connector)) { return }
+    $ways = @($OutboundConnectorName)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $connector -Name $key) }
+    $script:Doing = 'reading the transport rules'
+    $users = @(Get-TransportRule -ErrorAction Stop | Where-Object {
+        $way = [string](Get-GatepostProperty -Object $_ -Name 'RouteMessageOutboundConnector')
+        # One with the tenant's secret, or with our name and mark, is ours.
+        $own = $Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or ([string]$_.Name -eq $RoutingRuleName -and (Test-GatepostMark -Object $_))
+        $way -and $ways -contains $way -and -not $own -and [string](Get-GatepostProperty -Object $_ -Name 'State') -eq 'Enabled'
+    })
+    $what = "The outbound connector '$OutboundConnectorName' is not Gatepost's, and carries mail:"
+    if ($users.Count -gt 0) {
+        $names = @($users | ForEach-Object { "'" + ([string]$_.Name).Replace("'", "''") + "'" })
+        Deny-GatepostRun -Reason "$what rules that are not ours lead to it: $($names -join ', '). That mail would go to Gatepost, without the secret header. Nothing was changed. Lead them elsewhere or disable them first ($(@($names | ForEach-Object { "Disable-TransportRule -Identity $_" }) -join '; ')), or choose another name (-OutboundConnectorName)."
+    }
+    $on = [string](Get-GatepostProperty -Object $connector -Name 'Enabled') -eq 'True' -and [string](Get-GatepostProperty -Object $connector -Name 'IsTransportRuleScoped') -ne 'True'
+    $takes = @('RecipientDomains', 'AllAcceptedDomains', 'RouteAllMessagesViaOnPremises' | Where-Object { Test-GatepostHeld -Name $_ -Value (Get-GatepostProperty -Object $connector -Name $_) })
+    if ($on -and $takes.Count -gt 0) { Deny-GatepostRun -Reason "$what by $($takes -join ' and '). That mail would take another way. Nothing was changed. Choose another name (-OutboundConnectorName), or, where nothing needs that way any more, disable it first: Set-OutboundConnector -Identity '$($OutboundConnectorName.Replace("'", "''"))' -Enabled `$false" }
+}
+
 # Looks for them where something is missing, by what 'gatepost connector diff' takes for ours.
 function Assert-GatepostNoTwin {
     param([hashtable]$Objects, [hashtable]$Secret)
     if ($null -eq $Objects['Inbound']) {
         $script:Doing = 'reading the inbound connectors'
-        $others = @(Get-InboundConnector -ErrorAction Stop | Where-Object { -not (Test-GatepostHybrid -Object $_) })
-        $twins = @($others | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'TlsSenderCertificateName') -eq $TlsSenderCertificateName })
+        $others = @(Get-InboundConnector -ErrorAction Stop)
+        $twins = @($others | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'TlsSenderCertificateName') -eq $TlsSenderCertificateName -and -not (Test-GatepostHybrid -Object $_) })
         # Whose certificate that is, this script does not know: it says so, and goes on.
         foreach ($one in $others) {
             $theirs = [string](Get-GatepostProperty -Object $one -Name 'TlsSenderCertificateName')
-            $meets = ($theirs.StartsWith('*.') -and $TlsSenderCertificateName -like $theirs) -or ($TlsSenderCertificateName.StartsWith('*.') -and $theirs -like $TlsSenderCertificateName)
-            if ($meets -and $theirs -ne $TlsSenderCertificateName -and [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True') { Write-Warning "The inbound connector '$($one.Name)' is known by $theirs, and Gatepost's by ${TlsSenderCertificateName}: Exchange may take one for the mail of the other. Test-GatepostPreflight.ps1 says more." }
+            $covers = $theirs.StartsWith('*.') -and $TlsSenderCertificateName -like $theirs
+            $meets = $covers -or ($TlsSenderCertificateName.StartsWith('*.') -and $theirs -like $TlsSenderCertificateName)
+            if (-not $meets -or [string](Get-GatepostProperty -Object $one -Name 'Enabled') -ne 'True') { continue }
+            if ($covers -and (Test-GatepostHybrid -Object $one)) { Write-Warning "The hybrid connector '$($one.Name)' is known by $theirs, which Gatepost's certificate fits as well: Exchange may take that connector, with its settings, for Gatepost's mail. Give Gatepost a certificate whose name lies outside that wildcard, in another accepted domain." }
+            elseif ($theirs -ne $TlsSenderCertificateName) { Write-Warning "The inbound connector '$($one.Name)' is known by $theirs, and Gatepost's by ${TlsSenderCertificateName}: Exchange may take one for the mail of the other. Test-GatepostPreflight.ps1 says more." }
         }
         Assert-GatepostAlone -Type 'inbound connector' -Name $InboundConnectorName -Cmdlet 'Set-InboundConnector' -Comment 'Comment' -Twins $twins
     }
@@ -1084,6 +1113,7 @@ try {
     }
     $objects = Read-GatepostObject -Adopt ([bool]$Force)
     Assert-GatepostNoTwin -Objects $objects -Secret $secret
+    Assert-GatepostIdle -Objects $objects -Secret $secret
     $creation = @{ Enabled = $false; Mode = 'Audit'; Priority = $Priority; RuleErrorAction = $RuleErrorAction }
     $group = Get-GatepostOptional -Value $PilotGroup
     if ($group) {
