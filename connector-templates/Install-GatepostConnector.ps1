@@ -11,9 +11,8 @@
 
     No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. The script can be run again at any time: what is right
     stays, what differs is set, what somebody has added to the rules is taken off as by Repair-GatepostConnector.ps1, what is missing is
-    created. An object of one of the four names that is not Gatepost's is refused, and so is
-    making one beside an object of another name that does the same. How far the rollout is (state, mode and group of the routing rule) is
-    not changed by a second run.
+    created. An object of one of the four names that is not Gatepost's is refused, and so is making one beside an object of another name that
+    does the same. How far the rollout is (state, mode and group of the routing rule) is not changed by a second run.
 
     Before the first change the state of the tenant is written to a folder beside the script (or below -ExportFolder), for its owner alone.
 
@@ -570,6 +569,20 @@ function ConvertTo-GatepostMoment {
 }
 #endregion Moment
 
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+
+# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
+function Test-GatepostHeld {
+    param([string]$Name, $Value)
+    if ($Value -is [bool]) { return $Value }
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
+    if ($members.Count -eq 0) { return $false }
+    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
+}
+#endregion Condition
+
 #region Objects
 # What the four objects must hold, how it reads back, and the cmdlets that bring it there.
 $script:Description = "$($script:Mark). Made and changed by the scripts of 'gatepost connector render'; remove it with Remove-GatepostConnector.ps1."
@@ -629,8 +642,6 @@ $script:Removable = @{
     SentToMemberOf = $null; SentToScope = $null; SetHeaderName = $null; SetHeaderValue = $null; SetSCL = $null; SubjectContainsWords = $null
     SubjectMatchesPatterns = $null; SubjectOrBodyContainsWords = $null; SubjectOrBodyMatchesPatterns = $null; WithImportance = $null; ActivationDate = $null
     ExpiryDate = $null}
-# Of these a condition or an exception; the others are actions, and dates.
-$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
 # What means nothing without another one, and goes with it.
 $script:Companion = @{
     ApplyHtmlDisclaimerLocation = 'ApplyHtmlDisclaimerText'; ApplyHtmlDisclaimerFallbackAction = 'ApplyHtmlDisclaimerText'
@@ -708,15 +719,6 @@ function Get-GatepostChange {
         elseif ($kind -eq 'Set') { "${key}: '$(ConvertTo-GatepostSet -Value $is)' -> '$(ConvertTo-GatepostSet -Value $Wanted[$key])'" }
         else { Protect-GatepostText -Text "${key}: '$is' -> '$($Wanted[$key])'" }
     }
-}
-
-# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
-function Test-GatepostHeld {
-    param([string]$Name, $Value)
-    if ($Value -is [bool]) { return $Value }
-    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
-    if ($members.Count -eq 0) { return $false }
-    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
 
 # What somebody has added to a rule: the names to take off (Off), these as text (Changes), and what is left as it is (Left).

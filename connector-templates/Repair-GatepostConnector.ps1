@@ -521,6 +521,20 @@ function ConvertTo-GatepostMoment {
 }
 #endregion Moment
 
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+
+# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
+function Test-GatepostHeld {
+    param([string]$Name, $Value)
+    if ($Value -is [bool]) { return $Value }
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
+    if ($members.Count -eq 0) { return $false }
+    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
+}
+#endregion Condition
+
 #region Objects
 # What the four objects must hold, how it reads back, and the cmdlets that bring it there.
 $script:Description = "$($script:Mark). Made and changed by the scripts of 'gatepost connector render'; remove it with Remove-GatepostConnector.ps1."
@@ -580,8 +594,6 @@ $script:Removable = @{
     SentToMemberOf = $null; SentToScope = $null; SetHeaderName = $null; SetHeaderValue = $null; SetSCL = $null; SubjectContainsWords = $null
     SubjectMatchesPatterns = $null; SubjectOrBodyContainsWords = $null; SubjectOrBodyMatchesPatterns = $null; WithImportance = $null; ActivationDate = $null
     ExpiryDate = $null}
-# Of these a condition or an exception; the others are actions, and dates.
-$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
 # What means nothing without another one, and goes with it.
 $script:Companion = @{
     ApplyHtmlDisclaimerLocation = 'ApplyHtmlDisclaimerText'; ApplyHtmlDisclaimerFallbackAction = 'ApplyHtmlDisclaimerText'
@@ -659,15 +671,6 @@ function Get-GatepostChange {
         elseif ($kind -eq 'Set') { "${key}: '$(ConvertTo-GatepostSet -Value $is)' -> '$(ConvertTo-GatepostSet -Value $Wanted[$key])'" }
         else { Protect-GatepostText -Text "${key}: '$is' -> '$($Wanted[$key])'" }
     }
-}
-
-# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
-function Test-GatepostHeld {
-    param([string]$Name, $Value)
-    if ($Value -is [bool]) { return $Value }
-    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
-    if ($members.Count -eq 0) { return $false }
-    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
 
 # What somebody has added to a rule: the names to take off (Off), these as text (Changes), and what is left as it is (Left).
