@@ -12,7 +12,8 @@
     No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. The script can be run again at any time: what is right
     stays, what differs is set, what somebody has added to the rules is taken off as by Repair-GatepostConnector.ps1, what is missing is
     created. An object of one of the four names that is not Gatepost's is refused, and so is making one beside an object of another name that
-    does the same. How far the rollout is (state, mode and group of the routing rule) is not changed by a second run.
+    does the same. How far the rollout is (state, mode and group of the routing rule) is not changed by a second run. The mark of the outbound
+    connector as validated goes where another host or name in the certificate was validated.
 
     Before the first change the state of the tenant is written to a folder beside the script (or below -ExportFolder), for its owner alone.
 
@@ -583,6 +584,11 @@ function Test-GatepostHeld {
 }
 #endregion Condition
 
+#region Turn
+# What the comment of the clean-up rule remembers of a rotation.
+$script:Turn = ' Rotation begun with loop value #([0-9a-f]{8})\.$'
+#endregion Turn
+
 #region Objects
 # What the four objects must hold, how it reads back, and the cmdlets that bring it there.
 $script:Description = "$($script:Mark). Made and changed by the scripts of 'gatepost connector render'; remove it with Remove-GatepostConnector.ps1."
@@ -829,6 +835,13 @@ function Invoke-GatepostOutbound {
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
     $set = @{ Identity = $name }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
+    $proven = @($drift | Where-Object { @('UseMXRecord', 'SmartHosts', 'TlsSettings', 'TlsDomain') -contains $_ })
+    if ($proven.Count -gt 0 -and [string](Get-GatepostProperty -Object $Existing -Name 'IsValidated') -eq 'True') {
+        # The test mail went another way than mail goes from now on.
+        $set['IsValidated'] = $false
+        $changes += "IsValidated: 'True' -> 'False'"
+        Write-Warning "The outbound connector '$name' was validated with another $($proven -join ', '): that proves nothing of the way it gets now. Run Confirm-GatepostConnector.ps1 -Again: before that Set-GatepostRollout.ps1 refuses Pilot and Everyone."
+    }
     $action = Get-GatepostHeld -Would 'WouldUpdate'
     if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
         $script:Doing = "setting $($drift -join ', ') of the $type '$name'"
@@ -930,6 +943,12 @@ function Invoke-GatepostCleanUp {
     if ($added['Left'].Count -gt 0) { $message = "also holds $($added['Left'] -join ', '), left as it is" }
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift) + $added['Changes']
     $set = @{ Identity = $name }
+    # With one loop value left, the rotation that the comment remembers is over or given up.
+    $comment = [string](Get-GatepostProperty -Object $Existing -Name 'Comments')
+    if ($comment -match $script:Turn -and $drift -notcontains 'Comments' -and $Secret['LoopKnown'].Count -eq 1) {
+        $set['Comments'] = $comment -replace $script:Turn, ''
+        $changes += 'Comments: no longer that a rotation is under way'
+    }
     foreach ($key in $script:Removable.Keys) { if ($added['Off'] -contains $key) { $set[$key] = $script:Removable[$key] } }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
     if ($null -ne $Routing -and [int]$Existing.Priority -ne $place) {

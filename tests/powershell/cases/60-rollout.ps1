@@ -252,6 +252,87 @@ Test-Case 'secret: in turns as the help has it; NewOnly with the file of the ste
     Assert-Equal (Get-Word $tenant) "set NewS3cret, except $loopValue, back $loopValue" 'the next one'
 }
 
+# A rotation is begun with -Stage Both, as step 2 of the help has it; gives back the folder.
+function Start-Rotation {
+    $folder = New-Kit
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop $loopValue -OldSecret $secretValue -OldLoop 'NewL00p'
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    $folder
+}
+
+Test-Case 'secret: a rotation that is given up as the help has it leaves nothing, and later the secret alone is rotated' {
+    Add-Ready
+    $tenant = Get-StandInTenant
+    $before = Get-StandInSnapshot
+    $folder = Start-Rotation
+    # Both headers back: the routing rule sends the old secret again, both loop values are known.
+    Set-KitSecret -Folder $folder -OldSecret 'NewS3cret' -OldLoop 'NewL00p'
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    $both = @('NewL00p', $loopValue | Sort-Object) -join '+'
+    Assert-Equal (Get-Word $tenant) "set $secretValue, except $both, back $both" 'the old secret, both words'
+    # The old configuration: NewOnly cannot tell it from a file of old, Repair takes the new value out, and the remark.
+    Set-KitSecret -Folder $folder
+    $run = Invoke-Script 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-That ($run.Failed -match 'given up, Repair-GatepostConnector') "a refusal that names Repair, found '$($run.Failed)'"
+    $run = Invoke-Good 'Repair-GatepostConnector' -Folder $folder -Preview
+    Assert-That (($run.Results | ForEach-Object { $_.Changes }) -contains 'Comments: no longer that a rotation is under way') '-WhatIf says so'
+    $null = Invoke-Good 'Repair-GatepostConnector' -Folder $folder
+    Assert-Equal (Get-StandInSnapshot) $before 'the tenant is as it was'
+    Clear-StandInCall
+    foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector') { $null = Invoke-Good $script -Folder $folder }
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-Equal (Get-Change) @() 'and nothing is left to do'
+}
+
+Test-Case 'secret: a remark that was left behind with one loop value holds nothing up, and goes' {
+    foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector', 'Update-GatepostSecret') {
+        Add-Ready
+        $rule = (Get-StandInTenant).Rules[1]
+        $plain = $rule['Comments']
+        $folder = Start-Rotation
+        $remark = $rule['Comments']
+        # The words were taken out by the lines of diff, which leave the comment.
+        Set-StandInProperty -Kind Rules -Name 'Back from Gatepost' -Property HeaderContainsWords -Value @($loopValue)
+        Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property ExceptIfHeaderContainsWords -Value @($loopValue)
+        # The secret alone is rotated.
+        Set-KitSecret -Folder $folder -Secret 'NewS3cret' -OldSecret $secretValue
+        $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+        Assert-Equal $rule['Comments'] $remark 'the remark is left'
+        Clear-StandInCall
+        $with = @{}
+        if ($script -eq 'Update-GatepostSecret') { $with = @{ Stage = 'NewOnly' } }
+        $run = Invoke-Good $script -With $with -Folder $folder
+        Assert-Equal $rule['Comments'] $plain "$script takes it off"
+        Assert-That (@(Get-Change).Count -eq 1) "$script`: one change, found $(Get-Change)"
+        Reset-StandIn
+    }
+}
+
+Test-Case 'secret: while another loop value stands in one of the lists the file of before is refused, and Repair leaves the remark' {
+    foreach ($rule in @(@('Back from Gatepost', 'HeaderContainsWords'), @('Route to Gatepost', 'ExceptIfHeaderContainsWords'))) {
+        Add-Ready
+        $folder = Start-Rotation
+        Set-StandInProperty -Kind Rules -Name $rule[0] -Property $rule[1] -Value @($loopValue)
+        $before = Get-StandInSnapshot
+        $run = Invoke-Script 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+        Assert-That ($run.Failed -match 'render again') "one value in '$($rule[0])', found '$($run.Failed)'"
+        foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector') { $null = Invoke-Good $script -Folder $folder }
+        Assert-Equal (Get-StandInSnapshot) $before 'the tenant, and its comment'
+        Reset-StandIn
+    }
+}
+
+Test-Case 'secret: the remark of a rotation is told as put on, and as taken off' {
+    Add-Ready
+    $folder = New-Kit
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop $loopValue -OldSecret $secretValue -OldLoop 'NewL00p'
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    Assert-Equal @($run.Results[0].Changes | Where-Object { $_ -match '^Comments' }) @('Comments: that a rotation is under way') 'Both'
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop 'NewL00p' -OldSecret $secretValue -OldLoop $loopValue
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-Equal @($run.Results[0].Changes | Where-Object { $_ -match '^Comments' }) @('Comments: no longer that a rotation is under way') 'NewOnly'
+}
+
 Test-Case 'secret: a file without a previous value is told: nothing is being rotated' {
     Add-Ready
     $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' }
