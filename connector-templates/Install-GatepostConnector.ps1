@@ -1040,8 +1040,8 @@ function Assert-GatepostIdle {
     $script:Doing = 'reading the transport rules'
     $users = @(Get-TransportRule -ErrorAction Stop | Where-Object {
         $way = [string](Get-GatepostProperty -Object $_ -Name 'RouteMessageOutboundConnector')
-        # One with the tenant's secret, or with our name and mark, is ours.
-        $own = $Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or ([string]$_.Name -eq $RoutingRuleName -and (Test-GatepostMark -Object $_))
+        # One with the tenant's secret, or with a name of ours and the mark, is ours.
+        $own = $Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$_.Name -and (Test-GatepostMark -Object $_))
         $way -and $ways -contains $way -and -not $own -and [string](Get-GatepostProperty -Object $_ -Name 'State') -eq 'Enabled'
     })
     $what = "The outbound connector '$OutboundConnectorName' is not Gatepost's, and carries mail:"

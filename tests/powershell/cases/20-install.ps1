@@ -267,6 +267,11 @@ Test-Case 'install: our own connector whose comment somebody changed is taken ba
         Assert-That ($tenant.Outbound[0].Comment.StartsWith($mark)) 'the mark is back'
         Assert-Equal @($tenant.Rules[0].State, $tenant.Rules[0].Mode) @('Enabled', 'Enforce') 'mail goes on'
     }
+    # Somebody has led our clean-up rule there as well: that goes.
+    $tenant.Outbound[0]['Comment'] = 'theirs'
+    $tenant.Rules[1]['RouteMessageOutboundConnector'] = 'To Gatepost'
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+    Assert-Equal $tenant.Rules[1].RouteMessageOutboundConnector '' 'the clean-up rule leads nowhere'
 }
 
 Test-Case 'install: a hybrid connector whose wildcard the certificate fits is warned of, and stays' {
