@@ -570,6 +570,14 @@ function ConvertTo-GatepostMoment {
 }
 #endregion Moment
 
+#region Literal
+# A name as it stands in a line to paste: PowerShell takes the curly quotes for quotes as well.
+function ConvertTo-GatepostLiteral {
+    param([string]$Text)
+    "'" + ($Text -replace "['\u2018-\u201B]", '$0$0') + "'"
+}
+#endregion Literal
+
 #region Condition
 # What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
 $script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
@@ -1018,7 +1026,7 @@ function Assert-GatepostGroup {
 # -Twins: those objects.
 function Assert-GatepostAlone {
     param([string]$Type, [string]$Name, [string]$Cmdlet, [string]$Comment, [object[]]$Twins)
-    $names = @($Twins | Where-Object { $null -ne $_ } | ForEach-Object { "'" + ([string]$_.Name).Replace("'", "''") + "'" })
+    $names = @($Twins | Where-Object { $null -ne $_ } | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
     if ($names.Count -eq 0) { return }
     $message = "There is no $Type '$Name', but $($names -join ', ') does the same under another name"
     if ($Force) {
@@ -1046,12 +1054,12 @@ function Assert-GatepostIdle {
     })
     $what = "The outbound connector '$OutboundConnectorName' is not Gatepost's, and carries mail:"
     if ($users.Count -gt 0) {
-        $names = @($users | ForEach-Object { "'" + ([string]$_.Name).Replace("'", "''") + "'" })
+        $names = @($users | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
         Deny-GatepostRun -Reason "$what rules that are not ours lead to it: $($names -join ', '). That mail would go to Gatepost, without the secret header. Nothing was changed. Lead them elsewhere or disable them first ($(@($names | ForEach-Object { "Disable-TransportRule -Identity $_" }) -join '; ')), or choose another name (-OutboundConnectorName)."
     }
     $on = [string](Get-GatepostProperty -Object $connector -Name 'Enabled') -eq 'True' -and [string](Get-GatepostProperty -Object $connector -Name 'IsTransportRuleScoped') -ne 'True'
     $takes = @('RecipientDomains', 'AllAcceptedDomains', 'RouteAllMessagesViaOnPremises' | Where-Object { Test-GatepostHeld -Name $_ -Value (Get-GatepostProperty -Object $connector -Name $_) })
-    if ($on -and $takes.Count -gt 0) { Deny-GatepostRun -Reason "$what by $($takes -join ' and '). That mail would take another way. Nothing was changed. Choose another name (-OutboundConnectorName), or, where nothing needs that way any more, disable it first: Set-OutboundConnector -Identity '$($OutboundConnectorName.Replace("'", "''"))' -Enabled `$false" }
+    if ($on -and $takes.Count -gt 0) { Deny-GatepostRun -Reason "$what by $($takes -join ' and '). That mail would take another way. Nothing was changed. Choose another name (-OutboundConnectorName), or, where nothing needs that way any more, disable it first: Set-OutboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $OutboundConnectorName) -Enabled `$false" }
 }
 
 # Looks for them where something is missing, by what 'gatepost connector diff' takes for ours.

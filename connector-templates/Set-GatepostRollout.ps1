@@ -517,6 +517,14 @@ function Test-GatepostDeed {
     $header -and [string](Get-GatepostProperty -Object $Rule -Name 'SetHeaderName') -eq $header
 }
 
+#region Literal
+# A name as it stands in a line to paste: PowerShell takes the curly quotes for quotes as well.
+function ConvertTo-GatepostLiteral {
+    param([string]$Text)
+    "'" + ($Text -replace "['\u2018-\u201B]", '$0$0') + "'"
+}
+#endregion Literal
+
 #region Condition
 # What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
 $script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
@@ -625,7 +633,7 @@ try {
     $rules = @(Get-TransportRule -ErrorAction Stop)
     $routing = Find-GatepostObject -List $rules -Name $RoutingRuleName -Type 'transport rule' -Adopt ($Stage -eq 'Stop')
     if ($null -eq $routing -and $Stage -eq 'Stop') {
-        $renamed = @($rules | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'State') -eq 'Enabled' -and (Test-GatepostDeed -Rule $_) } | ForEach-Object { "Disable-TransportRule -Identity '$(([string]$_.Name).Replace("'", "''"))'" })
+        $renamed = @($rules | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'State') -eq 'Enabled' -and (Test-GatepostDeed -Rule $_) } | ForEach-Object { "Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $_.Name)" })
         if ($renamed.Count -gt 0) { Deny-GatepostRun -Reason "There is no rule '$RoutingRuleName' in tenant $TenantId. Nothing was changed. Rules of another name send mail to Gatepost; what stops them: $($renamed -join '; ')" }
     }
     if ($null -eq $routing) { Deny-GatepostRun -Reason "There is no rule '$RoutingRuleName' in tenant $TenantId`: Install-GatepostConnector.ps1 makes it. Nothing was changed." }
@@ -637,7 +645,7 @@ try {
     if ($Stage -eq 'Stop') {
         if (-not (Test-GatepostMark -Object $routing)) {
             # The brake asks what the rule does, and not what somebody wrote into its comment.
-            if (-not (Test-GatepostDeed -Rule $routing)) { Deny-GatepostRun -Reason "The rule '$RoutingRuleName' does not look like Gatepost's: no mark in its comment, it does not lead to '$OutboundConnectorName', and it does not set our secret header. Nothing was changed. Where it is to stop all the same: Disable-TransportRule -Identity '$($RoutingRuleName.Replace("'", "''"))'" }
+            if (-not (Test-GatepostDeed -Rule $routing)) { Deny-GatepostRun -Reason "The rule '$RoutingRuleName' does not look like Gatepost's: no mark in its comment, it does not lead to '$OutboundConnectorName', and it does not set our secret header. Nothing was changed. Where it is to stop all the same: Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $RoutingRuleName)" }
             Write-Warning "The comment of the rule '$RoutingRuleName' does not begin with '$($script:Mark)', but the rule does what Gatepost's does. Install-GatepostConnector.ps1 -Force gives it the mark back."
         }
         if (-not $enabled) {

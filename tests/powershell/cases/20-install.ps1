@@ -257,6 +257,21 @@ foreach ($kind in $carries.Keys) {
         Assert-Equal (@($tenant.Outbound[0].SmartHosts) -join ',') 'mx1.gatepost.example,mx2.gatepost.example' 'it leads to Gatepost'
     }
 }
+Test-Case 'install: a line to paste holds a name with curly quotes, which end a literal as well' {
+    foreach ($kind in 'twin', 'user') {
+        Reset-StandIn
+        $tenant = Add-Contoso
+        Set-StandInConnection -TenantId $kit.TenantId
+        $name = "x$([char]0x2019); throw $([char]0x201A)y"
+        New-OutboundConnector -Name 'To Gatepost' -IsTransportRuleScoped $true -Comment $(if ($kind -eq 'twin') { $mark } else { 'theirs' }) -ErrorAction Stop | Out-Null
+        if ($kind -eq 'twin') { New-TransportRule -Name $name -RemoveHeader 'X-Contoso-Loop' -ErrorAction Stop | Out-Null } else { New-TransportRule -Name $name -RouteMessageOutboundConnector 'To Gatepost' -ErrorAction Stop | Out-Null }
+        $run = Invoke-Script 'Install-GatepostConnector' -With @{ Force = ($kind -eq 'user') }
+        $line = [regex]::Match($run.Failed, $(if ($kind -eq 'twin') { 'Set-TransportRule .*$' } else { 'Disable-TransportRule [^)]*' })).Value
+        $null = & ([scriptblock]::Create("$line -Confirm:`$false -ErrorAction Stop"))
+        Assert-Equal $tenant.Rules[0].$(if ($kind -eq 'twin') { 'Name' } else { 'State' }) $(if ($kind -eq 'twin') { 'Back from Gatepost' } else { 'Disabled' }) "$kind`: the line '$line' did its work"
+    }
+}
+
 Test-Case 'install: our own connector whose comment somebody changed is taken back with -Force while our rule sends mail by it' {
     $tenant = Add-Installed
     $tenant.Outbound[0]['Comment'] = 'theirs'

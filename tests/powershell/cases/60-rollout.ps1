@@ -182,9 +182,11 @@ Test-Case 'rollout: Stop without a rule of our name names the lines that stop wh
     Add-Ready
     Set-StandInConnection -TenantId $kit.TenantId
     Enable-TransportRule -Identity 'Route to Gatepost' -Mode Enforce -Confirm:$false -ErrorAction Stop
-    Set-TransportRule -Identity 'Route to Gatepost' -Name "Bob's rule" -Confirm:$false -ErrorAction Stop
+    # Curly quotes end a literal as well.
+    $name = "Bob's$([char]0x2019); throw $([char]0x2018)rule"
+    Set-TransportRule -Identity 'Route to Gatepost' -Name $name -Confirm:$false -ErrorAction Stop
     $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
-    Assert-That ($run.Failed.EndsWith("what stops them: Disable-TransportRule -Identity 'Bob''s rule'")) "the line, found '$($run.Failed)'"
+    Assert-That ($run.Failed -match "what stops them: Disable-TransportRule -Identity 'Bob''s") "the line, found '$($run.Failed)'"
     $null = & ([scriptblock]::Create([regex]::Match($run.Failed, 'Disable-TransportRule .*$').Value + ' -Confirm:$false -ErrorAction Stop'))
     $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
     Assert-That ($run.Failed -match 'Install-GatepostConnector' -and $run.Failed -notmatch 'Disable') "stopped, nothing to name, found '$($run.Failed)'"
