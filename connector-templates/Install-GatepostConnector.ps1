@@ -11,9 +11,9 @@
 
     No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. The script can be run again at any time: what is right
     stays, what differs is set, what somebody has added to the rules is taken off as by Repair-GatepostConnector.ps1, what is missing is
-    created. An object of one of the four names that is not Gatepost's is refused, and so is
-    making one beside an object of another name that does the same. How far the rollout is (state, mode and group of the routing rule) is
-    not changed by a second run.
+    created. An object of one of the four names that is not Gatepost's is refused, and so is making one beside an object of another name that
+    does the same. How far the rollout is (state, mode and group of the routing rule) is not changed by a second run. The mark of the outbound
+    connector as validated goes where another host or name in the certificate was validated.
 
     Before the first change the state of the tenant is written to a folder beside the script (or below -ExportFolder), for its owner alone.
 
@@ -74,8 +74,9 @@
     Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
 
 .PARAMETER Force
-    Takes over objects of these names that are not Gatepost's (a routing rule is disabled and bound to -PilotGroup then), and makes what is missing also beside an object of another name that does the
-    same. Hybrid connectors are never touched.
+    Takes over objects of these names that are not Gatepost's (a routing rule is disabled and bound to -PilotGroup then), and makes what is
+    missing also beside an object of another name that does the same. An outbound connector that carries mail is not taken over: one that an
+    enabled rule leads to, or an enabled one for recipient domains. Hybrid connectors are never touched.
 
 .PARAMETER TenantId
     The tenant's directory ID (a GUID). The script refuses to read or change any other tenant.
@@ -569,6 +570,33 @@ function ConvertTo-GatepostMoment {
 }
 #endregion Moment
 
+#region Literal
+# A name as it stands in a line to paste: PowerShell takes the curly quotes for quotes as well.
+function ConvertTo-GatepostLiteral {
+    param([string]$Text)
+    "'" + ($Text -replace "['\u2018-\u201B]", '$0$0') + "'"
+}
+#endregion Literal
+
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+
+# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
+function Test-GatepostHeld {
+    param([string]$Name, $Value)
+    if ($Value -is [bool]) { return $Value }
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
+    if ($members.Count -eq 0) { return $false }
+    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
+}
+#endregion Condition
+
+#region Turn
+# What the comment of the clean-up rule remembers of a rotation.
+$script:Turn = ' Rotation begun with loop value #([0-9a-f]{8})\.$'
+#endregion Turn
+
 #region Objects
 # What the four objects must hold, how it reads back, and the cmdlets that bring it there.
 $script:Description = "$($script:Mark). Made and changed by the scripts of 'gatepost connector render'; remove it with Remove-GatepostConnector.ps1."
@@ -628,8 +656,6 @@ $script:Removable = @{
     SentToMemberOf = $null; SentToScope = $null; SetHeaderName = $null; SetHeaderValue = $null; SetSCL = $null; SubjectContainsWords = $null
     SubjectMatchesPatterns = $null; SubjectOrBodyContainsWords = $null; SubjectOrBodyMatchesPatterns = $null; WithImportance = $null; ActivationDate = $null
     ExpiryDate = $null}
-# Of these a condition or an exception; the others are actions, and dates.
-$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
 # What means nothing without another one, and goes with it.
 $script:Companion = @{
     ApplyHtmlDisclaimerLocation = 'ApplyHtmlDisclaimerText'; ApplyHtmlDisclaimerFallbackAction = 'ApplyHtmlDisclaimerText'
@@ -707,15 +733,6 @@ function Get-GatepostChange {
         elseif ($kind -eq 'Set') { "${key}: '$(ConvertTo-GatepostSet -Value $is)' -> '$(ConvertTo-GatepostSet -Value $Wanted[$key])'" }
         else { Protect-GatepostText -Text "${key}: '$is' -> '$($Wanted[$key])'" }
     }
-}
-
-# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
-function Test-GatepostHeld {
-    param([string]$Name, $Value)
-    if ($Value -is [bool]) { return $Value }
-    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
-    if ($members.Count -eq 0) { return $false }
-    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
 
 # What somebody has added to a rule: the names to take off (Off), these as text (Changes), and what is left as it is (Left).
@@ -826,6 +843,13 @@ function Invoke-GatepostOutbound {
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
     $set = @{ Identity = $name }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
+    $proven = @($drift | Where-Object { @('UseMXRecord', 'SmartHosts', 'TlsSettings', 'TlsDomain') -contains $_ })
+    if ($proven.Count -gt 0 -and [string](Get-GatepostProperty -Object $Existing -Name 'IsValidated') -eq 'True') {
+        # The test mail went another way than mail goes from now on.
+        $set['IsValidated'] = $false
+        $changes += "IsValidated: 'True' -> 'False'"
+        Write-Warning "The outbound connector '$name' was validated with another $($proven -join ', '): that proves nothing of the way it gets now. Run Confirm-GatepostConnector.ps1 -Again: before that Set-GatepostRollout.ps1 refuses Pilot and Everyone."
+    }
     $action = Get-GatepostHeld -Would 'WouldUpdate'
     if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
         $script:Doing = "setting $($drift -join ', ') of the $type '$name'"
@@ -927,6 +951,12 @@ function Invoke-GatepostCleanUp {
     if ($added['Left'].Count -gt 0) { $message = "also holds $($added['Left'] -join ', '), left as it is" }
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift) + $added['Changes']
     $set = @{ Identity = $name }
+    # With one loop value left, the rotation that the comment remembers is over or given up.
+    $comment = [string](Get-GatepostProperty -Object $Existing -Name 'Comments')
+    if ($comment -match $script:Turn -and $drift -notcontains 'Comments' -and $Secret['LoopKnown'].Count -eq 1) {
+        $set['Comments'] = $comment -replace $script:Turn, ''
+        $changes += 'Comments: no longer that a rotation is under way'
+    }
     foreach ($key in $script:Removable.Keys) { if ($added['Off'] -contains $key) { $set[$key] = $script:Removable[$key] } }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
     if ($null -ne $Routing -and [int]$Existing.Priority -ne $place) {
@@ -996,7 +1026,7 @@ function Assert-GatepostGroup {
 # -Twins: those objects.
 function Assert-GatepostAlone {
     param([string]$Type, [string]$Name, [string]$Cmdlet, [string]$Comment, [object[]]$Twins)
-    $names = @($Twins | Where-Object { $null -ne $_ } | ForEach-Object { "'" + ([string]$_.Name).Replace("'", "''") + "'" })
+    $names = @($Twins | Where-Object { $null -ne $_ } | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
     if ($names.Count -eq 0) { return }
     $message = "There is no $Type '$Name', but $($names -join ', ') does the same under another name"
     if ($Force) {
@@ -1007,18 +1037,46 @@ function Assert-GatepostAlone {
     Deny-GatepostRun -Reason "$message. Nothing was changed. Give it the name and the mark, then run this script again: $Cmdlet -Identity $($names[0]) -Name '$Name' -$Comment '$($script:Mark)'"
 }
 
+# Refuses to take over an outbound connector that carries mail of the tenant: from then on that mail would go to Gatepost, without the
+# secret header, or another way than today.
+function Assert-GatepostIdle {
+    param([hashtable]$Objects, [hashtable]$Secret)
+    $connector = $Objects['Outbound']
+    if ($null -eq $connector -or (Test-GatepostMark -Object $connector)) { return }
+    $ways = @($OutboundConnectorName)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $connector -Name $key) }
+    $script:Doing = 'reading the transport rules'
+    $users = @(Get-TransportRule -ErrorAction Stop | Where-Object {
+        $way = [string](Get-GatepostProperty -Object $_ -Name 'RouteMessageOutboundConnector')
+        # One with the tenant's secret, or with a name of ours and the mark, is ours.
+        $own = $Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$_.Name -and (Test-GatepostMark -Object $_))
+        $way -and $ways -contains $way -and -not $own -and [string](Get-GatepostProperty -Object $_ -Name 'State') -eq 'Enabled'
+    })
+    $what = "The outbound connector '$OutboundConnectorName' is not Gatepost's, and carries mail:"
+    if ($users.Count -gt 0) {
+        $names = @($users | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
+        Deny-GatepostRun -Reason "$what rules that are not ours lead to it: $($names -join ', '). That mail would go to Gatepost, without the secret header. Nothing was changed. Lead them elsewhere or disable them first ($(@($names | ForEach-Object { "Disable-TransportRule -Identity $_" }) -join '; ')), or choose another name (-OutboundConnectorName)."
+    }
+    $on = [string](Get-GatepostProperty -Object $connector -Name 'Enabled') -eq 'True' -and [string](Get-GatepostProperty -Object $connector -Name 'IsTransportRuleScoped') -ne 'True'
+    $takes = @('RecipientDomains', 'AllAcceptedDomains', 'RouteAllMessagesViaOnPremises' | Where-Object { Test-GatepostHeld -Name $_ -Value (Get-GatepostProperty -Object $connector -Name $_) })
+    if ($on -and $takes.Count -gt 0) { Deny-GatepostRun -Reason "$what by $($takes -join ' and '). That mail would take another way. Nothing was changed. Choose another name (-OutboundConnectorName), or, where nothing needs that way any more, disable it first: Set-OutboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $OutboundConnectorName) -Enabled `$false" }
+}
+
 # Looks for them where something is missing, by what 'gatepost connector diff' takes for ours.
 function Assert-GatepostNoTwin {
     param([hashtable]$Objects, [hashtable]$Secret)
     if ($null -eq $Objects['Inbound']) {
         $script:Doing = 'reading the inbound connectors'
-        $others = @(Get-InboundConnector -ErrorAction Stop | Where-Object { -not (Test-GatepostHybrid -Object $_) })
-        $twins = @($others | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'TlsSenderCertificateName') -eq $TlsSenderCertificateName })
+        $others = @(Get-InboundConnector -ErrorAction Stop)
+        $twins = @($others | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'TlsSenderCertificateName') -eq $TlsSenderCertificateName -and -not (Test-GatepostHybrid -Object $_) })
         # Whose certificate that is, this script does not know: it says so, and goes on.
         foreach ($one in $others) {
             $theirs = [string](Get-GatepostProperty -Object $one -Name 'TlsSenderCertificateName')
-            $meets = ($theirs.StartsWith('*.') -and $TlsSenderCertificateName -like $theirs) -or ($TlsSenderCertificateName.StartsWith('*.') -and $theirs -like $TlsSenderCertificateName)
-            if ($meets -and $theirs -ne $TlsSenderCertificateName -and [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True') { Write-Warning "The inbound connector '$($one.Name)' is known by $theirs, and Gatepost's by ${TlsSenderCertificateName}: Exchange may take one for the mail of the other. Test-GatepostPreflight.ps1 says more." }
+            $covers = $theirs.StartsWith('*.') -and $TlsSenderCertificateName -like $theirs
+            $meets = $covers -or ($TlsSenderCertificateName.StartsWith('*.') -and $theirs -like $TlsSenderCertificateName)
+            if (-not $meets -or [string](Get-GatepostProperty -Object $one -Name 'Enabled') -ne 'True') { continue }
+            if ($covers -and (Test-GatepostHybrid -Object $one)) { Write-Warning "The hybrid connector '$($one.Name)' is known by $theirs, which Gatepost's certificate fits as well: Exchange may take that connector, with its settings, for Gatepost's mail. Give Gatepost a certificate whose name lies outside that wildcard, in another accepted domain." }
+            elseif ($theirs -ne $TlsSenderCertificateName) { Write-Warning "The inbound connector '$($one.Name)' is known by $theirs, and Gatepost's by ${TlsSenderCertificateName}: Exchange may take one for the mail of the other. Test-GatepostPreflight.ps1 says more." }
         }
         Assert-GatepostAlone -Type 'inbound connector' -Name $InboundConnectorName -Cmdlet 'Set-InboundConnector' -Comment 'Comment' -Twins $twins
     }
@@ -1084,6 +1142,7 @@ try {
     }
     $objects = Read-GatepostObject -Adopt ([bool]$Force)
     Assert-GatepostNoTwin -Objects $objects -Secret $secret
+    Assert-GatepostIdle -Objects $objects -Secret $secret
     $creation = @{ Enabled = $false; Mode = 'Audit'; Priority = $Priority; RuleErrorAction = $RuleErrorAction }
     $group = Get-GatepostOptional -Value $PilotGroup
     if ($group) {

@@ -9,8 +9,10 @@
     the two rules, and what 'gatepost connector diff' tells as drift, goes: any action beside ours, an ExpiryDate that has passed, and any
     condition or exception of the clean-up rule. Conditions that narrow the routing rule are told and stay.
 
-    What the rollout decides stays as it is: state, mode, group and place of the routing rule, and validation. Objects that are not
-    Gatepost's are not looked at. A missing object is told, not made: Install-GatepostConnector.ps1 makes it.
+    What the rollout decides stays as it is: state, mode, group and place of the routing rule. The mark of the outbound connector as validated
+    goes where another host or name in the certificate was validated: run Confirm-GatepostConnector.ps1 -Again then. Where one loop value is
+    left in the rules, the comment of the clean-up rule forgets a rotation. Objects that are not Gatepost's are not looked at. A missing
+    object is told, not made: Install-GatepostConnector.ps1 makes it.
 
     'gatepost connector diff' names the same differences from an export, with what each of them breaks.
 
@@ -521,6 +523,25 @@ function ConvertTo-GatepostMoment {
 }
 #endregion Moment
 
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+
+# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
+function Test-GatepostHeld {
+    param([string]$Name, $Value)
+    if ($Value -is [bool]) { return $Value }
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
+    if ($members.Count -eq 0) { return $false }
+    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
+}
+#endregion Condition
+
+#region Turn
+# What the comment of the clean-up rule remembers of a rotation.
+$script:Turn = ' Rotation begun with loop value #([0-9a-f]{8})\.$'
+#endregion Turn
+
 #region Objects
 # What the four objects must hold, how it reads back, and the cmdlets that bring it there.
 $script:Description = "$($script:Mark). Made and changed by the scripts of 'gatepost connector render'; remove it with Remove-GatepostConnector.ps1."
@@ -580,8 +601,6 @@ $script:Removable = @{
     SentToMemberOf = $null; SentToScope = $null; SetHeaderName = $null; SetHeaderValue = $null; SetSCL = $null; SubjectContainsWords = $null
     SubjectMatchesPatterns = $null; SubjectOrBodyContainsWords = $null; SubjectOrBodyMatchesPatterns = $null; WithImportance = $null; ActivationDate = $null
     ExpiryDate = $null}
-# Of these a condition or an exception; the others are actions, and dates.
-$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
 # What means nothing without another one, and goes with it.
 $script:Companion = @{
     ApplyHtmlDisclaimerLocation = 'ApplyHtmlDisclaimerText'; ApplyHtmlDisclaimerFallbackAction = 'ApplyHtmlDisclaimerText'
@@ -659,15 +678,6 @@ function Get-GatepostChange {
         elseif ($kind -eq 'Set') { "${key}: '$(ConvertTo-GatepostSet -Value $is)' -> '$(ConvertTo-GatepostSet -Value $Wanted[$key])'" }
         else { Protect-GatepostText -Text "${key}: '$is' -> '$($Wanted[$key])'" }
     }
-}
-
-# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
-function Test-GatepostHeld {
-    param([string]$Name, $Value)
-    if ($Value -is [bool]) { return $Value }
-    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
-    if ($members.Count -eq 0) { return $false }
-    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
 
 # What somebody has added to a rule: the names to take off (Off), these as text (Changes), and what is left as it is (Left).
@@ -778,6 +788,13 @@ function Invoke-GatepostOutbound {
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
     $set = @{ Identity = $name }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
+    $proven = @($drift | Where-Object { @('UseMXRecord', 'SmartHosts', 'TlsSettings', 'TlsDomain') -contains $_ })
+    if ($proven.Count -gt 0 -and [string](Get-GatepostProperty -Object $Existing -Name 'IsValidated') -eq 'True') {
+        # The test mail went another way than mail goes from now on.
+        $set['IsValidated'] = $false
+        $changes += "IsValidated: 'True' -> 'False'"
+        Write-Warning "The outbound connector '$name' was validated with another $($proven -join ', '): that proves nothing of the way it gets now. Run Confirm-GatepostConnector.ps1 -Again: before that Set-GatepostRollout.ps1 refuses Pilot and Everyone."
+    }
     $action = Get-GatepostHeld -Would 'WouldUpdate'
     if ($PSCmdlet.ShouldProcess($target, 'Set ' + ($changes -join '; '))) {
         $script:Doing = "setting $($drift -join ', ') of the $type '$name'"
@@ -879,6 +896,12 @@ function Invoke-GatepostCleanUp {
     if ($added['Left'].Count -gt 0) { $message = "also holds $($added['Left'] -join ', '), left as it is" }
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift) + $added['Changes']
     $set = @{ Identity = $name }
+    # With one loop value left, the rotation that the comment remembers is over or given up.
+    $comment = [string](Get-GatepostProperty -Object $Existing -Name 'Comments')
+    if ($comment -match $script:Turn -and $drift -notcontains 'Comments' -and $Secret['LoopKnown'].Count -eq 1) {
+        $set['Comments'] = $comment -replace $script:Turn, ''
+        $changes += 'Comments: no longer that a rotation is under way'
+    }
     foreach ($key in $script:Removable.Keys) { if ($added['Off'] -contains $key) { $set[$key] = $script:Removable[$key] } }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
     if ($null -ne $Routing -and [int]$Existing.Priority -ne $place) {

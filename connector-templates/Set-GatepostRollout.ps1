@@ -13,12 +13,14 @@
     Stop      it is disabled; connectors, clean-up rule and everything else stay, and mail that is with Gatepost still comes back
 
     Stop is the emergency brake and needs nothing but a session: Disable-TransportRule -Identity 'Route to Gatepost' does the same by hand.
+    It also stops a rule of this name whose comment somebody has changed, where that leads to our outbound connector or sets our secret header.
     The other stages refuse to begin while an object is missing, foreign, switched off, ended or not begun, while a rule keeps mail back or
-    loses it, or while the two rules have no loop value in common. Which values are right, and where the connector leads, is not
-    looked at here: Repair-GatepostConnector.ps1 -WhatIf and 'gatepost connector diff' tell.
+    loses it, while the clean-up rule does not take all mail that comes back, while a rule before ours takes the loop header off, or while the
+    two rules have no loop value in common. Which values are right, and where the connector leads, is not looked at here:
+    Repair-GatepostConnector.ps1 -WhatIf and 'gatepost connector diff' tell.
 
     Pilot and Everyone are refused while Exchange's own test mail has not come through the outbound connector (Confirm-GatepostConnector.ps1
-    sees to that); a stage that is left out is warned of.
+    sees to that). A step past the stage between is warned of, as far as the rule shows which stage it comes from.
 
     A change of a rule takes effect within minutes, not at once.
 
@@ -39,6 +41,9 @@
 
 .PARAMETER CleanUpRuleName
     Name of the mail flow rule that takes the loop header off mail that has come back.
+
+.PARAMETER SecretHeaderName
+    Header that the routing rule sets: secret_header of gatepost.toml. Stop knows the rule by it.
 
 .PARAMETER LoopHeaderName
     Header that marks mail which was with Gatepost: loop_header of gatepost.toml.
@@ -134,6 +139,9 @@ param(
 
     [ValidateLength(1, 64)]
     [string]$CleanUpRuleName = 'Back from Gatepost',
+
+    [ValidatePattern('(?-i)^[!-9;-~]{1,76}\z|^@\w+@$')]
+    [string]$SecretHeaderName = '@SecretHeaderName@',
 
     [ValidatePattern('(?-i)^[!-9;-~]{1,76}\z|^@\w+@$')]
     [string]$LoopHeaderName = '@LoopHeaderName@',
@@ -501,6 +509,36 @@ function ConvertTo-GatepostMoment {
 }
 #endregion Moment
 
+# Whether a rule does what the routing rule does: it leads to our outbound connector, or sets our secret header.
+function Test-GatepostDeed {
+    param($Rule)
+    $header = Get-GatepostOptional -Value $SecretHeaderName
+    if ([string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector') -eq $OutboundConnectorName) { return $true }
+    $header -and [string](Get-GatepostProperty -Object $Rule -Name 'SetHeaderName') -eq $header
+}
+
+#region Literal
+# A name as it stands in a line to paste: PowerShell takes the curly quotes for quotes as well.
+function ConvertTo-GatepostLiteral {
+    param([string]$Text)
+    "'" + ($Text -replace "['\u2018-\u201B]", '$0$0') + "'"
+}
+#endregion Literal
+
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+
+# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
+function Test-GatepostHeld {
+    param([string]$Name, $Value)
+    if ($Value -is [bool]) { return $Value }
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
+    if ($members.Count -eq 0) { return $false }
+    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
+}
+#endregion Condition
+
 #region Group
 # Whether there is a group of this name in the tenant.
 function Test-GatepostGroupThere {
@@ -556,6 +594,25 @@ function Assert-GatepostReady {
         }
     }
     if ([string](Get-GatepostProperty -Object $cleanUp -Name 'RouteMessageOutboundConnector')) { $bad += "the rule '$CleanUpRuleName' leads mail that has come back to a connector" }
+    if ($null -ne $cleanUp) {
+        # How an address is read is no condition.
+        $usual = @('HeaderContainsMessageHeader', 'HeaderContainsWords', 'SenderAddressLocation', 'RecipientAddressType')
+        $narrows = @($cleanUp.PSObject.Properties | Where-Object { $_.Name -match $script:Condition -and $usual -notcontains $_.Name -and (Test-GatepostHeld -Name $_.Name -Value $_.Value) } | ForEach-Object { $_.Name } | Sort-Object)
+        if ($narrows.Count -gt 0) { $bad += "the rule '$CleanUpRuleName' does not take all mail that comes back ($($narrows -join ', ')): the loop header would leave the tenant" }
+    }
+    foreach ($rule in @($Rules | Where-Object { @($RoutingRuleName, $CleanUpRuleName) -notcontains [string]$_.Name -and [int]$_.Priority -lt [int]$Routing.Priority })) {
+        if ([string](Get-GatepostProperty -Object $rule -Name 'State') -ne 'Enabled' -or [string](Get-GatepostProperty -Object $rule -Name 'Mode') -ne 'Enforce') { continue }
+        # Mail from outside is none of ours, and what such a rule stops ours does not see.
+        if ([string](Get-GatepostProperty -Object $rule -Name 'FromScope') -eq 'NotInOrganization' -or [string](Get-GatepostProperty -Object $rule -Name 'StopRuleProcessing') -eq 'True') { continue }
+        $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $rule -Name 'ExpiryDate')
+        if ($null -ne $end -and $end -le $now) { continue }
+        $round = "mail that has come back would go to Gatepost again until a hop limit ends it (let the rule stand behind '$RoutingRuleName', or remove it)"
+        if ([string](Get-GatepostProperty -Object $rule -Name 'RemoveHeader') -eq $LoopHeaderName) { $bad += "the rule '$($rule.Name)' (priority $($rule.Priority)) takes $LoopHeaderName off before '$RoutingRuleName': $round" }
+        elseif ([string](Get-GatepostProperty -Object $rule -Name 'SetHeaderName') -eq $LoopHeaderName) {
+            if ($words -contains [string](Get-GatepostProperty -Object $rule -Name 'SetHeaderValue')) { Write-Warning "The rule '$($rule.Name)' (priority $($rule.Priority)) sets $LoopHeaderName before '$RoutingRuleName': mail that it takes never reaches Gatepost." }
+            else { $bad += "the rule '$($rule.Name)' (priority $($rule.Priority)) sets another $LoopHeaderName before '$RoutingRuleName': $round" }
+        }
+    }
     if ($null -ne $cleanUp) { foreach ($key in 'HeaderContainsMessageHeader', 'RemoveHeader') { if ([string](Get-GatepostProperty -Object $cleanUp -Name $key) -ne $LoopHeaderName) { $bad += "the rule '$CleanUpRuleName' is not for $LoopHeaderName ($key)" } } }
     if ([string](Get-GatepostProperty -Object $outbound -Name 'TlsSettings') -ne 'DomainValidation') { $bad += "the outbound connector '$OutboundConnectorName' does not ask whose certificate it meets (TlsSettings)" }
     $ways = @($OutboundConnectorName)
@@ -574,7 +631,11 @@ try {
     Connect-GatepostTenant
     $script:Doing = 'reading the transport rules'
     $rules = @(Get-TransportRule -ErrorAction Stop)
-    $routing = Find-GatepostObject -List $rules -Name $RoutingRuleName -Type 'transport rule'
+    $routing = Find-GatepostObject -List $rules -Name $RoutingRuleName -Type 'transport rule' -Adopt ($Stage -eq 'Stop')
+    if ($null -eq $routing -and $Stage -eq 'Stop') {
+        $renamed = @($rules | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'State') -eq 'Enabled' -and (Test-GatepostDeed -Rule $_) } | ForEach-Object { "Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $_.Name)" })
+        if ($renamed.Count -gt 0) { Deny-GatepostRun -Reason "There is no rule '$RoutingRuleName' in tenant $TenantId. Nothing was changed. Rules of another name send mail to Gatepost; what stops them: $($renamed -join '; ')" }
+    }
     if ($null -eq $routing) { Deny-GatepostRun -Reason "There is no rule '$RoutingRuleName' in tenant $TenantId`: Install-GatepostConnector.ps1 makes it. Nothing was changed." }
     $type = 'transport rule'
     $target = "$type '$RoutingRuleName' of tenant $TenantId"
@@ -582,6 +643,11 @@ try {
     $mode = [string](Get-GatepostProperty -Object $routing -Name 'Mode')
 
     if ($Stage -eq 'Stop') {
+        if (-not (Test-GatepostMark -Object $routing)) {
+            # The brake asks what the rule does, and not what somebody wrote into its comment.
+            if (-not (Test-GatepostDeed -Rule $routing)) { Deny-GatepostRun -Reason "The rule '$RoutingRuleName' does not look like Gatepost's: no mark in its comment, it does not lead to '$OutboundConnectorName', and it does not set our secret header. Nothing was changed. Where it is to stop all the same: Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $RoutingRuleName)" }
+            Write-Warning "The comment of the rule '$RoutingRuleName' does not begin with '$($script:Mark)', but the rule does what Gatepost's does. Install-GatepostConnector.ps1 -Force gives it the mark back."
+        }
         if (-not $enabled) {
             Write-GatepostResult -Type $type -Name $RoutingRuleName -Action 'Unchanged' -Message 'already disabled'
         } else {
@@ -600,9 +666,9 @@ try {
         if ($Stage -eq 'Pilot' -and -not $group -and $bound.Count -eq 0) { Deny-GatepostRun -Reason 'The stage Pilot needs a group: give -PilotGroup. Nothing was changed.' }
         $wantedMode = 'Enforce'
         if ($Stage -eq 'Audit') { $wantedMode = 'Audit' }
-        # A rule that Install has made is disabled, and its mode is Audit.
-        if ($Stage -ne 'Audit' -and -not $enabled -and $mode -eq 'Audit') { Write-Warning 'The rule was never in the stage Audit, which sends nothing and shows in the message trace what it would take.' }
-        elseif ($Stage -eq 'Everyone' -and $mode -eq 'Audit') { Write-Warning 'The rule was never in the stage Pilot, which sends the mail of one group.' }
+        # Only the stage it comes from is known. A rule that Install has made is disabled, and its mode is Audit.
+        if ($Stage -ne 'Audit' -and -not $enabled -and $mode -eq 'Audit') { Write-Warning "The rule goes from the stage Stop to $Stage. The stage Audit comes between: it sends nothing, and shows in the message trace what the rule would take." }
+        elseif ($Stage -eq 'Everyone' -and $mode -eq 'Audit') { Write-Warning 'The rule goes from the stage Audit to Everyone. The stage Pilot comes between: it sends the mail of one group.' }
         if ($Stage -ne 'Everyone' -and $group) { Assert-GatepostGroup -Name $group }
         $set = @{ Identity = $RoutingRuleName }
         $changes = @()

@@ -6,8 +6,9 @@
 
 .DESCRIPTION
     Looks at what the sign-in may do, at accepted domains and the certificate's name, at objects that have our names or get in our way, at
-    hybrid connectors, rules that route or stop before ours, Direct Send, rich text (TNEF), the IP allow list and the pilot group. Action is
-    Passed, Advice (worth a look) or Failed (Install would fail, or mail would). The script ends with an error if something failed.
+    hybrid connectors, rules that route, stop or change the loop header before ours, Direct Send, rich text (TNEF), the IP allow list and the
+    pilot group. Action is Passed, Advice (worth a look) or Failed (Install would fail, or mail would). The script ends with an error if
+    something failed.
 
 .PARAMETER InboundConnectorName
     Name of the inbound connector.
@@ -30,6 +31,9 @@
 
 .PARAMETER AcceptedDomains
     The tenant's domains as gatepost.toml has them.
+
+.PARAMETER LoopHeaderName
+    Header that marks mail which was with Gatepost: loop_header of gatepost.toml.
 
 .PARAMETER PilotGroup
     Address of the group whose members take part in the pilot.
@@ -112,6 +116,9 @@ param(
 
     [ValidateNotNullOrEmpty()]
     [string[]]$AcceptedDomains = @('@AcceptedDomains@'),
+
+    [ValidatePattern('(?-i)^[!-9;-~]{1,76}\z|^@\w+@$')]
+    [string]$LoopHeaderName = '@LoopHeaderName@',
 
     [AllowEmptyString()]
     [string]$PilotGroup = '@PilotGroup@',
@@ -459,7 +466,13 @@ function Test-GatepostConnector {
         $on = [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True'
         if ($same -and -not $on -and -not $there -and -not (Test-GatepostHybrid -Object $one)) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $true -Message "disabled, and for the certificate that Gatepost shows: Install makes none beside it. Give it the name '$InboundConnectorName' and the mark, or remove it" }
         elseif ($below -and $on) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal (-not (Test-GatepostHybrid -Object $one)) -Message "is known by $certificate, which $TlsSenderCertificateName covers: where that is the name of Gatepost's certificate, Exchange may take that connector, with its settings; where it is another server's, Exchange may take Gatepost's for its mail. Add the name of Gatepost's certificate itself as an accepted domain (admin centre, and accepted_domains), and render again" }
-        elseif ($covers -and $on) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $true -Message "also fits the certificate that Gatepost shows ($certificate): Exchange may take that connector, with its settings" }
+        elseif ($covers -and $on) {
+            $message = "also fits the certificate that Gatepost shows ($certificate): Exchange may take that connector, with its settings"
+            # A hybrid set-up cannot do without it, and Install makes ours beside it.
+            $isWide = $certificate.StartsWith('*.') -and (Test-GatepostHybrid -Object $one)
+            if ($isWide) { $message += '. Give Gatepost a certificate whose name lies outside that wildcard, in another accepted domain' }
+            Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal (-not $isWide) -Message $message
+        }
         elseif (Test-GatepostHybrid -Object $one) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'belongs to the hybrid set-up: no script of ours touches it' }
         elseif ($on -and [string](Get-GatepostProperty -Object $one -Name 'ConnectorType') -eq 'Partner') {
             $restricts = @('RestrictDomainsToIPAddresses', 'RestrictDomainsToCertificate' | Where-Object { [string](Get-GatepostProperty -Object $one -Name $_) -eq 'True' })
@@ -485,14 +498,34 @@ function Test-GatepostRule {
     Test-GatepostName -List $rules -Name $RoutingRuleName -Type 'transport rule'
     Test-GatepostName -List $rules -Name $CleanUpRuleName -Type 'transport rule'
     $own = @($rules | Where-Object { [string]$_.Name -eq $RoutingRuleName })
+    $cleans = @($rules | Where-Object { [string]$_.Name -eq $CleanUpRuleName }).Count -gt 0
     foreach ($rule in $rules) {
-        if (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$rule.Name -or [string](Get-GatepostProperty -Object $rule -Name 'State') -ne 'Enabled') { continue }
+        if (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$rule.Name) { continue }
+        $removes = [string](Get-GatepostProperty -Object $rule -Name 'RemoveHeader') -eq $LoopHeaderName
+        if ($removes -and -not $cleans) {
+            Write-GatepostCheck -Type 'transport rule' -Name $rule.Name -Bad $true -Fatal $true -Message "takes $LoopHeaderName off under another name, and Install makes none beside it: give it the name '$CleanUpRuleName' and the mark, or remove it"
+            continue
+        }
+        if ([string](Get-GatepostProperty -Object $rule -Name 'State') -ne 'Enabled') { continue }
+        $before = $own.Count -gt 0 -and [int]$rule.Priority -lt [int]$own[0].Priority
+        $stops = [string](Get-GatepostProperty -Object $rule -Name 'StopRuleProcessing') -eq 'True'
+        $acts = [string](Get-GatepostProperty -Object $rule -Name 'Mode') -eq 'Enforce' -and [string](Get-GatepostProperty -Object $rule -Name 'FromScope') -ne 'NotInOrganization'
+        $removes = $removes -and $acts -and $before
+        $sets = $acts -and [string](Get-GatepostProperty -Object $rule -Name 'SetHeaderName') -eq $LoopHeaderName
         $does = @()
         if ([string](Get-GatepostProperty -Object $rule -Name 'RouteMessageOutboundConnector')) { $does += "routes mail to '$($rule.RouteMessageOutboundConnector)'" }
-        if ([string](Get-GatepostProperty -Object $rule -Name 'StopRuleProcessing') -eq 'True') { $does += 'stops the rules behind it' }
+        if ($stops) { $does += 'stops the rules behind it' }
+        if ($removes) { $does += "takes $LoopHeaderName off" }
+        if ($sets) { $does += "sets $LoopHeaderName" }
         if ($does.Count -eq 0) { continue }
         $message = "$($does -join ' and '), priority $($rule.Priority): ours comes before it at priority 0, and mail that has come back meets it then"
-        if ($own.Count -gt 0 -and [int]$rule.Priority -lt [int]$own[0].Priority) { $message = "$($does -join ' and '), and stands before ours (priority $($rule.Priority)): such mail never reaches Gatepost" }
+        if ($before) {
+            $told = 'such mail never reaches Gatepost'
+            # What ours does not see any more cannot go round.
+            if (-not $stops -and $removes) { $told = 'mail that has come back loses its mark before our exception, and goes to Gatepost again until a hop limit ends it. Let the rule stand behind ours, or remove it' }
+            elseif (-not $stops -and $sets) { $told = 'with our value, such mail never reaches Gatepost; with another, mail that has come back loses its mark before our exception, and goes to Gatepost again until a hop limit ends it. Let the rule stand behind ours, or remove it' }
+            $message = "$($does -join ' and '), and stands before ours (priority $($rule.Priority)): $told"
+        }
         Write-GatepostCheck -Type 'transport rule' -Name $rule.Name -Bad $true -Fatal $false -Message $message
     }
 }
@@ -524,7 +557,7 @@ function Test-GatepostRest {
 # Without a host to connect to nothing goes from Exchange to Gatepost: no outbound connector and no rule.
 $script:InboundAlone = @($SmartHosts | Where-Object { $_ }).Count -eq 0
 try {
-    if (-not $script:InboundAlone) { Assert-GatepostValue -Name 'SmartHosts' -Value $SmartHosts }
+    if (-not $script:InboundAlone) { foreach ($pair in @(@('SmartHosts', $SmartHosts), @('LoopHeaderName', $LoopHeaderName))) { Assert-GatepostValue -Name $pair[0] -Value $pair[1] } }
     foreach ($pair in @(@('TlsSenderCertificateName', $TlsSenderCertificateName), @('AcceptedDomains', $AcceptedDomains))) { Assert-GatepostValue -Name $pair[0] -Value $pair[1] }
     Connect-GatepostTenant
     Write-GatepostCheck -Type 'session' -Name 'tenant' -Bad $false -Fatal $false -Message "tenant $TenantId, PowerShell $($PSVersionTable.PSVersion), ExchangeOnlineManagement $(@(Get-Module -Name 'ExchangeOnlineManagement')[0].Version)"

@@ -15,6 +15,9 @@
     4. When 'gatepost queue list' shows no mail from before that reload: gatepost connector render, then this script with -Stage NewOnly: the old values leave the word lists.
     5. gatepost.toml: drop both previous. Reload, and render once more.
 
+    To give a rotation up before step 4: both headers value = OLD, previous = NEW; reload, render, -Stage Both, and wait as in step 2. When nothing
+    from before is queued, drop both previous, reload and render; then Repair-GatepostConnector.ps1 takes NEW out of the rules.
+
     Each rendering writes gatepost-secrets.json anew: in steps 2, 4 and 5 bring that file (or the whole folder) to where the scripts run.
 
     A value that is in a word list and not in the secrets file stays with -Stage Both (with a warning) and goes with -Stage NewOnly. NewOnly
@@ -501,8 +504,10 @@ function Test-GatepostWord {
     @($Left | Where-Object { $Right -cnotcontains $_ }).Count -eq 0 -and @($Right | Where-Object { $Left -cnotcontains $_ }).Count -eq 0
 }
 
+#region Turn
 # What the comment of the clean-up rule remembers of a rotation.
 $script:Turn = ' Rotation begun with loop value #([0-9a-f]{8})\.$'
+#endregion Turn
 
 # Tells a value from others, and no more of it.
 function Get-GatepostDigit {
@@ -516,7 +521,7 @@ function Get-GatepostNextWord {
     param([string[]]$Now, [hashtable]$Secret, [string]$Rule)
     if ($Stage -eq 'NewOnly') { return @($Secret['LoopValue']) }
     $unknown = @($Now | Where-Object { $_ -and $Secret['LoopKnown'] -cnotcontains $_ })
-    if ($unknown.Count -gt 0) { Write-Warning "The rule '$Rule' holds $($unknown.Count) value(s) that the secrets file does not have. They stay for now, and -Stage NewOnly removes them." }
+    if ($unknown.Count -gt 0) { Write-Warning "The rule '$Rule' holds $($unknown.Count) value(s) that the secrets file does not have. They stay for now. -Stage NewOnly removes them, or, where a rotation is given up, Repair-GatepostConnector.ps1." }
     @($Secret['LoopKnown']) + $unknown
 }
 
@@ -540,8 +545,10 @@ try {
     $type = 'transport rule'
     $comment = [string](Get-GatepostProperty -Object $cleanUp -Name 'Comments')
     $plain = $comment -replace $script:Turn, ''
-    if ($Stage -eq 'NewOnly' -and $comment -match $script:Turn -and $Matches[1] -eq (Get-GatepostDigit -Value $secret['LoopValue'])) {
-        Deny-GatepostRun -Reason 'The secrets file is older than the rotation has come: its loop value is the one that was in use before, and the rules would lose the new one. Go through step 3, render again, and bring gatepost-secrets.json here (see the help). Nothing was changed.'
+    # With one value in both lists, and this one, there is none to lose: the rotation was given up.
+    $others = @($back + $out | Where-Object { $_ -cne $secret['LoopValue'] })
+    if ($Stage -eq 'NewOnly' -and $others.Count -gt 0 -and $comment -match $script:Turn -and $Matches[1] -eq (Get-GatepostDigit -Value $secret['LoopValue'])) {
+        Deny-GatepostRun -Reason 'The secrets file is older than the rotation has come: its loop value is the one that was in use before, and the rules would lose the new one. Go through step 3, render again, and bring gatepost-secrets.json here (see the help); where the rotation is given up, Repair-GatepostConnector.ps1 takes the new one out. Nothing was changed.'
     }
     if ($Stage -eq 'Both') {
         $adds = @($secret['LoopKnown'] | Where-Object { $back -cnotcontains $_ })
@@ -558,7 +565,7 @@ try {
         Write-GatepostResult -Type $type -Name $CleanUpRuleName -Action 'Unchanged' -Message "$($next.Count) value(s)"
     } else {
         $changes = @("HeaderContainsWords: $($back.Count) secret value(s) -> $($next.Count), of which $(@($next | Where-Object { $back -ccontains $_ }).Count) stay")
-        if ($remembers) { $changes += 'Comments: that a rotation is under way' }
+        if ($remembers) { $changes += "Comments: $(if ($comment -notmatch $script:Turn) { 'no longer ' })that a rotation is under way" }
         $action = Get-GatepostHeld -Would 'WouldUpdate'
         if ($PSCmdlet.ShouldProcess("$type '$CleanUpRuleName' of tenant $TenantId", "Stage $Stage`: $($changes -join '; ')")) {
             $script:Doing = "setting the word list of the rule '$CleanUpRuleName'"

@@ -176,8 +176,12 @@ pub(super) fn order(
     }
 }
 
-/// What a rule does that takes the loop header off.
+/// What a rule does to the loop header: mail that it sets has not been with us, and is left out all the same.
+const MARKS: &str = "sets the loop header";
+/// Mail that has come back is not known any more.
 const UNMARKS: &str = "takes the loop header off";
+/// The same.
+const REMARKS: &str = "sets the loop header to another value";
 
 /// What a rule before ours does that keeps mail from it, or sends mail by it that has come back; `None`: neither.
 fn what_counts(rule: &Exported, looped: &Header) -> Option<&'static str> {
@@ -185,10 +189,11 @@ fn what_counts(rule: &Exported, looped: &Header) -> Option<&'static str> {
     if is_looped("RemoveHeader") {
         return Some(UNMARKS);
     }
-    let value = rule.text("SetHeaderValue");
-    let mut known = std::iter::once(&looped.value).chain(&looped.previous);
-    if is_looped("SetHeaderName") && known.any(|own| own.matches(value.as_bytes())) {
-        return Some("sets the loop header");
+    if is_looped("SetHeaderName") {
+        let value = rule.text("SetHeaderValue");
+        let mut known = std::iter::once(&looped.value).chain(&looped.previous);
+        let is_known = known.any(|own| own.matches(value.as_bytes()));
+        return Some(if is_known { MARKS } else { REMARKS });
     }
     let stops = rule.is_set("StopRuleProcessing");
     let routes = rule.is_set("RouteMessageOutboundConnector");
@@ -232,7 +237,9 @@ fn before(
             ))
         })
         .collect();
-    let unmarks = ahead.iter().any(|(rule, _)| what(rule) == Some(UNMARKS));
+    let unmarks = ahead
+        .iter()
+        .any(|(rule, _)| matches!(what(rule), Some(UNMARKS | REMARKS)));
     let harmless: Vec<String> = ahead
         .iter()
         .filter(|(rule, _)| what(rule).is_none())

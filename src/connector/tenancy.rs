@@ -160,6 +160,22 @@ pub(super) fn validation(report: &mut Report, plan: &Plan, own: &Exported, stage
         .unwrap_or_default();
     let last = date(&last).unwrap_or(last);
     if flag(value) == Some(true) {
+        let proven = ["SmartHosts", "UseMXRecord", "TlsDomain", "TlsSettings"];
+        let shown = shown(name.as_bytes());
+        let is_mended = report.drift.iter().any(|drift| {
+            drift.object == Kind::Outbound.title()
+                && drift.name == shown
+                && proven.contains(&drift.property.as_str())
+        });
+        if is_mended {
+            report.note(
+                &format!("outbound connector {shown}"),
+                format!(
+                    "IsValidated is True of the way as it is now: after the lines, {} -Again",
+                    confirm(plan)
+                ),
+            );
+        }
         return;
     }
     if stage.is_none_or(|stage| !stage.sends()) {

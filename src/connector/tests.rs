@@ -736,6 +736,25 @@ fn the_rollout_is_told_and_decides_whether_validation_is_missing() {
 }
 
 #[test]
+fn a_way_that_is_mended_is_to_be_proven_again() {
+    for (property, value) in [
+        ("SmartHosts", json!(["other.contoso.com"])),
+        ("TlsDomain", json!("other.contoso.com")),
+        ("TestMode", json!(true)),
+    ] {
+        let mut tenancy = Tenancy::of(&plan());
+        tenancy.outbound[0][property] = value;
+        let report = compared(&tenancy);
+        only(&report);
+        let again = report.notes.iter().any(|note| {
+            note.text
+                .ends_with(".\\Confirm-GatepostConnector.ps1 -Recipient 'you@contoso.com' -Again")
+        });
+        assert_eq!(again, property != "TestMode", "{property}");
+    }
+}
+
+#[test]
 fn a_second_connector_for_our_certificate_is_drift_and_a_hybrid_one_is_left_alone() {
     for (name, source, certificate, drifts) in [
         ("Theirs", "Default", "smarthost.contoso.com", 1),
@@ -999,9 +1018,25 @@ fn a_rule_before_ours_that_sets_the_loop_header_keeps_its_mail_from_it() {
             .is
             .ends_with("Theirs (0, sets the loop header)")
     );
+    let mut other = Tenancy {
+        rules: tenancy.rules.clone(),
+        ..Tenancy::of(&plan())
+    };
+    other.rules[0]["SetHeaderValue"] = json!("another");
+    let report = compared(&other);
+    let drift = only(&report);
+    assert!(
+        drift
+            .is
+            .ends_with("Theirs (0, sets the loop header to another value)")
+    );
+    assert!(
+        drift
+            .breaks
+            .starts_with("mail that has come back loses the mark")
+    );
     for (property, value) in [
         ("SetHeaderName", "X-Other"),
-        ("SetHeaderValue", "another"),
         ("FromScope", "NotInOrganization"),
     ] {
         let mut tenancy = Tenancy {

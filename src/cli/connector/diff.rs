@@ -258,9 +258,10 @@ mod tests {
            breaks  the loop header, with its value, stays on mail that leaves the tenant
            PS>     .\Install-GatepostConnector.ps1
 
+        note: outbound connector To Gatepost: IsValidated is True of the way as it is now: after the lines, .\Confirm-GatepostConnector.ps1 -Recipient 'you@contoso.com' -Again
         note: transport rule: the routing rule is disabled and sends nothing to Gatepost; enabled, it would take everyone's mail (Set-GatepostRollout.ps1 -Stage Audit begins)
         The lines run from top to bottom, in the rendered folder, whose gatepost-secrets.json must be of the last rendering, and in a session (Connect-ExchangeOnline).
-        tenant contoso: 5 drift(s), 1 note(s) in InboundConnector, OutboundConnector, TransportRule, AcceptedDomain
+        tenant contoso: 5 drift(s), 2 note(s) in InboundConnector, OutboundConnector, TransportRule, AcceptedDomain
         "#);
     }
 }

@@ -152,7 +152,7 @@ foreach ($kind in 'Inbound', 'Outbound', 'Rules') {
         Set-StandInConnection -TenantId $kit.TenantId
         $name = @{ Inbound = 'From Gatepost'; Outbound = 'To Gatepost'; Rules = 'Route to Gatepost' }[$kind]
         if ($kind -eq 'Inbound') { New-InboundConnector -Name $name -SenderDomains 'fabrikam.com' -Comment 'theirs' -ErrorAction Stop | Out-Null }
-        if ($kind -eq 'Outbound') { New-OutboundConnector -Name $name -RecipientDomains 'fabrikam.com' -ErrorAction Stop | Out-Null }
+        if ($kind -eq 'Outbound') { New-OutboundConnector -Name $name -RecipientDomains 'fabrikam.com' -Enabled $false -ErrorAction Stop | Out-Null }
         if ($kind -eq 'Rules') { New-TransportRule -Name $name -FromScope InOrganization -PrependSubject 'x' -ErrorAction Stop | Out-Null }
         $before = Get-StandInSnapshot
         Clear-StandInCall
@@ -225,6 +225,79 @@ Test-Case 'install: of two that do the same it does not choose; a hybrid one, an
     New-TransportRule -Name 'Same header' -SetHeaderName 'X-Contoso-Gate' -SetHeaderValue 'another value' -ErrorAction Stop | Out-Null
     $run = Invoke-Good 'Install-GatepostConnector'
     Assert-Equal @($run.Warnings | ForEach-Object { [regex]::Match($_, "^The inbound connector '(\w+)'").Groups[1].Value } | Where-Object { $_ }) @('Wide') 'a warning of the one whose wildcard meets our name'
+}
+
+# What makes an outbound connector of our name carry mail; the refusal; what ends that.
+$carries = [ordered]@{
+    'a rule that leads to it' = @({ New-TransportRule -Name "Bob's archive" -RouteMessageOutboundConnector 'To Gatepost' -ErrorAction Stop }, "lead to it: 'Bob''s archive'.*Disable-TransportRule -Identity 'Bob''s archive'", { Disable-TransportRule -Identity "Bob's archive" -Confirm:$false -ErrorAction Stop })
+    'a rule that leads to it by its other name' = @({ New-TransportRule -Name 'Archive' -RouteMessageOutboundConnector 'To Gatepost' -ErrorAction Stop; (Get-StandInTenant).Rules[0]['RouteMessageOutboundConnector'] = (Get-StandInTenant).Outbound[0]['Guid'] }, "lead to it: 'Archive'", { Disable-TransportRule -Identity 'Archive' -Confirm:$false -ErrorAction Stop })
+    'a rule of our name that is not ours' = @({ New-TransportRule -Name 'Route to Gatepost' -RouteMessageOutboundConnector 'To Gatepost' -ErrorAction Stop }, "lead to it: 'Route to Gatepost'", { Disable-TransportRule -Identity 'Route to Gatepost' -Confirm:$false -ErrorAction Stop })
+    'its recipient domains' = @({ Set-OutboundConnector -Identity 'To Gatepost' -IsTransportRuleScoped $false -RecipientDomains 'fabrikam.com' -Confirm:$false -ErrorAction Stop }, 'by RecipientDomains.*-OutboundConnectorName', { Set-OutboundConnector -Identity 'To Gatepost' -Enabled $false -Confirm:$false -ErrorAction Stop })
+    'all accepted domains' = @({ Set-OutboundConnector -Identity 'To Gatepost' -IsTransportRuleScoped $false -ConnectorType OnPremises -AllAcceptedDomains $true -Confirm:$false -ErrorAction Stop }, 'by AllAcceptedDomains', { Set-OutboundConnector -Identity 'To Gatepost' -Enabled $false -Confirm:$false -ErrorAction Stop })
+    'all mail' = @({ Set-OutboundConnector -Identity 'To Gatepost' -IsTransportRuleScoped $false -ConnectorType OnPremises -RouteAllMessagesViaOnPremises $true -Confirm:$false -ErrorAction Stop }, 'by RouteAllMessagesViaOnPremises', { Set-OutboundConnector -Identity 'To Gatepost' -Enabled $false -Confirm:$false -ErrorAction Stop })
+}
+foreach ($kind in $carries.Keys) {
+    Test-Case "install: -Force takes over no outbound connector that carries mail: $kind" -With $carries[$kind] {
+        param($with)
+        $tenant = Add-Contoso
+        Set-StandInConnection -TenantId $kit.TenantId
+        New-OutboundConnector -Name 'To Gatepost' -UseMXRecord $false -SmartHosts 'archive.fabrikam.com' -IsTransportRuleScoped $true -ErrorAction Stop | Out-Null
+        $null = & $with[0]
+        $before = Get-StandInSnapshot
+        Clear-StandInCall
+        foreach ($preview in $true, $false) {
+            $run = Invoke-Script 'Install-GatepostConnector' -With @{ Force = $true } -Preview:$preview
+            Assert-That ($run.Failed -match $with[1] -and $run.Failed -match 'Nothing was changed') "a refusal that says why and what to do, found '$($run.Failed)'"
+        }
+        Assert-Equal (Get-Change) @() 'no call that changes the tenant'
+        Assert-Equal (Get-StandInSnapshot) $before 'the tenant'
+        $null = & $with[2]
+        $run = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+        Assert-That ((Get-Action $run) -contains 'To Gatepost: Updated') 'then it is taken over'
+        Assert-Equal (@($tenant.Outbound[0].SmartHosts) -join ',') 'mx1.gatepost.example,mx2.gatepost.example' 'it leads to Gatepost'
+    }
+}
+Test-Case 'install: a line to paste holds a name with curly quotes, which end a literal as well' {
+    foreach ($kind in 'twin', 'user') {
+        Reset-StandIn
+        $tenant = Add-Contoso
+        Set-StandInConnection -TenantId $kit.TenantId
+        $name = "x$([char]0x2019); throw $([char]0x201A)y"
+        New-OutboundConnector -Name 'To Gatepost' -IsTransportRuleScoped $true -Comment $(if ($kind -eq 'twin') { $mark } else { 'theirs' }) -ErrorAction Stop | Out-Null
+        if ($kind -eq 'twin') { New-TransportRule -Name $name -RemoveHeader 'X-Contoso-Loop' -ErrorAction Stop | Out-Null } else { New-TransportRule -Name $name -RouteMessageOutboundConnector 'To Gatepost' -ErrorAction Stop | Out-Null }
+        $run = Invoke-Script 'Install-GatepostConnector' -With @{ Force = ($kind -eq 'user') }
+        $line = [regex]::Match($run.Failed, $(if ($kind -eq 'twin') { 'Set-TransportRule .*$' } else { 'Disable-TransportRule [^)]*' })).Value
+        $null = & ([scriptblock]::Create("$line -Confirm:`$false -ErrorAction Stop"))
+        Assert-Equal $tenant.Rules[0].$(if ($kind -eq 'twin') { 'Name' } else { 'State' }) $(if ($kind -eq 'twin') { 'Back from Gatepost' } else { 'Disabled' }) "$kind`: the line '$line' did its work"
+    }
+}
+
+Test-Case 'install: our own connector whose comment somebody changed is taken back with -Force while our rule sends mail by it' {
+    $tenant = Add-Installed
+    $tenant.Outbound[0]['Comment'] = 'theirs'
+    foreach ($comment in $tenant.Rules[0]['Comments'], 'theirs as well') {
+        foreach ($pair in @(@('State', 'Enabled'), @('Mode', 'Enforce'), @('Comments', $comment))) { $tenant.Rules[0][$pair[0]] = $pair[1] }
+        $tenant.Outbound[0]['Comment'] = 'theirs'
+        $null = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+        Assert-That ($tenant.Outbound[0].Comment.StartsWith($mark)) 'the mark is back'
+        Assert-Equal @($tenant.Rules[0].State, $tenant.Rules[0].Mode) @('Enabled', 'Enforce') 'mail goes on'
+    }
+    # Somebody has led our clean-up rule there as well: that goes.
+    $tenant.Outbound[0]['Comment'] = 'theirs'
+    $tenant.Rules[1]['RouteMessageOutboundConnector'] = 'To Gatepost'
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+    Assert-Equal $tenant.Rules[1].RouteMessageOutboundConnector '' 'the clean-up rule leads nowhere'
+}
+
+Test-Case 'install: a hybrid connector whose wildcard the certificate fits is warned of, and stays' {
+    $null = Add-Contoso
+    Set-StandInConnection -TenantId $kit.TenantId
+    foreach ($row in @(@('42', '*.contoso.com', $true), @('43', '*.contoso.com', $false), @('44', '*.eu.contoso.com', $true), @('45', 'smtp.contoso.com', $true))) { New-InboundConnector -Name "Inbound from $($row[0])" -SenderDomains '*' -ConnectorSource HybridWizard -TlsSenderCertificateName $row[1] -Enabled $row[2] -ErrorAction Stop | Out-Null }
+    $before = @(Get-StandInSnapshot)
+    $run = Invoke-Good 'Install-GatepostConnector'
+    $told = @($run.Warnings | Where-Object { $_ -match 'hybrid' })
+    Assert-That ($told.Count -eq 1 -and $told[0] -match "'Inbound from 42'.*outside that wildcard, in another accepted domain") "one warning, found $($run.Warnings)"
+    Assert-Equal @(Get-StandInSnapshot | Where-Object { $_ -match 'HybridWizard' }) @($before | Where-Object { $_ -match 'HybridWizard' }) 'they are as they were'
 }
 
 Test-Case 'install: a hybrid connector of our name is never touched, also with -Force' {

@@ -55,6 +55,31 @@ foreach ($kind in 'Inbound', 'Outbound', 'Route', 'Back') {
     }
 }
 
+foreach ($row in @(@('SmartHosts', @('old.contoso.com'), 'UseMXRecord'), @('UseMXRecord', $true, 'SmartHosts'), @('TlsDomain', 'old.contoso.com', 'TlsSettings'), @('TlsSettings', 'CertificateValidation', 'TlsDomain'))) {
+    Test-Case "repair: with another $($row[0]) than was validated the mark goes, in the same call, and mail of users waits for Confirm" -With $row {
+        param($row)
+        Add-Ready
+        $outbound = (Get-StandInTenant).Outbound[0]
+        Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property $row[0] -Value $row[1]
+        $run = Invoke-Good 'Repair-GatepostConnector' -Preview
+        Assert-That (($run.Warnings -join ' ') -match "another $($row[0]): .*Confirm-GatepostConnector\.ps1 -Again") "-WhatIf warns, found $($run.Warnings)"
+        Assert-Equal $outbound.IsValidated 'True' '-WhatIf leaves it'
+        $run = Invoke-Good 'Repair-GatepostConnector'
+        Assert-Equal (Get-Change) @("Set-OutboundConnector -Identity -IsValidated -$((@($row[0], $row[2]) | Sort-Object) -join ' -')") 'one call'
+        Assert-Equal $outbound.IsValidated 'False' 'the mark is off'
+        Assert-That (($run.Warnings -join ' ') -match '-Again' -and (@($run.Results | Where-Object { $_.Name -eq 'To Gatepost' })[0].Changes -join ' ') -match "IsValidated: 'True' -> 'False'") "it is told, found $($run.Warnings)"
+        $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Everyone' }
+        Assert-That ($run.Failed -match 'is not validated') "the rollout waits, found '$($run.Failed)'"
+    }
+}
+Test-Case 'repair: what the validation does not go by leaves its mark' {
+    Add-Ready
+    Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property TestMode -Value $true
+    $run = Invoke-Good 'Repair-GatepostConnector'
+    Assert-Equal (Get-Change) @('Set-OutboundConnector -Identity -TestMode') 'one property'
+    Assert-Equal @((Get-StandInTenant).Outbound[0].IsValidated, $run.Warnings.Count) @('True', '0') 'the mark stays'
+}
+
 Test-Case 'repair: TreatMessagesAsInternal, which excludes CloudServicesMailEnabled, is set back with it in one call' {
     $null = Add-Installed
     $right = Get-StandInSnapshot

@@ -73,12 +73,24 @@ Test-Case 'rollout: mail of users goes by no connector that was never validated,
     $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Audit' }
     Assert-That (($run.Warnings -join ' ') -match 'is not validated') 'Audit sends nothing, and warns'
     $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Everyone'; Force = $true }
-    Assert-That (($run.Warnings -join ' ') -match 'is not validated.* never in the stage Pilot') "both are told, found $($run.Warnings)"
+    Assert-That (($run.Warnings -join ' ') -match 'is not validated.* from the stage Audit to Everyone\. The stage Pilot comes between') "both are told, found $($run.Warnings)"
     $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Pilot'; Force = $true }
-    Assert-That (($run.Warnings -join ' ') -notmatch 'never in') "back to Pilot, found $($run.Warnings)"
+    Assert-That (($run.Warnings -join ' ') -notmatch 'comes between') "back to Pilot, found $($run.Warnings)"
     Add-Ready
     $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Pilot' }
-    Assert-That (($run.Warnings -join ' ') -match 'never in the stage Audit') "straight to Pilot, found $($run.Warnings)"
+    Assert-That (($run.Warnings -join ' ') -match 'from the stage Stop to Pilot\. The stage Audit comes between') "straight to Pilot, found $($run.Warnings)"
+}
+
+Test-Case 'rollout: of the stages before nothing is said but which one the rule comes from' {
+    foreach ($way in @(@('Audit', 'Stop', 'Pilot'), @('Audit', 'Stop', 'Everyone'), @('Pilot', 'Audit', 'Everyone'), @('Pilot', 'Stop', 'Pilot'), @('Audit', 'Pilot', 'Everyone'))) {
+        Add-Ready
+        foreach ($stage in $way) { $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = $stage } }
+        $told = $run.Warnings -join ' '
+        Assert-That ($told -notmatch 'never|not in the stage') "$way`: nothing that is not known, found '$told'"
+        $wanted = ''
+        if ($way[1] -ne 'Pilot' -and $way[0] -ne $way[2]) { $wanted = "from the stage $($way[1]) to $($way[2])" }
+        Assert-Equal ([regex]::Match($told, 'from the stage \w+ to \w+').Value) $wanted "$way`: what is told"
+    }
 }
 
 # What would lose mail or let it go round is refused, and nothing is changed.
@@ -89,6 +101,8 @@ foreach ($bad in @(
         @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', @('another'), 'no loop value in common'), @('Rules', 'Route to Gatepost', 'DeleteMessage', $true, 'DeleteMessage'),
         @('Rules', 'Back from Gatepost', 'RedirectMessageTo', @('x@contoso.com'), 'RedirectMessageTo'), @('Rules', 'Back from Gatepost', 'RejectMessageEnhancedStatusCode', '5.7.1', 'RejectMessageEnhancedStatusCode'), @('Rules', 'Back from Gatepost', 'RouteMessageOutboundConnector', 'Other', 'leads mail that has come back'), @('Rules', 'Back from Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'),
         @('Rules', 'Route to Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'), @('Rules', 'Back from Gatepost', 'ActivationDate', [datetime]::UtcNow.AddDays(1), 'has not begun'), @('Rules', 'Back from Gatepost', 'HeaderContainsMessageHeader', 'X-Else', 'is not for X-Contoso-Loop'),
+        @('Rules', 'Back from Gatepost', 'From', @('nobody@contoso.com'), 'does not take all mail that comes back \(From\)'), @('Rules', 'Back from Gatepost', 'SCLOver', 0, 'does not take all mail that comes back \(SCLOver\)'),
+        @('Rules', 'Back from Gatepost', 'ExceptIfFromScope', 'InOrganization', 'does not take all mail that comes back \(ExceptIfFromScope\)'), @('Rules', 'Back from Gatepost', 'AttachmentIsUnsupported', $true, 'does not take all mail that comes back'),
         @('Outbound', 'To Gatepost', 'TlsSettings', 'EncryptionOnly', 'TlsSettings'), @('Rules', 'Route to Gatepost', 'RouteMessageOutboundConnector', 'Other', 'does not lead'))) {
     Test-Case "rollout: refused while $($bad[2]) of '$($bad[1])' is '$($bad[3])', but Stop works" -With $bad {
         param($bad)
@@ -103,6 +117,79 @@ foreach ($bad in @(
         $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
         Assert-Equal (Get-Route (Get-StandInTenant)).State 'Disabled' 'Stop works'
     }
+}
+
+# A rule before ours by which mail that has come back would go round, or that keeps mail from ours; what the rollout does about it.
+foreach ($row in @(
+        @('takes it off', @{ RemoveHeader = 'x-contoso-loop' }, "'Strip' \(priority 0\) takes X-Contoso-Loop off before .* until a hop limit", ''),
+        @('sets another value', @{ SetHeaderName = 'x-contoso-loop'; SetHeaderValue = 'x' }, "'Strip' \(priority 0\) sets another X-Contoso-Loop before .* until a hop limit", ''),
+        @('sets our value', @{ SetHeaderName = 'X-Contoso-Loop'; SetHeaderValue = $loopValue }, '', 'sets X-Contoso-Loop before .* never reaches Gatepost'),
+        @('takes it off and stops', @{ RemoveHeader = 'X-Contoso-Loop'; StopRuleProcessing = $true }, '', ''), @('takes it off, of mail from outside', @{ RemoveHeader = 'X-Contoso-Loop'; FromScope = 'NotInOrganization' }, '', ''),
+        @('would take it off', @{ RemoveHeader = 'X-Contoso-Loop'; Mode = 'Audit' }, '', ''), @('takes it off, disabled', @{ RemoveHeader = 'X-Contoso-Loop'; Enabled = $false }, '', ''),
+        @('took it off', @{ RemoveHeader = 'X-Contoso-Loop'; ExpiryDate = [datetime]::UtcNow.AddDays(-1) }, '', ''), @('takes another off', @{ RemoveHeader = 'X-Other' }, '', ''))) {
+    Test-Case "rollout: a rule before ours, by what it does with the loop header: $($row[0])" -With $row {
+        param($row)
+        foreach ($stage in 'Audit', 'Pilot', 'Everyone') {
+            Add-Ready
+            Set-StandInConnection -TenantId $kit.TenantId
+            $with = $row[1]
+            New-TransportRule -Name 'Strip' -Priority 0 @with -ErrorAction Stop | Out-Null
+            Clear-StandInCall
+            $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = $stage; Force = $true }
+            if ($row[2]) {
+                Assert-That ($run.Failed -match $row[2]) "$stage is refused and says why, found '$($run.Failed)'"
+                Assert-Equal (Get-Change) @() 'nothing was changed'
+                Assert-That ($run.Text -notmatch $loopValue) 'no value is shown'
+                Set-StandInProperty -Kind Rules -Name 'Strip' -Property Priority -Value 2
+                $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = $stage }
+            } else { Assert-Equal $run.Failed '' "$stage goes on" }
+            Assert-Equal (($run.Warnings -join ' ') -match 'Strip') ($row[3] -ne '') "$stage`: a warning, found $($run.Warnings)"
+            if ($row[3]) { Assert-That (($run.Warnings -join ' ') -match $row[3]) "$stage`: what it says, found $($run.Warnings)" }
+            Reset-StandIn
+        }
+    }
+}
+
+Test-Case 'rollout: Stop stops a rule of our name whose comment somebody changed, by what it does; else it names the line that stops it' {
+    # Outbound connector, header; whether it is ours.
+    foreach ($row in @(@('To Gatepost', 'X-Contoso-Gate', $true), @('To Gatepost', 'X-Other', $true), @('Other', 'x-contoso-gate', $true), @('Other', 'X-Other', $false), @($null, $null, $false))) {
+        Add-Ready
+        $rule = (Get-StandInTenant).Rules[0]
+        foreach ($pair in @(@('State', 'Enabled'), @('Mode', 'Enforce'), @('Comments', 'owned by Bob'), @('RouteMessageOutboundConnector', $row[0]), @('SetHeaderName', $row[1]))) { $rule[$pair[0]] = $pair[1] }
+        $what = "connector '$($row[0])', header '$($row[1])'"
+        $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Stop' } -Preview
+        Assert-Equal @([bool]$run.Failed, (Get-Change)) @((-not $row[2]), '') "$what`: -WhatIf"
+        $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
+        if ($row[2]) {
+            Assert-Equal @($run.Failed, $rule.State) @('', 'Disabled') "$what`: stopped"
+            Assert-That (($run.Warnings -join ' ') -match 'does what Gatepost''s does') "$what`: a warning, found $($run.Warnings)"
+        } else {
+            Assert-Equal @($rule.State, (Get-Change)) @('Enabled', '') "$what`: not touched"
+            Assert-That ($run.Failed -notmatch '-Force') "$what`: not by -Force, found '$($run.Failed)'"
+            # The line that it names.
+            Set-StandInConnection -TenantId $kit.TenantId
+            $null = & ([scriptblock]::Create([regex]::Match($run.Failed, 'Disable-TransportRule .*$').Value + ' -Confirm:$false -ErrorAction Stop'))
+            Assert-Equal $rule.State 'Disabled' "$what`: the line stops it"
+        }
+        # The other stages stay strict.
+        $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Audit' }
+        Assert-That ($run.Failed -match 'is not Gatepost''s') "$what`: Audit is refused, found '$($run.Failed)'"
+        Reset-StandIn
+    }
+}
+
+Test-Case 'rollout: Stop without a rule of our name names the lines that stop what sends mail to Gatepost' {
+    Add-Ready
+    Set-StandInConnection -TenantId $kit.TenantId
+    Enable-TransportRule -Identity 'Route to Gatepost' -Mode Enforce -Confirm:$false -ErrorAction Stop
+    # Curly quotes end a literal as well.
+    $name = "Bob's$([char]0x2019); throw $([char]0x2018)rule"
+    Set-TransportRule -Identity 'Route to Gatepost' -Name $name -Confirm:$false -ErrorAction Stop
+    $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
+    Assert-That ($run.Failed -match "what stops them: Disable-TransportRule -Identity 'Bob''s") "the line, found '$($run.Failed)'"
+    $null = & ([scriptblock]::Create([regex]::Match($run.Failed, 'Disable-TransportRule .*$').Value + ' -Confirm:$false -ErrorAction Stop'))
+    $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
+    Assert-That ($run.Failed -match 'Install-GatepostConnector' -and $run.Failed -notmatch 'Disable') "stopped, nothing to name, found '$($run.Failed)'"
 }
 
 # The values of a rule as they lie in the tenant.
@@ -165,6 +252,87 @@ Test-Case 'secret: in turns as the help has it; NewOnly with the file of the ste
     Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop $loopValue -OldLoop 'NewL00p'
     $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
     Assert-Equal (Get-Word $tenant) "set NewS3cret, except $loopValue, back $loopValue" 'the next one'
+}
+
+# A rotation is begun with -Stage Both, as step 2 of the help has it; gives back the folder.
+function Start-Rotation {
+    $folder = New-Kit
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop $loopValue -OldSecret $secretValue -OldLoop 'NewL00p'
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    $folder
+}
+
+Test-Case 'secret: a rotation that is given up as the help has it leaves nothing, and later the secret alone is rotated' {
+    Add-Ready
+    $tenant = Get-StandInTenant
+    $before = Get-StandInSnapshot
+    $folder = Start-Rotation
+    # Both headers back: the routing rule sends the old secret again, both loop values are known.
+    Set-KitSecret -Folder $folder -OldSecret 'NewS3cret' -OldLoop 'NewL00p'
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    $both = @('NewL00p', $loopValue | Sort-Object) -join '+'
+    Assert-Equal (Get-Word $tenant) "set $secretValue, except $both, back $both" 'the old secret, both words'
+    # The old configuration: NewOnly cannot tell it from a file of old, Repair takes the new value out, and the remark.
+    Set-KitSecret -Folder $folder
+    $run = Invoke-Script 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-That ($run.Failed -match 'given up, Repair-GatepostConnector') "a refusal that names Repair, found '$($run.Failed)'"
+    $run = Invoke-Good 'Repair-GatepostConnector' -Folder $folder -Preview
+    Assert-That (($run.Results | ForEach-Object { $_.Changes }) -contains 'Comments: no longer that a rotation is under way') '-WhatIf says so'
+    $null = Invoke-Good 'Repair-GatepostConnector' -Folder $folder
+    Assert-Equal (Get-StandInSnapshot) $before 'the tenant is as it was'
+    Clear-StandInCall
+    foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector') { $null = Invoke-Good $script -Folder $folder }
+    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-Equal (Get-Change) @() 'and nothing is left to do'
+}
+
+Test-Case 'secret: a remark that was left behind with one loop value holds nothing up, and goes' {
+    foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector', 'Update-GatepostSecret') {
+        Add-Ready
+        $rule = (Get-StandInTenant).Rules[1]
+        $plain = $rule['Comments']
+        $folder = Start-Rotation
+        $remark = $rule['Comments']
+        # The words were taken out by the lines of diff, which leave the comment.
+        Set-StandInProperty -Kind Rules -Name 'Back from Gatepost' -Property HeaderContainsWords -Value @($loopValue)
+        Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property ExceptIfHeaderContainsWords -Value @($loopValue)
+        # The secret alone is rotated.
+        Set-KitSecret -Folder $folder -Secret 'NewS3cret' -OldSecret $secretValue
+        $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+        Assert-Equal $rule['Comments'] $remark 'the remark is left'
+        Clear-StandInCall
+        $with = @{}
+        if ($script -eq 'Update-GatepostSecret') { $with = @{ Stage = 'NewOnly' } }
+        $run = Invoke-Good $script -With $with -Folder $folder
+        Assert-Equal $rule['Comments'] $plain "$script takes it off"
+        Assert-That (@(Get-Change).Count -eq 1) "$script`: one change, found $(Get-Change)"
+        Reset-StandIn
+    }
+}
+
+Test-Case 'secret: while another loop value stands in one of the lists the file of before is refused, and Repair leaves the remark' {
+    foreach ($rule in @(@('Back from Gatepost', 'HeaderContainsWords'), @('Route to Gatepost', 'ExceptIfHeaderContainsWords'))) {
+        Add-Ready
+        $folder = Start-Rotation
+        Set-StandInProperty -Kind Rules -Name $rule[0] -Property $rule[1] -Value @($loopValue)
+        $before = Get-StandInSnapshot
+        $run = Invoke-Script 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+        Assert-That ($run.Failed -match 'render again') "one value in '$($rule[0])', found '$($run.Failed)'"
+        foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector') { $null = Invoke-Good $script -Folder $folder }
+        Assert-Equal (Get-StandInSnapshot) $before 'the tenant, and its comment'
+        Reset-StandIn
+    }
+}
+
+Test-Case 'secret: the remark of a rotation is told as put on, and as taken off' {
+    Add-Ready
+    $folder = New-Kit
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop $loopValue -OldSecret $secretValue -OldLoop 'NewL00p'
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    Assert-Equal @($run.Results[0].Changes | Where-Object { $_ -match '^Comments' }) @('Comments: that a rotation is under way') 'Both'
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop 'NewL00p' -OldSecret $secretValue -OldLoop $loopValue
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
+    Assert-Equal @($run.Results[0].Changes | Where-Object { $_ -match '^Comments' }) @('Comments: no longer that a rotation is under way') 'NewOnly'
 }
 
 Test-Case 'secret: a file without a previous value is told: nothing is being rotated' {

@@ -201,10 +201,46 @@ Test-Case 'preflight: a foreign connector whose certificate name meets ours, als
             $found = @($run.Results | Where-Object { $_.Name -eq 'Theirs' })
             $wanted = $row[2]
             # Of the hybrid wizard's it only tells, unless it takes the place of ours.
-            if ($source -eq 'HybridWizard' -and ($wanted -eq '' -or ($row[0].StartsWith('*.') -and $row[0] -ne $row[1] -and $row[1] -like $row[0]))) { $wanted = 'Advice' }
+            $isWide = $row[1].StartsWith('*.') -and $row[0] -like $row[1]
+            if ($source -eq 'HybridWizard' -and ($wanted -eq '' -or $isWide -or ($row[0].StartsWith('*.') -and $row[0] -ne $row[1] -and $row[1] -like $row[0]))) { $wanted = 'Advice' }
             Assert-Equal (@($found | ForEach-Object { $_.Action }) -join ',') $wanted "$source, ours $($row[0]), theirs $($row[1])"
+            Assert-Equal (@($found | Where-Object { $_.Message -match 'may take that connector.*outside that wildcard, in another accepted domain' }).Count -eq 1) ($isWide -and $source -eq 'HybridWizard') "$source, ours $($row[0]), theirs $($row[1]): the way out"
         }
     }
+}
+
+# What a rule before ours does with the loop header; what is told of it, '' for nothing.
+$strips = @(
+    @('takes it off', @{ RemoveHeader = 'x-contoso-loop' }, '^takes X-Contoso-Loop off, and stands before ours \(priority 0\): .* loses its mark .* until a hop limit'),
+    @('sets it', @{ SetHeaderName = 'x-contoso-loop'; SetHeaderValue = 'x' }, '^sets X-Contoso-Loop, and stands before ours \(priority 0\): with our value, .* never reaches Gatepost; with another, .* until a hop limit'),
+    @('takes it off, of mail from outside', @{ RemoveHeader = 'X-Contoso-Loop'; FromScope = 'NotInOrganization' }, ''),
+    @('would take it off', @{ RemoveHeader = 'X-Contoso-Loop'; Mode = 'Audit' }, ''),
+    @('takes it off, disabled', @{ RemoveHeader = 'X-Contoso-Loop'; Enabled = $false }, ''),
+    @('takes another off', @{ RemoveHeader = 'X-Other' }, ''),
+    @('takes it off and stops', @{ RemoveHeader = 'X-Contoso-Loop'; StopRuleProcessing = $true }, '^stops the rules behind it and takes X-Contoso-Loop off, and stands before ours \(priority 0\): such mail never reaches Gatepost$')
+)
+foreach ($strip in $strips) {
+    Test-Case "preflight: a rule before ours, by what it does with the loop header: $($strip[0])" -With $strip {
+        param($strip)
+        Add-Ready
+        Set-StandInConnection -TenantId $kit.TenantId
+        $with = $strip[1]
+        New-TransportRule -Name 'Strip' -Priority 0 @with -ErrorAction Stop | Out-Null
+        $found = @((Invoke-Good 'Test-GatepostPreflight').Results | Where-Object { $_.Name -eq 'Strip' })
+        if (-not $strip[2]) { Assert-Equal $found @() 'nothing' } else { Assert-That ($found.Count -eq 1 -and $found[0].Action -eq 'Advice' -and $found[0].Message -match $strip[2]) "advice, found $($found | ForEach-Object { "$($_.Action) $($_.Message)" })" }
+        # Behind ours it does no harm to mail that goes to Gatepost.
+        Set-StandInProperty -Kind Rules -Name 'Strip' -Property Priority -Value 2
+        $found = @((Invoke-Good 'Test-GatepostPreflight').Results | Where-Object { $_.Name -eq 'Strip' -and $_.Message -match 'hop limit|never reaches' })
+        Assert-Equal $found @() 'behind ours'
+    }
+}
+Test-Case 'preflight: a rule that takes the loop header off under another name is told before Install refuses it' {
+    $null = Add-Contoso
+    Set-StandInConnection -TenantId $kit.TenantId
+    New-TransportRule -Name 'Strip' -RemoveHeader 'X-Contoso-Loop' -Enabled $false -ErrorAction Stop | Out-Null
+    $run = Invoke-Script 'Test-GatepostPreflight'
+    Assert-Equal @($run.Results | Where-Object { $_.Action -eq 'Failed' } | ForEach-Object { $_.Name }) @('Strip') 'the rule'
+    Assert-That ((Invoke-Script 'Install-GatepostConnector').Failed -match "'Strip'") 'as Install has it'
 }
 
 Test-Case 'preflight: what Install would not make one beside is told before' {
