@@ -185,6 +185,11 @@ const REMARKS: &str = "sets the loop header to another value";
 
 /// What a rule before ours does that keeps mail from it, or sends mail by it that has come back; `None`: neither.
 fn what_counts(rule: &Exported, looped: &Header) -> Option<&'static str> {
+    let routes = rule.is_set("RouteMessageOutboundConnector");
+    // What it stops, ours does not see, whatever stands in it by then.
+    if rule.is_set("StopRuleProcessing") {
+        return Some(if routes { "routes and stops" } else { "stops" });
+    }
     let is_looped = |property: &str| rule.text(property).eq_ignore_ascii_case(&looped.name);
     if is_looped("RemoveHeader") {
         return Some(UNMARKS);
@@ -195,14 +200,7 @@ fn what_counts(rule: &Exported, looped: &Header) -> Option<&'static str> {
         let is_known = known.any(|own| own.matches(value.as_bytes()));
         return Some(if is_known { MARKS } else { REMARKS });
     }
-    let stops = rule.is_set("StopRuleProcessing");
-    let routes = rule.is_set("RouteMessageOutboundConnector");
-    match (stops, routes) {
-        (true, true) => Some("routes and stops"),
-        (true, false) => Some("stops"),
-        (false, true) => Some("routes"),
-        (false, false) => None,
-    }
+    routes.then_some("routes")
 }
 
 /// Enabled rules before ours that end the processing, route the mail elsewhere, or touch the mark of mail that has come

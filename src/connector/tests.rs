@@ -431,8 +431,12 @@ fn a_foreign_rule_that_stops_or_routes_before_ours_is_drift() {
             "routes and stops",
         ),
         (
-            json!({ "HeaderContainsMessageHeader": "X-Gatepost-Processed", "RemoveHeader": "x-gatepost-processed", "StopRuleProcessing": true }),
+            json!({ "HeaderContainsMessageHeader": "X-Gatepost-Processed", "RemoveHeader": "x-gatepost-processed" }),
             "takes the loop header off",
+        ),
+        (
+            json!({ "RemoveHeader": "X-Gatepost-Processed", "StopRuleProcessing": true }),
+            "stops",
         ),
     ] {
         let tenancy = with_rules(1, 2, vec![foreign("Theirs", 0, further)]);
