@@ -26,6 +26,8 @@ pub(super) fn phase(whole: &str) -> Option<Phase> {
         (">>> rcpt to", Phase::Recipient),
         (">>> mail from", Phase::Mail),
         (">>> data", Phase::Content),
+        ("starttls refused:", Phase::StartTls),
+        ("login: the next hop refuses it:", Phase::Login),
         ("(to connection)", Phase::Greeting),
         ("(to ehlo)", Phase::Hello),
         ("(to starttls)", Phase::StartTls),
@@ -35,6 +37,9 @@ pub(super) fn phase(whole: &str) -> Option<Phase> {
         .to_ascii_lowercase()
         .replace("after pipelined ", "after ");
     // sendmail shows the dialogue up to the reply: the last step is the one.
+    if begins_with_login(&lower) {
+        return Some(Phase::Login);
+    }
     let known = SAYINGS
         .iter()
         .filter_map(|(saying, phase)| Some((lower.rfind(saying)?, *phase)));
@@ -42,6 +47,12 @@ pub(super) fn phase(whole: &str) -> Option<Phase> {
         known.partition(|(at, _)| lower.get(*at..).is_some_and(|rest| rest.starts_with(">>>")));
     let last = shown.into_iter().max_by_key(|(at, _)| *at);
     said.first().copied().or(last).map(|(_, phase)| phase)
+}
+
+/// `login: 535 ...`: our own trace, cut short.
+fn begins_with_login(lower: &str) -> bool {
+    let rest = lower.trim_start().strip_prefix("login:");
+    rest.is_some_and(|rest| rest.trim_start().starts_with(['4', '5']))
 }
 
 /// What came last in a dialogue as sendmail shows it: our lines begin with `>>>`, the other side's with `<<<`.
