@@ -65,6 +65,16 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// The same, where Exchange, which sent the message, has given it up with this reply as its last.
+    #[must_use]
+    pub fn given_up(self) -> Self {
+        Self {
+            outcome: Outcome::Failed,
+            does: "nothing more: Exchange Online sent this message, has given it up (expired) and reported it to the sender; this was the last answer that it had",
+            ..self
+        }
+    }
+
     /// Whether somebody has to do something, or has lost something: a bounce, a hold, an alarm at once.
     #[must_use]
     pub fn is_bad_news(&self) -> bool {
@@ -328,7 +338,7 @@ impl Case<'_> {
         let advice = match (self.next_hop, entry.whose) {
             (NextHop::Exchange, _) => entry.advice,
             _ if !speaks_of_our_tenant(entry.advice) => entry.advice,
-            (_, Whose::Message) => "let the application send less, or write the message otherwise",
+            (_, Whose::Message) => "let the application send less",
             _ => subject.map_or(ASK, |subject| self.of_subject(subject).1),
         };
         Told {
@@ -352,6 +362,10 @@ impl Case<'_> {
             // Before MAIL it is not about a message, whatever the subject says.
             _ if self.phase.is_before_mail() => self.before_mail(entry),
             _ if is_greylisting(self.reply) => (Whose::Exchange, PASSES),
+            // A stranger's group or mailbox for its own people.
+            Some(subject) if entry.is_some_and(Entry::is_about_promotion) => {
+                (Whose::Recipient, subject.advice)
+            }
             Some(subject) => self.of_subject(subject),
             None => (Whose::Exchange, ASK),
         };
@@ -406,7 +420,13 @@ impl Case<'_> {
     }
 
     fn of_subject(self, subject: status::Subject) -> (Whose, &'static str) {
-        if self.reply.class() == 4 && subject.whose == Whose::Sender {
+        // "Not yet", without a reason that the sender's side could mend.
+        let is_vague = match self.reply.enhanced {
+            Some((4, 7, 0 | 1)) => true,
+            Some(own @ (4, 7, _)) => status::detail(own).is_none(),
+            _ => false,
+        };
+        if is_vague {
             return (Whose::Exchange, NOT_YET);
         }
         (subject.whose, subject.advice)

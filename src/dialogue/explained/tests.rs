@@ -568,6 +568,7 @@ fn restricted_recipients_and_endpoints_for_logins_are_told_apart() {
     assert!(door.advice.contains("port 25") && door.outcome == Failed);
     let stranger = of("550 5.7.1 RESOLVER.RST.AuthRequired", NextHop::Mx);
     assert!(!stranger.meaning.contains("promotion"), "{stranger:?}");
+    assert_eq!(stranger.whose, Some("recipient"));
 }
 
 #[test]
@@ -584,5 +585,20 @@ fn greylisting_passes_by_itself() {
     }
     let policy = of("450 4.7.1 not now", NextHop::Mx);
     assert_eq!(policy.whose, Some("the other side"));
-    assert_eq!(of("550 5.7.27 x", NextHop::Mx).whose, Some("sender"));
+    // What names a reason stays with whoever can mend it.
+    for (text, whose) in [
+        ("550 5.7.27 x", "sender"),
+        ("421 4.7.26 x", "operator of this host"),
+        (
+            "450 4.7.25 cannot find your hostname",
+            "operator of this host",
+        ),
+        (
+            "450 4.1.8 Sender address rejected: Domain not found",
+            "sender",
+        ),
+        ("451 4.7.500 Server busy", "the other side"),
+    ] {
+        assert_eq!(of(text, NextHop::Mx).whose, Some(whose), "{text}");
+    }
 }
