@@ -5,8 +5,8 @@ mod own;
 
 use self::each::Each;
 use crate::dialogue::{
-    Alarm, Explanation, Known, NextHop, Outcome, Pace, Phase, Reach, Said, SaidFor, explain,
-    said_each, why_nothing_is_said,
+    Alarm, Explanation, NextHop, Outcome, Pace, Phase, Reach, Said, SaidFor, explain, said_each,
+    why_nothing_is_said,
 };
 use crate::header;
 use clap::{Args, ValueEnum};
@@ -126,7 +126,7 @@ pub fn told(
     };
     let good = !all.iter().any(|own| own.told.is_bad_news());
     let text = if json {
-        let value = as_json(worst, others, next_hop);
+        let value = as_json(worst, others);
         serde_json::to_string_pretty(&value).map_err(|error| error.to_string())? + "\n"
     } else {
         let texts: Vec<String> = all.iter().map(as_text).collect();
@@ -159,7 +159,7 @@ pub fn explained(
     next_hop: Option<NextHop>,
     phase: Option<Phase>,
 ) -> Result<Explanation, String> {
-    let ours = match next_hop {
+    let ours = match next_hop.or(said.next_hop) {
         None => own::explained(said),
         Some(_) => None,
     };
@@ -197,15 +197,8 @@ fn as_text(Each { told, recipients }: &Each) -> String {
     text
 }
 
-fn as_json(
-    Each { told, recipients }: &Each,
-    others: &[Each],
-    next_hop: Option<NextHop>,
-) -> serde_json::Value {
-    let others: Vec<_> = others
-        .iter()
-        .map(|own| as_json(own, &[], next_hop))
-        .collect();
+fn as_json(Each { told, recipients }: &Each, others: &[Each]) -> serde_json::Value {
+    let others: Vec<_> = others.iter().map(|own| as_json(own, &[])).collect();
     let enhanced = told
         .reply
         .enhanced
@@ -215,12 +208,11 @@ fn as_json(
         "reply": told.reply.summary(),
         "code": told.reply.code,
         "enhanced": enhanced,
-        "via": match next_hop {
-            None if matches!(told.known, Known::Own | Known::Refusals) => None,
-            None | Some(NextHop::Exchange) => Some("exchange"),
-            Some(NextHop::Mx) => Some("mx"),
-            Some(NextHop::Relay) => Some("relay"),
-        },
+        "via": told.via.map(|via| match via {
+            NextHop::Exchange => "exchange",
+            NextHop::Mx => "mx",
+            NextHop::Relay => "relay",
+        }),
         "meaning": told.meaning,
         "fault": told.whose,
         "outcome": match told.outcome {
@@ -409,6 +401,21 @@ mod tests {
         assert!(mail.len() > 100_000);
         let wanted = told(REPORT.as_bytes(), None, None, false).unwrap();
         assert_eq!(told(mail.as_bytes(), None, None, false).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_refused_login_in_our_trace_is_a_relay_s_without_being_told() {
+        let line = "1M89EJVQ8XBM5 deferred: login: the next hop refuses it: 535 5.7.8 relay.contoso.com wrong 1M89EJVQ8XBM6";
+        let (good, told) = told(line.as_bytes(), None, None, true).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert!(
+            !good && value["via"] == "relay" && value["pace"] == "back_off",
+            "{told}"
+        );
+        assert_eq!(
+            value["advice"],
+            "set username and password of the [[relay]]"
+        );
     }
 
     #[test]

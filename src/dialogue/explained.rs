@@ -50,6 +50,8 @@ pub struct Explanation {
     pub meaning: String,
     /// Whose fault, in words; `None` where there is none.
     pub whose: Option<&'static str>,
+    /// By which way's law; `None` for a refusal of our own.
+    pub via: Option<NextHop>,
     /// What becomes of the recipient.
     pub outcome: Outcome,
     /// That, in words.
@@ -96,8 +98,8 @@ impl fmt::Display for Unheard {
     }
 }
 
-/// Explains what came from `next_hop` in answer to `phase` (by default what the text says, else RCPT). Where nobody says who
-/// gave it, that is Exchange, or Gatepost itself, if it has the form of our refusals.
+/// Explains what came from `next_hop` in answer to `phase` (by default what the text says, else RCPT). Where nobody says who gave
+/// it, that is Exchange, or Gatepost itself, if it has the form of our refusals.
 ///
 /// # Errors
 /// It is an intermediate reply (3xx).
@@ -138,8 +140,9 @@ pub fn explain(
     if code / 100 == 2 {
         // Nothing hangs on the phase of what was granted.
         notes.retain(|note| !note.contains("--phase"));
-        return Ok(taken(reply, notes));
+        return Ok(taken(reply, next_hop.unwrap_or(NextHop::Exchange), notes));
     }
+    let next_hop = next_hop.or(said.next_hop);
     if next_hop.is_none()
         && let Some((host, id)) = own_refusal(&said.text)
     {
@@ -156,6 +159,7 @@ pub fn explain(
     Ok(Explanation {
         meaning: told.meaning,
         whose: Some(whose(told.whose, next_hop)),
+        via: Some(next_hop),
         outcome: judged.outcome,
         does: told.does.unwrap_or_else(|| does(judged.outcome, next_hop)),
         alarm: judged.alarm,
@@ -186,6 +190,7 @@ fn refused_by_us(host: &str, id: &str, reply: Reply, mut notes: Vec<String>) -> 
             "{host} did not take this from whoever sent it: where that is Gatepost's host name, no reply of Exchange or of another next hop"
         ),
         whose: Some("the sending side's, or Gatepost's configuration"),
+        via: None,
         outcome: if for_now {
             Outcome::Deferred(Pace::Law)
         } else {
@@ -206,7 +211,7 @@ fn refused_by_us(host: &str, id: &str, reply: Reply, mut notes: Vec<String>) -> 
     }
 }
 
-fn taken(reply: Reply, mut notes: Vec<String>) -> Explanation {
+fn taken(reply: Reply, via: NextHop, mut notes: Vec<String>) -> Explanation {
     let text = reply.lines.join(" ");
     let queued = text.contains("InternalId=") || text.contains("Queued mail for delivery");
     let (meaning, advice) = if queued {
@@ -223,6 +228,7 @@ fn taken(reply: Reply, mut notes: Vec<String>) -> Explanation {
     Explanation {
         meaning: meaning.to_owned(),
         whose: None,
+        via: Some(via),
         outcome: Outcome::Delivered,
         does: "at the end of content: settled as delivered, with this reply in the trace",
         alarm: Alarm::Never,

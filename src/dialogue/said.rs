@@ -12,6 +12,7 @@ mod session;
 pub use self::none::why_nothing_is_said;
 pub use self::report::{SaidFor, said_each};
 
+use super::outcome::NextHop;
 use super::replies::Phase;
 use crate::smtp::reply::{Enhanced, parse_enhanced};
 
@@ -29,6 +30,8 @@ pub struct Said {
     pub text: String,
     /// What it was an answer to, where the text says so.
     pub phase: Option<Phase>,
+    /// Who gave it, where the text says so.
+    pub next_hop: Option<NextHop>,
     /// Whether Exchange, which wrapped it, has given the message up: `550 5.4.300 Message expired -> 451 ...`.
     pub given_up: bool,
 }
@@ -66,7 +69,7 @@ pub fn said(text: &[u8]) -> Option<Said> {
             ..found
         });
     }
-    let phase = log::phase(&whole);
+    let (phase, next_hop) = (log::phase(&whole), log::next_hop(&whole));
     let mut first = None;
     for (region, wrapped) in regions(&whole) {
         let Some(found) = read(region) else {
@@ -74,6 +77,7 @@ pub fn said(text: &[u8]) -> Option<Said> {
         };
         let found = Said {
             phase,
+            next_hop,
             given_up: wrapped.is_some_and(|outer| gives_up(outer, &found)),
             ..found
         };
@@ -216,6 +220,7 @@ fn read(region: &str) -> Option<Said> {
         enhanced,
         text,
         phase: None,
+        next_hop: None,
         given_up: false,
     })
 }
@@ -475,6 +480,7 @@ mod tests {
             "250 2.1.0 Sender OK\n550 Relay denied",
             "220 2.0.0 ready\nS: 454 4.7.0 later\n221 2.0.0 bye\n450 later",
             "250 2.1.0 ok -> 250 2.1.5 ok\n550 5.1.1 no",
+            "[{LED=250 2.1.5 RESOLVER.GRP.Expanded};{MSG=550 5.1.1 no}]",
         ] {
             assert!(said(text.as_bytes()).unwrap().refuses(), "{text}");
         }

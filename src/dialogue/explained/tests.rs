@@ -439,11 +439,16 @@ fn a_refused_login_at_a_relay_is_its_operator_s() {
         );
         assert!(!told.notes.iter().any(|note| note.contains("RCPT")));
     }
-    let busy = of("login: 454 4.7.0 not now", NextHop::Relay);
-    assert_eq!(
-        (busy.outcome, busy.whose),
-        (PAUSE, Some("the relay, or what is behind it"))
-    );
+    for text in [
+        "login: 454 4.7.0 not now",
+        "deferred: login: 454 4.7.0 not now",
+    ] {
+        let busy = of(text, NextHop::Relay);
+        assert_eq!(
+            (busy.outcome, busy.whose),
+            (PAUSE, Some("the relay, or what is behind it"))
+        );
+    }
 }
 
 #[test]
