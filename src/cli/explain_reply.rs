@@ -436,6 +436,9 @@ mod tests {
                 does.contains("expired") && !does.contains("retried"),
                 "{does}"
             );
+            let advice = value["advice"].as_str().unwrap();
+            assert!(!advice.starts_with("nothing"), "{advice}");
+            assert_eq!(value["alarm"], false);
         }
     }
 

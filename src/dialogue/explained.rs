@@ -70,7 +70,15 @@ impl Explanation {
     /// The same, where Exchange, which sent the message, has given it up with this reply as its last.
     #[must_use]
     pub fn given_up(self) -> Self {
+        let for_now = format!(" ({})", status::class(4));
         Self {
+            meaning: self.meaning.replace(&for_now, ""),
+            advice: if self.advice.starts_with("nothing") {
+                "find out why that lasted until the message expired, and let the sender send it again".to_owned()
+            } else {
+                self.advice
+            },
+            alarm: Alarm::Never,
             outcome: Outcome::Failed,
             does: "nothing more: Exchange Online sent this message, has given it up (expired) and reported it to the sender; this was the last answer that it had",
             ..self
@@ -319,6 +327,10 @@ impl Case<'_> {
     fn tells(self, entry: &Entry) -> bool {
         match self.next_hop {
             NextHop::Exchange => true,
+            // No sender, recipient or message has been mentioned.
+            NextHop::Mx | NextHop::Relay if self.phase.is_before_mail() => {
+                matches!(entry.whose, Whose::Exchange | Whose::Operator)
+            }
             NextHop::Mx | NextHop::Relay => match entry.whose {
                 Whose::Connector | Whose::Tenant | Whose::Gatepost => false,
                 // What a sender may send in a day is told by its own Exchange.

@@ -524,6 +524,22 @@ fn a_stranger_s_reply_is_no_reason_to_touch_our_tenant() {
 }
 
 #[test]
+fn nobody_is_told_of_what_is_not_given_up() {
+    for text in super::super::reply_table::samples() {
+        for next_hop in [NextHop::Mx, NextHop::Relay] {
+            for phase in [Phase::Greeting, Phase::Hello, Phase::Mail, Phase::Recipient] {
+                let told = at(text, next_hop, phase);
+                let says = told.advice.contains("the sender is told");
+                assert!(
+                    !says || told.outcome == Failed,
+                    "{text}, {phase:?}: {told:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_full_mailbox_is_its_owner_s() {
     for next_hop in WAYS {
         for text in [
