@@ -176,9 +176,10 @@ fn read(region: &str) -> Option<Said> {
         });
     let side_by_side: Vec<Codes> = side_by_side.collect();
     let heads_line = words.iter().filter_map(|word| {
-        let line = region.get(..word.start)?.rsplit('\n').next()?;
-        let head = line.trim_matches([' ', '\t', '<', '>', '"', '\'', '-', '#', '*', '~']);
-        (head.is_empty() && ends_code(region, word.end)).then_some((
+        let before = region.get(..word.start)?;
+        let head = before.trim_end_matches([' ', '\t', '<', '>', '"', '\'', '-', '#', '*', '~']);
+        let heads = head.is_empty() || head.ends_with('\n');
+        (heads && ends_code(region, word.end)).then_some((
             Some(any_code(word.text)?),
             None,
             word.end,
@@ -225,12 +226,15 @@ fn read(region: &str) -> Option<Said> {
     })
 }
 
+/// Characters behind codes within which their text begins.
+const NEAR: usize = 80;
+
 /// Outlook heads a report with the bare codes, and shows the reply below: the same codes with a text say more.
 fn with_text(region: &str, all: &[Codes], found: Codes) -> Codes {
     let has_text = |codes: &Codes| {
         let rest = region.get(codes.2..).unwrap_or_default();
-        let line = rest.lines().next().unwrap_or_default();
-        line.contains(char::is_alphabetic)
+        let mut line = rest.chars().take_while(|letter| *letter != '\n').take(NEAR);
+        line.any(char::is_alphabetic)
     };
     if has_text(&found) {
         return found;
