@@ -3,7 +3,6 @@
 use gatepost::cli::explain_reply;
 use gatepost::dialogue::{self, NextHop, Outcome};
 use gatepost::dsn::{Fate, Kind, Report, Returned, Source};
-use gatepost::header;
 use gatepost::mail::{
     Domain, DomainPattern, Mailbox, MailboxPattern, QueueId, Recipient, ReversePath, Secret,
 };
@@ -15,8 +14,7 @@ use gatepost::smtp::{decode_xtext, encode_xtext, sasl};
 /// A text that somebody copied, as `explain reply` reads it: codes are codes that stand there, one reply has one answer on
 /// each path, none of a report's is left out, and nothing of the text can act on a terminal.
 pub fn said(octets: &[u8]) {
-    let text = header::utf8(octets);
-    let each = dialogue::said_each(&text);
+    let (text, each) = explain_reply::read(octets);
     assert!(!each.is_empty() || dialogue::said(&text).is_none());
     for own in &each {
         let said = &own.said;

@@ -4,7 +4,7 @@
 //! the table does not know is read by the registry of RFC 3463, class, subject and detail.
 
 use super::outcome::{Answer, NextHop, Outcome, Pace, Reach};
-use super::replies::{Alarm, Entry, Phase, Whose};
+use super::replies::{Act, Alarm, Entry, Phase, Whose};
 use super::said::Said;
 use super::status;
 use crate::mail::{Domain, QueueId};
@@ -16,6 +16,8 @@ use std::fmt;
 pub enum Known {
     /// The table that delivery uses.
     Table,
+    /// The law of delivery for what is refused before a message is mentioned.
+    Law,
     /// RFC 3463 and its registry.
     Registry,
     /// The reply code alone.
@@ -30,6 +32,7 @@ impl fmt::Display for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Table => "the table that delivery uses",
+            Self::Law => "the law that delivery goes by before a message is mentioned",
             Self::Registry => "RFC 3463 and its registry: the table does not know it",
             Self::Code => "RFC 5321, the reply code alone: the table does not know it",
             Self::Own => "the form of Gatepost's own refusals: its host name first, an id last",
@@ -47,6 +50,8 @@ pub struct Explanation {
     pub meaning: String,
     /// Whose fault, in words; `None` where there is none.
     pub whose: Option<&'static str>,
+    /// By which way's law; `None` for a refusal of our own.
+    pub via: Option<NextHop>,
     /// What becomes of the recipient.
     pub outcome: Outcome,
     /// That, in words.
@@ -62,6 +67,24 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// The same, where Exchange, which sent the message, has given it up with this reply as its last.
+    #[must_use]
+    pub fn given_up(self) -> Self {
+        let for_now = format!(" ({})", status::class(4));
+        Self {
+            meaning: self.meaning.replace(&for_now, ""),
+            advice: if self.advice.starts_with("nothing") {
+                "find out why that lasted until the message expired, and let the sender send it again".to_owned()
+            } else {
+                self.advice
+            },
+            alarm: Alarm::Never,
+            outcome: Outcome::Failed,
+            does: "nothing more: Exchange Online sent this message, has given it up (expired) and reported it to the sender; this was the last answer that it had",
+            ..self
+        }
+    }
+
     /// Whether somebody has to do something, or has lost something: a bounce, a hold, an alarm at once.
     #[must_use]
     pub fn is_bad_news(&self) -> bool {
@@ -83,8 +106,8 @@ impl fmt::Display for Unheard {
     }
 }
 
-/// Explains what came from `next_hop` in answer to `phase` (by default what the text says, else RCPT). Where nobody says who
-/// gave it, that is Exchange, or Gatepost itself, if it has the form of our refusals.
+/// Explains what came from `next_hop` in answer to `phase` (by default what the text says, else RCPT). Where nobody says who gave
+/// it, that is Exchange, or Gatepost itself, if it has the form of our refusals.
 ///
 /// # Errors
 /// It is an intermediate reply (3xx).
@@ -106,8 +129,16 @@ pub fn explain(
         return Err(Unheard(code));
     }
     let phase = phase.or(said.phase).unwrap_or_else(|| {
-        notes.push("taken as an answer to RCPT (--phase says otherwise)".to_owned());
-        Phase::Recipient
+        let usual = match code {
+            // RFC 4954 §6: these answer nothing else.
+            534 | 535 | 538 => Phase::Login,
+            _ => Phase::Recipient,
+        };
+        notes.push(format!(
+            "taken as an answer to {} (--phase says otherwise)",
+            usual.name()
+        ));
+        usual
     });
     let reply = Reply {
         code,
@@ -117,8 +148,9 @@ pub fn explain(
     if code / 100 == 2 {
         // Nothing hangs on the phase of what was granted.
         notes.retain(|note| !note.contains("--phase"));
-        return Ok(taken(reply, notes));
+        return Ok(taken(reply, next_hop.unwrap_or(NextHop::Exchange), notes));
     }
+    let next_hop = next_hop.or(said.next_hop);
     if next_hop.is_none()
         && let Some((host, id)) = own_refusal(&said.text)
     {
@@ -126,28 +158,18 @@ pub fn explain(
         return Ok(refused_by_us(&host, &id, reply, notes));
     }
     let next_hop = next_hop.unwrap_or(NextHop::Exchange);
-    let answer = Answer::Refused { phase, reply };
-    let judged = answer.judge(next_hop);
-    // What a stranger's Exchange Online means is what ours means; only the law is another.
-    let entry = judged
-        .entry
-        .or_else(|| answer.judge(NextHop::Exchange).entry);
-    let Answer::Refused { reply, .. } = answer else {
-        return Err(Unheard(code));
+    let case = Case {
+        reply: &reply,
+        phase,
+        next_hop,
     };
-    let mut told = match entry.filter(|entry| entry.is_of_table() && tells(entry, next_hop)) {
-        Some(entry) => Told::of_table(entry, &reply, next_hop),
-        None => Told::of_registry(&reply, phase, entry),
-    };
-    if next_hop == NextHop::Relay && reply.code == 530 {
-        told.whose = Whose::Operator;
-        "set username and password of the [[relay]], and tls".clone_into(&mut told.advice);
-    }
+    let (judged, told) = case.judged();
     Ok(Explanation {
         meaning: told.meaning,
         whose: Some(whose(told.whose, next_hop)),
+        via: Some(next_hop),
         outcome: judged.outcome,
-        does: does(judged.outcome, next_hop),
+        does: told.does.unwrap_or_else(|| does(judged.outcome, next_hop)),
         alarm: judged.alarm,
         advice: told.advice,
         known: told.known,
@@ -176,6 +198,7 @@ fn refused_by_us(host: &str, id: &str, reply: Reply, mut notes: Vec<String>) -> 
             "{host} did not take this from whoever sent it: where that is Gatepost's host name, no reply of Exchange or of another next hop"
         ),
         whose: Some("the sending side's, or Gatepost's configuration"),
+        via: None,
         outcome: if for_now {
             Outcome::Deferred(Pace::Law)
         } else {
@@ -196,7 +219,7 @@ fn refused_by_us(host: &str, id: &str, reply: Reply, mut notes: Vec<String>) -> 
     }
 }
 
-fn taken(reply: Reply, mut notes: Vec<String>) -> Explanation {
+fn taken(reply: Reply, via: NextHop, mut notes: Vec<String>) -> Explanation {
     let text = reply.lines.join(" ");
     let queued = text.contains("InternalId=") || text.contains("Queued mail for delivery");
     let (meaning, advice) = if queued {
@@ -213,6 +236,7 @@ fn taken(reply: Reply, mut notes: Vec<String>) -> Explanation {
     Explanation {
         meaning: meaning.to_owned(),
         whose: None,
+        via: Some(via),
         outcome: Outcome::Delivered,
         does: "at the end of content: settled as delivered, with this reply in the trace",
         alarm: Alarm::Never,
@@ -223,52 +247,165 @@ fn taken(reply: Reply, mut notes: Vec<String>) -> Explanation {
     }
 }
 
-/// Whether an entry about our own connector says anything where the answer came from somebody else.
-fn tells(entry: &Entry, next_hop: NextHop) -> bool {
-    match next_hop {
-        NextHop::Exchange => true,
-        NextHop::Mx | NextHop::Relay => match entry.whose {
-            Whose::Connector | Whose::Tenant | Whose::Gatepost => false,
-            Whose::Exchange
-            | Whose::Recipient
-            | Whose::Sender
-            | Whose::Message
-            | Whose::Operator => !entry.is_about_promotion(),
-        },
-    }
+/// A refusal, and where in which dialogue it came.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    reply: &'a Reply,
+    phase: Phase,
+    next_hop: NextHop,
 }
 
+/// What an explanation says of a refusal, but for the verdict.
 struct Told {
     meaning: String,
     whose: Whose,
     advice: String,
     known: Known,
+    /// What is done, where the outcome does not say it.
+    does: Option<&'static str>,
 }
 
-impl Told {
-    fn of_table(entry: &Entry, reply: &Reply, next_hop: NextHop) -> Self {
-        let general = reply.enhanced.and_then(status::detail);
-        let meaning = match (next_hop, general) {
+/// The verdict of delivery.
+struct Verdict {
+    outcome: Outcome,
+    alarm: Alarm,
+}
+
+impl Case<'_> {
+    fn judged(self) -> (Verdict, Told) {
+        match (self.phase, self.next_hop) {
+            (Phase::StartTls, NextHop::Mx) if self.reply.code != 421 => without_tls(),
+            (Phase::StartTls, _) if self.reply.class() == 5 => {
+                let answer = Answer::starttls_refused(self.reply.clone());
+                (self.verdict(&answer).0, self.no_tls())
+            }
+            (Phase::Login, NextHop::Relay) => {
+                let answer = Answer::login_refused(self.reply);
+                (self.verdict(&answer).0, self.no_login())
+            }
+            (Phase::Login, NextHop::Exchange | NextHop::Mx) => self.foreign_login(),
+            _ => {
+                let answer = self.refused();
+                let (verdict, entry) = self.verdict(&answer);
+                let told = self.told(verdict.outcome, entry);
+                (verdict, told)
+            }
+        }
+    }
+
+    fn refused(self) -> Answer {
+        Answer::Refused {
+            phase: self.phase,
+            reply: self.reply.clone(),
+        }
+    }
+
+    fn verdict(self, answer: &Answer) -> (Verdict, Option<&'static Entry>) {
+        let judged = answer.judge(self.next_hop);
+        let verdict = Verdict {
+            outcome: judged.outcome,
+            alarm: judged.alarm,
+        };
+        (verdict, judged.entry)
+    }
+
+    fn told(self, outcome: Outcome, entry: Option<&'static Entry>) -> Told {
+        // What a stranger's Exchange Online means is what ours means; only the law is another.
+        let entry = entry.or_else(|| self.refused().judge(NextHop::Exchange).entry);
+        let mut told = match entry.filter(|entry| entry.is_of_table() && self.tells(entry)) {
+            Some(entry) => self.by_table(entry),
+            None => self.by_registry(outcome, entry),
+        };
+        if self.next_hop == NextHop::Relay && self.reply.code == 530 {
+            told.whose = Whose::Operator;
+            "set username and password of the [[relay]], and tls".clone_into(&mut told.advice);
+        }
+        told
+    }
+
+    /// Whether an entry about our own connector says anything where the answer came from somebody else.
+    fn tells(self, entry: &Entry) -> bool {
+        match self.next_hop {
+            NextHop::Exchange => true,
+            // No sender, recipient or message has been mentioned.
+            NextHop::Mx | NextHop::Relay if self.phase.is_before_mail() => {
+                matches!(entry.whose, Whose::Exchange | Whose::Operator)
+            }
+            NextHop::Mx | NextHop::Relay => match entry.whose {
+                Whose::Connector | Whose::Tenant | Whose::Gatepost => false,
+                // What a sender may send in a day is told by its own Exchange.
+                Whose::Sender => entry.act != Act::RetryHourly,
+                Whose::Exchange | Whose::Recipient | Whose::Message | Whose::Operator => {
+                    !entry.is_about_promotion()
+                }
+            },
+        }
+    }
+
+    fn by_table(self, entry: &Entry) -> Told {
+        let general = self.reply.enhanced.and_then(status::detail);
+        let meaning = match (self.next_hop, general) {
             (NextHop::Exchange, _) | (_, None) => entry.meaning.to_owned(),
+            (_, Some(general)) if general == entry.meaning => general.to_owned(),
+            // What everybody means by the code comes before what Exchange Online would mean by it.
             (NextHop::Mx | NextHop::Relay, Some(general)) => {
                 format!("{general}; from Exchange Online: {}", entry.meaning)
             }
         };
-        Self {
+        let subject = self.reply.enhanced.and_then(status::subject);
+        let advice = match (self.next_hop, entry.whose) {
+            (NextHop::Exchange, _) => entry.advice,
+            _ if !speaks_of_our_tenant(entry.advice) => entry.advice,
+            (_, Whose::Message) => "let the application send less",
+            _ => subject.map_or(ASK, |subject| self.of_subject(subject).1),
+        };
+        Told {
             meaning,
             whose: entry.whose,
-            advice: entry.advice.to_owned(),
+            advice: advice.to_owned(),
             known: Known::Table,
+            does: None,
         }
     }
 
-    fn of_registry(reply: &Reply, phase: Phase, entry: Option<&Entry>) -> Self {
-        let class = status::class(u8::try_from(reply.class()).unwrap_or(5));
-        let enhanced = reply.enhanced.filter(|enhanced| *enhanced != (5, 0, 0));
+    fn by_registry(self, outcome: Outcome, entry: Option<&Entry>) -> Told {
+        let enhanced = self.reply.enhanced.filter(|own| *own != (5, 0, 0));
         let subject = enhanced.and_then(status::subject);
-        let base = status::code(reply.code);
-        let (meaning, known) = match (enhanced, subject) {
-            (Some(enhanced), Some(subject)) => {
+        let (mut meaning, known) = self.meaning();
+        if is_greylisting(self.reply) {
+            "greylisting: what comes from an unknown sender for the first time is taken when it comes again"
+                .clone_into(&mut meaning);
+        }
+        let (whose, advice) = match subject {
+            // Before MAIL it is not about a message, whatever the subject says.
+            _ if self.phase.is_before_mail() => self.before_mail(entry),
+            _ if is_greylisting(self.reply) => (Whose::Exchange, PASSES),
+            // A stranger's group or mailbox for its own people.
+            Some(subject) if entry.is_some_and(Entry::is_about_promotion) => {
+                (Whose::Recipient, subject.advice)
+            }
+            Some(subject) => self.of_subject(subject),
+            None => (Whose::Exchange, ASK),
+        };
+        Told {
+            meaning: format!("{meaning}{}", self.in_brackets(outcome)),
+            whose,
+            advice: advice.to_owned(),
+            known,
+            does: None,
+        }
+    }
+
+    /// What enhanced code or reply code mean to everybody.
+    fn meaning(self) -> (String, Known) {
+        let enhanced = self.reply.enhanced.filter(|own| *own != (5, 0, 0));
+        let base = status::code(self.reply.code);
+        // About a login, the reply code is mostly more exact than what was put beside it.
+        let is_login = matches!(self.reply.code, 530 | 534 | 535 | 538)
+            && !matches!(enhanced, Some((_, 7, 8..=13)));
+        match (enhanced, enhanced.and_then(status::subject), base) {
+            (Some(_), _, Some(base)) if is_login => (base.to_owned(), Known::Code),
+            (Some(enhanced), Some(subject), _) => {
                 let meaning = status::detail(enhanced).map_or_else(
                     || {
                         format!(
@@ -280,32 +417,178 @@ impl Told {
                 );
                 (meaning, Known::Registry)
             }
-            (Some((_, subject, _)), None) => (
+            (Some((_, subject, _)), None, _) => (
                 format!("about a subject ({subject}) that no registry knows"),
                 Known::Registry,
             ),
-            (None, _) => (
+            (None, _, base) => (
                 base.unwrap_or("a code that no standard knows").to_owned(),
                 Known::Code,
             ),
-        };
-        // Before MAIL it is not about a message, whatever the subject says.
-        let before = entry.filter(|_| phase.is_before_mail());
-        let (whose, advice) = match (before, subject) {
-            (Some(entry), _) => (entry.whose, entry.advice.to_owned()),
-            (None, Some(subject)) => (subject.whose, subject.advice.to_owned()),
-            (None, None) => (
-                Whose::Exchange,
-                "read the text of the reply, and ask who runs that system".to_owned(),
-            ),
-        };
-        Self {
-            meaning: format!("{meaning} ({class})"),
-            whose,
-            advice,
-            known,
         }
     }
+
+    /// What the class says, unless something else is done.
+    fn in_brackets(self, outcome: Outcome) -> String {
+        let class = self.reply.class();
+        if class == 5 && outcome != Outcome::Failed {
+            return String::new();
+        }
+        format!(" ({})", status::class(u8::try_from(class).unwrap_or(5)))
+    }
+
+    fn of_subject(self, subject: status::Subject) -> (Whose, &'static str) {
+        // "Not yet", without a reason that the sender's side could mend.
+        let is_vague = match self.reply.enhanced {
+            Some((4, 7, 0 | 1)) => true,
+            Some(own @ (4, 7, _)) => status::detail(own).is_none(),
+            _ => false,
+        };
+        if is_vague {
+            return (Whose::Exchange, NOT_YET);
+        }
+        (subject.whose, subject.advice)
+    }
+
+    fn before_mail(self, entry: Option<&Entry>) -> (Whose, &'static str) {
+        let for_now = self.reply.class() == 4;
+        match (self.next_hop, entry) {
+            (NextHop::Exchange, Some(entry)) => (entry.whose, entry.advice),
+            (NextHop::Exchange, None) => (Whose::Exchange, ASK),
+            (NextHop::Mx | NextHop::Relay, _) if for_now => (Whose::Exchange, NOT_YET),
+            (NextHop::Mx, _) => (
+                Whose::Exchange,
+                "see whether this host's address is on a block list and has a reverse name; else ask who runs that system",
+            ),
+            (NextHop::Relay, _) => (
+                Whose::Operator,
+                "check host, port and tls of the [[relay]], and whether it takes mail of this host's address",
+            ),
+        }
+    }
+
+    /// STARTTLS was refused where nothing is sent without TLS.
+    fn no_tls(self) -> Told {
+        let advice = match self.next_hop {
+            NextHop::Exchange => {
+                "look for a device between this host and Exchange Online that reads SMTP (a firewall's inspection); check host of the tenant's inbound connector"
+            }
+            NextHop::Mx | NextHop::Relay => {
+                "check host, port and tls of the [[relay]] (tls = \"opportunistic\" goes on in clear text); else ask who runs it"
+            }
+        };
+        Told {
+            meaning: "STARTTLS was offered and then refused, and nothing is sent without TLS"
+                .to_owned(),
+            whose: Whose::Operator,
+            advice: advice.to_owned(),
+            known: Known::Law,
+            does: None,
+        }
+    }
+
+    /// A relay did not take our login.
+    fn no_login(self) -> Told {
+        let meaning = match self.submission() {
+            Some(entry) => entry.meaning.to_owned(),
+            None => self.meaning().0,
+        };
+        let (whose, advice) = match (self.reply.class(), self.reply.enhanced) {
+            (4, _) => (Whose::Exchange, NOT_YET),
+            (_, Some((_, 7, 139))) => (
+                Whose::Operator,
+                "a relay of Exchange Online's client submission: let SMTP AUTH be switched on for that mailbox (Set-CASMailbox -SmtpClientAuthenticationDisabled $false), or take another relay",
+            ),
+            _ => (
+                Whose::Operator,
+                "set username and password of the [[relay]]",
+            ),
+        };
+        Told {
+            meaning: format!("the relay does not let us log in: {meaning}"),
+            whose,
+            advice: advice.to_owned(),
+            known: Known::Law,
+            does: None,
+        }
+    }
+
+    /// What Exchange Online says to a client that logs in there, where the table knows it.
+    fn submission(self) -> Option<&'static Entry> {
+        let entry = self.refused().judge(NextHop::Exchange).entry?;
+        matches!(entry.pattern.enhanced, Some((7, 30 | 57 | 139, _))).then_some(entry)
+    }
+
+    /// Where Gatepost never logs in, somebody else was told so.
+    fn foreign_login(self) -> (Verdict, Told) {
+        let for_now = self.reply.class() == 4;
+        let verdict = Verdict {
+            outcome: if for_now {
+                Outcome::Deferred(Pace::Law)
+            } else {
+                Outcome::Failed
+            },
+            alarm: Alarm::Never,
+        };
+        let entry = self.submission();
+        let (meaning, known) = match entry {
+            Some(entry) => (entry.meaning.to_owned(), Known::Table),
+            None => self.meaning(),
+        };
+        let (whose, advice) = match entry {
+            Some(entry) if self.next_hop == NextHop::Exchange => (entry.whose, entry.advice),
+            _ if for_now => (Whose::Exchange, NOT_YET),
+            _ => (
+                Whose::Sender,
+                "find the client that logs in there, and let it log in at Gatepost; of a [[relay]], --via relay says more",
+            ),
+        };
+        let told = Told {
+            meaning,
+            whose,
+            advice: advice.to_owned(),
+            known,
+            does: Some(
+                "nothing: it logs in at a [[relay]] only, so that this was said to another client",
+            ),
+        };
+        (verdict, told)
+    }
+}
+
+/// A mail exchanger may have no TLS.
+fn without_tls() -> (Verdict, Told) {
+    let verdict = Verdict {
+        outcome: Outcome::Deferred(Pace::AtOnce),
+        alarm: Alarm::Never,
+    };
+    let told = Told {
+        meaning: "STARTTLS was offered and then refused".to_owned(),
+        whose: Whose::Exchange,
+        advice: NOT_YET.to_owned(),
+        known: Known::Law,
+        does: Some("goes on without TLS on the same connection (RFC 3207 §4)"),
+    };
+    (verdict, told)
+}
+
+const ASK: &str = "read the text of the reply, and ask who runs that system";
+const NOT_YET: &str = "nothing, unless it lasts; then read the text, and ask who runs that system";
+const PASSES: &str = "nothing: one of the next attempts is taken";
+
+/// Whether an advice is about our tenant, its connectors or its mailboxes, which no stranger asks for.
+fn speaks_of_our_tenant(advice: &str) -> bool {
+    ["tenant", "connector", "accepted domain", "Defender"]
+        .iter()
+        .any(|word| advice.contains(word))
+}
+
+fn is_greylisting(reply: &Reply) -> bool {
+    let says = |line: &str| {
+        let lower = line.to_ascii_lowercase();
+        lower.contains("greylist") || lower.contains("graylist")
+    };
+    reply.class() == 4 && reply.lines.iter().any(|line| says(line))
 }
 
 fn whose(whose: Whose, next_hop: NextHop) -> &'static str {

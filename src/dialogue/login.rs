@@ -69,8 +69,7 @@ impl Dialogue {
                     Some(login) => without(login, reply),
                     None => reply,
                 };
-                let why = format!("the next hop refuses it: {}", told.summary());
-                self.fail(Answer::NoLogin(why));
+                self.fail(Answer::login_refused(&told));
             }
         }
     }

@@ -512,13 +512,8 @@ impl Dialogue {
         } else if self.manners.tls == Tls::WhereOffered && reply.code != 421 {
             // RFC 3207 §4: the client may go on without.
             self.log_in();
-        } else if reply.class() == 4 {
-            self.fail(refused(Phase::StartTls, reply));
         } else {
-            self.fail(Answer::NoTls(format!(
-                "STARTTLS refused: {}",
-                reply.summary()
-            )));
+            self.fail(Answer::starttls_refused(reply));
         }
     }
 

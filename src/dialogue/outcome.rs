@@ -164,6 +164,26 @@ pub struct Judged {
 }
 
 impl Answer {
+    /// STARTTLS was answered otherwise than by 220 where nothing is sent without TLS. A 5xx is no refusal of a message, however
+    /// it is worded: there is no TLS.
+    #[must_use]
+    pub fn starttls_refused(reply: Reply) -> Self {
+        if reply.class() == 4 {
+            Self::Refused {
+                phase: Phase::StartTls,
+                reply,
+            }
+        } else {
+            Self::NoTls(format!("STARTTLS refused: {}", reply.summary()))
+        }
+    }
+
+    /// A login was answered otherwise than by 235.
+    #[must_use]
+    pub fn login_refused(reply: &Reply) -> Self {
+        Self::NoLogin(format!("the next hop refuses it: {}", reply.summary()))
+    }
+
     /// The verdict on this answer.
     #[must_use]
     pub fn judge(&self, next_hop: NextHop) -> Judged {

@@ -3,7 +3,7 @@
 //! One table ([`super::reply_table`]) for delivery and for `gatepost explain reply`. The first entry that fits counts;
 //! what no entry knows is judged by its class and by how far the dialogue got.
 
-use super::reply_table::TABLE;
+use super::reply_table::{PROMOTION, TABLE};
 use crate::smtp::reply::Enhanced;
 
 /// How far the dialogue got when the reply came.
@@ -143,6 +143,8 @@ pub struct Pattern {
     pub code: Option<u16>,
     /// Subject and range of details of the enhanced code; `None` fits also a reply without one.
     pub enhanced: Option<(u16, u16, u16)>,
+    /// Whether a reply with an enhanced code does not fit: that says more than the reply code.
+    pub bare: bool,
     /// Lower case; one of them stands in the text. Empty fits any text.
     pub text: &'static [&'static str],
 }
@@ -155,6 +157,7 @@ impl Pattern {
         (self.class == 0 || self.class == code / 100)
             && self.code.is_none_or(|own| own == code)
             && self.enhanced.is_none_or(subject_fits)
+            && (!self.bare || enhanced.is_none())
             && (self.text.is_empty() || self.text.iter().any(|part| lower.contains(part)))
     }
 }
@@ -187,7 +190,7 @@ impl Entry {
 
     /// Whether it tells of mail that should have been internal.
     pub(super) fn is_about_promotion(&self) -> bool {
-        self.act == Act::HoldRecipient
+        self.act == Act::HoldRecipient || self.advice == PROMOTION
     }
 }
 
@@ -221,6 +224,7 @@ const ANY: Pattern = Pattern {
     class: 0,
     code: None,
     enhanced: None,
+    bare: false,
     text: &[],
 };
 
@@ -322,6 +326,20 @@ mod tests {
             ("550 5.7.137 x", Act::Bounce),
             ("550 5.7.1 Not permitted", Act::Bounce),
             (
+                "550 5.7.1 RESOLVER.RST.AuthRequired; authentication required",
+                Act::Bounce,
+            ),
+            ("530 5.7.1 Client was not authenticated", Act::Bounce),
+            // A full mailbox empties no sooner than its owner wants; a quota of the sender moves on by itself.
+            ("552 5.2.2 mailbox full", Act::Bounce),
+            ("550 5.2.2 The recipient is over quota", Act::Bounce),
+            (
+                "554 5.2.2 STOREDRV.Submission.Exception:SubmissionQuotaExceededException",
+                Act::RetryHourly,
+            ),
+            // An enhanced code says more than 552.
+            ("552 too large", Act::Bounce),
+            (
                 "550 5.4.1 Recipient address rejected: Access denied",
                 Act::Bounce,
             ),
@@ -344,6 +362,18 @@ mod tests {
         ] {
             assert_eq!(judge(wire, Phase::Recipient).act, act, "{wire}");
         }
+    }
+
+    #[test]
+    fn the_reply_code_of_size_yields_to_an_enhanced_code() {
+        let size = judge("552 too large", Phase::End);
+        assert_eq!(size.whose, Whose::Message);
+        let policy = judge(
+            "552 5.7.0 This message was blocked because its content presents a potential security issue",
+            Phase::End,
+        );
+        assert!(!policy.is_of_table() && policy.act == Act::Bounce);
+        assert!(judge("552 5.3.4 too large", Phase::End).is_of_table());
     }
 
     #[test]
@@ -404,6 +434,7 @@ mod tests {
         550 5.7.1 Un HoldTenant Connector !
         554 5.4.1 Re HoldTenant Connector !
         421 4.7.66 T HoldTenant Connector !
+        450 4.4.316  HoldTenant Operator !
         450 4.4.317  HoldTenant Connector !
         450 4.4.8 MX HoldTenant Connector !
         450 4.7.5 Re HoldTenant Connector !
@@ -428,6 +459,7 @@ mod tests {
         451 4.7.850  BackOff Operator !
         550 5.2.122  RetryHourly Recipient
         450 4.2.122  RetryHourly Recipient
+        554 5.2.2 ma Bounce Recipient
         550 5.2.2 Su RetryHourly Sender !
         550 5.7.233  RetryHourly Tenant !
         550 5.7.236  Bounce Sender !
@@ -447,6 +479,7 @@ mod tests {
         550 5.7.515  Bounce Sender !
         550 5.7.512  Bounce Message
         550 5.7.30 B Bounce Sender !
+        535 5.7.139  Bounce Tenant !
         530 5.7.57 C Bounce Connector !
         550 5.7.60 C Bounce Sender !
         554 5.2.252  Bounce Sender !
@@ -475,6 +508,8 @@ mod tests {
         550 5.7.513  Bounce Operator !
         550 5.7.703  Bounce Tenant
         550 5.7.900  Bounce Recipient
+        550 5.7.1 RE Bounce Recipient
+        530 5.7.1 Cl Bounce Connector
         550 5.7.1 Me Bounce Recipient
         550 5.0.350  Bounce Message
         ");

@@ -10,6 +10,7 @@ const fn at(class: u16, subject: u16, from: u16, to: u16) -> Pattern {
         class,
         code: None,
         enhanced: Some((subject, from, to)),
+        bare: false,
         text: &[],
     }
 }
@@ -23,6 +24,7 @@ const fn class(class: u16, text: &'static [&'static str]) -> Pattern {
         class,
         code: None,
         enhanced: None,
+        bare: false,
         text,
     }
 }
@@ -32,7 +34,16 @@ const fn code(code: u16, text: &'static [&'static str]) -> Pattern {
         class: 0,
         code: Some(code),
         enhanced: None,
+        bare: false,
         text,
+    }
+}
+
+/// Only where no enhanced code says more.
+const fn bare(pattern: Pattern) -> Pattern {
+    Pattern {
+        bare: true,
+        ..pattern
     }
 }
 
@@ -76,6 +87,9 @@ const fn lasting(entry: Entry) -> Entry {
 
 const CONNECTOR: &str = "compare the certificate's names with the accepted domains and both connectors: gatepost check, gatepost explain attribution, gatepost connector diff";
 const BUG: &str = "report it as a defect of Gatepost, with the trace of the message";
+/// Of mail that should have been internal.
+pub(super) const PROMOTION: &str = "check CloudServicesMailEnabled on both connectors and that the internal stamp arrives: gatepost explain headers";
+const ENDPOINT: &str = "set host to the tenant's mail.protection.outlook.com endpoint, port 25";
 const NOTHING: &str = "nothing, unless it lasts";
 const TELL_SENDER: &str = "nothing; the sender is told";
 
@@ -90,7 +104,8 @@ pub(super) static TABLE: &[Entry] = &[
     entry(class(5, &["unable to relay", "tenantattribution", "tenantinboundattribution"]), "550 5.7.1 Unable to relay", "Exchange Online does not see the mail as the tenant's: no connector matched", Connector, HoldTenant, CONNECTOR),
     entry(saying(at(5, 4, 1, 1), &["relay access denied"]), "554 5.4.1 Relay access denied", "the recipient's domain is not accepted here and no connector matched", Connector, HoldTenant, CONNECTOR),
     entry(at(0, 7, 66, 66), "421 4.7.66 TLS 1.0 and 1.1 are not supported", "an old TLS version reached Exchange Online: something between terminates TLS", Connector, HoldTenant, "look for a device that opens TLS between this host and Exchange Online"),
-    entry(at(4, 4, 316, 317), "450 4.4.317 Cannot establish session with remote server: UntrustedRoot", "our certificate's chain is incomplete or not trusted by Exchange Online", Connector, HoldTenant, "put every intermediate certificate into the chain file and use a public CA"),
+    entry(at(4, 4, 316, 316), "450 4.4.316 Connection refused [Message=Socket error code 10061]", "Exchange Online could not connect to our host: nobody listens there, or a firewall refuses it", Operator, HoldTenant, "let Exchange Online's addresses reach port 25 of this host: the address that the outbound connector's smart host name leads to, the listener there, the firewall before it"),
+    entry(at(4, 4, 317, 317), "450 4.4.317 Cannot establish session with remote server: UntrustedRoot", "our certificate's chain is incomplete or not trusted by Exchange Online", Connector, HoldTenant, "put every intermediate certificate into the chain file and use a public CA"),
     entry(at(0, 4, 8, 8), "450 4.4.8 MX hosts of the domain failed MTA-STS validation", "the name that our zone announces does not fit its MTA-STS policy", Connector, HoldTenant, "mend the MTA-STS policy of the smart host's domain"),
     entry(at(0, 7, 5, 5), "450 4.7.5 Remote certificate failed MTA-STS validation", "a certificate failed MTA-STS validation", Connector, HoldTenant, "mend certificate or MTA-STS policy of the smart host's domain"),
     entry(at(0, 7, 321, 325), "450 4.7.323 tlsa-invalid", "the TLSA records of the smart host's zone do not fit its certificate", Connector, HoldTenant, "publish TLSA records for the present certificate, or none"),
@@ -98,8 +113,8 @@ pub(super) static TABLE: &[Entry] = &[
     entry(at(0, 7, 23, 23), "550 5.7.23 The message was rejected because of Sender Policy Framework violation", "our address is not in the sender's SPF record and no connector vouched for the mail", Connector, HoldTenant, "let the inbound connector match (see 5.7.64), and add our address to the domain's SPF record"),
     entry(at(0, 7, 506, 506), "554 5.7.506 Access denied, bad HELO", "our EHLO name claims to be the receiver", Connector, HoldTenant, "set hostname to this machine's own public name"),
     // ---- promotion: attributed, and yet not internal -------------------------------------------------------------
-    entry(at(5, 7, 12, 13), "550 5.7.12 Message was rejected by organization policy", "the recipient takes internal senders only; our mail should be internal, so promotion may have failed", Recipient, HoldRecipient, "check CloudServicesMailEnabled on both connectors and that the internal stamp arrives: gatepost explain headers"),
-    entry(at(5, 7, 133, 136), "550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup", "the group or mailbox takes authenticated senders only; our mail should be internal, so promotion may have failed", Recipient, HoldRecipient, "check CloudServicesMailEnabled on both connectors and that the internal stamp arrives: gatepost explain headers"),
+    entry(at(5, 7, 12, 13), "550 5.7.12 Message was rejected by organization policy", "the recipient takes internal senders only; our mail should be internal, so promotion may have failed", Recipient, HoldRecipient, PROMOTION),
+    entry(at(5, 7, 133, 136), "550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup", "the group or mailbox takes authenticated senders only; our mail should be internal, so promotion may have failed", Recipient, HoldRecipient, PROMOTION),
     // ---- load ----------------------------------------------------------------------------------------------------
     entry(saying(at(4, 3, 2, 2), &["storedrv", "thread limit"]), "432 4.3.2 STOREDRV.Deliver; recipient thread limit exceeded", "this mailbox is busy", Recipient, Retry, NOTHING),
     entry(at(4, 3, 2, 2), "421 4.3.2 Service not available", "the machine that answered is being drained", Exchange, Retry, NOTHING),
@@ -117,6 +132,7 @@ pub(super) static TABLE: &[Entry] = &[
     // ---- limits --------------------------------------------------------------------------------------------------
     entry(at(5, 2, 121, 122), "550 5.2.122 The recipient has exceeded their limit for the number of messages they can receive per hour", "the mailbox got too much within an hour", Recipient, RetryHourly, "look for a loop or a flood to this mailbox"),
     entry(at(4, 2, 121, 122), "450 4.2.122 The recipient has exceeded their limit for the number of messages they can receive per hour", "the mailbox got too much within an hour", Recipient, RetryHourly, "look for a loop or a flood to this mailbox"),
+    entry(saying(at(5, 2, 2, 2), &["mailbox full", "mailbox is full", "inbox is full", "over quota", "overquota", "deliver.exception:quotaexceeded", "shutoffquotaexceeded", "out of storage", "storage limit"]), "554 5.2.2 mailbox full; STOREDRV.Deliver.Exception:QuotaExceededException.MapiExceptionShutoffQuotaExceeded", "the mailbox is full", Recipient, Bounce, TELL_SENDER),
     alarm(entry(at(5, 2, 2, 2), "550 5.2.2 Submission quota exceeded", "the sender's quota is used up", Sender, RetryHourly, "spread the load over several senders, or wait")),
     alarm(entry(at(5, 7, 232, 233), "550 5.7.233 Your message can't be sent because your tenant exceeded its daily limit for sending email to external recipients", "the tenant's limit of external recipients in 24 hours is reached", Tenant, RetryHourly, "send bulk mail by another way; the window moves on by itself")),
     alarm(entry(at(5, 7, 236, 236), "550 5.7.236 onmicrosoft.com sender exceeded its external recipients", "senders below onmicrosoft.com may reach 100 external recipients a day", Sender, Bounce, "give the sender an address in an own domain")),
@@ -138,14 +154,15 @@ pub(super) static TABLE: &[Entry] = &[
     alarm(entry(at(5, 7, 515, 515), "550 5.7.515 Access denied, sending domain does not meet the required authentication level", "senders of much mail must pass SPF, DKIM and DMARC", Sender, Bounce, "complete SPF, DKIM and DMARC of the sending domain")),
     entry(at(5, 7, 512, 512), "550 5.7.512 Access denied, message must be RFC 5322 section 3.6.2 compliant", "From: is missing or invalid", Message, Bounce, "let the application write a valid From:"),
     alarm(entry(at(5, 7, 30, 30), "550 5.7.30 Basic authentication is not supported for Client Submission", "a client submission with password reached Exchange Online", Sender, Bounce, "let the application submit to Gatepost")),
-    alarm(entry(at(5, 7, 57, 57), "530 5.7.57 Client not authenticated to send mail", "this is the client submission endpoint, not a connector", Connector, Bounce, "set host to the tenant's mail.protection.outlook.com endpoint, port 25")),
+    alarm(entry(saying(at(5, 7, 139, 139), &["smtpclientauthentication is disabled", "basic authentication is disabled"]), "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant", "SMTP AUTH is switched off in Exchange Online, for the organisation or for this mailbox: no refusal of Gatepost's", Tenant, Bounce, "let that client log in at Gatepost; or switch SMTP AUTH on for the mailbox (Set-CASMailbox -SmtpClientAuthenticationDisabled $false; for all: Set-TransportConfig)")),
+    alarm(entry(at(5, 7, 57, 57), "530 5.7.57 Client not authenticated to send mail", "this is the client submission endpoint, not a connector", Connector, Bounce, ENDPOINT)),
     alarm(entry(at(5, 7, 60, 60), "550 5.7.60 Client does not have permissions to send as this sender", "no Send As permission", Sender, Bounce, "grant Send As, or use another sender")),
     alarm(entry(at(5, 2, 252, 252), "554 5.2.252 SendAsDenied", "no Send As permission", Sender, Bounce, "grant Send As, or use another sender")),
     entry(at(5, 1, 0, 0), "550 5.1.0 Sender denied", "the sender is denied, or an address of the old X.500 form was used", Sender, Bounce, TELL_SENDER),
     entry(at(5, 1, 20, 20), "554 5.1.20 Multiple From addresses are not allowed without Sender address", "several From: addresses without Sender:", Message, Bounce, "let the application write Sender:"),
     entry(at(5, 3, 4, 4), "552 5.3.4 Message size exceeds fixed maximum message size", "message or header too large", Message, Bounce, "raise the tenant's size limits, or send less"),
     entry(at(5, 2, 3, 3), "550 5.2.3 Message too large for this recipient", "larger than the recipient takes", Message, Bounce, TELL_SENDER),
-    entry(code(552, &[]), "552 Requested mail action aborted: exceeded storage allocation", "message or header too large", Message, Bounce, "raise the tenant's size limits, or send less"),
+    entry(bare(code(552, &[])), "552 Requested mail action aborted: exceeded storage allocation", "message or header too large", Message, Bounce, "raise the tenant's size limits, or send less"),
     alarm(entry(at(5, 3, 190, 190), "550 5.3.190 Journaling on-premises messages to Microsoft 365 or Office 365 is not supported", "journal reports to Exchange Online are not supported for this organisation", Tenant, Bounce, "send journal reports elsewhere")),
     alarm(entry(at(5, 4, 6, 6), "554 5.4.6 Hop count exceeded - possible mail loop", "a loop", Connector, Bounce, "compare both connectors and the transport rule's exception for our loop header: gatepost connector diff")),
     alarm(entry(at(5, 4, 14, 14), "554 5.4.14 Hop count exceeded - possible mail loop ATTR34", "a loop", Connector, Bounce, "compare both connectors and the transport rule's exception for our loop header: gatepost connector diff")),
@@ -167,6 +184,14 @@ pub(super) static TABLE: &[Entry] = &[
     alarm(entry(at(5, 7, 513, 513), "550 5.7.513 Service unavailable, client host blocked by recipient using customer block list", "the recipient's organisation blocks our address", Operator, Bounce, "ask the recipient's administrator")),
     entry(at(5, 7, 703, 703), "550 5.7.703 Your message can't be delivered because messages to the recipient are blocked by your organization", "the tenant's own block list", Tenant, Bounce, TELL_SENDER),
     entry(at(5, 7, 900, 999), "550 5.7.900 TRANSPORT.RULES.RejectMessage; the message was rejected by organization policy", "a mail flow rule of the recipient's organisation refused it: it may choose 5.7.900 to 5.7.999, and the text is its own", Recipient, Bounce, "ask that organisation's administrator which rule has this code (RejectMessageEnhancedStatusCode); where it is our own tenant and the rule is meant for outside senders, gatepost explain headers says why the mail was external"),
+    entry(saying(at(5, 7, 1, 1), &["rst.authrequired", "sendernotauthenticated"]), "550 5.7.1 RESOLVER.RST.AuthRequired; authentication required", "the recipient takes authenticated, internal senders only; our mail should be internal, so promotion may have failed", Recipient, Bounce, PROMOTION),
+    entry(saying(at(5, 7, 1, 1), &["client was not authenticated"]), "530 5.7.1 Client was not authenticated", "what answered takes mail of clients that have logged in, and no other: no connector of the tenant's is met there", Connector, Bounce, ENDPOINT),
     entry(at(5, 7, 1, 1), "550 5.7.1 Message not permitted", "the recipient or a rule does not take this message", Recipient, Bounce, TELL_SENDER),
     entry(at(5, 0, 350, 350), "550 5.0.350 Remote server returned an error", "a generic error", Message, Bounce, TELL_SENDER),
 ];
+
+/// A reply of each entry.
+#[cfg(test)]
+pub(super) fn samples() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|entry| entry.sample)
+}

@@ -7,10 +7,12 @@
 mod log;
 mod none;
 mod report;
+mod session;
 
 pub use self::none::why_nothing_is_said;
 pub use self::report::{SaidFor, said_each};
 
+use super::outcome::NextHop;
 use super::replies::Phase;
 use crate::smtp::reply::{Enhanced, parse_enhanced};
 
@@ -28,6 +30,22 @@ pub struct Said {
     pub text: String,
     /// What it was an answer to, where the text says so.
     pub phase: Option<Phase>,
+    /// Who gave it, where the text says so.
+    pub next_hop: Option<NextHop>,
+    /// Whether Exchange, which wrapped it, has given the message up: `550 5.4.300 Message expired -> 451 ...`.
+    pub given_up: bool,
+}
+
+impl Said {
+    /// 2 to 5, by the code, else by the enhanced code.
+    fn class(&self) -> Option<u16> {
+        let of_enhanced = || self.enhanced.map(|(class, ..)| u16::from(class));
+        self.code.map(|code| code / 100).or_else(of_enhanced)
+    }
+
+    fn refuses(&self) -> bool {
+        matches!(self.class(), Some(4 | 5))
+    }
 }
 
 /// The reply in `text`; `None` where there is none.
@@ -43,29 +61,61 @@ pub fn said(text: &[u8]) -> Option<Said> {
         })
         .collect();
     let whole = log::with_line_ends(&whole);
-    let phase = log::phase(&whole);
-    let found = regions(&whole).into_iter().find_map(read)?;
-    Some(Said { phase, ..found })
+    if let Some((phase, reply)) = session::decided(&whole)
+        && let Some(found) = read(&reply)
+    {
+        return Some(Said {
+            phase: Some(phase),
+            ..found
+        });
+    }
+    let (phase, next_hop) = (log::phase(&whole), log::next_hop(&whole));
+    let mut first = None;
+    for (region, wrapped) in regions(&whole) {
+        let Some(found) = read(region) else {
+            continue;
+        };
+        let found = Said {
+            phase,
+            next_hop,
+            given_up: wrapped.is_some_and(|outer| gives_up(outer, &found)),
+            ..found
+        };
+        if found.refuses() {
+            return Some(found);
+        }
+        // Of what was granted and what was refused, the refusal is why somebody asks.
+        first.get_or_insert(found);
+    }
+    first
 }
 
-/// Where to look first: Exchange wraps the next hop's reply, the last one, into codes of its own.
-fn regions(whole: &str) -> Vec<&str> {
+/// Where to look first, and what it is wrapped in: Exchange wraps the next hop's reply, the last one, into codes of its own.
+fn regions(whole: &str) -> Vec<(&str, Option<&str>)> {
     let mut regions = Vec::new();
     if let Some((_, rest)) = whole.split_once("LED=") {
         let end = ["};{", "}]", "};"].iter().filter_map(|end| rest.find(end));
         let end = end.min().unwrap_or(rest.len());
         let led = rest.get(..end).unwrap_or(rest);
-        regions.extend(after_arrow(led));
-        regions.push(led);
+        regions.extend(around_arrow(led));
+        regions.push((led, None));
     }
-    regions.extend(after_arrow(whole));
-    regions.extend(log::last_answer(whole));
-    regions.push(whole);
+    regions.extend(around_arrow(whole));
+    regions.extend(log::last_answer(whole).map(|answer| (answer, None)));
+    regions.push((whole, None));
     regions
 }
 
-fn after_arrow(text: &str) -> Option<&str> {
-    text.rsplit_once(" -> ").map(|(_, last)| last)
+/// What follows the last arrow, and what stands before it. An arrow that heads its line is no wrapping of Exchange's.
+fn around_arrow(text: &str) -> Option<(&str, Option<&str>)> {
+    let (before, last) = text.rsplit_once(" -> ")?;
+    let line = before.rsplit('\n').next().unwrap_or(before);
+    (!line.trim().is_empty()).then_some((last, Some(before)))
+}
+
+/// Whether what wraps a temporary refusal is a permanent one: then nobody tries again.
+fn gives_up(outer: &str, inner: &Said) -> bool {
+    inner.class() == Some(4) && read(outer).and_then(|own| own.class()) == Some(5)
 }
 
 /// A word of digits and dots with its place.
@@ -108,50 +158,59 @@ fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
     })
 }
 
+/// Where codes stand: the reply code, the enhanced code, and the end of both.
+type Codes = (Option<u16>, Option<Enhanced>, usize);
+
 /// The reply in a region: codes side by side, else a code at the head of a line, else an enhanced code with or without a
-/// reply code elsewhere.
+/// reply code elsewhere. What refuses goes before what does not.
 fn read(region: &str) -> Option<Said> {
     let words: Vec<Word<'_>> = words(region).collect();
     let side_by_side = words
         .iter()
         .zip(words.iter().skip(1))
-        .find_map(|(one, two)| {
+        .filter_map(|(one, two)| {
             let (code, enhanced) = (any_code(one.text)?, enhanced(two.text)?);
             let between = region.get(one.end..two.start)?;
             (matches!(between, " " | "-" | "- " | "  ") && code / 100 == u16::from(enhanced.0))
                 .then_some((Some(code), Some(enhanced), two.end))
         });
-    let heads_line = || {
-        words.iter().find_map(|word| {
-            let line = region.get(..word.start)?.rsplit('\n').next()?;
-            let head = line.trim_matches([' ', '\t', '<', '>', '"', '\'', '-', '#']);
-            (head.is_empty() && ends_code(region, word.end)).then_some((
-                Some(any_code(word.text)?),
-                None,
-                word.end,
-            ))
-        })
+    let side_by_side: Vec<Codes> = side_by_side.collect();
+    let heads_line = words.iter().filter_map(|word| {
+        let before = region.get(..word.start)?;
+        let head = before.trim_end_matches([' ', '\t', '<', '>', '"', '\'', '-', '#', '*', '~']);
+        let heads = head.is_empty() || head.ends_with('\n');
+        (heads && ends_code(region, word.end)).then_some((
+            Some(any_code(word.text)?),
+            None,
+            word.end,
+        ))
+    });
+    let heads_line: Vec<Codes> = heads_line.collect();
+    let refuses = |codes: &Codes| codes.0.is_some_and(|code| code >= 400);
+    // Beside codes of consent, a number at the head of a line must at least look like one (RFC 5321 §4.2.1).
+    let is_code = |codes: &Codes| {
+        codes
+            .0
+            .is_some_and(|code| reply_code(&code.to_string()).is_some())
     };
-    let anywhere = || {
-        let enhanced = words
+    let first = |all: &[Codes]| {
+        let first = all
             .iter()
-            .find_map(|word| Some((enhanced(word.text)?, word.end)));
-        let code = words.iter().find_map(|word| {
-            let before = region.get(..word.start)?.trim_end_matches(' ');
-            let opens = before.is_empty() || before.ends_with([':', ';', '\'', '"', '(', '<', '#']);
-            let code = reply_code(word.text)?;
-            (opens && ends_code(region, word.end)).then_some((code, word.end))
-        });
-        match (code, enhanced) {
-            (Some((code, end)), Some((enhanced, other))) if code / 100 == u16::from(enhanced.0) => {
-                Some((Some(code), Some(enhanced), end.max(other)))
-            }
-            (_, Some((enhanced, end))) => Some((None, Some(enhanced), end)),
-            (Some((code, end)), None) => Some((Some(code), None, end)),
-            (None, None) => None,
-        }
+            .find(|codes| refuses(codes))
+            .or_else(|| all.first());
+        first.map(|codes| with_text(region, all, *codes))
     };
-    let (code, enhanced, end) = match side_by_side.or_else(heads_line).or_else(anywhere) {
+    let refused = || {
+        let strict: Vec<Codes> = heads_line.iter().copied().filter(is_code).collect();
+        first(&side_by_side)
+            .filter(refuses)
+            .or_else(|| first(&strict).filter(refuses))
+    };
+    let found = refused()
+        .or_else(|| first(&side_by_side))
+        .or_else(|| first(&heads_line))
+        .or_else(|| anywhere(region, &words));
+    let (code, enhanced, end) = match found {
         Some(found) => found,
         None => by_words(region)?,
     };
@@ -162,7 +221,49 @@ fn read(region: &str) -> Option<Said> {
         enhanced,
         text,
         phase: None,
+        next_hop: None,
+        given_up: false,
     })
+}
+
+/// Characters behind codes within which their text begins.
+const NEAR: usize = 80;
+
+/// Outlook heads a report with the bare codes, and shows the reply below: the same codes with a text say more.
+fn with_text(region: &str, all: &[Codes], found: Codes) -> Codes {
+    let has_text = |codes: &Codes| {
+        let rest = region.get(codes.2..).unwrap_or_default();
+        let mut line = rest.chars().take_while(|letter| *letter != '\n').take(NEAR);
+        line.any(char::is_alphabetic)
+    };
+    if has_text(&found) {
+        return found;
+    }
+    let same = all
+        .iter()
+        .find(|own| (own.0, own.1) == (found.0, found.1) && has_text(own));
+    same.copied().unwrap_or(found)
+}
+
+/// An enhanced code, with or without a reply code elsewhere.
+fn anywhere(region: &str, words: &[Word<'_>]) -> Option<Codes> {
+    let enhanced = words
+        .iter()
+        .find_map(|word| Some((enhanced(word.text)?, word.end)));
+    let code = words.iter().find_map(|word| {
+        let before = region.get(..word.start)?.trim_end_matches(' ');
+        let opens = before.is_empty() || before.ends_with([':', ';', '\'', '"', '(', '<', '#']);
+        let code = reply_code(word.text)?;
+        (opens && ends_code(region, word.end)).then_some((code, word.end))
+    });
+    match (code, enhanced) {
+        (Some((code, end)), Some((enhanced, other))) if code / 100 == u16::from(enhanced.0) => {
+            Some((Some(code), Some(enhanced), end.max(other)))
+        }
+        (_, Some((enhanced, end))) => Some((None, Some(enhanced), end)),
+        (Some((code, end)), None) => Some((Some(code), None, end)),
+        (None, None) => None,
+    }
 }
 
 /// A reply code is followed by a blank, a hyphen, or the end of the line (RFC 5321 §4.2).
@@ -203,10 +304,22 @@ fn ends_reply(line: &str) -> bool {
         || line.starts_with("--")
         || line.starts_with(">>>")
         || log::begins_entry(line)
+        || LABELS.iter().any(|label| line.starts_with(label))
         || line.split_once(':').is_some_and(|(name, value)| {
             is_name(name) && (value.is_empty() || value.starts_with(' '))
         })
 }
+
+/// What Exchange and Outlook write behind a reply.
+const LABELS: &[&str] = &[
+    "DSN generated by:",
+    "Remote server:",
+    "Generating server:",
+    "Original message headers",
+    "Original Message Headers",
+    "Message Hops",
+    "Notification details",
+];
 
 /// What follows the codes: the codes of the further lines of one reply are left out, and what wraps the end.
 fn text_behind(before: &str, rest: &str, code: Option<u16>) -> String {
@@ -330,6 +443,79 @@ mod tests {
             ),
         ] {
             assert_eq!(super::said(line.as_bytes()).unwrap().phase, Some(phase));
+        }
+    }
+
+    #[test]
+    fn a_bare_code_yields_to_the_same_with_a_text() {
+        for reply in [
+            "550 5.7.64 smarthost.contoso.com TenantAttribution; Relay Access Denied 1M8MRDBTZFQSA",
+            "550 5.4.1 Relay access denied",
+            "550 5.7.1 Unable to relay",
+            "550 Unable to relay",
+        ] {
+            let (code, enhanced, text) = read_as(reply);
+            let bare = reply.strip_suffix(&text).unwrap().trim_end();
+            let ndr = format!(
+                "Your message couldn't be delivered.\n\nMore Info for Email Admins\nStatus code: {bare}\n\nError Details\nReported error:\t{reply}\n\
+                 DSN generated by:       AM0PR01MB1234.eurprd01.prod.exchangelabs.com\nRemote server: smarthost.contoso.com\n"
+            );
+            if enhanced.is_some() {
+                assert_eq!(read_as(&ndr), (code, enhanced, text.clone()), "{ndr}");
+            }
+            let lines = format!("{bare}\n\n{reply}\n");
+            assert_eq!(read_as(&lines), (code, enhanced, text), "{lines}");
+        }
+        // Other codes have other texts.
+        assert_eq!(
+            read_as("550 5.7.64\n\n550 5.1.1 unknown").1,
+            Some((5, 7, 64))
+        );
+        assert_eq!(
+            read_as("550 5.7.64\n  TenantAttribution").2,
+            "TenantAttribution"
+        );
+    }
+
+    #[test]
+    fn a_refusal_goes_before_what_was_granted() {
+        for text in [
+            "250 2.1.0 Sender OK\n550 5.7.64 TenantAttribution",
+            "250 2.1.0 Sender OK\n550 Relay denied",
+            "220 2.0.0 ready\nS: 454 4.7.0 later\n221 2.0.0 bye\n450 later",
+            "250 2.1.0 ok -> 250 2.1.5 ok\n550 5.1.1 no",
+            "[{LED=250 2.1.5 RESOLVER.GRP.Expanded};{MSG=550 5.1.1 no}]",
+        ] {
+            assert!(said(text.as_bytes()).unwrap().refuses(), "{text}");
+        }
+        for text in [
+            "250 2.6.0 <a@b> 5000 bytes in 0.1,\n567 KB/sec Queued mail for delivery",
+            "status=sent (250 2.6.0 Queued)",
+            "250 2.0.0 ok\n354 go on",
+        ] {
+            assert!(!said(text.as_bytes()).unwrap().refuses(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_exchange_has_given_up_is_told_as_that() {
+        for (text, given_up) in [
+            ("550 5.4.300 Message expired -> 451 4.4.0 x", true),
+            (
+                "Remote server returned '550 5.4.300 Message expired -> 421 4.4.2 Connection dropped'",
+                true,
+            ),
+            (
+                "[{LED=450 4.4.316 Connection refused -> 421 4.4.2 x};{MSG=}]",
+                false,
+            ),
+            (
+                "550 5.0.350 Remote server returned an error -> 550 5.7.64 x",
+                false,
+            ),
+            ("451 4.4.0 x", false),
+        ] {
+            assert_eq!(said(text.as_bytes()).unwrap().given_up, given_up, "{text}");
         }
     }
 

@@ -52,11 +52,18 @@ pub(super) fn subject(enhanced: Enhanced) -> Option<Subject> {
             Whose::Message,
             "let the application write the message otherwise",
         ),
-        7 => (
-            "policy and security",
-            Whose::Sender,
-            "read the text: it mostly names the policy; then ask who runs that system",
-        ),
+        7 => match enhanced.2 {
+            25 => (
+                "policy and security",
+                Whose::Operator,
+                "give this host's address a reverse name that leads back to it",
+            ),
+            _ => (
+                "policy and security",
+                Whose::Sender,
+                "read the text: it mostly names the policy; then ask who runs that system",
+            ),
+        },
         _ => return None,
     };
     Some(Subject {

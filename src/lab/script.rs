@@ -197,7 +197,11 @@ pub const VOCABULARY: &[(&str, &str)] = &[
         "daily-limit",
         "550 5.1.90 Your message can't be sent because you've reached your daily limit for message recipients",
     ),
-    ("quota", "554 5.2.2 mailbox full"),
+    ("quota", "550 5.2.2 Submission quota exceeded"),
+    (
+        "mailbox-full",
+        "554 5.2.2 mailbox full; STOREDRV.Deliver.Exception:QuotaExceededException.MapiExceptionShutoffQuotaExceeded",
+    ),
     (
         "receive-limit",
         "550 5.2.122 The recipient has exceeded their limit for the number of messages they can receive per hour",

@@ -33,6 +33,7 @@ pub(super) fn explained(said: &Said) -> Option<Explanation> {
         },
         meaning: told.meaning,
         whose: told.whose,
+        via: None,
         outcome: if for_now {
             Outcome::Deferred(Pace::Law)
         } else {

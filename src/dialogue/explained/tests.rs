@@ -33,7 +33,14 @@ const SECTION_7: &[(&str, &str, &str, Outcome, Alarm)] = &[
     // routing and the wrong door
     ("450 4.4.0", "451 4.4.4", "ATTR5", RETRY, Alarm::AfterAnHour),
     ("451 4.4.62", "451 4.4.62", "ATTR35", CONNECTOR, NOW),
-    ("450 4.4.316", "450 4.4.317", "", CONNECTOR, NOW),
+    (
+        "450 4.4.316",
+        "450 4.4.316",
+        "Connection refused",
+        CONNECTOR,
+        NOW,
+    ),
+    ("450 4.4.317", "450 4.4.317", "", CONNECTOR, NOW),
     ("450 4.4.8", "450 4.4.8", "", CONNECTOR, NOW),
     ("452 4.5.3", "452 4.5.3", "", Deferred(AtOnce), NEVER),
     ("451 4.7.0", "451 4.7.0", "PRX2", RETRY, NEVER),
@@ -65,6 +72,7 @@ const SECTION_7: &[(&str, &str, &str, Outcome, Alarm)] = &[
     ("550 5.1.20", "550 5.1.20", "", Failed, NEVER),
     ("550 5.1.90", "550 5.1.90", "", Failed, NOW),
     ("550 5.2.2", "554 5.2.2", "", Deferred(Hourly), NOW),
+    ("552 5.2.2", "554 5.2.2", "mailbox full", Failed, NEVER),
     ("550 5.2.121", "550 5.2.122", "", Deferred(Hourly), NEVER),
     ("550 5.2.3", "552 5.3.4", "", Failed, NEVER),
     ("552", "552", "", Failed, NEVER),
@@ -215,7 +223,7 @@ fn what_the_table_does_not_know_is_read_by_class_subject_and_detail() {
             told("550 5.7.27 x"),
             told("550 5.7.899 x"),
             told("550 5.9.1 x"),
-            told("450 greylisted"),
+            told("450 x"),
             told("550"),
             told("599 x"),
         ].join("\n"),
@@ -359,5 +367,259 @@ fn a_refusal_of_our_own_is_nobodys_connector() {
     ] {
         let told = explain(&said(text.as_bytes()).unwrap(), None, None).unwrap();
         assert_ne!(told.known, Known::Own, "{text}");
+    }
+}
+
+fn at(text: &str, next_hop: NextHop, phase: Phase) -> Explanation {
+    let said = said(text.as_bytes()).unwrap();
+    explain(&said, Some(next_hop), Some(phase)).unwrap()
+}
+
+const WAYS: [NextHop; 3] = [NextHop::Exchange, NextHop::Mx, NextHop::Relay];
+
+#[test]
+fn a_refused_starttls_is_what_delivery_makes_of_it() {
+    for text in [
+        "502 5.5.1 Command not implemented",
+        "554 5.7.1 x",
+        "550 5.7.64 x",
+        "501 x",
+    ] {
+        let reply = of(text, NextHop::Exchange).reply;
+        for next_hop in [NextHop::Exchange, NextHop::Relay] {
+            let judged = Answer::starttls_refused(reply.clone()).judge(next_hop);
+            assert!(judged.reply.starts_with("TLS: STARTTLS refused: 5"));
+            let told = at(text, next_hop, Phase::StartTls);
+            assert_eq!(
+                (told.outcome, told.alarm),
+                (judged.outcome, judged.alarm),
+                "{text}"
+            );
+            assert!(told.meaning.contains("STARTTLS"), "{}", told.meaning);
+            assert_eq!(told.whose, Some("operator of this host"));
+            // The line of the trace says the phase.
+            let line = of(&judged.reply, next_hop);
+            assert_eq!(
+                (line.outcome, line.meaning, line.notes.len()),
+                (told.outcome, told.meaning, 0)
+            );
+        }
+        assert_eq!(
+            at(text, NextHop::Exchange, Phase::StartTls).outcome,
+            CONNECTOR
+        );
+        let mx = at(text, NextHop::Mx, Phase::StartTls);
+        assert!(mx.does.contains("without TLS") && !mx.is_bad_news());
+    }
+    let later = at("454 4.7.0 not now", NextHop::Exchange, Phase::StartTls);
+    assert_eq!(later.outcome, RETRY);
+    assert_eq!(
+        at("421 4.3.2 x", NextHop::Mx, Phase::StartTls).outcome,
+        PAUSE
+    );
+}
+
+#[test]
+fn a_refused_login_at_a_relay_is_its_operator_s() {
+    for text in [
+        "login: the next hop refuses it: 535 5.7.8 Error: authentication failed",
+        "login: 535 5.7.8 Error: authentication failed",
+        "2026-11-29T08:15:31Z 1M89EJVQ8XBM5 deferred: login: the next hop refuses it: 535 5.7.8 x",
+        "535 5.7.8 x",
+        "535 x",
+    ] {
+        let told = of(text, NextHop::Relay);
+        assert_eq!((told.outcome, told.alarm), (PAUSE, NOW), "{text}");
+        assert_eq!(told.whose, Some("operator of this host"), "{text}");
+        assert_eq!(told.advice, "set username and password of the [[relay]]");
+        assert!(
+            told.meaning.ends_with("user name or password are wrong"),
+            "{}",
+            told.meaning
+        );
+        assert!(!told.notes.iter().any(|note| note.contains("RCPT")));
+    }
+    for text in [
+        "login: 454 4.7.0 not now",
+        "deferred: login: 454 4.7.0 not now",
+    ] {
+        let busy = of(text, NextHop::Relay);
+        assert_eq!(
+            (busy.outcome, busy.whose),
+            (PAUSE, Some("the relay, or what is behind it"))
+        );
+    }
+}
+
+#[test]
+fn a_login_at_exchange_is_none_of_gatepost_s() {
+    let text = "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. Visit https://aka.ms/smtp_auth_disabled for more information.";
+    let told = of(text, NextHop::Exchange);
+    assert!(told.is_bad_news() && told.known == Known::Table);
+    assert!(
+        told.meaning.starts_with("SMTP AUTH is switched off"),
+        "{}",
+        told.meaning
+    );
+    assert!(told.does.starts_with("nothing: ") && told.whose == Some("tenant"));
+    assert!(
+        told.advice.contains("log in at Gatepost"),
+        "{}",
+        told.advice
+    );
+    let relay = of(text, NextHop::Relay);
+    assert_eq!((relay.outcome, relay.alarm), (PAUSE, NOW));
+    assert!(relay.meaning.contains("SMTP AUTH is switched off"));
+    // Another detail beside 535 says less than 535 itself.
+    let plain = of("535 5.7.3 Authentication unsuccessful", NextHop::Exchange);
+    assert!(plain.meaning.starts_with("user name or password are wrong"));
+    assert!(plain.is_bad_news());
+}
+
+#[test]
+fn never_stands_beside_nothing_that_is_tried_again() {
+    for entry in ["502 5.5.9 x", "550 5.7.8 x", "554 x", "535 5.7.8 x"] {
+        for next_hop in WAYS {
+            for phase in [Phase::Greeting, Phase::Hello, Phase::StartTls, Phase::Login] {
+                let told = at(entry, next_hop, phase);
+                let never = told.meaning.contains("never in this form");
+                assert!(!never || told.outcome == Failed, "{told:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stranger_s_reply_is_no_reason_to_touch_our_tenant() {
+    let rows = super::super::reply_table::samples().chain([
+        "552 5.2.2 over quota",
+        "552 5.2.2 x",
+        "554 5.7.1 x",
+        "550 x",
+        "552 too large",
+    ]);
+    for text in rows {
+        for next_hop in [NextHop::Mx, NextHop::Relay] {
+            for phase in [
+                Phase::Greeting,
+                Phase::Hello,
+                Phase::StartTls,
+                Phase::Mail,
+                Phase::Recipient,
+                Phase::End,
+            ] {
+                let told = at(text, next_hop, phase);
+                assert!(
+                    !speaks_of_our_tenant(&told.advice),
+                    "{text}: {}",
+                    told.advice
+                );
+                assert!(
+                    told.whose != Some("tenant") && told.whose != Some("connector or certificate"),
+                    "{text}: {told:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_is_told_of_what_is_not_given_up() {
+    for text in super::super::reply_table::samples() {
+        for next_hop in [NextHop::Mx, NextHop::Relay] {
+            for phase in [Phase::Greeting, Phase::Hello, Phase::Mail, Phase::Recipient] {
+                let told = at(text, next_hop, phase);
+                let says = told.advice.contains("the sender is told");
+                assert!(
+                    !says || told.outcome == Failed,
+                    "{text}, {phase:?}: {told:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_mailbox_is_its_owner_s() {
+    for next_hop in WAYS {
+        for text in [
+            "554 5.2.2 mailbox full; STOREDRV.Deliver.Exception:QuotaExceededException.MapiExceptionShutoffQuotaExceeded",
+            "552 5.2.2 over quota",
+        ] {
+            let told = of(text, next_hop);
+            assert_eq!((told.outcome, told.whose), (Failed, Some("recipient")));
+            assert!(told.meaning.starts_with("the mailbox is full"), "{told:?}");
+        }
+    }
+    let bare = of("552 5.2.2 x", NextHop::Mx);
+    assert!(bare.meaning.starts_with("the mailbox is full"), "{bare:?}");
+    let quota = of("550 5.2.2 Submission quota exceeded", NextHop::Exchange);
+    assert_eq!(quota.whose, Some("sender"));
+    let policy = of(
+        "552 5.7.0 This message was blocked because its content presents a potential security issue",
+        NextHop::Mx,
+    );
+    assert!(
+        !policy.meaning.contains("large") && !policy.advice.contains("size"),
+        "{policy:?}"
+    );
+}
+
+#[test]
+fn a_connect_that_is_refused_is_no_fault_of_the_chain() {
+    let told = of("450 4.4.316 Connection refused", NextHop::Exchange);
+    assert!(
+        told.advice.contains("port 25") && told.advice.contains("firewall"),
+        "{}",
+        told.advice
+    );
+    assert!(!told.advice.contains("chain") && !told.meaning.contains("chain"));
+    let chain = of("450 4.4.317 UntrustedRoot", NextHop::Exchange);
+    assert!(chain.advice.contains("chain"), "{}", chain.advice);
+}
+
+#[test]
+fn restricted_recipients_and_endpoints_for_logins_are_told_apart() {
+    let group = of(
+        "550 5.7.1 RESOLVER.RST.AuthRequired; authentication required",
+        NextHop::Exchange,
+    );
+    assert!(group.advice.contains("CloudServicesMailEnabled") && group.outcome == Failed);
+    let door = of("530 5.7.1 Client was not authenticated", NextHop::Exchange);
+    assert!(door.advice.contains("port 25") && door.outcome == Failed);
+    let stranger = of("550 5.7.1 RESOLVER.RST.AuthRequired", NextHop::Mx);
+    assert!(!stranger.meaning.contains("promotion"), "{stranger:?}");
+    assert_eq!(stranger.whose, Some("recipient"));
+}
+
+#[test]
+fn greylisting_passes_by_itself() {
+    for text in [
+        "451 4.7.1 greylisted",
+        "450 4.2.0 <x@y.example>: Recipient address rejected: Greylisted",
+        "451 Greylisting in effect",
+    ] {
+        let told = of(text, NextHop::Mx);
+        assert_eq!((told.outcome, told.whose), (RETRY, Some("the other side")));
+        assert!(told.meaning.starts_with("greylisting"), "{told:?}");
+        assert!(told.advice.starts_with("nothing"), "{told:?}");
+    }
+    let policy = of("450 4.7.1 not now", NextHop::Mx);
+    assert_eq!(policy.whose, Some("the other side"));
+    // What names a reason stays with whoever can mend it.
+    for (text, whose) in [
+        ("550 5.7.27 x", "sender"),
+        ("421 4.7.26 x", "operator of this host"),
+        (
+            "450 4.7.25 cannot find your hostname",
+            "operator of this host",
+        ),
+        (
+            "450 4.1.8 Sender address rejected: Domain not found",
+            "sender",
+        ),
+        ("451 4.7.500 Server busy", "the other side"),
+    ] {
+        assert_eq!(of(text, NextHop::Mx).whose, Some(whose), "{text}");
     }
 }

@@ -1,5 +1,7 @@
 //! What do the logs of Postfix, Exim and sendmail write around a reply, and what does that tell?
 
+use super::reply_code;
+use crate::dialogue::outcome::NextHop;
 use crate::dialogue::replies::Phase;
 
 /// What the reply answered: as Postfix (`in reply to`), Exim (`after`), sendmail (`>>>`) and our own trace (`to`) say it.
@@ -26,6 +28,8 @@ pub(super) fn phase(whole: &str) -> Option<Phase> {
         (">>> rcpt to", Phase::Recipient),
         (">>> mail from", Phase::Mail),
         (">>> data", Phase::Content),
+        ("starttls refused:", Phase::StartTls),
+        (LOGIN, Phase::Login),
         ("(to connection)", Phase::Greeting),
         ("(to ehlo)", Phase::Hello),
         ("(to starttls)", Phase::StartTls),
@@ -35,6 +39,9 @@ pub(super) fn phase(whole: &str) -> Option<Phase> {
         .to_ascii_lowercase()
         .replace("after pipelined ", "after ");
     // sendmail shows the dialogue up to the reply: the last step is the one.
+    if says_login(&lower) {
+        return Some(Phase::Login);
+    }
     let known = SAYINGS
         .iter()
         .filter_map(|(saying, phase)| Some((lower.rfind(saying)?, *phase)));
@@ -42,6 +49,25 @@ pub(super) fn phase(whole: &str) -> Option<Phase> {
         known.partition(|(at, _)| lower.get(*at..).is_some_and(|rest| rest.starts_with(">>>")));
     let last = shown.into_iter().max_by_key(|(at, _)| *at);
     said.first().copied().or(last).map(|(_, phase)| phase)
+}
+
+/// Our own trace, of a login. Gatepost logs in at relays only.
+const LOGIN: &str = "login: the next hop refuses it:";
+
+/// Who gave the reply, where our own trace says so.
+pub(super) fn next_hop(whole: &str) -> Option<NextHop> {
+    let lower = whole.to_ascii_lowercase();
+    lower.contains(LOGIN).then_some(NextHop::Relay)
+}
+
+/// `login: 535 ...`: our own trace, cut short.
+fn says_login(lower: &str) -> bool {
+    lower.match_indices("login: ").any(|(at, word)| {
+        let before = lower.get(..at).unwrap_or_default();
+        let code = lower.get(at + word.len()..).and_then(|rest| rest.get(..3));
+        let is_refusal = code.and_then(reply_code).is_some_and(|code| code >= 400);
+        is_refusal && (before.is_empty() || before.ends_with([' ', '\n']))
+    })
 }
 
 /// What came last in a dialogue as sendmail shows it: our lines begin with `>>>`, the other side's with `<<<`.

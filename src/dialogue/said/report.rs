@@ -24,24 +24,38 @@ pub fn said_each(text: &[u8]) -> Vec<SaidFor> {
     let cut = text.get(..MAX_SAID).unwrap_or(text);
     let whole = String::from_utf8_lossy(cut);
     let lines: Vec<&str> = whole.lines().collect();
-    for parts in [groups(&lines), addressed(&lines)] {
-        let each: Vec<SaidFor> = parts
-            .into_iter()
-            .take(MOST)
-            .filter_map(|(recipient, part)| {
-                let said = said(part.as_bytes())?;
-                Some(SaidFor { recipient, said })
-            })
-            .collect();
-        if each.len() > 1 {
-            return each;
+    let told = |parts: Parts| -> Vec<SaidFor> {
+        let each = parts.into_iter().take(MOST);
+        each.filter_map(|(recipient, part)| {
+            let said = said(part.as_bytes())?;
+            Some(SaidFor { recipient, said })
+        })
+        .collect()
+    };
+    let one = |said: Said| {
+        vec![SaidFor {
+            recipient: None,
+            said,
+        }]
+    };
+    let fields = told(groups(&lines));
+    match fields.as_slice() {
+        [_, _, ..] => return fields,
+        // The fields come before what was written for people, which knows at most the phase.
+        [own] if own.said.code.is_some() => {
+            let phase = || said(text).and_then(|said| said.phase);
+            return one(Said {
+                phase: own.said.phase.or_else(phase),
+                ..own.said.clone()
+            });
         }
+        [_] | [] => {}
     }
-    let one = said(text).map(|said| SaidFor {
-        recipient: None,
-        said,
-    });
-    one.into_iter().collect()
+    let each = told(addressed(&lines));
+    if each.len() > 1 {
+        return each;
+    }
+    said(text).map(one).unwrap_or_default()
 }
 
 type Parts = Vec<(Option<String>, String)>;
@@ -124,6 +138,7 @@ fn shown_address(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialogue::replies::Phase;
 
     fn each(text: &str) -> Vec<(Option<String>, Option<u16>, String)> {
         let told = said_each(text.as_bytes());
@@ -163,7 +178,20 @@ mod tests {
             let text = text.replace(&format!("{original}{last}"), &turned);
             assert_eq!(each(&text), wanted);
         }
-        // What is told for one is told as before.
+        // What is told for one is told as before, whatever people read above it.
+        let above = |text: &str| {
+            let own = "Status code: 550 5.7.64\n\nSMTP error after RCPT TO:<bob@contoso.com>:\n    550 5.1.1 something else\n\n";
+            said_each(format!("{own}{text}").as_bytes())
+        };
+        let fields = "Final-Recipient: rfc822;bob@contoso.com\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp;550 5.1.1 no\n such user\n";
+        let [own] = &above(fields)[..] else {
+            panic!("one recipient");
+        };
+        assert_eq!(
+            (own.said.text.as_str(), own.said.phase),
+            ("no such user", Some(Phase::Recipient))
+        );
+
         let one = report
             .split("\nFinal-Recipient: rfc822; carol")
             .next()
