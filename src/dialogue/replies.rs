@@ -212,7 +212,8 @@ pub fn judge_reply(
         Some(Entry {
             act: Act::Bounce | Act::HoldRecipient,
             ..
-        }) if phase.is_before_mail() => &REFUSED_BEFORE_MAIL,
+        }) if phase.is_before_mail() && phase != Phase::Login => &REFUSED_BEFORE_MAIL,
+        // Gatepost logs in at no Exchange: what one says of a login is told as it stands there.
         Some(entry) => entry,
         None if code / 100 == 5 && phase.is_before_mail() => &REFUSED_BEFORE_MAIL,
         None if code / 100 == 5 => &OTHER_PERMANENT,
