@@ -7,9 +7,7 @@ mod render;
 
 use super::Trouble;
 use crate::config::{self, Problem, Settings, Severity};
-use crate::connector::{
-    Delivery, Door, ENVIRONMENTS, Facts, Finding, Grade, Plan, Spare, environment_of,
-};
+use crate::connector::{Delivery, Door, Facts, Finding, Grade, Plan, Spare};
 use crate::mail::Mailbox;
 use crate::receive::Service;
 use crate::trust::{Tenant, endpoints};
@@ -54,7 +52,6 @@ struct Configuration {
 /// What a command is asked for beside the configuration.
 struct Wishes<'a> {
     pilot_group: Option<&'a Mailbox>,
-    /// Else by the name of Exchange's host.
     environment: Option<&'a str>,
     spare: Option<&'a Spare>,
 }
@@ -130,9 +127,7 @@ impl Configuration {
                 cloud: connector.cloud_services_mail_enabled,
             }),
             pilot_group: wishes.pilot_group,
-            environment: wishes.environment.unwrap_or_else(|| {
-                connector(tenant).map_or(ENVIRONMENTS[0], |to| environment_of(&to.host))
-            }),
+            environment: wishes.environment,
             client_names: &settings.exchange_online.client_certificate_names,
             has_shipped_networks: settings.endpoints_made.is_some()
                 && settings.endpoints == endpoints::shipped(),

@@ -266,7 +266,14 @@ fn object(
             Want::OutboundConnector => kind.name(),
             _ => name.as_str(),
         };
-        let line = || Mend::Line(mend(kind, called, property, &properties));
+        let line = || {
+            let mut line = mend(kind, called, property, &properties);
+            // Another way was proven than mail takes from then on.
+            if tenancy::PROVEN.contains(&property.name) && own.is_set("IsValidated") {
+                line.push_str(" -IsValidated $false");
+            }
+            Mend::Line(line)
+        };
         match judge(&property.want, value, &around) {
             Judged::Fits => {}
             Judged::Note(what) => {

@@ -99,7 +99,7 @@ pub(super) fn facts<'a>(
             cloud: true,
         }),
         pilot_group: None,
-        environment: ENVIRONMENTS[0],
+        environment: Some(ENVIRONMENTS[0]),
         client_names: &[],
         has_shipped_networks: true,
         spare: None,

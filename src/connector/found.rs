@@ -47,7 +47,7 @@ pub(super) struct Ours {
     pub(super) clean_up: Found,
     /// Every name by which a rule may mean our outbound connector.
     pub(super) outbound_names: Vec<String>,
-    /// The same, and those of every other connector that leads to Gatepost.
+    /// The same, and those of every other enabled connector that leads to Gatepost.
     pub(super) ways: Vec<String>,
     /// How far the rollout is, where the rules were exported and the routing rule is there.
     pub(super) stage: Option<Stage>,
@@ -67,7 +67,9 @@ pub(super) fn find(plan: &Plan, exports: &Exports) -> Ours {
     let connectors = exports.outbound.as_deref().unwrap_or_default();
     outbound_names.extend(outbound.of(connectors).into_iter().flat_map(aliases));
     let mut ways = outbound_names.clone();
-    let to_us = connectors.iter().filter(|other| leads_to_us(plan, other));
+    let to_us = connectors
+        .iter()
+        .filter(|other| is_enabled(other) && leads_to_us(plan, other));
     ways.extend(to_us.flat_map(aliases));
     let route = all(&exports.rules, Kind::Route, &outbound_names, None);
     let rule = route.of(exports.rules.as_deref().unwrap_or_default());

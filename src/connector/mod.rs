@@ -34,9 +34,7 @@ mod turn;
 pub use diff::{Drift, Exports, Mend, Note, Report, diff};
 pub use export::{Exported, NotAnExport};
 pub use literal::{literal, literals};
-pub use plan::{
-    Delivery, Door, ENVIRONMENTS, Facts, Finding, Grade, Header, Plan, Spare, Token, environment_of,
-};
+pub use plan::{Delivery, Door, ENVIRONMENTS, Facts, Finding, Grade, Header, Plan, Spare, Token};
 pub use render::{
     File, RenderError, Rendering, SUMS_FILE, VALUES, is_ours, read_sums, render, sum, value_file,
 };

@@ -11,7 +11,6 @@ use crate::mail::{Domain, DomainPattern, Secret, TenantName};
 use finding::Findings;
 use names::Certificate;
 
-pub use cloud::environment_of;
 pub use facts::{Delivery, Door, ENVIRONMENTS, Facts, Spare};
 pub use finding::{Finding, Grade};
 pub use headers::Header;
@@ -65,7 +64,7 @@ impl Plan {
                 cloud: delivery.cloud,
                 secrets: headers::values(facts, outward.as_ref()),
                 outward,
-                environment: facts.environment.to_owned(),
+                environment: facts.environment.unwrap_or(ENVIRONMENTS[0]).to_owned(),
             }),
             _ => None,
         };

@@ -231,7 +231,7 @@ its header), and `gatepost trace ADDRESS` shows it once.
 
     .\\Set-GatepostRollout.ps1 -Stage Stop
 
-or the same without the scripts:
+also where somebody has changed the comment of the rule; or the same without the scripts:
 
     {}
     Disable-TransportRule -Identity '{}'
@@ -360,12 +360,17 @@ so the two swap in turns. OLD and NEW are the values, each best in a file of its
 
 5. Take both `previous` out of the configuration, reload, and render once more.
 
+Given up before step 4: both headers `value` OLD, `previous` NEW; reload, render, `-Stage Both`, and wait as in step 2. When nothing from before is queued,
+take both `previous` out, reload, render, and run `.\\Repair-GatepostConnector.ps1`.
+
 **A certificate is renewed.** With the same names nothing changes here. With others: render, run `.\\Repair-GatepostConnector.ps1`, and reload at once;
-what comes between is held, not lost.
+what comes between is held, not lost. Where Exchange has proven the way with the old name, Repair takes that mark off the outbound connector: run
+`.\\Confirm-GatepostConnector.ps1 -Recipient {you}` then.
 
 **Only where asked:** `.\\Set-GatepostArcSealer.ps1` and `.\\Set-GatepostEnhancedFiltering.ps1`; their help says for whom.
 ",
-        plan.tenant
+        plan.tenant,
+        you = somebody(plan, "you"),
     )
 }
 
@@ -465,7 +470,7 @@ mod tests {
 
             .\Set-GatepostRollout.ps1 -Stage Stop
 
-        or the same without the scripts:
+        also where somebody has changed the comment of the rule; or the same without the scripts:
 
             Connect-ExchangeOnline -UserPrincipalName you@contoso.com
             Disable-TransportRule -Identity 'Route to Gatepost'
@@ -519,8 +524,12 @@ mod tests {
 
         5. Take both `previous` out of the configuration, reload, and render once more.
 
+        Given up before step 4: both headers `value` OLD, `previous` NEW; reload, render, `-Stage Both`, and wait as in step 2. When nothing from before is queued,
+        take both `previous` out, reload, render, and run `.\Repair-GatepostConnector.ps1`.
+
         **A certificate is renewed.** With the same names nothing changes here. With others: render, run `.\Repair-GatepostConnector.ps1`, and reload at once;
-        what comes between is held, not lost.
+        what comes between is held, not lost. Where Exchange has proven the way with the old name, Repair takes that mark off the outbound connector: run
+        `.\Confirm-GatepostConnector.ps1 -Recipient you@contoso.com` then.
 
         **Only where asked:** `.\Set-GatepostArcSealer.ps1` and `.\Set-GatepostEnhancedFiltering.ps1`; their help says for whom.
 

@@ -122,6 +122,11 @@ pub(super) fn is_enforced(rule: &Exported) -> bool {
     is(rule, "Mode", ENFORCE)
 }
 
+/// Whether a rule does to mail what it says: it is enabled, enforced, and has not ended.
+fn acts(rule: &Exported, now: Option<OffsetDateTime>) -> bool {
+    is_enabled(rule) && is_enforced(rule) && !lifetime::is_over(rule, now)
+}
+
 /// The place of a rule in Exchange's order: its priority, else (also where that is no place) where it stands in the export.
 fn priority(rule: &Exported, place: usize) -> i64 {
     let written = rule.text("Priority").parse::<u32>().ok();
@@ -159,12 +164,13 @@ pub(super) fn order(
             own_priority,
             at(clean_up),
             &foreign,
+            now,
         ) {
             behind(report, own_priority, at(clean_up));
         }
     }
     for (rule, _) in &foreign {
-        same_way(report, &outward.looped.name, ours, rule);
+        same_way(report, &outward.looped.name, ours, rule, now);
     }
     if let Some(rule) = route.and_then(|place| rules.get(place)) {
         further::of_route(report, &outward.looped.name, rule);
@@ -212,6 +218,7 @@ fn before(
     own_priority: i64,
     clean_up: Option<(&Exported, i64)>,
     foreign: &[(&Exported, i64)],
+    now: Option<OffsetDateTime>,
 ) -> bool {
     let mut ahead: Vec<&(&Exported, i64)> = foreign
         .iter()
@@ -220,7 +227,7 @@ fn before(
             let is_outside = rule
                 .text("FromScope")
                 .eq_ignore_ascii_case("NotInOrganization");
-            *priority < own_priority && is_enabled(rule) && is_enforced(rule) && !is_outside
+            *priority < own_priority && acts(rule, now) && !is_outside
         })
         .collect();
     ahead.sort_by_key(|(_, priority)| *priority);
@@ -316,10 +323,16 @@ fn behind(report: &mut Report, route: i64, clean_up: Option<(&Exported, i64)>) {
 }
 
 /// Another rule that sends mail to our connector, or to one that leads to Gatepost as well.
-fn same_way(report: &mut Report, looped: &str, ours: &Ours, rule: &Exported) {
+fn same_way(
+    report: &mut Report,
+    looped: &str,
+    ours: &Ours,
+    rule: &Exported,
+    now: Option<OffsetDateTime>,
+) {
     let way = rule.text("RouteMessageOutboundConnector");
     let mut names = ours.ways.iter();
-    if !names.any(|name| name.eq_ignore_ascii_case(&way)) || !is_enabled(rule) {
+    if !names.any(|name| name.eq_ignore_ascii_case(&way)) || !acts(rule, now) {
         return;
     }
     let name = rule.text("Name");

@@ -238,7 +238,7 @@ mod tests {
            is      True
            should  False
            breaks  Exchange delivers by the recipient's MX and passes Gatepost by
-           PS>     Set-OutboundConnector -Identity 'To Gatepost' -UseMXRecord $false -SmartHosts 'smarthost.contoso.com'
+           PS>     Set-OutboundConnector -Identity 'To Gatepost' -UseMXRecord $false -SmartHosts 'smarthost.contoso.com' -IsValidated $false
 
         3. transport rule "Route to Gatepost": SetHeaderValue
            is      differs
@@ -258,7 +258,7 @@ mod tests {
            breaks  the loop header, with its value, stays on mail that leaves the tenant
            PS>     .\Install-GatepostConnector.ps1
 
-        note: outbound connector To Gatepost: IsValidated is True of the way as it is now: after the lines, .\Confirm-GatepostConnector.ps1 -Recipient 'you@contoso.com' -Again
+        note: outbound connector To Gatepost: IsValidated is True of another way, and the lines take it off: .\Confirm-GatepostConnector.ps1 -Recipient 'you@contoso.com' before the rule sends mail
         note: transport rule: the routing rule is disabled and sends nothing to Gatepost; enabled, it would take everyone's mail (Set-GatepostRollout.ps1 -Stage Audit begins)
         The lines run from top to bottom, in the rendered folder, whose gatepost-secrets.json must be of the last rendering, and in a session (Connect-ExchangeOnline).
         tenant contoso: 5 drift(s), 2 note(s) in InboundConnector, OutboundConnector, TransportRule, AcceptedDomain

@@ -57,18 +57,13 @@ pub(in crate::connector) fn of(environment: &str) -> Option<Cloud> {
     all.find(|cloud| cloud.environment == environment)
 }
 
-/// The first cloud whose hosts have such names, else the worldwide one: where nobody has said which it is.
-#[must_use]
-pub fn environment_of(host: &str) -> &'static str {
-    let mut all = CLOUDS.iter();
-    all.find(|cloud| cloud.holds(host))
-        .map_or(ENVIRONMENTS[0], |cloud| cloud.environment)
-}
-
 /// Tells of names and networks of another cloud. Its own gates would refuse what Exchange sends, or Gatepost would
 /// deliver past the tenant.
 pub(super) fn judge(facts: &Facts<'_>, findings: &mut Findings) {
-    let environment = facts.environment;
+    // Without, nobody has said which it is.
+    let Some(environment) = facts.environment else {
+        return;
+    };
     let cloud = of(environment);
     if let Some(delivery) = facts.connector {
         let theirs: Vec<&str> = CLOUDS

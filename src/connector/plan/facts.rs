@@ -29,8 +29,8 @@ pub struct Facts<'a> {
     pub connector: Option<Delivery<'a>>,
     /// Who is in the pilot; without, everyone from the start.
     pub pilot_group: Option<&'a Mailbox>,
-    /// One of [`ENVIRONMENTS`].
-    pub environment: &'a str,
+    /// One of [`ENVIRONMENTS`], where it is said.
+    pub environment: Option<&'a str>,
     /// `client_certificate_names`.
     pub client_names: &'a [Domain],
     /// The published networks are in use, as this version ships them.
