@@ -232,7 +232,6 @@ impl Answer {
 }
 
 /// Code and enhanced code.
-/// The codes of a refusal.
 pub(super) fn reply_of(rejection: &Rejection) -> String {
     let (code, (class, subject, detail)) = rejection.status();
     format!("{code} {class}.{subject}.{detail}")

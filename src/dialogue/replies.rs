@@ -205,10 +205,10 @@ pub fn judge_reply(
     let lower = text.to_ascii_lowercase();
     let known = TABLE
         .iter()
-        .find(|entry| entry.pattern.fits(code, enhanced, &lower));
-    match known {
+        .find(|entry| entry.pattern.fits(code, enhanced, &lower))
         // Only a refused recipient can be sent apart from the others.
-        Some(entry) if entry.act == Act::Split && phase != Phase::Recipient => &OTHER_TEMPORARY,
+        .filter(|entry| entry.act != Act::Split || phase == Phase::Recipient);
+    match known {
         Some(Entry {
             act: Act::Bounce | Act::HoldRecipient,
             ..
@@ -413,6 +413,10 @@ mod tests {
             judge("452 4.5.3 Too many recipients", Phase::End).act,
             Act::Retry
         );
+        let old = "552 Too many recipients";
+        assert_eq!(judge(old, Phase::Recipient).act, Act::Split);
+        assert_eq!(judge(old, Phase::End).act, Act::Bounce);
+        assert_eq!(judge(old, Phase::Hello).act, Act::Retry);
     }
 
     #[test]
@@ -450,6 +454,7 @@ mod tests {
         421 4.4.2 Co Retry Exchange
         452 4.5.3 To Split Exchange
         452 Too many Split Exchange
+        552 Too many Split Exchange
         452 4.3.1 In BackOff Exchange
         451 4.4.4 Ma Retry Exchange ! after 1 h
         451 4.7.0 Te Retry Exchange

@@ -9,6 +9,8 @@ pub(super) struct Subject {
     pub(super) speaks_of: &'static str,
     pub(super) whose: Whose,
     pub(super) advice: &'static str,
+    /// What helps instead where it may pass by itself.
+    pub(super) at_first: Option<&'static str>,
 }
 
 /// RFC 3463 §3.1; `None` for a subject that is not defined.
@@ -35,12 +37,12 @@ pub(super) fn subject(enhanced: Enhanced) -> Option<Subject> {
         3 => (
             "the receiving mail system",
             Whose::Exchange,
-            "nothing, unless it lasts; then ask who runs that system",
+            "ask who runs that system",
         ),
         4 => (
             "network and routing",
             Whose::Exchange,
-            "nothing, unless it lasts; then look at DNS and at the way to that host",
+            "look at DNS and at the way to that host",
         ),
         5 => (
             "the SMTP dialogue",
@@ -70,6 +72,11 @@ pub(super) fn subject(enhanced: Enhanced) -> Option<Subject> {
         speaks_of,
         whose,
         advice,
+        at_first: match enhanced.1 {
+            3 => Some("nothing, unless it lasts; then ask who runs that system"),
+            4 => Some("nothing, unless it lasts; then look at DNS and at the way to that host"),
+            _ => None,
+        },
     })
 }
 

@@ -1,5 +1,7 @@
 use super::super::said::said;
+use super::refusal::speaks_of_our_tenant;
 use super::*;
+use crate::dialogue::outcome::Answer;
 use Outcome::{Deferred, Failed, Held};
 use Pace::{AtOnce, BackOff, Hourly, Law};
 
@@ -373,6 +375,88 @@ fn a_refusal_of_our_own_is_nobodys_connector() {
 fn at(text: &str, next_hop: NextHop, phase: Phase) -> Explanation {
     let said = said(text.as_bytes()).unwrap();
     explain(&said, Some(next_hop), Some(phase)).unwrap()
+}
+
+#[test]
+fn a_refused_ehlo_is_followed_by_helo_where_servers_may_be_old() {
+    for next_hop in [NextHop::Mx, NextHop::Relay] {
+        let told = at("502 5.5.1 Command not implemented", next_hop, Phase::Hello);
+        assert!(told.does.starts_with("goes on with HELO"), "{}", told.does);
+        assert!(!told.is_bad_news());
+        let busy = at("421 4.3.2 x", next_hop, Phase::Hello);
+        assert!(busy.outcome == PAUSE && !busy.does.contains("HELO"));
+    }
+    let told = at("502 5.5.9 x", NextHop::Exchange, Phase::Hello);
+    assert_eq!((told.outcome, told.alarm), (RETRY, NOW));
+}
+
+#[test]
+fn before_mail_nothing_is_about_a_message() {
+    for text in [
+        "554 5.7.1 client host blocked",
+        "550 5.1.1 x",
+        "550 5.2.1 x",
+        "550 5.6.0 x",
+        "454 4.7.1 x",
+        "450 4.2.1 x",
+    ] {
+        for next_hop in WAYS {
+            let told = at(text, next_hop, Phase::Greeting);
+            for word in ["recipient", "mailbox", "sender", "message is", "content"] {
+                assert!(!told.meaning.contains(word), "{text}: {}", told.meaning);
+            }
+            assert_ne!(told.whose, Some("recipient"), "{text}");
+        }
+    }
+    // What is about the machine is told.
+    let room = at("452 4.3.1 x", NextHop::Mx, Phase::Greeting);
+    assert!(room.meaning.contains("no room"), "{}", room.meaning);
+    let none = at("554 no mail", NextHop::Mx, Phase::Greeting);
+    assert!(none.outcome == Failed && none.meaning.contains("no mail at all"));
+}
+
+#[test]
+fn what_was_given_up_is_not_waited_for() {
+    for text in [
+        "550 5.4.1 Relay access denied",
+        "554 5.4.6 x",
+        "554 5.4.14 x",
+        "550 5.4.8 x",
+        "554 5.3.5 x",
+        "550 5.7.1 Relay access denied",
+    ] {
+        for next_hop in [NextHop::Mx, NextHop::Relay] {
+            let told = of(text, next_hop);
+            assert_eq!(told.outcome, Failed, "{text}");
+            assert!(
+                !told.advice.starts_with("nothing"),
+                "{text}: {}",
+                told.advice
+            );
+        }
+    }
+    assert!(
+        of("451 4.4.1 x", NextHop::Mx)
+            .advice
+            .starts_with("nothing, unless")
+    );
+    let listed =
+        "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org";
+    let told = of(listed, NextHop::Mx);
+    assert!(
+        told.meaning
+            .starts_with("the address of this host stands on a block list")
+    );
+    assert!(told.advice.contains("removal"));
+    let old = of("552 too many recipients", NextHop::Mx);
+    assert_eq!(old.outcome, Deferred(AtOnce));
+    assert!(
+        old.meaning.contains("more recipients than one"),
+        "{}",
+        old.meaning
+    );
+    let relay = at("550 5.7.30 x", NextHop::Relay, Phase::Login);
+    assert!(!relay.advice.contains("username"), "{}", relay.advice);
 }
 
 const WAYS: [NextHop; 3] = [NextHop::Exchange, NextHop::Mx, NextHop::Relay];
