@@ -590,6 +590,14 @@ function Test-GatepostHeld {
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
+
+# Whether an exception of the routing rule leaves nothing for it: for the tenant's own senders, whose mail it takes, or for the scope it asks for.
+function Test-GatepostVoid {
+    param($Rule, [string]$Name)
+    $value = [string](Get-GatepostProperty -Object $Rule -Name $Name)
+    if ($Name -eq 'ExceptIfFromScope') { return $value -eq 'InOrganization' }
+    $Name -eq 'ExceptIfSentToScope' -and $value -and $value -eq [string](Get-GatepostProperty -Object $Rule -Name 'SentToScope')
+}
 #endregion Condition
 
 #region Turn
@@ -759,8 +767,7 @@ function Get-GatepostAdded {
             # Mail with the loop header is what the routing rule leaves out: with this condition it takes none.
             $header = Get-GatepostProperty -Object $Rule -Name ($key -replace '(Words|Patterns)$', 'MessageHeader')
             if ($key -match '^Header(Contains|Matches)' -and [string]$header -eq $LoopHeaderName) { $goes = $true }
-            # It takes mail of the tenant's own senders alone, and would leave out just that.
-            if ($key -eq 'ExceptIfFromScope' -and [string]$value -eq 'InOrganization') { $goes = $true }
+            if (Test-GatepostVoid -Rule $Rule -Name $key) { $goes = $true }
         } elseif ($script:Harmless -notcontains $key) { $goes = $true }
         if (-not $goes) {
             $added['Left'] += $key

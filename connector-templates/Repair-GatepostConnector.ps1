@@ -7,7 +7,7 @@
 .DESCRIPTION
     Reads the four objects, compares every property that Gatepost depends on, and sets only those that differ. What somebody has added to
     the two rules, and what 'gatepost connector diff' tells as drift, goes: any action beside ours, an ExpiryDate that has passed, and any
-    condition or exception of the clean-up rule. Conditions that narrow the routing rule are told and stay.
+    condition or exception of the clean-up rule. Conditions that narrow the routing rule are told and stay; what leaves it nothing goes.
 
     What the rollout decides stays as it is: state, mode, group and place of the routing rule. The mark of the outbound connector as validated
     goes where another host or name in the certificate was validated: run Confirm-GatepostConnector.ps1 -Again then. Where one loop value is
@@ -535,6 +535,14 @@ function Test-GatepostHeld {
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
+
+# Whether an exception of the routing rule leaves nothing for it: for the tenant's own senders, whose mail it takes, or for the scope it asks for.
+function Test-GatepostVoid {
+    param($Rule, [string]$Name)
+    $value = [string](Get-GatepostProperty -Object $Rule -Name $Name)
+    if ($Name -eq 'ExceptIfFromScope') { return $value -eq 'InOrganization' }
+    $Name -eq 'ExceptIfSentToScope' -and $value -and $value -eq [string](Get-GatepostProperty -Object $Rule -Name 'SentToScope')
+}
 #endregion Condition
 
 #region Turn
@@ -704,8 +712,7 @@ function Get-GatepostAdded {
             # Mail with the loop header is what the routing rule leaves out: with this condition it takes none.
             $header = Get-GatepostProperty -Object $Rule -Name ($key -replace '(Words|Patterns)$', 'MessageHeader')
             if ($key -match '^Header(Contains|Matches)' -and [string]$header -eq $LoopHeaderName) { $goes = $true }
-            # It takes mail of the tenant's own senders alone, and would leave out just that.
-            if ($key -eq 'ExceptIfFromScope' -and [string]$value -eq 'InOrganization') { $goes = $true }
+            if (Test-GatepostVoid -Rule $Rule -Name $key) { $goes = $true }
         } elseif ($script:Harmless -notcontains $key) { $goes = $true }
         if (-not $goes) {
             $added['Left'] += $key

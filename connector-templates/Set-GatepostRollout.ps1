@@ -15,7 +15,7 @@
     Stop is the emergency brake and needs nothing but a session: Disable-TransportRule -Identity 'Route to Gatepost' does the same by hand.
     It also stops a rule of this name whose comment somebody has changed, where that leads to our outbound connector or sets our secret header.
     The other stages refuse to begin while an object is missing, foreign, switched off, ended or not begun, while a rule keeps mail back or
-    loses it, while the clean-up rule does not take all mail that comes back, while a rule before ours takes the loop header off, or while the
+    loses it, while the routing rule leaves out all that it takes, while the clean-up rule does not take all mail that comes back, while a rule before ours takes the loop header off, or while the
     two rules have no loop value in common. Which values are right, and where the connector leads, is not looked at here:
     Repair-GatepostConnector.ps1 -WhatIf and 'gatepost connector diff' tell.
 
@@ -537,6 +537,14 @@ function Test-GatepostHeld {
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
+
+# Whether an exception of the routing rule leaves nothing for it: for the tenant's own senders, whose mail it takes, or for the scope it asks for.
+function Test-GatepostVoid {
+    param($Rule, [string]$Name)
+    $value = [string](Get-GatepostProperty -Object $Rule -Name $Name)
+    if ($Name -eq 'ExceptIfFromScope') { return $value -eq 'InOrganization' }
+    $Name -eq 'ExceptIfSentToScope' -and $value -and $value -eq [string](Get-GatepostProperty -Object $Rule -Name 'SentToScope')
+}
 #endregion Condition
 
 #region Group
@@ -576,6 +584,7 @@ function Assert-GatepostReady {
     $words = @(Get-GatepostProperty -Object $Routing -Name 'ExceptIfHeaderContainsWords' | Where-Object { $_ })
     if ([string](Get-GatepostProperty -Object $Routing -Name 'ExceptIfHeaderContainsMessageHeader') -ne $LoopHeaderName -or $words.Count -eq 0) { $bad += "the rule '$RoutingRuleName' has no exception for $LoopHeaderName`: mail would go round" }
     if ([string](Get-GatepostProperty -Object $Routing -Name 'FromScope') -ne 'InOrganization') { $bad += "the rule '$RoutingRuleName' is not limited to the tenant's own senders" }
+    foreach ($key in 'ExceptIfFromScope', 'ExceptIfSentToScope') { if (Test-GatepostVoid -Rule $Routing -Name $key) { $bad += "the rule '$RoutingRuleName' leaves out by $key all that it takes: nothing would go to Gatepost" } }
     $back = @(Get-GatepostProperty -Object $cleanUp -Name 'HeaderContainsWords' | Where-Object { $_ })
     if ($null -ne $cleanUp -and @($words | Where-Object { $back -ccontains $_ }).Count -eq 0) { $bad += "the rules '$RoutingRuleName' and '$CleanUpRuleName' have no loop value in common: the header would stay on mail that has come back, or mail would go round" }
     $now = [datetime]::UtcNow

@@ -182,6 +182,8 @@ foreach ($name in 'Back from Gatepost', 'Route to Gatepost') {
         foreach ($key in @($facts.Keys | Sort-Object)) {
             if ($plain -contains $key -or $null -ne $rule[$key]) { continue }
             $rule[$key] = Get-Filling $facts[$key]
+            # Another scope than its exception, which would leave nothing.
+            if ($key -eq 'SentToScope') { $rule[$key] = 'NotInOrganization' }
             $isChosen = $route -and ($key -match $conditions -or $key -eq 'RouteMessageOutboundRequireTls')
             if ($isChosen) { $left += $key } else { $expected += $key }
         }
@@ -223,6 +225,22 @@ Test-Case 'repair: conditions that are left are told, but not those of the rollo
     Assert-Equal (Get-Change) @() 'then nothing'
     $told = @($run.Results | Where-Object { $_.Name -eq 'Route to Gatepost' })[0]
     Assert-That ($told.Action -eq 'Unchanged' -and $told.Message -match 'SubjectContainsWords') "they are told again, found '$($told.Message)'"
+}
+
+Test-Case 'repair: an exception for the scope that the rule asks for leaves nothing, and goes, by Install as well; one for another scope stays' {
+    foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector') {
+        $tenant = Add-Installed
+        $rule = $tenant.Rules[0]
+        $rule['SentToScope'] = 'NotInOrganization'
+        $rule['ExceptIfSentToScope'] = 'InOrganization'
+        $null = Invoke-Good $script
+        Assert-Equal (Get-Change) @() "$script leaves another scope"
+        $rule['ExceptIfSentToScope'] = 'notInOrganization'
+        $null = Invoke-Good $script
+        Assert-Equal (Get-Change) @('Set-TransportRule -ExceptIfSentToScope -Identity') "$script`: one change"
+        Assert-Equal @($rule['SentToScope'], [string]$rule['ExceptIfSentToScope']) @('NotInOrganization', '') "$script`: the exception is off, the scope stays"
+        Reset-StandIn
+    }
 }
 
 Test-Case 'repair: an action is taken off with what means nothing without it, and a secret value in it is not shown' {

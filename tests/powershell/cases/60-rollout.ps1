@@ -98,6 +98,7 @@ foreach ($bad in @(
         @('Inbound', 'From Gatepost', 'Enabled', $false, 'inbound connector'), @('Outbound', 'To Gatepost', 'Enabled', $false, 'outbound connector'), @('Outbound', 'To Gatepost', 'TestMode', $true, 'test mode'),
         @('Rules', 'Back from Gatepost', 'State', 'Disabled', 'Back from Gatepost'), @('Rules', 'Back from Gatepost', 'Mode', 'Audit', 'Back from Gatepost'),
         @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', $null, 'exception'), @('Rules', 'Route to Gatepost', 'FromScope', $null, 'own senders'),
+        @('Rules', 'Route to Gatepost', 'ExceptIfFromScope', 'InOrganization', 'leaves out by ExceptIfFromScope all that it takes'),
         @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', @('another'), 'no loop value in common'), @('Rules', 'Route to Gatepost', 'DeleteMessage', $true, 'DeleteMessage'),
         @('Rules', 'Back from Gatepost', 'RedirectMessageTo', @('x@contoso.com'), 'RedirectMessageTo'), @('Rules', 'Back from Gatepost', 'RejectMessageEnhancedStatusCode', '5.7.1', 'RejectMessageEnhancedStatusCode'), @('Rules', 'Back from Gatepost', 'RouteMessageOutboundConnector', 'Other', 'leads mail that has come back'), @('Rules', 'Back from Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'),
         @('Rules', 'Route to Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'), @('Rules', 'Back from Gatepost', 'ActivationDate', [datetime]::UtcNow.AddDays(1), 'has not begun'), @('Rules', 'Back from Gatepost', 'HeaderContainsMessageHeader', 'X-Else', 'is not for X-Contoso-Loop'),
@@ -116,6 +117,19 @@ foreach ($bad in @(
         Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property State -Value 'Enabled'
         $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
         Assert-Equal (Get-Route (Get-StandInTenant)).State 'Disabled' 'Stop works'
+    }
+}
+
+Test-Case 'rollout: refused while an exception of the routing rule is for the scope that it asks for' {
+    foreach ($row in @(@('NotInOrganization', 'NotInOrganization', $true), @('NotInOrganization', 'InOrganization', $false), @($null, $null, $false))) {
+        Add-Ready
+        $rule = (Get-StandInTenant).Rules[0]
+        $rule['SentToScope'] = $row[0]
+        $rule['ExceptIfSentToScope'] = $row[1]
+        $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Audit' }
+        Assert-Equal ($run.Failed -match 'leaves out by ExceptIfSentToScope all that it takes') $row[2] "scope '$($row[0])', exception '$($row[1])', found '$($run.Failed)'"
+        if (-not $row[2]) { Assert-Equal $run.Failed '' 'it goes on' }
+        Reset-StandIn
     }
 }
 
