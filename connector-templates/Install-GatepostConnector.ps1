@@ -600,6 +600,21 @@ function Test-GatepostVoid {
 }
 #endregion Condition
 
+#region Host
+# A host as 'gatepost connector diff' compares it: without case, the brackets of an address, and a dot at the end.
+function ConvertTo-GatepostHost {
+    param([string]$Text)
+    ($Text -replace '^\[(.+)\]$', '$1').TrimEnd('.').ToLowerInvariant()
+}
+
+# The smart hosts of a connector that are among these, or with -Other those that are not.
+function Get-GatepostSmartHost {
+    param($Connector, [string[]]$Among, [switch]$Other)
+    $ours = @($Among | ForEach-Object { ConvertTo-GatepostHost -Text $_ })
+    @(Get-GatepostProperty -Object $Connector -Name 'SmartHosts' | Where-Object { $_ -and ($ours -contains (ConvertTo-GatepostHost -Text ([string]$_))) -ne [bool]$Other })
+}
+#endregion Host
+
 #region Turn
 # What the comment of the clean-up rule remembers of a rotation.
 $script:Turn = ' Rotation begun with loop value #([0-9a-f]{8})\.$'
@@ -673,10 +688,10 @@ $script:Companion = @{
 $script:Usual = @('ExceptIfHeaderMatchesMessageHeader', 'ExceptIfHeaderMatchesPatterns', 'ExceptIfMessageSizeOver', 'ExceptIfMessageTypeMatches', 'FromMemberOf', 'SentToScope')
 $script:Harmless = @('RouteMessageOutboundRequireTls')
 
-# A list as one text, without order, case, empty members and what Exchange adds: '*' reads back as 'smtp:*;1'.
+# A list as one text, without order, empty members and what Exchange adds, each as a host: '*' reads back as 'smtp:*;1'.
 function ConvertTo-GatepostSet {
     param($Value)
-    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ } | ForEach-Object { (([string]$_) -replace '^smtp:', '' -replace ';\d+$', '' -replace '^\[(.+)\]$', '$1').ToLowerInvariant() })
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ } | ForEach-Object { ConvertTo-GatepostHost -Text (([string]$_) -replace '^smtp:', '' -replace ';\d+$', '') })
     @($members | Sort-Object -Unique) -join ', '
 }
 
@@ -1092,9 +1107,8 @@ function Assert-GatepostNoTwin {
     foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $Objects['Outbound'] -Name $key) }
     if ($null -eq $Objects['Outbound']) {
         $script:Doing = 'reading the outbound connectors'
-        $hosts = @($SmartHosts | ForEach-Object { $_.TrimEnd('.') })
         $twins = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop | Where-Object {
-            @(Get-GatepostProperty -Object $_ -Name 'SmartHosts' | Where-Object { $hosts -contains ([string]$_).Trim('[', ']').TrimEnd('.') }).Count -gt 0 -and -not (Test-GatepostHybrid -Object $_)
+            @(Get-GatepostSmartHost -Connector $_ -Among $SmartHosts).Count -gt 0 -and -not (Test-GatepostHybrid -Object $_)
         })
         Assert-GatepostAlone -Type 'outbound connector' -Name $OutboundConnectorName -Cmdlet 'Set-OutboundConnector' -Comment 'Comment' -Twins $twins
     }

@@ -341,6 +341,21 @@ function Test-GatepostMark {
 }
 #endregion Ownership
 
+#region Host
+# A host as 'gatepost connector diff' compares it: without case, the brackets of an address, and a dot at the end.
+function ConvertTo-GatepostHost {
+    param([string]$Text)
+    ($Text -replace '^\[(.+)\]$', '$1').TrimEnd('.').ToLowerInvariant()
+}
+
+# The smart hosts of a connector that are among these, or with -Other those that are not.
+function Get-GatepostSmartHost {
+    param($Connector, [string[]]$Among, [switch]$Other)
+    $ours = @($Among | ForEach-Object { ConvertTo-GatepostHost -Text $_ })
+    @(Get-GatepostProperty -Object $Connector -Name 'SmartHosts' | Where-Object { $_ -and ($ours -contains (ConvertTo-GatepostHost -Text ([string]$_))) -ne [bool]$Other })
+}
+#endregion Host
+
 #region Group
 # Whether there is a group of this name in the tenant.
 function Test-GatepostGroupThere {
@@ -485,8 +500,7 @@ function Test-GatepostConnector {
         if (Test-GatepostHybrid -Object $one) { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'belongs to the hybrid set-up: no script of ours touches it' }
         $takes = @('RouteAllMessagesViaOnPremises', 'AllAcceptedDomains' | Where-Object { [string](Get-GatepostProperty -Object $one -Name $_) -eq 'True' })
         if ($takes.Count -gt 0 -and [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True') { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message "$($takes -join ' and '): mail that has come back from Gatepost takes this way as well" }
-        $hosts = @(Get-GatepostProperty -Object $one -Name 'SmartHosts' | Where-Object { $_ } | ForEach-Object { ([string]$_).Trim('[', ']') })
-        if (@($hosts | Where-Object { $SmartHosts -contains $_.TrimEnd('.') }).Count -eq 0) { continue }
+        if (@(Get-GatepostSmartHost -Connector $one -Among $SmartHosts).Count -eq 0) { continue }
         if ($there -or (Test-GatepostHybrid -Object $one)) { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'leads to Gatepost as well: without the secret header, and perhaps round' }
         else { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $true -Message "leads to Gatepost under another name, and Install makes none beside it: give it the name '$OutboundConnectorName' and the mark, or remove it" }
     }

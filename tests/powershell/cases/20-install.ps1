@@ -172,7 +172,7 @@ foreach ($kind in 'Inbound', 'Outbound', 'Rules') {
 # One that does the same under another name, made by hand, and the line that takes it over.
 $twins = [ordered]@{
     Inbound = @('From Gatepost', { New-InboundConnector -Name "Bob's relay" -SenderDomains '*' -ConnectorType OnPremises -TlsSenderCertificateName 'MAIL.contoso.com' -ErrorAction Stop })
-    Outbound = @('To Gatepost', { New-OutboundConnector -Name "Bob's relay" -ConnectorType OnPremises -UseMXRecord $false -SmartHosts 'MX2.gatepost.example' -TestMode $true -ErrorAction Stop })
+    Outbound = @('To Gatepost', { New-OutboundConnector -Name "Bob's relay" -ConnectorType OnPremises -UseMXRecord $false -SmartHosts 'MX2.gatepost.example.' -TestMode $true -ErrorAction Stop })
     Route = @('Route to Gatepost', { New-OutboundConnector -Name 'Elsewhere' -ErrorAction Stop; New-TransportRule -Name "Bob's relay" -RouteMessageOutboundConnector 'Elsewhere' -SetHeaderName 'x-contoso-gate' -SetHeaderValue $secretValue -ErrorAction Stop })
     CleanUp = @('Back from Gatepost', { New-TransportRule -Name "Bob's relay" -RemoveHeader 'x-contoso-loop' -Enabled $false -ErrorAction Stop })
 }

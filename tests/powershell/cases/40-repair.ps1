@@ -80,6 +80,17 @@ Test-Case 'repair: what the validation does not go by leaves its mark' {
     Assert-Equal @((Get-StandInTenant).Outbound[0].IsValidated, $run.Warnings.Count) @('True', '0') 'the mark stays'
 }
 
+Test-Case 'repair: a smart host in other case, in brackets or with a dot at the end is the same host: no change, and its mark stays' {
+    foreach ($hosts in @('MX2.gatepost.example.', '[mx1.gatepost.example]'), @('mx1.gatepost.example.', 'Mx2.Gatepost.Example')) {
+        Add-Ready
+        Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property SmartHosts -Value $hosts
+        foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector') { $null = Invoke-Good $script }
+        Assert-Equal (Get-Change) @() "$hosts`: nothing was changed"
+        Assert-Equal (Get-StandInTenant).Outbound[0].IsValidated 'True' "$hosts`: the mark"
+        Reset-StandIn
+    }
+}
+
 Test-Case 'repair: TreatMessagesAsInternal, which excludes CloudServicesMailEnabled, is set back with it in one call' {
     $null = Add-Installed
     $right = Get-StandInSnapshot
