@@ -9,10 +9,11 @@
     routing rule, created disabled, and the clean-up rule directly behind it, which takes the loop header off mail that has come back.
     Where Gatepost takes mail from applications alone (render leaves -SmartHosts empty), the inbound connector is all.
 
-    No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. The script can be run again at any time: what is right
-    stays, what differs is set, what somebody has added to the rules is taken off as by Repair-GatepostConnector.ps1, what is missing is
-    created. An object of one of the four names that is not Gatepost's is refused, and so is making one beside an object of another name that
-    does the same. How far the rollout is (state, mode and group of the routing rule) is not changed by a second run. The mark of the outbound
+    No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. An object of one of the four names that is not
+    Gatepost's is refused, with -Force still where it carries mail, and so is making one beside an object of another name that does the same.
+
+    The script can be run again at any time: what is right stays, what differs is set, what somebody has added to the rules is taken off as by
+    Repair-GatepostConnector.ps1, what is missing is created. How far the rollout is (state, mode and group of the routing rule) is not changed by a second run. The mark of the outbound
     connector as validated goes where another host or name in the certificate was validated.
 
     Before the first change the state of the tenant is written to a folder beside the script (or below -ExportFolder), for its owner alone.
@@ -74,9 +75,11 @@
     Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
 
 .PARAMETER Force
-    Takes over objects of these names that are not Gatepost's (a routing rule is disabled and bound to -PilotGroup then), and makes what is
-    missing also beside an object of another name that does the same. An outbound connector that carries mail is not taken over: one that an
-    enabled rule leads to, or an enabled one for recipient domains. Hybrid connectors are never touched.
+    Takes over objects of these names that are not Gatepost's (a routing rule is disabled and bound to -PilotGroup then: it routes no more), and
+    makes what is missing also beside an object of another name that does the same. Refused is what carries mail: an outbound connector that a
+    rule in force leads to, or an enabled one that takes mail without a rule, where it does not lead to Gatepost already; an enabled inbound
+    connector for another certificate name, or for none; a clean-up rule in force that does more with mail than take the loop header off.
+    The refusal names the line that ends it. Hybrid connectors are never touched.
 
 .PARAMETER TenantId
     The tenant's directory ID (a GUID). The script refuses to read or change any other tenant.
@@ -570,6 +573,15 @@ function ConvertTo-GatepostMoment {
 }
 #endregion Moment
 
+#region Live
+# Whether a rule does what it says: enabled, enforced, and not ended. One that begins later does so without another hand.
+function Test-GatepostLive {
+    param($Rule)
+    $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $Rule -Name 'ExpiryDate')
+    [string](Get-GatepostProperty -Object $Rule -Name 'State') -eq 'Enabled' -and [string](Get-GatepostProperty -Object $Rule -Name 'Mode') -eq 'Enforce' -and ($null -eq $end -or $end -gt [datetime]::UtcNow)
+}
+#endregion Live
+
 #region Literal
 # A name as it stands in a line to paste: PowerShell takes the curly quotes for quotes as well.
 function ConvertTo-GatepostLiteral {
@@ -614,6 +626,67 @@ function Get-GatepostSmartHost {
     @(Get-GatepostProperty -Object $Connector -Name 'SmartHosts' | Where-Object { $_ -and ($ours -contains (ConvertTo-GatepostHost -Text ([string]$_))) -ne [bool]$Other })
 }
 #endregion Host
+
+#region Way
+# Whether a rule leads to this connector, by any of the names that Exchange gives it.
+function Test-GatepostWay {
+    param($Rule, [string]$Name, $Connector)
+    $names = @($Name)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Connector -Name $key) }
+    $way = [string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector')
+    '' -ne $way -and $names -contains $way
+}
+#endregion Way
+
+#region TakeOver
+# What of a rule's properties is something that it does with the mail.
+$script:Action = '^(AddManager|AddToRecipients|ApplyClassification|ApplyHtmlDisclaimerText|ApplyOME|ApplyRights|BlindCopyTo|CopyTo|DeleteMessage|Generate|Moderate|PrependSubject|Quarantine|Redirect|Reject|Remove|RouteMessageOutboundConnector|SetHeaderName|SetSCL|SmtpReject|StopRuleProcessing)'
+
+# Why an object of our name that is not ours is not taken over: mail would take another way under its owner. Nothing where it may be.
+function Get-GatepostInboundUse {
+    param($Connector)
+    if ($null -eq $Connector -or (Test-GatepostMark -Object $Connector) -or [string](Get-GatepostProperty -Object $Connector -Name 'Enabled') -ne 'True') { return '' }
+    $known = [string](Get-GatepostProperty -Object $Connector -Name 'TlsSenderCertificateName')
+    if ($known -eq $TlsSenderCertificateName) { return '' }
+    $by = 'by no certificate'
+    if ($known) { $by = "by the certificate name $known" }
+    "The inbound connector '$InboundConnectorName' is not Gatepost's, and enabled for another server: it knows that $by, and would know it no more. Choose another name (-InboundConnectorName), or, where nothing comes by it any more, disable it first: Set-InboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $InboundConnectorName) -Enabled `$false"
+}
+
+# -SecretKnown: values of our secret header; a rule with one of them is ours, whatever its comment says.
+function Get-GatepostOutboundUse {
+    param($Connector, [object[]]$Rules, [string[]]$SecretKnown = @())
+    if ($null -eq $Connector -or (Test-GatepostMark -Object $Connector)) { return '' }
+    # One that leads to Gatepost already takes no mail elsewhere.
+    if (@(Get-GatepostSmartHost -Connector $Connector -Among $SmartHosts).Count -gt 0 -and @(Get-GatepostSmartHost -Connector $Connector -Among $SmartHosts -Other).Count -eq 0) { return '' }
+    $users = @($Rules | Where-Object {
+        $own = $SecretKnown -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$_.Name -and (Test-GatepostMark -Object $_))
+        -not $own -and (Test-GatepostWay -Rule $_ -Name $OutboundConnectorName -Connector $Connector) -and (Test-GatepostLive -Rule $_)
+    })
+    $what = "The outbound connector '$OutboundConnectorName' is not Gatepost's, and carries mail:"
+    if ($users.Count -gt 0) {
+        $names = @($users | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
+        return "$what rules that are not ours lead to it: $($names -join ', '). That mail would go to Gatepost, without the secret header. Lead them elsewhere or disable them first ($(@($names | ForEach-Object { "Disable-TransportRule -Identity $_" }) -join '; ')), or choose another name (-OutboundConnectorName)."
+    }
+    # Recipient domains say nothing where it is for rules alone.
+    $scoped = [string](Get-GatepostProperty -Object $Connector -Name 'IsTransportRuleScoped') -eq 'True'
+    $takes = @('RecipientDomains', 'AllAcceptedDomains', 'RouteAllMessagesViaOnPremises' | Where-Object { (Test-GatepostHeld -Name $_ -Value (Get-GatepostProperty -Object $Connector -Name $_)) -and -not ($scoped -and $_ -eq 'RecipientDomains') })
+    if ([string](Get-GatepostProperty -Object $Connector -Name 'Enabled') -ne 'True' -or ($scoped -and $takes.Count -eq 0)) { return '' }
+    $how = "by $($takes -join ' and ')"
+    if ($takes.Count -eq 0) { $how = 'by itself, as it is not for rules alone (IsTransportRuleScoped)' }
+    "$what $how. That mail would take another way. Choose another name (-OutboundConnectorName), or, where nothing needs that way any more, disable it first: Set-OutboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $OutboundConnectorName) -Enabled `$false"
+}
+
+# -LoopKnown: loop values; a rule that looks for one of them is ours, whatever its comment says.
+function Get-GatepostCleanUpUse {
+    param($Rule, [string[]]$LoopKnown = @())
+    if ($null -eq $Rule -or (Test-GatepostMark -Object $Rule) -or -not (Test-GatepostLive -Rule $Rule)) { return '' }
+    if (@(Get-GatepostProperty -Object $Rule -Name 'HeaderContainsWords' | Where-Object { $LoopKnown -ccontains [string]$_ }).Count -gt 0) { return '' }
+    $does = @($Rule.PSObject.Properties | Where-Object { $_.Name -match $script:Action -and (Test-GatepostHeld -Name $_.Name -Value $_.Value) -and -not ($_.Name -eq 'RemoveHeader' -and [string]$_.Value -eq $LoopHeaderName) } | ForEach-Object { $_.Name } | Sort-Object)
+    if ($does.Count -eq 0) { return '' }
+    "The rule '$CleanUpRuleName' is not Gatepost's, and does more with mail than take $LoopHeaderName off ($($does -join ', ')), which it would do no more. Choose another name (-CleanUpRuleName), or, where nothing needs it any more, disable it first: Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $CleanUpRuleName)"
+}
+#endregion TakeOver
 
 #region Turn
 # What the comment of the clean-up rule remembers of a rotation.
@@ -722,9 +795,7 @@ function Test-GatepostSame {
         return $words -ccontains $Known[0] -and @($words | Where-Object { $Known -cnotcontains $_ }).Count -eq 0
     }
     if ($kind -eq 'Connector') {
-        $names = @([string]$Should)
-        foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Outbound -Name $key) }
-        return '' -ne [string]$Is -and $names -contains [string]$Is
+        return (Test-GatepostWay -Rule ([pscustomobject]@{ RouteMessageOutboundConnector = $Is }) -Name ([string]$Should) -Connector $Outbound)
     }
     if ($Should -is [bool]) { return ([string]$Is -eq 'True') -eq $Should }
     [string]$Is -eq [string]$Should
@@ -1059,29 +1130,16 @@ function Assert-GatepostAlone {
     Deny-GatepostRun -Reason "$message. Nothing was changed. Give it the name and the mark, then run this script again: $Cmdlet -Identity $($names[0]) -Name '$Name' -$Comment '$($script:Mark)'"
 }
 
-# Refuses to take over an outbound connector that carries mail of the tenant: from then on that mail would go to Gatepost, without the
-# secret header, or another way than today.
+# Refuses to take over what carries mail of the tenant.
 function Assert-GatepostIdle {
     param([hashtable]$Objects, [hashtable]$Secret)
-    $connector = $Objects['Outbound']
-    if ($null -eq $connector -or (Test-GatepostMark -Object $connector)) { return }
-    $ways = @($OutboundConnectorName)
-    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $connector -Name $key) }
-    $script:Doing = 'reading the transport rules'
-    $users = @(Get-TransportRule -ErrorAction Stop | Where-Object {
-        $way = [string](Get-GatepostProperty -Object $_ -Name 'RouteMessageOutboundConnector')
-        # One with the tenant's secret, or with a name of ours and the mark, is ours.
-        $own = $Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$_.Name -and (Test-GatepostMark -Object $_))
-        $way -and $ways -contains $way -and -not $own -and [string](Get-GatepostProperty -Object $_ -Name 'State') -eq 'Enabled'
-    })
-    $what = "The outbound connector '$OutboundConnectorName' is not Gatepost's, and carries mail:"
-    if ($users.Count -gt 0) {
-        $names = @($users | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
-        Deny-GatepostRun -Reason "$what rules that are not ours lead to it: $($names -join ', '). That mail would go to Gatepost, without the secret header. Nothing was changed. Lead them elsewhere or disable them first ($(@($names | ForEach-Object { "Disable-TransportRule -Identity $_" }) -join '; ')), or choose another name (-OutboundConnectorName)."
+    $uses = @(Get-GatepostInboundUse -Connector $Objects['Inbound'])
+    if ($null -ne $Secret) {
+        $script:Doing = 'reading the transport rules'
+        $uses += Get-GatepostOutboundUse -Connector $Objects['Outbound'] -Rules @(Get-TransportRule -ErrorAction Stop) -SecretKnown $Secret['HeaderKnown']
+        $uses += Get-GatepostCleanUpUse -Rule $Objects['CleanUp'] -LoopKnown $Secret['LoopKnown']
     }
-    $on = [string](Get-GatepostProperty -Object $connector -Name 'Enabled') -eq 'True' -and [string](Get-GatepostProperty -Object $connector -Name 'IsTransportRuleScoped') -ne 'True'
-    $takes = @('RecipientDomains', 'AllAcceptedDomains', 'RouteAllMessagesViaOnPremises' | Where-Object { Test-GatepostHeld -Name $_ -Value (Get-GatepostProperty -Object $connector -Name $_) })
-    if ($on -and $takes.Count -gt 0) { Deny-GatepostRun -Reason "$what by $($takes -join ' and '). That mail would take another way. Nothing was changed. Choose another name (-OutboundConnectorName), or, where nothing needs that way any more, disable it first: Set-OutboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $OutboundConnectorName) -Enabled `$false" }
+    foreach ($use in $uses) { if ($use) { Deny-GatepostRun -Reason "Nothing was changed. $use" } }
 }
 
 # Looks for them where something is missing, by what 'gatepost connector diff' takes for ours.
@@ -1103,8 +1161,6 @@ function Assert-GatepostNoTwin {
         Assert-GatepostAlone -Type 'inbound connector' -Name $InboundConnectorName -Cmdlet 'Set-InboundConnector' -Comment 'Comment' -Twins $twins
     }
     if ($null -eq $Secret) { return }
-    $ways = @($OutboundConnectorName)
-    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $Objects['Outbound'] -Name $key) }
     if ($null -eq $Objects['Outbound']) {
         $script:Doing = 'reading the outbound connectors'
         $twins = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop | Where-Object {
@@ -1117,7 +1173,7 @@ function Assert-GatepostNoTwin {
     $rules = @(Get-TransportRule -ErrorAction Stop | Where-Object { @($RoutingRuleName, $CleanUpRuleName) -notcontains [string]$_.Name })
     $routes = @($rules | Where-Object {
         [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderName') -eq $SecretHeaderName -and
-        ($Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or ([string](Get-GatepostProperty -Object $_ -Name 'RouteMessageOutboundConnector') -and $ways -contains [string]$_.RouteMessageOutboundConnector))
+        ($Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or (Test-GatepostWay -Rule $_ -Name $OutboundConnectorName -Connector $Objects['Outbound']))
     })
     if ($null -eq $Objects['Routing']) { Assert-GatepostAlone -Type 'transport rule' -Name $RoutingRuleName -Cmdlet 'Set-TransportRule' -Comment 'Comments' -Twins $routes }
     if ($null -eq $Objects['CleanUp']) {
@@ -1157,6 +1213,7 @@ try {
         $script:Doing = 'reading the inbound connectors'
         $own = Find-GatepostObject -List @(Get-InboundConnector -ErrorAction Stop) -Name $InboundConnectorName -Type 'inbound connector' -Adopt ([bool]$Force)
         Assert-GatepostNoTwin -Objects @{ Inbound = $own } -Secret $null
+        Assert-GatepostIdle -Objects @{ Inbound = $own } -Secret $null
         Invoke-GatepostInbound -Existing $own
         Write-Verbose 'No outbound connector and no rule: the configuration has no listener for Exchange, and -SmartHosts is empty.'
         return

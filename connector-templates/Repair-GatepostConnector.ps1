@@ -560,6 +560,17 @@ function Get-GatepostSmartHost {
 }
 #endregion Host
 
+#region Way
+# Whether a rule leads to this connector, by any of the names that Exchange gives it.
+function Test-GatepostWay {
+    param($Rule, [string]$Name, $Connector)
+    $names = @($Name)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Connector -Name $key) }
+    $way = [string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector')
+    '' -ne $way -and $names -contains $way
+}
+#endregion Way
+
 #region Turn
 # What the comment of the clean-up rule remembers of a rotation.
 $script:Turn = ' Rotation begun with loop value #([0-9a-f]{8})\.$'
@@ -667,9 +678,7 @@ function Test-GatepostSame {
         return $words -ccontains $Known[0] -and @($words | Where-Object { $Known -cnotcontains $_ }).Count -eq 0
     }
     if ($kind -eq 'Connector') {
-        $names = @([string]$Should)
-        foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Outbound -Name $key) }
-        return '' -ne [string]$Is -and $names -contains [string]$Is
+        return (Test-GatepostWay -Rule ([pscustomobject]@{ RouteMessageOutboundConnector = $Is }) -Name ([string]$Should) -Connector $Outbound)
     }
     if ($Should -is [bool]) { return ([string]$Is -eq 'True') -eq $Should }
     [string]$Is -eq [string]$Should

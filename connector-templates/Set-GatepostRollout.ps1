@@ -517,6 +517,26 @@ function Test-GatepostDeed {
     $header -and [string](Get-GatepostProperty -Object $Rule -Name 'SetHeaderName') -eq $header
 }
 
+#region Live
+# Whether a rule does what it says: enabled, enforced, and not ended. One that begins later does so without another hand.
+function Test-GatepostLive {
+    param($Rule)
+    $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $Rule -Name 'ExpiryDate')
+    [string](Get-GatepostProperty -Object $Rule -Name 'State') -eq 'Enabled' -and [string](Get-GatepostProperty -Object $Rule -Name 'Mode') -eq 'Enforce' -and ($null -eq $end -or $end -gt [datetime]::UtcNow)
+}
+#endregion Live
+
+#region Way
+# Whether a rule leads to this connector, by any of the names that Exchange gives it.
+function Test-GatepostWay {
+    param($Rule, [string]$Name, $Connector)
+    $names = @($Name)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Connector -Name $key) }
+    $way = [string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector')
+    '' -ne $way -and $names -contains $way
+}
+#endregion Way
+
 #region Literal
 # A name as it stands in a line to paste: PowerShell takes the curly quotes for quotes as well.
 function ConvertTo-GatepostLiteral {
@@ -610,11 +630,9 @@ function Assert-GatepostReady {
         if ($narrows.Count -gt 0) { $bad += "the rule '$CleanUpRuleName' does not take all mail that comes back ($($narrows -join ', ')): the loop header would leave the tenant" }
     }
     foreach ($rule in @($Rules | Where-Object { @($RoutingRuleName, $CleanUpRuleName) -notcontains [string]$_.Name -and [int]$_.Priority -lt [int]$Routing.Priority })) {
-        if ([string](Get-GatepostProperty -Object $rule -Name 'State') -ne 'Enabled' -or [string](Get-GatepostProperty -Object $rule -Name 'Mode') -ne 'Enforce') { continue }
+        if (-not (Test-GatepostLive -Rule $rule)) { continue }
         # Mail from outside is none of ours, and what such a rule stops ours does not see.
         if ([string](Get-GatepostProperty -Object $rule -Name 'FromScope') -eq 'NotInOrganization' -or [string](Get-GatepostProperty -Object $rule -Name 'StopRuleProcessing') -eq 'True') { continue }
-        $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $rule -Name 'ExpiryDate')
-        if ($null -ne $end -and $end -le $now) { continue }
         $round = "mail that has come back would go to Gatepost again until a hop limit ends it (let the rule stand behind '$RoutingRuleName', or remove it)"
         if ([string](Get-GatepostProperty -Object $rule -Name 'RemoveHeader') -eq $LoopHeaderName) { $bad += "the rule '$($rule.Name)' (priority $($rule.Priority)) takes $LoopHeaderName off before '$RoutingRuleName': $round" }
         elseif ([string](Get-GatepostProperty -Object $rule -Name 'SetHeaderName') -eq $LoopHeaderName) {
@@ -624,9 +642,7 @@ function Assert-GatepostReady {
     }
     if ($null -ne $cleanUp) { foreach ($key in 'HeaderContainsMessageHeader', 'RemoveHeader') { if ([string](Get-GatepostProperty -Object $cleanUp -Name $key) -ne $LoopHeaderName) { $bad += "the rule '$CleanUpRuleName' is not for $LoopHeaderName ($key)" } } }
     if ([string](Get-GatepostProperty -Object $outbound -Name 'TlsSettings') -ne 'DomainValidation') { $bad += "the outbound connector '$OutboundConnectorName' does not ask whose certificate it meets (TlsSettings)" }
-    $ways = @($OutboundConnectorName)
-    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $outbound -Name $key) }
-    if ($ways -notcontains [string](Get-GatepostProperty -Object $Routing -Name 'RouteMessageOutboundConnector')) { $bad += "the rule '$RoutingRuleName' does not lead to '$OutboundConnectorName'" }
+    if (-not (Test-GatepostWay -Rule $Routing -Name $OutboundConnectorName -Connector $outbound)) { $bad += "the rule '$RoutingRuleName' does not lead to '$OutboundConnectorName'" }
     if ($bad.Count -gt 0) { Deny-GatepostRun -Reason "Nothing was changed: $($bad -join '; '). Repair-GatepostConnector.ps1 sets back what differs, Install-GatepostConnector.ps1 makes what is missing; 'gatepost connector diff' has a line for the rest." }
     if ([string](Get-GatepostProperty -Object $outbound -Name 'IsValidated') -ne 'True') {
         $message = "The outbound connector '$OutboundConnectorName' is not validated: Confirm-GatepostConnector.ps1 comes before mail of users."

@@ -341,6 +341,57 @@ function Test-GatepostMark {
 }
 #endregion Ownership
 
+#region Moment
+# A date of a rule in UTC, as the service keeps it; nothing where there is none.
+function ConvertTo-GatepostMoment {
+    param($Value)
+    $moment = [datetime]::MinValue
+    if ($Value -is [datetime]) { $moment = $Value }
+    elseif (-not [datetime]::TryParse([string]$Value, [System.Globalization.CultureInfo]::InvariantCulture, [System.Globalization.DateTimeStyles]'AssumeUniversal, AdjustToUniversal', [ref]$moment)) { return $null }
+    if ($moment.Kind -eq [System.DateTimeKind]::Local) { return $moment.ToUniversalTime() }
+    [datetime]::SpecifyKind($moment, [System.DateTimeKind]::Utc)
+}
+#endregion Moment
+
+#region Live
+# Whether a rule does what it says: enabled, enforced, and not ended. One that begins later does so without another hand.
+function Test-GatepostLive {
+    param($Rule)
+    $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $Rule -Name 'ExpiryDate')
+    [string](Get-GatepostProperty -Object $Rule -Name 'State') -eq 'Enabled' -and [string](Get-GatepostProperty -Object $Rule -Name 'Mode') -eq 'Enforce' -and ($null -eq $end -or $end -gt [datetime]::UtcNow)
+}
+#endregion Live
+
+#region Literal
+# A name as it stands in a line to paste: PowerShell takes the curly quotes for quotes as well.
+function ConvertTo-GatepostLiteral {
+    param([string]$Text)
+    "'" + ($Text -replace "['\u2018-\u201B]", '$0$0') + "'"
+}
+#endregion Literal
+
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+
+# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
+function Test-GatepostHeld {
+    param([string]$Name, $Value)
+    if ($Value -is [bool]) { return $Value }
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
+    if ($members.Count -eq 0) { return $false }
+    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
+}
+
+# Whether an exception of the routing rule leaves nothing for it: for the tenant's own senders, whose mail it takes, or for the scope it asks for.
+function Test-GatepostVoid {
+    param($Rule, [string]$Name)
+    $value = [string](Get-GatepostProperty -Object $Rule -Name $Name)
+    if ($Name -eq 'ExceptIfFromScope') { return $value -eq 'InOrganization' }
+    $Name -eq 'ExceptIfSentToScope' -and $value -and $value -eq [string](Get-GatepostProperty -Object $Rule -Name 'SentToScope')
+}
+#endregion Condition
+
 #region Host
 # A host as 'gatepost connector diff' compares it: without case, the brackets of an address, and a dot at the end.
 function ConvertTo-GatepostHost {
@@ -355,6 +406,67 @@ function Get-GatepostSmartHost {
     @(Get-GatepostProperty -Object $Connector -Name 'SmartHosts' | Where-Object { $_ -and ($ours -contains (ConvertTo-GatepostHost -Text ([string]$_))) -ne [bool]$Other })
 }
 #endregion Host
+
+#region Way
+# Whether a rule leads to this connector, by any of the names that Exchange gives it.
+function Test-GatepostWay {
+    param($Rule, [string]$Name, $Connector)
+    $names = @($Name)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Connector -Name $key) }
+    $way = [string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector')
+    '' -ne $way -and $names -contains $way
+}
+#endregion Way
+
+#region TakeOver
+# What of a rule's properties is something that it does with the mail.
+$script:Action = '^(AddManager|AddToRecipients|ApplyClassification|ApplyHtmlDisclaimerText|ApplyOME|ApplyRights|BlindCopyTo|CopyTo|DeleteMessage|Generate|Moderate|PrependSubject|Quarantine|Redirect|Reject|Remove|RouteMessageOutboundConnector|SetHeaderName|SetSCL|SmtpReject|StopRuleProcessing)'
+
+# Why an object of our name that is not ours is not taken over: mail would take another way under its owner. Nothing where it may be.
+function Get-GatepostInboundUse {
+    param($Connector)
+    if ($null -eq $Connector -or (Test-GatepostMark -Object $Connector) -or [string](Get-GatepostProperty -Object $Connector -Name 'Enabled') -ne 'True') { return '' }
+    $known = [string](Get-GatepostProperty -Object $Connector -Name 'TlsSenderCertificateName')
+    if ($known -eq $TlsSenderCertificateName) { return '' }
+    $by = 'by no certificate'
+    if ($known) { $by = "by the certificate name $known" }
+    "The inbound connector '$InboundConnectorName' is not Gatepost's, and enabled for another server: it knows that $by, and would know it no more. Choose another name (-InboundConnectorName), or, where nothing comes by it any more, disable it first: Set-InboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $InboundConnectorName) -Enabled `$false"
+}
+
+# -SecretKnown: values of our secret header; a rule with one of them is ours, whatever its comment says.
+function Get-GatepostOutboundUse {
+    param($Connector, [object[]]$Rules, [string[]]$SecretKnown = @())
+    if ($null -eq $Connector -or (Test-GatepostMark -Object $Connector)) { return '' }
+    # One that leads to Gatepost already takes no mail elsewhere.
+    if (@(Get-GatepostSmartHost -Connector $Connector -Among $SmartHosts).Count -gt 0 -and @(Get-GatepostSmartHost -Connector $Connector -Among $SmartHosts -Other).Count -eq 0) { return '' }
+    $users = @($Rules | Where-Object {
+        $own = $SecretKnown -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$_.Name -and (Test-GatepostMark -Object $_))
+        -not $own -and (Test-GatepostWay -Rule $_ -Name $OutboundConnectorName -Connector $Connector) -and (Test-GatepostLive -Rule $_)
+    })
+    $what = "The outbound connector '$OutboundConnectorName' is not Gatepost's, and carries mail:"
+    if ($users.Count -gt 0) {
+        $names = @($users | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
+        return "$what rules that are not ours lead to it: $($names -join ', '). That mail would go to Gatepost, without the secret header. Lead them elsewhere or disable them first ($(@($names | ForEach-Object { "Disable-TransportRule -Identity $_" }) -join '; ')), or choose another name (-OutboundConnectorName)."
+    }
+    # Recipient domains say nothing where it is for rules alone.
+    $scoped = [string](Get-GatepostProperty -Object $Connector -Name 'IsTransportRuleScoped') -eq 'True'
+    $takes = @('RecipientDomains', 'AllAcceptedDomains', 'RouteAllMessagesViaOnPremises' | Where-Object { (Test-GatepostHeld -Name $_ -Value (Get-GatepostProperty -Object $Connector -Name $_)) -and -not ($scoped -and $_ -eq 'RecipientDomains') })
+    if ([string](Get-GatepostProperty -Object $Connector -Name 'Enabled') -ne 'True' -or ($scoped -and $takes.Count -eq 0)) { return '' }
+    $how = "by $($takes -join ' and ')"
+    if ($takes.Count -eq 0) { $how = 'by itself, as it is not for rules alone (IsTransportRuleScoped)' }
+    "$what $how. That mail would take another way. Choose another name (-OutboundConnectorName), or, where nothing needs that way any more, disable it first: Set-OutboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $OutboundConnectorName) -Enabled `$false"
+}
+
+# -LoopKnown: loop values; a rule that looks for one of them is ours, whatever its comment says.
+function Get-GatepostCleanUpUse {
+    param($Rule, [string[]]$LoopKnown = @())
+    if ($null -eq $Rule -or (Test-GatepostMark -Object $Rule) -or -not (Test-GatepostLive -Rule $Rule)) { return '' }
+    if (@(Get-GatepostProperty -Object $Rule -Name 'HeaderContainsWords' | Where-Object { $LoopKnown -ccontains [string]$_ }).Count -gt 0) { return '' }
+    $does = @($Rule.PSObject.Properties | Where-Object { $_.Name -match $script:Action -and (Test-GatepostHeld -Name $_.Name -Value $_.Value) -and -not ($_.Name -eq 'RemoveHeader' -and [string]$_.Value -eq $LoopHeaderName) } | ForEach-Object { $_.Name } | Sort-Object)
+    if ($does.Count -eq 0) { return '' }
+    "The rule '$CleanUpRuleName' is not Gatepost's, and does more with mail than take $LoopHeaderName off ($($does -join ', ')), which it would do no more. Choose another name (-CleanUpRuleName), or, where nothing needs it any more, disable it first: Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $CleanUpRuleName)"
+}
+#endregion TakeOver
 
 #region Group
 # Whether there is a group of this name in the tenant.
