@@ -590,10 +590,7 @@ function ConvertTo-GatepostLiteral {
 }
 #endregion Literal
 
-#region Condition
-# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
-$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
-
+#region Held
 # Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
 function Test-GatepostHeld {
     param([string]$Name, $Value)
@@ -602,6 +599,11 @@ function Test-GatepostHeld {
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
+#endregion Held
+
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
 
 # Whether an exception of the routing rule leaves nothing for it: for the tenant's own senders, whose mail it takes, or for the scope it asks for.
 function Test-GatepostVoid {
@@ -685,6 +687,12 @@ function Get-GatepostCleanUpUse {
     $does = @($Rule.PSObject.Properties | Where-Object { $_.Name -match $script:Action -and (Test-GatepostHeld -Name $_.Name -Value $_.Value) -and -not ($_.Name -eq 'RemoveHeader' -and [string]$_.Value -eq $LoopHeaderName) } | ForEach-Object { $_.Name } | Sort-Object)
     if ($does.Count -eq 0) { return '' }
     "The rule '$CleanUpRuleName' is not Gatepost's, and does more with mail than take $LoopHeaderName off ($($does -join ', ')), which it would do no more. Choose another name (-CleanUpRuleName), or, where nothing needs it any more, disable it first: Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $CleanUpRuleName)"
+}
+
+# Whether a rule that takes the loop header off leaves it on mail that has come back: it is not in force, or for mail from outside alone.
+function Test-GatepostElse {
+    param($Rule)
+    -not (Test-GatepostLive -Rule $Rule) -or [string](Get-GatepostProperty -Object $Rule -Name 'FromScope') -eq 'NotInOrganization'
 }
 #endregion TakeOver
 
@@ -1116,9 +1124,9 @@ function Assert-GatepostGroup {
 }
 
 # Refuses to make what is missing beside an object of another name that does the same: two would take the mail in turn, or twice.
-# -Twins: those objects.
+# -Twins: those objects. -Else: they do it to other mail, or not now: then one may be made beside them.
 function Assert-GatepostAlone {
-    param([string]$Type, [string]$Name, [string]$Cmdlet, [string]$Comment, [object[]]$Twins)
+    param([string]$Type, [string]$Name, [string]$Cmdlet, [string]$Comment, [object[]]$Twins, [bool]$Else)
     $names = @($Twins | Where-Object { $null -ne $_ } | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
     if ($names.Count -eq 0) { return }
     $message = "There is no $Type '$Name', but $($names -join ', ') does the same under another name"
@@ -1126,8 +1134,10 @@ function Assert-GatepostAlone {
         Write-Warning "$message; -Force makes one beside it."
         return
     }
-    if ($names.Count -gt 1) { Deny-GatepostRun -Reason "$message. Nothing was changed. Decide which of them is Gatepost's, remove the others, and give it the name and the mark: $Cmdlet -Identity NAME -Name '$Name' -$Comment '$($script:Mark)'" }
-    Deny-GatepostRun -Reason "$message. Nothing was changed. Give it the name and the mark, then run this script again: $Cmdlet -Identity $($names[0]) -Name '$Name' -$Comment '$($script:Mark)'"
+    $beside = ''
+    if ($Else) { $beside = 'It does so not to mail that has come back (disabled, ended, not enforced, or for mail from outside): where that is not to be ours, -Force makes ours beside it. Else: ' }
+    if ($names.Count -gt 1) { Deny-GatepostRun -Reason "$message. Nothing was changed. ${beside}Decide which of them is Gatepost's, remove the others, and give it the name and the mark: $Cmdlet -Identity NAME -Name '$Name' -$Comment '$($script:Mark)'" }
+    Deny-GatepostRun -Reason "$message. Nothing was changed. ${beside}Give it the name and the mark, then run this script again: $Cmdlet -Identity $($names[0]) -Name '$Name' -$Comment '$($script:Mark)'"
 }
 
 # Refuses to take over what carries mail of the tenant.
@@ -1153,9 +1163,11 @@ function Assert-GatepostNoTwin {
         foreach ($one in $others) {
             $theirs = [string](Get-GatepostProperty -Object $one -Name 'TlsSenderCertificateName')
             $covers = $theirs.StartsWith('*.') -and $TlsSenderCertificateName -like $theirs
-            $meets = $covers -or ($TlsSenderCertificateName.StartsWith('*.') -and $theirs -like $TlsSenderCertificateName)
+            $isSame = $theirs -eq $TlsSenderCertificateName -and (Test-GatepostHybrid -Object $one)
+            $meets = $isSame -or $covers -or ($TlsSenderCertificateName.StartsWith('*.') -and $theirs -like $TlsSenderCertificateName)
             if (-not $meets -or [string](Get-GatepostProperty -Object $one -Name 'Enabled') -ne 'True') { continue }
-            if ($covers -and (Test-GatepostHybrid -Object $one)) { Write-Warning "The hybrid connector '$($one.Name)' is known by $theirs, which Gatepost's certificate fits as well: Exchange may take that connector, with its settings, for Gatepost's mail. Give Gatepost a certificate whose name lies outside that wildcard, in another accepted domain." }
+            if ($isSame) { Write-Warning "The hybrid connector '$($one.Name)' is known by $theirs, the name in Gatepost's certificate: Exchange may take that connector, with its settings, for Gatepost's mail. Give Gatepost a certificate with a name of its own." }
+            elseif ($covers -and (Test-GatepostHybrid -Object $one)) { Write-Warning "The hybrid connector '$($one.Name)' is known by $theirs, which Gatepost's certificate fits as well: Exchange may take that connector, with its settings, for Gatepost's mail. Give Gatepost a certificate whose name lies outside that wildcard, in another accepted domain." }
             elseif ($theirs -ne $TlsSenderCertificateName) { Write-Warning "The inbound connector '$($one.Name)' is known by $theirs, and Gatepost's by ${TlsSenderCertificateName}: Exchange may take one for the mail of the other. Test-GatepostPreflight.ps1 says more." }
         }
         Assert-GatepostAlone -Type 'inbound connector' -Name $InboundConnectorName -Cmdlet 'Set-InboundConnector' -Comment 'Comment' -Twins $twins
@@ -1178,7 +1190,7 @@ function Assert-GatepostNoTwin {
     if ($null -eq $Objects['Routing']) { Assert-GatepostAlone -Type 'transport rule' -Name $RoutingRuleName -Cmdlet 'Set-TransportRule' -Comment 'Comments' -Twins $routes }
     if ($null -eq $Objects['CleanUp']) {
         $twins = @($rules | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'RemoveHeader') -eq $LoopHeaderName -and @($routes | ForEach-Object { [string]$_.Name }) -notcontains [string]$_.Name })
-        Assert-GatepostAlone -Type 'transport rule' -Name $CleanUpRuleName -Cmdlet 'Set-TransportRule' -Comment 'Comments' -Twins $twins
+        Assert-GatepostAlone -Type 'transport rule' -Name $CleanUpRuleName -Cmdlet 'Set-TransportRule' -Comment 'Comments' -Twins $twins -Else (@($twins | Where-Object { -not (Test-GatepostElse -Rule $_) }).Count -eq 0)
     }
 }
 

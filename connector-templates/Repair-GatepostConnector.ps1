@@ -523,10 +523,7 @@ function ConvertTo-GatepostMoment {
 }
 #endregion Moment
 
-#region Condition
-# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
-$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
-
+#region Held
 # Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
 function Test-GatepostHeld {
     param([string]$Name, $Value)
@@ -535,6 +532,11 @@ function Test-GatepostHeld {
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
+#endregion Held
+
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
 
 # Whether an exception of the routing rule leaves nothing for it: for the tenant's own senders, whose mail it takes, or for the scope it asks for.
 function Test-GatepostVoid {

@@ -370,10 +370,7 @@ function ConvertTo-GatepostLiteral {
 }
 #endregion Literal
 
-#region Condition
-# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
-$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
-
+#region Held
 # Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
 function Test-GatepostHeld {
     param([string]$Name, $Value)
@@ -382,15 +379,7 @@ function Test-GatepostHeld {
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
-
-# Whether an exception of the routing rule leaves nothing for it: for the tenant's own senders, whose mail it takes, or for the scope it asks for.
-function Test-GatepostVoid {
-    param($Rule, [string]$Name)
-    $value = [string](Get-GatepostProperty -Object $Rule -Name $Name)
-    if ($Name -eq 'ExceptIfFromScope') { return $value -eq 'InOrganization' }
-    $Name -eq 'ExceptIfSentToScope' -and $value -and $value -eq [string](Get-GatepostProperty -Object $Rule -Name 'SentToScope')
-}
-#endregion Condition
+#endregion Held
 
 #region Host
 # A host as 'gatepost connector diff' compares it: without case, the brackets of an address, and a dot at the end.
@@ -465,6 +454,12 @@ function Get-GatepostCleanUpUse {
     $does = @($Rule.PSObject.Properties | Where-Object { $_.Name -match $script:Action -and (Test-GatepostHeld -Name $_.Name -Value $_.Value) -and -not ($_.Name -eq 'RemoveHeader' -and [string]$_.Value -eq $LoopHeaderName) } | ForEach-Object { $_.Name } | Sort-Object)
     if ($does.Count -eq 0) { return '' }
     "The rule '$CleanUpRuleName' is not Gatepost's, and does more with mail than take $LoopHeaderName off ($($does -join ', ')), which it would do no more. Choose another name (-CleanUpRuleName), or, where nothing needs it any more, disable it first: Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $CleanUpRuleName)"
+}
+
+# Whether a rule that takes the loop header off leaves it on mail that has come back: it is not in force, or for mail from outside alone.
+function Test-GatepostElse {
+    param($Rule)
+    -not (Test-GatepostLive -Rule $Rule) -or [string](Get-GatepostProperty -Object $Rule -Name 'FromScope') -eq 'NotInOrganization'
 }
 #endregion TakeOver
 
@@ -562,13 +557,14 @@ function Test-GatepostDomain {
     else { Write-GatepostCheck -Type 'certificate name' -Name $TlsSenderCertificateName -Bad $true -Fatal $true -Message 'no accepted domain of this tenant, nor below one: Exchange refuses mail that only the certificate can attribute (550 5.7.64). Add and verify it in the admin centre; PowerShell cannot' }
 }
 
-# Objects that have our names, and those that get in the way of ours.
+# Objects that have our names, and those that get in the way of ours. -Use: why Install-GatepostConnector.ps1 -Force does not take this one over.
 function Test-GatepostName {
-    param([object[]]$List, [string]$Name, [string]$Type)
+    param([object[]]$List, [string]$Name, [string]$Type, [string]$Use)
     $found = @($List | Where-Object { $null -ne $_ -and [string]$_.Name -eq $Name })
     if ($found.Count -eq 0) { Write-GatepostCheck -Type $Type -Name $Name -Bad $false -Fatal $false -Message 'the name is free' }
     elseif ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Write-GatepostCheck -Type $Type -Name $Name -Bad $true -Fatal $true -Message 'belongs to the hybrid set-up: choose another name' }
     elseif (Test-GatepostMark -Object $found[0]) { Write-GatepostCheck -Type $Type -Name $Name -Bad $false -Fatal $false -Message 'is there, and Gatepost''s' }
+    elseif ($Use) { Write-GatepostCheck -Type $Type -Name $Name -Bad $true -Fatal $true -Message "is there, and nothing to take over. $Use" }
     else { Write-GatepostCheck -Type $Type -Name $Name -Bad $true -Fatal $true -Message 'is there, and not Gatepost''s: choose another name, or take it over with Install-GatepostConnector.ps1 -Force' }
 }
 
@@ -576,11 +572,13 @@ function Test-GatepostConnector {
     $script:Doing = 'reading the inbound connectors'
     $inbound = @(Get-InboundConnector -ErrorAction Stop)
     $outbound = @()
-    Test-GatepostName -List $inbound -Name $InboundConnectorName -Type 'inbound connector'
+    $use = Get-GatepostInboundUse -Connector @($inbound | Where-Object { [string]$_.Name -eq $InboundConnectorName } | Select-Object -First 1)[0]
+    Test-GatepostName -List $inbound -Name $InboundConnectorName -Type 'inbound connector' -Use $use
     if (-not $script:InboundAlone) {
         $script:Doing = 'reading the outbound connectors'
         $outbound = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop)
-        Test-GatepostName -List $outbound -Name $OutboundConnectorName -Type 'outbound connector'
+        $use = Get-GatepostOutboundUse -Connector @($outbound | Where-Object { [string]$_.Name -eq $OutboundConnectorName } | Select-Object -First 1)[0] -Rules $script:Rules
+        Test-GatepostName -List $outbound -Name $OutboundConnectorName -Type 'outbound connector' -Use $use
     }
     $there = @($inbound | Where-Object { [string]$_.Name -eq $InboundConnectorName }).Count -gt 0
     foreach ($one in $inbound) {
@@ -596,8 +594,14 @@ function Test-GatepostConnector {
         elseif ($covers -and $on) {
             $message = "also fits the certificate that Gatepost shows ($certificate): Exchange may take that connector, with its settings"
             # A hybrid set-up cannot do without it, and Install makes ours beside it.
-            $isWide = $certificate.StartsWith('*.') -and (Test-GatepostHybrid -Object $one)
+            $isHybrid = Test-GatepostHybrid -Object $one
+            $isWide = $certificate.StartsWith('*.') -and $isHybrid
+            $end = "disable it: Set-InboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $one.Name) -Enabled `$false"
             if ($isWide) { $message += '. Give Gatepost a certificate whose name lies outside that wildcard, in another accepted domain' }
+            elseif ($isHybrid) { $message += '. Give Gatepost a certificate with a name of its own' }
+            elseif (-not $same) { $message += ". Give Gatepost a certificate with a name of its own, which that wildcard does not cover, or, where nothing comes by that connector any more, $end" }
+            elseif ($there) { $message += ". Where another server uses it, give Gatepost a certificate with a name of its own; else $end" }
+            else { $message += ". Where it was made for Gatepost, give it the name '$InboundConnectorName' and the mark, or remove it; where another server uses it, give Gatepost a certificate with a name of its own" }
             Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal (-not $isWide) -Message $message
         }
         elseif (Test-GatepostHybrid -Object $one) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'belongs to the hybrid set-up: no script of ours touches it' }
@@ -619,20 +623,23 @@ function Test-GatepostConnector {
 }
 
 function Test-GatepostRule {
-    $script:Doing = 'reading the transport rules'
-    $rules = @(Get-TransportRule -ErrorAction Stop)
+    $rules = $script:Rules
     Test-GatepostName -List $rules -Name $RoutingRuleName -Type 'transport rule'
-    Test-GatepostName -List $rules -Name $CleanUpRuleName -Type 'transport rule'
+    $use = Get-GatepostCleanUpUse -Rule @($rules | Where-Object { [string]$_.Name -eq $CleanUpRuleName } | Select-Object -First 1)[0]
+    Test-GatepostName -List $rules -Name $CleanUpRuleName -Type 'transport rule' -Use $use
     $own = @($rules | Where-Object { [string]$_.Name -eq $RoutingRuleName })
     $cleans = @($rules | Where-Object { [string]$_.Name -eq $CleanUpRuleName }).Count -gt 0
     foreach ($rule in $rules) {
         if (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$rule.Name) { continue }
         $removes = [string](Get-GatepostProperty -Object $rule -Name 'RemoveHeader') -eq $LoopHeaderName
         if ($removes -and -not $cleans) {
-            Write-GatepostCheck -Type 'transport rule' -Name $rule.Name -Bad $true -Fatal $true -Message "takes $LoopHeaderName off under another name, and Install makes none beside it: give it the name '$CleanUpRuleName' and the mark, or remove it"
+            $message = "takes $LoopHeaderName off under another name, and Install makes none beside it: give it the name '$CleanUpRuleName' and the mark, or remove it"
+            if (Test-GatepostElse -Rule $rule) { $message = "takes $LoopHeaderName off under another name, though not from mail that has come back (disabled, ended, not enforced, or for mail from outside), and Install makes none beside it: where it is not to be ours, Install-GatepostConnector.ps1 -Force makes ours beside it" }
+            Write-GatepostCheck -Type 'transport rule' -Name $rule.Name -Bad $true -Fatal $true -Message $message
             continue
         }
-        if ([string](Get-GatepostProperty -Object $rule -Name 'State') -ne 'Enabled') { continue }
+        $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $rule -Name 'ExpiryDate')
+        if ([string](Get-GatepostProperty -Object $rule -Name 'State') -ne 'Enabled' -or ($null -ne $end -and $end -le [datetime]::UtcNow)) { continue }
         $before = $own.Count -gt 0 -and [int]$rule.Priority -lt [int]$own[0].Priority
         $stops = [string](Get-GatepostProperty -Object $rule -Name 'StopRuleProcessing') -eq 'True'
         $acts = [string](Get-GatepostProperty -Object $rule -Name 'Mode') -eq 'Enforce' -and [string](Get-GatepostProperty -Object $rule -Name 'FromScope') -ne 'NotInOrganization'
@@ -690,6 +697,11 @@ try {
     Test-GatepostRole
     Test-GatepostOrganization
     Test-GatepostDomain
+    $script:Rules = @()
+    if (-not $script:InboundAlone) {
+        $script:Doing = 'reading the transport rules'
+        $script:Rules = @(Get-TransportRule -ErrorAction Stop)
+    }
     Test-GatepostConnector
     if (-not $script:InboundAlone) { Test-GatepostRule }
     Test-GatepostRest

@@ -383,6 +383,15 @@ Test-Case 'install: a hybrid connector whose wildcard the certificate fits is wa
     Assert-Equal @(Get-StandInSnapshot | Where-Object { $_ -match 'HybridWizard' }) @($before | Where-Object { $_ -match 'HybridWizard' }) 'they are as they were'
 }
 
+Test-Case 'install: a hybrid connector for the very name in the certificate is warned of, and stays' {
+    $null = Add-Contoso
+    Set-StandInConnection -TenantId $kit.TenantId
+    foreach ($row in @(@('42', 'MAIL.contoso.com', $true), @('43', 'mail.contoso.com', $false))) { New-InboundConnector -Name "Inbound from $($row[0])" -SenderDomains '*' -ConnectorSource HybridWizard -TlsSenderCertificateName $row[1] -Enabled $row[2] -ErrorAction Stop | Out-Null }
+    $run = Invoke-Good 'Install-GatepostConnector'
+    $told = @($run.Warnings | Where-Object { $_ -match 'hybrid' })
+    Assert-That ($told.Count -eq 1 -and $told[0] -match "'Inbound from 42'.*a certificate with a name of its own") "one warning, found $($run.Warnings)"
+}
+
 Test-Case 'install: a hybrid connector of our name is never touched, also with -Force' {
     $null = Add-Contoso
     Set-StandInConnection -TenantId $kit.TenantId
