@@ -944,11 +944,13 @@ function Invoke-GatepostOutbound {
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
     $set = @{ Identity = $name }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
+    $message = ''
     $proven = @($drift | Where-Object { @('UseMXRecord', 'SmartHosts', 'TlsSettings', 'TlsDomain') -contains $_ })
     if ($proven.Count -gt 0 -and [string](Get-GatepostProperty -Object $Existing -Name 'IsValidated') -eq 'True') {
         # The test mail went another way than mail goes from now on.
         $set['IsValidated'] = $false
         $changes += "IsValidated: 'True' -> 'False'"
+        $message = 'have it validated again: Confirm-GatepostConnector.ps1 -Again'
         Write-Warning "The outbound connector '$name' was validated with another $($proven -join ', '): that proves nothing of the way it gets now. Run Confirm-GatepostConnector.ps1 -Again: before that Set-GatepostRollout.ps1 refuses Pilot and Everyone."
     }
     $action = Get-GatepostHeld -Would 'WouldUpdate'
@@ -958,7 +960,7 @@ function Invoke-GatepostOutbound {
         Set-OutboundConnector @set -Confirm:$false -ErrorAction Stop
         $action = 'Updated'
     }
-    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes -Message 'have it validated again: Confirm-GatepostConnector.ps1 -Again'
+    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes -Message $message
 }
 
 # -Creation: what only a new rule gets. -Further: what this run was told to set beside the rest.

@@ -13,7 +13,8 @@
     Stop      it is disabled; connectors, clean-up rule and everything else stay, and mail that is with Gatepost still comes back
 
     Stop is the emergency brake and needs nothing but a session: Disable-TransportRule -Identity 'Route to Gatepost' does the same by hand.
-    It also stops a rule of this name whose comment somebody has changed, where that leads to our outbound connector or sets our secret header.
+    It also stops a rule of this name whose comment somebody has changed, where that leads to our outbound connector or sets our secret header,
+    and names the lines that stop rules of other names which do so.
     The other stages refuse to begin while an object is missing, foreign, switched off, ended or not begun, while a rule keeps mail back or
     loses it, while the routing rule leaves out all that it takes, while the clean-up rule does not take all mail that comes back, while a rule before ours takes the loop header off, or while the
     two rules have no loop value in common. Which values are right, and where the connector leads, is not looked at here:
@@ -513,8 +514,19 @@ function ConvertTo-GatepostMoment {
 function Test-GatepostDeed {
     param($Rule)
     $header = Get-GatepostOptional -Value $SecretHeaderName
-    if ([string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector') -eq $OutboundConnectorName) { return $true }
+    if (Test-GatepostWay -Rule $Rule -Name $OutboundConnectorName) { return $true }
     $header -and [string](Get-GatepostProperty -Object $Rule -Name 'SetHeaderName') -eq $header
+}
+
+# The lines that stop what rules of other names send to Gatepost.
+function Get-GatepostOtherStop {
+    param($Rules)
+    foreach ($rule in @($Rules | Where-Object { [string]$_.Name -ne $RoutingRuleName -and (Test-GatepostLive -Rule $_) -and (Test-GatepostDeed -Rule $_) })) {
+        $name = ConvertTo-GatepostLiteral -Text $rule.Name
+        # What is with Gatepost still has to come back: ours stays, and leads nowhere.
+        if ([string]$rule.Name -eq $CleanUpRuleName -and (Test-GatepostMark -Object $rule)) { "Set-TransportRule -Identity $name -RouteMessageOutboundConnector `$null" }
+        else { "Disable-TransportRule -Identity $name" }
+    }
 }
 
 #region Live
@@ -660,7 +672,7 @@ try {
     $rules = @(Get-TransportRule -ErrorAction Stop)
     $routing = Find-GatepostObject -List $rules -Name $RoutingRuleName -Type 'transport rule' -Adopt ($Stage -eq 'Stop')
     if ($null -eq $routing -and $Stage -eq 'Stop') {
-        $renamed = @($rules | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'State') -eq 'Enabled' -and (Test-GatepostDeed -Rule $_) } | ForEach-Object { "Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $_.Name)" })
+        $renamed = @(Get-GatepostOtherStop -Rules $rules)
         if ($renamed.Count -gt 0) { Deny-GatepostRun -Reason "There is no rule '$RoutingRuleName' in tenant $TenantId. Nothing was changed. Rules of another name send mail to Gatepost; what stops them: $($renamed -join '; ')" }
     }
     if ($null -eq $routing) { Deny-GatepostRun -Reason "There is no rule '$RoutingRuleName' in tenant $TenantId`: Install-GatepostConnector.ps1 makes it. Nothing was changed." }
@@ -686,6 +698,8 @@ try {
             }
             Write-GatepostResult -Type $type -Name $RoutingRuleName -Action $action -Changes @("State: 'Enabled' -> 'Disabled'") -Message 'takes effect within minutes; connectors and clean-up rule stay, so that mail which is with Gatepost comes back'
         }
+        $others = @(Get-GatepostOtherStop -Rules $rules)
+        if ($others.Count -gt 0) { Write-Warning "Rules of another name still send mail to Gatepost, and were left as they are; what stops them: $($others -join '; ')" }
     } else {
         Assert-GatepostReady -Rules $rules -Routing $routing
         $group = Get-GatepostOptional -Value $PilotGroup

@@ -68,6 +68,7 @@ foreach ($row in @(@('SmartHosts', @('old.contoso.com'), 'UseMXRecord'), @('UseM
         Assert-Equal (Get-Change) @("Set-OutboundConnector -Identity -IsValidated -$((@($row[0], $row[2]) | Sort-Object) -join ' -')") 'one call'
         Assert-Equal $outbound.IsValidated 'False' 'the mark is off'
         Assert-That (($run.Warnings -join ' ') -match '-Again' -and (@($run.Results | Where-Object { $_.Name -eq 'To Gatepost' })[0].Changes -join ' ') -match "IsValidated: 'True' -> 'False'") "it is told, found $($run.Warnings)"
+        Assert-Equal @($run.Results | Where-Object { $_.Name -eq 'To Gatepost' })[0].Message 'have it validated again: Confirm-GatepostConnector.ps1 -Again' 'what is next'
         $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Everyone' }
         Assert-That ($run.Failed -match 'is not validated') "the rollout waits, found '$($run.Failed)'"
     }
@@ -78,6 +79,10 @@ Test-Case 'repair: what the validation does not go by leaves its mark' {
     $run = Invoke-Good 'Repair-GatepostConnector'
     Assert-Equal (Get-Change) @('Set-OutboundConnector -Identity -TestMode') 'one property'
     Assert-Equal @((Get-StandInTenant).Outbound[0].IsValidated, $run.Warnings.Count) @('True', '0') 'the mark stays'
+    Assert-Equal @($run.Results | Where-Object { $_.Name -eq 'To Gatepost' })[0].Message '' 'nothing is to be validated'
+    Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property TestMode -Value $true
+    $run = Invoke-Good 'Install-GatepostConnector'
+    Assert-Equal @($run.Results | Where-Object { $_.Name -eq 'To Gatepost' })[0].Message '' 'nor by Install'
 }
 
 Test-Case 'repair: a smart host in other case, in brackets or with a dot at the end is the same host: no change, and its mark stays' {
