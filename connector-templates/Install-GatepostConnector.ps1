@@ -13,8 +13,8 @@
     Gatepost's is refused, with -Force still where it carries mail, and so is making one beside an object of another name that does the same.
 
     The script can be run again at any time: what is right stays, what differs is set, what somebody has added to the rules is taken off as by
-    Repair-GatepostConnector.ps1, what is missing is created. How far the rollout is (state, mode and group of the routing rule) is not changed by a second run. The mark of the outbound
-    connector as validated goes where another host or name in the certificate was validated.
+    Repair-GatepostConnector.ps1, what is missing is created. How far the rollout is (state, mode and group of the routing rule) is not
+    changed by a second run. The mark of the outbound connector as validated goes where another host or name in the certificate was validated.
 
     Before the first change the state of the tenant is written to a folder beside the script (or below -ExportFolder), for its owner alone.
 
