@@ -9,11 +9,12 @@
     routing rule, created disabled, and the clean-up rule directly behind it, which takes the loop header off mail that has come back.
     Where Gatepost takes mail from applications alone (render leaves -SmartHosts empty), the inbound connector is all.
 
-    No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. The script can be run again at any time: what is right
-    stays, what differs is set, what somebody has added to the rules is taken off as by Repair-GatepostConnector.ps1, what is missing is
-    created. An object of one of the four names that is not Gatepost's is refused, and so is making one beside an object of another name that
-    does the same. How far the rollout is (state, mode and group of the routing rule) is not changed by a second run. The mark of the outbound
-    connector as validated goes where another host or name in the certificate was validated.
+    No mail takes another way until Set-GatepostRollout.ps1 enables the routing rule. An object of one of the four names that is not
+    Gatepost's is refused, with -Force still where it carries mail, and so is making one beside an object of another name that does the same.
+
+    The script can be run again at any time: what is right stays, what differs is set, what somebody has added to the rules is taken off as by
+    Repair-GatepostConnector.ps1, what is missing is created. How far the rollout is (state, mode and group of the routing rule) is not
+    changed by a second run. The mark of the outbound connector as validated goes where another host or name in the certificate was validated.
 
     Before the first change the state of the tenant is written to a folder beside the script (or below -ExportFolder), for its owner alone.
 
@@ -74,9 +75,11 @@
     Folder for the export of the state before the first change, each in a folder of its own; without it, beside the script.
 
 .PARAMETER Force
-    Takes over objects of these names that are not Gatepost's (a routing rule is disabled and bound to -PilotGroup then), and makes what is
-    missing also beside an object of another name that does the same. An outbound connector that carries mail is not taken over: one that an
-    enabled rule leads to, or an enabled one for recipient domains. Hybrid connectors are never touched.
+    Takes over objects of these names that are not Gatepost's (a routing rule is disabled and bound to -PilotGroup then: it routes no more), and
+    makes what is missing also beside an object of another name that does the same. Refused is what carries mail: an outbound connector that a
+    rule in force leads to, or an enabled one that takes mail without a rule, where it does not lead to Gatepost already; an enabled inbound
+    connector for another certificate name, or for none; a clean-up rule in force that does more with mail than take the loop header off.
+    The refusal names the line that ends it. Hybrid connectors are never touched.
 
 .PARAMETER TenantId
     The tenant's directory ID (a GUID). The script refuses to read or change any other tenant.
@@ -570,6 +573,15 @@ function ConvertTo-GatepostMoment {
 }
 #endregion Moment
 
+#region Live
+# Whether a rule does what it says: enabled, enforced, and not ended. One that begins later does so without another hand.
+function Test-GatepostLive {
+    param($Rule)
+    $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $Rule -Name 'ExpiryDate')
+    [string](Get-GatepostProperty -Object $Rule -Name 'State') -eq 'Enabled' -and [string](Get-GatepostProperty -Object $Rule -Name 'Mode') -eq 'Enforce' -and ($null -eq $end -or $end -gt [datetime]::UtcNow)
+}
+#endregion Live
+
 #region Literal
 # A name as it stands in a line to paste: PowerShell takes the curly quotes for quotes as well.
 function ConvertTo-GatepostLiteral {
@@ -578,10 +590,7 @@ function ConvertTo-GatepostLiteral {
 }
 #endregion Literal
 
-#region Condition
-# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
-$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
-
+#region Held
 # Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
 function Test-GatepostHeld {
     param([string]$Name, $Value)
@@ -590,7 +599,102 @@ function Test-GatepostHeld {
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
+#endregion Held
+
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+
+# Whether an exception of the routing rule leaves nothing for it: for the tenant's own senders, whose mail it takes, or for the scope it asks for.
+function Test-GatepostVoid {
+    param($Rule, [string]$Name)
+    $value = [string](Get-GatepostProperty -Object $Rule -Name $Name)
+    if ($Name -eq 'ExceptIfFromScope') { return $value -eq 'InOrganization' }
+    $Name -eq 'ExceptIfSentToScope' -and $value -and $value -eq [string](Get-GatepostProperty -Object $Rule -Name 'SentToScope')
+}
 #endregion Condition
+
+#region Host
+# A host as 'gatepost connector diff' compares it: without case, the brackets of an address, and a dot at the end.
+function ConvertTo-GatepostHost {
+    param([string]$Text)
+    ($Text -replace '^\[(.+)\]$', '$1').TrimEnd('.').ToLowerInvariant()
+}
+
+# The smart hosts of a connector that are among these, or with -Other those that are not.
+function Get-GatepostSmartHost {
+    param($Connector, [string[]]$Among, [switch]$Other)
+    $ours = @($Among | ForEach-Object { ConvertTo-GatepostHost -Text $_ })
+    @(Get-GatepostProperty -Object $Connector -Name 'SmartHosts' | Where-Object { $_ -and ($ours -contains (ConvertTo-GatepostHost -Text ([string]$_))) -ne [bool]$Other })
+}
+#endregion Host
+
+#region Way
+# Whether a rule leads to this connector, by any of the names that Exchange gives it.
+function Test-GatepostWay {
+    param($Rule, [string]$Name, $Connector)
+    $names = @($Name)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Connector -Name $key) }
+    $way = [string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector')
+    '' -ne $way -and $names -contains $way
+}
+#endregion Way
+
+#region TakeOver
+# What of a rule's properties is something that it does with the mail.
+$script:Action = '^(AddManager|AddToRecipients|ApplyClassification|ApplyHtmlDisclaimerText|ApplyOME|ApplyRights|BlindCopyTo|CopyTo|DeleteMessage|Generate|Moderate|PrependSubject|Quarantine|Redirect|Reject|Remove|RouteMessageOutboundConnector|SetHeaderName|SetSCL|SmtpReject|StopRuleProcessing)'
+
+# Why an object of our name that is not ours is not taken over: mail would take another way under its owner. Nothing where it may be.
+function Get-GatepostInboundUse {
+    param($Connector)
+    if ($null -eq $Connector -or (Test-GatepostMark -Object $Connector) -or [string](Get-GatepostProperty -Object $Connector -Name 'Enabled') -ne 'True') { return '' }
+    $known = [string](Get-GatepostProperty -Object $Connector -Name 'TlsSenderCertificateName')
+    if ($known -eq $TlsSenderCertificateName) { return '' }
+    $by = 'by no certificate'
+    if ($known) { $by = "by the certificate name $known" }
+    "The inbound connector '$InboundConnectorName' is not Gatepost's, and enabled for another server: it knows that $by, and would know it no more. Choose another name (-InboundConnectorName), or, where nothing comes by it any more, disable it first: Set-InboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $InboundConnectorName) -Enabled `$false"
+}
+
+# -SecretKnown: values of our secret header; a rule with one of them is ours, whatever its comment says.
+function Get-GatepostOutboundUse {
+    param($Connector, [object[]]$Rules, [string[]]$SecretKnown = @())
+    if ($null -eq $Connector -or (Test-GatepostMark -Object $Connector)) { return '' }
+    # One that leads to Gatepost already takes no mail elsewhere.
+    if (@(Get-GatepostSmartHost -Connector $Connector -Among $SmartHosts).Count -gt 0 -and @(Get-GatepostSmartHost -Connector $Connector -Among $SmartHosts -Other).Count -eq 0) { return '' }
+    $users = @($Rules | Where-Object {
+        $own = $SecretKnown -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$_.Name -and (Test-GatepostMark -Object $_))
+        -not $own -and (Test-GatepostWay -Rule $_ -Name $OutboundConnectorName -Connector $Connector) -and (Test-GatepostLive -Rule $_)
+    })
+    $what = "The outbound connector '$OutboundConnectorName' is not Gatepost's, and carries mail:"
+    if ($users.Count -gt 0) {
+        $names = @($users | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
+        return "$what rules that are not ours lead to it: $($names -join ', '). That mail would go to Gatepost, without the secret header. Lead them elsewhere or disable them first ($(@($names | ForEach-Object { "Disable-TransportRule -Identity $_" }) -join '; ')), or choose another name (-OutboundConnectorName)."
+    }
+    # Recipient domains say nothing where it is for rules alone.
+    $scoped = [string](Get-GatepostProperty -Object $Connector -Name 'IsTransportRuleScoped') -eq 'True'
+    $takes = @('RecipientDomains', 'AllAcceptedDomains', 'RouteAllMessagesViaOnPremises' | Where-Object { (Test-GatepostHeld -Name $_ -Value (Get-GatepostProperty -Object $Connector -Name $_)) -and -not ($scoped -and $_ -eq 'RecipientDomains') })
+    if ([string](Get-GatepostProperty -Object $Connector -Name 'Enabled') -ne 'True' -or ($scoped -and $takes.Count -eq 0)) { return '' }
+    $how = "by $($takes -join ' and ')"
+    if ($takes.Count -eq 0) { $how = 'by itself, as it is not for rules alone (IsTransportRuleScoped)' }
+    "$what $how. That mail would take another way. Choose another name (-OutboundConnectorName), or, where nothing needs that way any more, disable it first: Set-OutboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $OutboundConnectorName) -Enabled `$false"
+}
+
+# -LoopKnown: loop values; a rule that looks for one of them is ours, whatever its comment says.
+function Get-GatepostCleanUpUse {
+    param($Rule, [string[]]$LoopKnown = @())
+    if ($null -eq $Rule -or (Test-GatepostMark -Object $Rule) -or -not (Test-GatepostLive -Rule $Rule)) { return '' }
+    if (@(Get-GatepostProperty -Object $Rule -Name 'HeaderContainsWords' | Where-Object { $LoopKnown -ccontains [string]$_ }).Count -gt 0) { return '' }
+    $does = @($Rule.PSObject.Properties | Where-Object { $_.Name -match $script:Action -and (Test-GatepostHeld -Name $_.Name -Value $_.Value) -and -not ($_.Name -eq 'RemoveHeader' -and [string]$_.Value -eq $LoopHeaderName) } | ForEach-Object { $_.Name } | Sort-Object)
+    if ($does.Count -eq 0) { return '' }
+    "The rule '$CleanUpRuleName' is not Gatepost's, and does more with mail than take $LoopHeaderName off ($($does -join ', ')), which it would do no more. Choose another name (-CleanUpRuleName), or, where nothing needs it any more, disable it first: Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $CleanUpRuleName)"
+}
+
+# Whether a rule that takes the loop header off leaves it on mail that has come back: it is not in force, or for mail from outside alone.
+function Test-GatepostElse {
+    param($Rule)
+    -not (Test-GatepostLive -Rule $Rule) -or [string](Get-GatepostProperty -Object $Rule -Name 'FromScope') -eq 'NotInOrganization'
+}
+#endregion TakeOver
 
 #region Turn
 # What the comment of the clean-up rule remembers of a rotation.
@@ -665,10 +769,10 @@ $script:Companion = @{
 $script:Usual = @('ExceptIfHeaderMatchesMessageHeader', 'ExceptIfHeaderMatchesPatterns', 'ExceptIfMessageSizeOver', 'ExceptIfMessageTypeMatches', 'FromMemberOf', 'SentToScope')
 $script:Harmless = @('RouteMessageOutboundRequireTls')
 
-# A list as one text, without order, case, empty members and what Exchange adds: '*' reads back as 'smtp:*;1'.
+# A list as one text, without order, empty members and what Exchange adds, each as a host: '*' reads back as 'smtp:*;1'.
 function ConvertTo-GatepostSet {
     param($Value)
-    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ } | ForEach-Object { (([string]$_) -replace '^smtp:', '' -replace ';\d+$', '' -replace '^\[(.+)\]$', '$1').ToLowerInvariant() })
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ } | ForEach-Object { ConvertTo-GatepostHost -Text (([string]$_) -replace '^smtp:', '' -replace ';\d+$', '') })
     @($members | Sort-Object -Unique) -join ', '
 }
 
@@ -699,9 +803,7 @@ function Test-GatepostSame {
         return $words -ccontains $Known[0] -and @($words | Where-Object { $Known -cnotcontains $_ }).Count -eq 0
     }
     if ($kind -eq 'Connector') {
-        $names = @([string]$Should)
-        foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Outbound -Name $key) }
-        return '' -ne [string]$Is -and $names -contains [string]$Is
+        return (Test-GatepostWay -Rule ([pscustomobject]@{ RouteMessageOutboundConnector = $Is }) -Name ([string]$Should) -Connector $Outbound)
     }
     if ($Should -is [bool]) { return ([string]$Is -eq 'True') -eq $Should }
     [string]$Is -eq [string]$Should
@@ -759,8 +861,7 @@ function Get-GatepostAdded {
             # Mail with the loop header is what the routing rule leaves out: with this condition it takes none.
             $header = Get-GatepostProperty -Object $Rule -Name ($key -replace '(Words|Patterns)$', 'MessageHeader')
             if ($key -match '^Header(Contains|Matches)' -and [string]$header -eq $LoopHeaderName) { $goes = $true }
-            # It takes mail of the tenant's own senders alone, and would leave out just that.
-            if ($key -eq 'ExceptIfFromScope' -and [string]$value -eq 'InOrganization') { $goes = $true }
+            if (Test-GatepostVoid -Rule $Rule -Name $key) { $goes = $true }
         } elseif ($script:Harmless -notcontains $key) { $goes = $true }
         if (-not $goes) {
             $added['Left'] += $key
@@ -843,11 +944,13 @@ function Invoke-GatepostOutbound {
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
     $set = @{ Identity = $name }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
+    $message = ''
     $proven = @($drift | Where-Object { @('UseMXRecord', 'SmartHosts', 'TlsSettings', 'TlsDomain') -contains $_ })
     if ($proven.Count -gt 0 -and [string](Get-GatepostProperty -Object $Existing -Name 'IsValidated') -eq 'True') {
         # The test mail went another way than mail goes from now on.
         $set['IsValidated'] = $false
         $changes += "IsValidated: 'True' -> 'False'"
+        $message = 'have it validated again: Confirm-GatepostConnector.ps1 -Again'
         Write-Warning "The outbound connector '$name' was validated with another $($proven -join ', '): that proves nothing of the way it gets now. Run Confirm-GatepostConnector.ps1 -Again: before that Set-GatepostRollout.ps1 refuses Pilot and Everyone."
     }
     $action = Get-GatepostHeld -Would 'WouldUpdate'
@@ -857,7 +960,7 @@ function Invoke-GatepostOutbound {
         Set-OutboundConnector @set -Confirm:$false -ErrorAction Stop
         $action = 'Updated'
     }
-    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes -Message 'have it validated again: Confirm-GatepostConnector.ps1 -Again'
+    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes -Message $message
 }
 
 # -Creation: what only a new rule gets. -Further: what this run was told to set beside the rest.
@@ -1023,9 +1126,9 @@ function Assert-GatepostGroup {
 }
 
 # Refuses to make what is missing beside an object of another name that does the same: two would take the mail in turn, or twice.
-# -Twins: those objects.
+# -Twins: those objects. -Else: they do it to other mail, or not now: then one may be made beside them.
 function Assert-GatepostAlone {
-    param([string]$Type, [string]$Name, [string]$Cmdlet, [string]$Comment, [object[]]$Twins)
+    param([string]$Type, [string]$Name, [string]$Cmdlet, [string]$Comment, [object[]]$Twins, [bool]$Else)
     $names = @($Twins | Where-Object { $null -ne $_ } | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
     if ($names.Count -eq 0) { return }
     $message = "There is no $Type '$Name', but $($names -join ', ') does the same under another name"
@@ -1033,33 +1136,22 @@ function Assert-GatepostAlone {
         Write-Warning "$message; -Force makes one beside it."
         return
     }
-    if ($names.Count -gt 1) { Deny-GatepostRun -Reason "$message. Nothing was changed. Decide which of them is Gatepost's, remove the others, and give it the name and the mark: $Cmdlet -Identity NAME -Name '$Name' -$Comment '$($script:Mark)'" }
-    Deny-GatepostRun -Reason "$message. Nothing was changed. Give it the name and the mark, then run this script again: $Cmdlet -Identity $($names[0]) -Name '$Name' -$Comment '$($script:Mark)'"
+    $beside = ''
+    if ($Else) { $beside = 'It does so not to mail that has come back (disabled, ended, not enforced, or for mail from outside): where that is not to be ours, -Force makes ours beside it. Else: ' }
+    if ($names.Count -gt 1) { Deny-GatepostRun -Reason "$message. Nothing was changed. ${beside}Decide which of them is Gatepost's, remove the others, and give it the name and the mark: $Cmdlet -Identity NAME -Name '$Name' -$Comment '$($script:Mark)'" }
+    Deny-GatepostRun -Reason "$message. Nothing was changed. ${beside}Give it the name and the mark, then run this script again: $Cmdlet -Identity $($names[0]) -Name '$Name' -$Comment '$($script:Mark)'"
 }
 
-# Refuses to take over an outbound connector that carries mail of the tenant: from then on that mail would go to Gatepost, without the
-# secret header, or another way than today.
+# Refuses to take over what carries mail of the tenant.
 function Assert-GatepostIdle {
     param([hashtable]$Objects, [hashtable]$Secret)
-    $connector = $Objects['Outbound']
-    if ($null -eq $connector -or (Test-GatepostMark -Object $connector)) { return }
-    $ways = @($OutboundConnectorName)
-    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $connector -Name $key) }
-    $script:Doing = 'reading the transport rules'
-    $users = @(Get-TransportRule -ErrorAction Stop | Where-Object {
-        $way = [string](Get-GatepostProperty -Object $_ -Name 'RouteMessageOutboundConnector')
-        # One with the tenant's secret, or with a name of ours and the mark, is ours.
-        $own = $Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$_.Name -and (Test-GatepostMark -Object $_))
-        $way -and $ways -contains $way -and -not $own -and [string](Get-GatepostProperty -Object $_ -Name 'State') -eq 'Enabled'
-    })
-    $what = "The outbound connector '$OutboundConnectorName' is not Gatepost's, and carries mail:"
-    if ($users.Count -gt 0) {
-        $names = @($users | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
-        Deny-GatepostRun -Reason "$what rules that are not ours lead to it: $($names -join ', '). That mail would go to Gatepost, without the secret header. Nothing was changed. Lead them elsewhere or disable them first ($(@($names | ForEach-Object { "Disable-TransportRule -Identity $_" }) -join '; ')), or choose another name (-OutboundConnectorName)."
+    $uses = @(Get-GatepostInboundUse -Connector $Objects['Inbound'])
+    if ($null -ne $Secret) {
+        $script:Doing = 'reading the transport rules'
+        $uses += Get-GatepostOutboundUse -Connector $Objects['Outbound'] -Rules @(Get-TransportRule -ErrorAction Stop) -SecretKnown $Secret['HeaderKnown']
+        $uses += Get-GatepostCleanUpUse -Rule $Objects['CleanUp'] -LoopKnown $Secret['LoopKnown']
     }
-    $on = [string](Get-GatepostProperty -Object $connector -Name 'Enabled') -eq 'True' -and [string](Get-GatepostProperty -Object $connector -Name 'IsTransportRuleScoped') -ne 'True'
-    $takes = @('RecipientDomains', 'AllAcceptedDomains', 'RouteAllMessagesViaOnPremises' | Where-Object { Test-GatepostHeld -Name $_ -Value (Get-GatepostProperty -Object $connector -Name $_) })
-    if ($on -and $takes.Count -gt 0) { Deny-GatepostRun -Reason "$what by $($takes -join ' and '). That mail would take another way. Nothing was changed. Choose another name (-OutboundConnectorName), or, where nothing needs that way any more, disable it first: Set-OutboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $OutboundConnectorName) -Enabled `$false" }
+    foreach ($use in $uses) { if ($use) { Deny-GatepostRun -Reason "Nothing was changed. $use" } }
 }
 
 # Looks for them where something is missing, by what 'gatepost connector diff' takes for ours.
@@ -1073,21 +1165,20 @@ function Assert-GatepostNoTwin {
         foreach ($one in $others) {
             $theirs = [string](Get-GatepostProperty -Object $one -Name 'TlsSenderCertificateName')
             $covers = $theirs.StartsWith('*.') -and $TlsSenderCertificateName -like $theirs
-            $meets = $covers -or ($TlsSenderCertificateName.StartsWith('*.') -and $theirs -like $TlsSenderCertificateName)
+            $isSame = $theirs -eq $TlsSenderCertificateName -and (Test-GatepostHybrid -Object $one)
+            $meets = $isSame -or $covers -or ($TlsSenderCertificateName.StartsWith('*.') -and $theirs -like $TlsSenderCertificateName)
             if (-not $meets -or [string](Get-GatepostProperty -Object $one -Name 'Enabled') -ne 'True') { continue }
-            if ($covers -and (Test-GatepostHybrid -Object $one)) { Write-Warning "The hybrid connector '$($one.Name)' is known by $theirs, which Gatepost's certificate fits as well: Exchange may take that connector, with its settings, for Gatepost's mail. Give Gatepost a certificate whose name lies outside that wildcard, in another accepted domain." }
+            if ($isSame) { Write-Warning "The hybrid connector '$($one.Name)' is known by $theirs, the name in Gatepost's certificate: Exchange may take that connector, with its settings, for Gatepost's mail. Give Gatepost a certificate with a name of its own." }
+            elseif ($covers -and (Test-GatepostHybrid -Object $one)) { Write-Warning "The hybrid connector '$($one.Name)' is known by $theirs, which Gatepost's certificate fits as well: Exchange may take that connector, with its settings, for Gatepost's mail. Give Gatepost a certificate whose name lies outside that wildcard, in another accepted domain." }
             elseif ($theirs -ne $TlsSenderCertificateName) { Write-Warning "The inbound connector '$($one.Name)' is known by $theirs, and Gatepost's by ${TlsSenderCertificateName}: Exchange may take one for the mail of the other. Test-GatepostPreflight.ps1 says more." }
         }
         Assert-GatepostAlone -Type 'inbound connector' -Name $InboundConnectorName -Cmdlet 'Set-InboundConnector' -Comment 'Comment' -Twins $twins
     }
     if ($null -eq $Secret) { return }
-    $ways = @($OutboundConnectorName)
-    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $Objects['Outbound'] -Name $key) }
     if ($null -eq $Objects['Outbound']) {
         $script:Doing = 'reading the outbound connectors'
-        $hosts = @($SmartHosts | ForEach-Object { $_.TrimEnd('.') })
         $twins = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop | Where-Object {
-            @(Get-GatepostProperty -Object $_ -Name 'SmartHosts' | Where-Object { $hosts -contains ([string]$_).Trim('[', ']').TrimEnd('.') }).Count -gt 0 -and -not (Test-GatepostHybrid -Object $_)
+            @(Get-GatepostSmartHost -Connector $_ -Among $SmartHosts).Count -gt 0 -and -not (Test-GatepostHybrid -Object $_)
         })
         Assert-GatepostAlone -Type 'outbound connector' -Name $OutboundConnectorName -Cmdlet 'Set-OutboundConnector' -Comment 'Comment' -Twins $twins
     }
@@ -1096,12 +1187,12 @@ function Assert-GatepostNoTwin {
     $rules = @(Get-TransportRule -ErrorAction Stop | Where-Object { @($RoutingRuleName, $CleanUpRuleName) -notcontains [string]$_.Name })
     $routes = @($rules | Where-Object {
         [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderName') -eq $SecretHeaderName -and
-        ($Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or ([string](Get-GatepostProperty -Object $_ -Name 'RouteMessageOutboundConnector') -and $ways -contains [string]$_.RouteMessageOutboundConnector))
+        ($Secret['HeaderKnown'] -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or (Test-GatepostWay -Rule $_ -Name $OutboundConnectorName -Connector $Objects['Outbound']))
     })
     if ($null -eq $Objects['Routing']) { Assert-GatepostAlone -Type 'transport rule' -Name $RoutingRuleName -Cmdlet 'Set-TransportRule' -Comment 'Comments' -Twins $routes }
     if ($null -eq $Objects['CleanUp']) {
         $twins = @($rules | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'RemoveHeader') -eq $LoopHeaderName -and @($routes | ForEach-Object { [string]$_.Name }) -notcontains [string]$_.Name })
-        Assert-GatepostAlone -Type 'transport rule' -Name $CleanUpRuleName -Cmdlet 'Set-TransportRule' -Comment 'Comments' -Twins $twins
+        Assert-GatepostAlone -Type 'transport rule' -Name $CleanUpRuleName -Cmdlet 'Set-TransportRule' -Comment 'Comments' -Twins $twins -Else (@($twins | Where-Object { -not (Test-GatepostElse -Rule $_) }).Count -eq 0)
     }
 }
 
@@ -1136,6 +1227,7 @@ try {
         $script:Doing = 'reading the inbound connectors'
         $own = Find-GatepostObject -List @(Get-InboundConnector -ErrorAction Stop) -Name $InboundConnectorName -Type 'inbound connector' -Adopt ([bool]$Force)
         Assert-GatepostNoTwin -Objects @{ Inbound = $own } -Secret $null
+        Assert-GatepostIdle -Objects @{ Inbound = $own } -Secret $null
         Invoke-GatepostInbound -Existing $own
         Write-Verbose 'No outbound connector and no rule: the configuration has no listener for Exchange, and -SmartHosts is empty.'
         return

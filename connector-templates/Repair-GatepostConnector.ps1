@@ -7,7 +7,7 @@
 .DESCRIPTION
     Reads the four objects, compares every property that Gatepost depends on, and sets only those that differ. What somebody has added to
     the two rules, and what 'gatepost connector diff' tells as drift, goes: any action beside ours, an ExpiryDate that has passed, and any
-    condition or exception of the clean-up rule. Conditions that narrow the routing rule are told and stay.
+    condition or exception of the clean-up rule. Conditions that narrow the routing rule are told and stay; what leaves it nothing goes.
 
     What the rollout decides stays as it is: state, mode, group and place of the routing rule. The mark of the outbound connector as validated
     goes where another host or name in the certificate was validated: run Confirm-GatepostConnector.ps1 -Again then. Where one loop value is
@@ -523,10 +523,7 @@ function ConvertTo-GatepostMoment {
 }
 #endregion Moment
 
-#region Condition
-# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
-$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
-
+#region Held
 # Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
 function Test-GatepostHeld {
     param([string]$Name, $Value)
@@ -535,7 +532,46 @@ function Test-GatepostHeld {
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
 }
+#endregion Held
+
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+
+# Whether an exception of the routing rule leaves nothing for it: for the tenant's own senders, whose mail it takes, or for the scope it asks for.
+function Test-GatepostVoid {
+    param($Rule, [string]$Name)
+    $value = [string](Get-GatepostProperty -Object $Rule -Name $Name)
+    if ($Name -eq 'ExceptIfFromScope') { return $value -eq 'InOrganization' }
+    $Name -eq 'ExceptIfSentToScope' -and $value -and $value -eq [string](Get-GatepostProperty -Object $Rule -Name 'SentToScope')
+}
 #endregion Condition
+
+#region Host
+# A host as 'gatepost connector diff' compares it: without case, the brackets of an address, and a dot at the end.
+function ConvertTo-GatepostHost {
+    param([string]$Text)
+    ($Text -replace '^\[(.+)\]$', '$1').TrimEnd('.').ToLowerInvariant()
+}
+
+# The smart hosts of a connector that are among these, or with -Other those that are not.
+function Get-GatepostSmartHost {
+    param($Connector, [string[]]$Among, [switch]$Other)
+    $ours = @($Among | ForEach-Object { ConvertTo-GatepostHost -Text $_ })
+    @(Get-GatepostProperty -Object $Connector -Name 'SmartHosts' | Where-Object { $_ -and ($ours -contains (ConvertTo-GatepostHost -Text ([string]$_))) -ne [bool]$Other })
+}
+#endregion Host
+
+#region Way
+# Whether a rule leads to this connector, by any of the names that Exchange gives it.
+function Test-GatepostWay {
+    param($Rule, [string]$Name, $Connector)
+    $names = @($Name)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Connector -Name $key) }
+    $way = [string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector')
+    '' -ne $way -and $names -contains $way
+}
+#endregion Way
 
 #region Turn
 # What the comment of the clean-up rule remembers of a rotation.
@@ -610,10 +646,10 @@ $script:Companion = @{
 $script:Usual = @('ExceptIfHeaderMatchesMessageHeader', 'ExceptIfHeaderMatchesPatterns', 'ExceptIfMessageSizeOver', 'ExceptIfMessageTypeMatches', 'FromMemberOf', 'SentToScope')
 $script:Harmless = @('RouteMessageOutboundRequireTls')
 
-# A list as one text, without order, case, empty members and what Exchange adds: '*' reads back as 'smtp:*;1'.
+# A list as one text, without order, empty members and what Exchange adds, each as a host: '*' reads back as 'smtp:*;1'.
 function ConvertTo-GatepostSet {
     param($Value)
-    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ } | ForEach-Object { (([string]$_) -replace '^smtp:', '' -replace ';\d+$', '' -replace '^\[(.+)\]$', '$1').ToLowerInvariant() })
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ } | ForEach-Object { ConvertTo-GatepostHost -Text (([string]$_) -replace '^smtp:', '' -replace ';\d+$', '') })
     @($members | Sort-Object -Unique) -join ', '
 }
 
@@ -644,9 +680,7 @@ function Test-GatepostSame {
         return $words -ccontains $Known[0] -and @($words | Where-Object { $Known -cnotcontains $_ }).Count -eq 0
     }
     if ($kind -eq 'Connector') {
-        $names = @([string]$Should)
-        foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Outbound -Name $key) }
-        return '' -ne [string]$Is -and $names -contains [string]$Is
+        return (Test-GatepostWay -Rule ([pscustomobject]@{ RouteMessageOutboundConnector = $Is }) -Name ([string]$Should) -Connector $Outbound)
     }
     if ($Should -is [bool]) { return ([string]$Is -eq 'True') -eq $Should }
     [string]$Is -eq [string]$Should
@@ -704,8 +738,7 @@ function Get-GatepostAdded {
             # Mail with the loop header is what the routing rule leaves out: with this condition it takes none.
             $header = Get-GatepostProperty -Object $Rule -Name ($key -replace '(Words|Patterns)$', 'MessageHeader')
             if ($key -match '^Header(Contains|Matches)' -and [string]$header -eq $LoopHeaderName) { $goes = $true }
-            # It takes mail of the tenant's own senders alone, and would leave out just that.
-            if ($key -eq 'ExceptIfFromScope' -and [string]$value -eq 'InOrganization') { $goes = $true }
+            if (Test-GatepostVoid -Rule $Rule -Name $key) { $goes = $true }
         } elseif ($script:Harmless -notcontains $key) { $goes = $true }
         if (-not $goes) {
             $added['Left'] += $key
@@ -788,11 +821,13 @@ function Invoke-GatepostOutbound {
     $changes = @(Get-GatepostChange -Object $Existing -Wanted $wanted -Name $drift)
     $set = @{ Identity = $name }
     foreach ($key in $wanted.Keys) { if ($drift -contains $key -or @($drift | ForEach-Object { $script:Together[$_] }) -contains $key) { $set[$key] = $wanted[$key] } }
+    $message = ''
     $proven = @($drift | Where-Object { @('UseMXRecord', 'SmartHosts', 'TlsSettings', 'TlsDomain') -contains $_ })
     if ($proven.Count -gt 0 -and [string](Get-GatepostProperty -Object $Existing -Name 'IsValidated') -eq 'True') {
         # The test mail went another way than mail goes from now on.
         $set['IsValidated'] = $false
         $changes += "IsValidated: 'True' -> 'False'"
+        $message = 'have it validated again: Confirm-GatepostConnector.ps1 -Again'
         Write-Warning "The outbound connector '$name' was validated with another $($proven -join ', '): that proves nothing of the way it gets now. Run Confirm-GatepostConnector.ps1 -Again: before that Set-GatepostRollout.ps1 refuses Pilot and Everyone."
     }
     $action = Get-GatepostHeld -Would 'WouldUpdate'
@@ -802,7 +837,7 @@ function Invoke-GatepostOutbound {
         Set-OutboundConnector @set -Confirm:$false -ErrorAction Stop
         $action = 'Updated'
     }
-    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes -Message 'have it validated again: Confirm-GatepostConnector.ps1 -Again'
+    Write-GatepostResult -Type $type -Name $name -Action $action -Changes $changes -Message $message
 }
 
 # -Creation: what only a new rule gets. -Further: what this run was told to set beside the rest.

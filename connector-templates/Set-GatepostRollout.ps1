@@ -13,9 +13,10 @@
     Stop      it is disabled; connectors, clean-up rule and everything else stay, and mail that is with Gatepost still comes back
 
     Stop is the emergency brake and needs nothing but a session: Disable-TransportRule -Identity 'Route to Gatepost' does the same by hand.
-    It also stops a rule of this name whose comment somebody has changed, where that leads to our outbound connector or sets our secret header.
+    It also stops a rule of this name whose comment somebody has changed, where that leads to our outbound connector or sets our secret header,
+    and names the lines that stop rules of other names which do so.
     The other stages refuse to begin while an object is missing, foreign, switched off, ended or not begun, while a rule keeps mail back or
-    loses it, while the clean-up rule does not take all mail that comes back, while a rule before ours takes the loop header off, or while the
+    loses it, while the routing rule leaves out all that it takes, while the clean-up rule does not take all mail that comes back, while a rule before ours takes the loop header off, or while the
     two rules have no loop value in common. Which values are right, and where the connector leads, is not looked at here:
     Repair-GatepostConnector.ps1 -WhatIf and 'gatepost connector diff' tell.
 
@@ -513,9 +514,40 @@ function ConvertTo-GatepostMoment {
 function Test-GatepostDeed {
     param($Rule)
     $header = Get-GatepostOptional -Value $SecretHeaderName
-    if ([string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector') -eq $OutboundConnectorName) { return $true }
+    if (Test-GatepostWay -Rule $Rule -Name $OutboundConnectorName) { return $true }
     $header -and [string](Get-GatepostProperty -Object $Rule -Name 'SetHeaderName') -eq $header
 }
+
+# The lines that stop what rules of other names send to Gatepost.
+function Get-GatepostOtherStop {
+    param($Rules)
+    foreach ($rule in @($Rules | Where-Object { [string]$_.Name -ne $RoutingRuleName -and (Test-GatepostLive -Rule $_) -and (Test-GatepostDeed -Rule $_) })) {
+        $name = ConvertTo-GatepostLiteral -Text $rule.Name
+        # What is with Gatepost still has to come back: ours stays, and leads nowhere.
+        if ([string]$rule.Name -eq $CleanUpRuleName -and (Test-GatepostMark -Object $rule)) { "Set-TransportRule -Identity $name -RouteMessageOutboundConnector `$null" }
+        else { "Disable-TransportRule -Identity $name" }
+    }
+}
+
+#region Live
+# Whether a rule does what it says: enabled, enforced, and not ended. One that begins later does so without another hand.
+function Test-GatepostLive {
+    param($Rule)
+    $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $Rule -Name 'ExpiryDate')
+    [string](Get-GatepostProperty -Object $Rule -Name 'State') -eq 'Enabled' -and [string](Get-GatepostProperty -Object $Rule -Name 'Mode') -eq 'Enforce' -and ($null -eq $end -or $end -gt [datetime]::UtcNow)
+}
+#endregion Live
+
+#region Way
+# Whether a rule leads to this connector, by any of the names that Exchange gives it.
+function Test-GatepostWay {
+    param($Rule, [string]$Name, $Connector)
+    $names = @($Name)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Connector -Name $key) }
+    $way = [string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector')
+    '' -ne $way -and $names -contains $way
+}
+#endregion Way
 
 #region Literal
 # A name as it stands in a line to paste: PowerShell takes the curly quotes for quotes as well.
@@ -525,10 +557,7 @@ function ConvertTo-GatepostLiteral {
 }
 #endregion Literal
 
-#region Condition
-# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
-$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
-
+#region Held
 # Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
 function Test-GatepostHeld {
     param([string]$Name, $Value)
@@ -536,6 +565,19 @@ function Test-GatepostHeld {
     $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
     if ($members.Count -eq 0) { return $false }
     $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
+}
+#endregion Held
+
+#region Condition
+# What of a rule's properties is a condition or an exception; the others are actions, dates, and what every rule has.
+$script:Condition = '^(ADComparison|AnyOf|Attachment|BetweenMemberOf|ContentCharacterSet|ExceptIf|From|Has|Header|Manager|MessageContains|MessageSize|MessageType|Recipient|SCLOver|Sender|Sent|Subject|With)'
+
+# Whether an exception of the routing rule leaves nothing for it: for the tenant's own senders, whose mail it takes, or for the scope it asks for.
+function Test-GatepostVoid {
+    param($Rule, [string]$Name)
+    $value = [string](Get-GatepostProperty -Object $Rule -Name $Name)
+    if ($Name -eq 'ExceptIfFromScope') { return $value -eq 'InOrganization' }
+    $Name -eq 'ExceptIfSentToScope' -and $value -and $value -eq [string](Get-GatepostProperty -Object $Rule -Name 'SentToScope')
 }
 #endregion Condition
 
@@ -576,6 +618,7 @@ function Assert-GatepostReady {
     $words = @(Get-GatepostProperty -Object $Routing -Name 'ExceptIfHeaderContainsWords' | Where-Object { $_ })
     if ([string](Get-GatepostProperty -Object $Routing -Name 'ExceptIfHeaderContainsMessageHeader') -ne $LoopHeaderName -or $words.Count -eq 0) { $bad += "the rule '$RoutingRuleName' has no exception for $LoopHeaderName`: mail would go round" }
     if ([string](Get-GatepostProperty -Object $Routing -Name 'FromScope') -ne 'InOrganization') { $bad += "the rule '$RoutingRuleName' is not limited to the tenant's own senders" }
+    foreach ($key in 'ExceptIfFromScope', 'ExceptIfSentToScope') { if (Test-GatepostVoid -Rule $Routing -Name $key) { $bad += "the rule '$RoutingRuleName' leaves out by $key all that it takes: nothing would go to Gatepost" } }
     $back = @(Get-GatepostProperty -Object $cleanUp -Name 'HeaderContainsWords' | Where-Object { $_ })
     if ($null -ne $cleanUp -and @($words | Where-Object { $back -ccontains $_ }).Count -eq 0) { $bad += "the rules '$RoutingRuleName' and '$CleanUpRuleName' have no loop value in common: the header would stay on mail that has come back, or mail would go round" }
     $now = [datetime]::UtcNow
@@ -601,11 +644,9 @@ function Assert-GatepostReady {
         if ($narrows.Count -gt 0) { $bad += "the rule '$CleanUpRuleName' does not take all mail that comes back ($($narrows -join ', ')): the loop header would leave the tenant" }
     }
     foreach ($rule in @($Rules | Where-Object { @($RoutingRuleName, $CleanUpRuleName) -notcontains [string]$_.Name -and [int]$_.Priority -lt [int]$Routing.Priority })) {
-        if ([string](Get-GatepostProperty -Object $rule -Name 'State') -ne 'Enabled' -or [string](Get-GatepostProperty -Object $rule -Name 'Mode') -ne 'Enforce') { continue }
+        if (-not (Test-GatepostLive -Rule $rule)) { continue }
         # Mail from outside is none of ours, and what such a rule stops ours does not see.
         if ([string](Get-GatepostProperty -Object $rule -Name 'FromScope') -eq 'NotInOrganization' -or [string](Get-GatepostProperty -Object $rule -Name 'StopRuleProcessing') -eq 'True') { continue }
-        $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $rule -Name 'ExpiryDate')
-        if ($null -ne $end -and $end -le $now) { continue }
         $round = "mail that has come back would go to Gatepost again until a hop limit ends it (let the rule stand behind '$RoutingRuleName', or remove it)"
         if ([string](Get-GatepostProperty -Object $rule -Name 'RemoveHeader') -eq $LoopHeaderName) { $bad += "the rule '$($rule.Name)' (priority $($rule.Priority)) takes $LoopHeaderName off before '$RoutingRuleName': $round" }
         elseif ([string](Get-GatepostProperty -Object $rule -Name 'SetHeaderName') -eq $LoopHeaderName) {
@@ -615,9 +656,7 @@ function Assert-GatepostReady {
     }
     if ($null -ne $cleanUp) { foreach ($key in 'HeaderContainsMessageHeader', 'RemoveHeader') { if ([string](Get-GatepostProperty -Object $cleanUp -Name $key) -ne $LoopHeaderName) { $bad += "the rule '$CleanUpRuleName' is not for $LoopHeaderName ($key)" } } }
     if ([string](Get-GatepostProperty -Object $outbound -Name 'TlsSettings') -ne 'DomainValidation') { $bad += "the outbound connector '$OutboundConnectorName' does not ask whose certificate it meets (TlsSettings)" }
-    $ways = @($OutboundConnectorName)
-    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $ways += [string](Get-GatepostProperty -Object $outbound -Name $key) }
-    if ($ways -notcontains [string](Get-GatepostProperty -Object $Routing -Name 'RouteMessageOutboundConnector')) { $bad += "the rule '$RoutingRuleName' does not lead to '$OutboundConnectorName'" }
+    if (-not (Test-GatepostWay -Rule $Routing -Name $OutboundConnectorName -Connector $outbound)) { $bad += "the rule '$RoutingRuleName' does not lead to '$OutboundConnectorName'" }
     if ($bad.Count -gt 0) { Deny-GatepostRun -Reason "Nothing was changed: $($bad -join '; '). Repair-GatepostConnector.ps1 sets back what differs, Install-GatepostConnector.ps1 makes what is missing; 'gatepost connector diff' has a line for the rest." }
     if ([string](Get-GatepostProperty -Object $outbound -Name 'IsValidated') -ne 'True') {
         $message = "The outbound connector '$OutboundConnectorName' is not validated: Confirm-GatepostConnector.ps1 comes before mail of users."
@@ -633,7 +672,7 @@ try {
     $rules = @(Get-TransportRule -ErrorAction Stop)
     $routing = Find-GatepostObject -List $rules -Name $RoutingRuleName -Type 'transport rule' -Adopt ($Stage -eq 'Stop')
     if ($null -eq $routing -and $Stage -eq 'Stop') {
-        $renamed = @($rules | Where-Object { [string](Get-GatepostProperty -Object $_ -Name 'State') -eq 'Enabled' -and (Test-GatepostDeed -Rule $_) } | ForEach-Object { "Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $_.Name)" })
+        $renamed = @(Get-GatepostOtherStop -Rules $rules)
         if ($renamed.Count -gt 0) { Deny-GatepostRun -Reason "There is no rule '$RoutingRuleName' in tenant $TenantId. Nothing was changed. Rules of another name send mail to Gatepost; what stops them: $($renamed -join '; ')" }
     }
     if ($null -eq $routing) { Deny-GatepostRun -Reason "There is no rule '$RoutingRuleName' in tenant $TenantId`: Install-GatepostConnector.ps1 makes it. Nothing was changed." }
@@ -659,6 +698,8 @@ try {
             }
             Write-GatepostResult -Type $type -Name $RoutingRuleName -Action $action -Changes @("State: 'Enabled' -> 'Disabled'") -Message 'takes effect within minutes; connectors and clean-up rule stay, so that mail which is with Gatepost comes back'
         }
+        $others = @(Get-GatepostOtherStop -Rules $rules)
+        if ($others.Count -gt 0) { Write-Warning "Rules of another name still send mail to Gatepost, and were left as they are; what stops them: $($others -join '; ')" }
     } else {
         Assert-GatepostReady -Rules $rules -Routing $routing
         $group = Get-GatepostOptional -Value $PilotGroup

@@ -341,6 +341,128 @@ function Test-GatepostMark {
 }
 #endregion Ownership
 
+#region Moment
+# A date of a rule in UTC, as the service keeps it; nothing where there is none.
+function ConvertTo-GatepostMoment {
+    param($Value)
+    $moment = [datetime]::MinValue
+    if ($Value -is [datetime]) { $moment = $Value }
+    elseif (-not [datetime]::TryParse([string]$Value, [System.Globalization.CultureInfo]::InvariantCulture, [System.Globalization.DateTimeStyles]'AssumeUniversal, AdjustToUniversal', [ref]$moment)) { return $null }
+    if ($moment.Kind -eq [System.DateTimeKind]::Local) { return $moment.ToUniversalTime() }
+    [datetime]::SpecifyKind($moment, [System.DateTimeKind]::Utc)
+}
+#endregion Moment
+
+#region Live
+# Whether a rule does what it says: enabled, enforced, and not ended. One that begins later does so without another hand.
+function Test-GatepostLive {
+    param($Rule)
+    $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $Rule -Name 'ExpiryDate')
+    [string](Get-GatepostProperty -Object $Rule -Name 'State') -eq 'Enabled' -and [string](Get-GatepostProperty -Object $Rule -Name 'Mode') -eq 'Enforce' -and ($null -eq $end -or $end -gt [datetime]::UtcNow)
+}
+#endregion Live
+
+#region Literal
+# A name as it stands in a line to paste: PowerShell takes the curly quotes for quotes as well.
+function ConvertTo-GatepostLiteral {
+    param([string]$Text)
+    "'" + ($Text -replace "['\u2018-\u201B]", '$0$0') + "'"
+}
+#endregion Literal
+
+#region Held
+# Whether a rule holds it: not nothing, empty, false or zero; a spam confidence level of zero is one.
+function Test-GatepostHeld {
+    param([string]$Name, $Value)
+    if ($Value -is [bool]) { return $Value }
+    $members = @($Value | Where-Object { $null -ne $_ -and '' -ne [string]$_ })
+    if ($members.Count -eq 0) { return $false }
+    $Name -match '^(SetSCL|(ExceptIf)?SCLOver)$' -or [string]$members[0] -notmatch '^(0|False)$'
+}
+#endregion Held
+
+#region Host
+# A host as 'gatepost connector diff' compares it: without case, the brackets of an address, and a dot at the end.
+function ConvertTo-GatepostHost {
+    param([string]$Text)
+    ($Text -replace '^\[(.+)\]$', '$1').TrimEnd('.').ToLowerInvariant()
+}
+
+# The smart hosts of a connector that are among these, or with -Other those that are not.
+function Get-GatepostSmartHost {
+    param($Connector, [string[]]$Among, [switch]$Other)
+    $ours = @($Among | ForEach-Object { ConvertTo-GatepostHost -Text $_ })
+    @(Get-GatepostProperty -Object $Connector -Name 'SmartHosts' | Where-Object { $_ -and ($ours -contains (ConvertTo-GatepostHost -Text ([string]$_))) -ne [bool]$Other })
+}
+#endregion Host
+
+#region Way
+# Whether a rule leads to this connector, by any of the names that Exchange gives it.
+function Test-GatepostWay {
+    param($Rule, [string]$Name, $Connector)
+    $names = @($Name)
+    foreach ($key in 'Guid', 'DistinguishedName', 'Identity') { $names += [string](Get-GatepostProperty -Object $Connector -Name $key) }
+    $way = [string](Get-GatepostProperty -Object $Rule -Name 'RouteMessageOutboundConnector')
+    '' -ne $way -and $names -contains $way
+}
+#endregion Way
+
+#region TakeOver
+# What of a rule's properties is something that it does with the mail.
+$script:Action = '^(AddManager|AddToRecipients|ApplyClassification|ApplyHtmlDisclaimerText|ApplyOME|ApplyRights|BlindCopyTo|CopyTo|DeleteMessage|Generate|Moderate|PrependSubject|Quarantine|Redirect|Reject|Remove|RouteMessageOutboundConnector|SetHeaderName|SetSCL|SmtpReject|StopRuleProcessing)'
+
+# Why an object of our name that is not ours is not taken over: mail would take another way under its owner. Nothing where it may be.
+function Get-GatepostInboundUse {
+    param($Connector)
+    if ($null -eq $Connector -or (Test-GatepostMark -Object $Connector) -or [string](Get-GatepostProperty -Object $Connector -Name 'Enabled') -ne 'True') { return '' }
+    $known = [string](Get-GatepostProperty -Object $Connector -Name 'TlsSenderCertificateName')
+    if ($known -eq $TlsSenderCertificateName) { return '' }
+    $by = 'by no certificate'
+    if ($known) { $by = "by the certificate name $known" }
+    "The inbound connector '$InboundConnectorName' is not Gatepost's, and enabled for another server: it knows that $by, and would know it no more. Choose another name (-InboundConnectorName), or, where nothing comes by it any more, disable it first: Set-InboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $InboundConnectorName) -Enabled `$false"
+}
+
+# -SecretKnown: values of our secret header; a rule with one of them is ours, whatever its comment says.
+function Get-GatepostOutboundUse {
+    param($Connector, [object[]]$Rules, [string[]]$SecretKnown = @())
+    if ($null -eq $Connector -or (Test-GatepostMark -Object $Connector)) { return '' }
+    # One that leads to Gatepost already takes no mail elsewhere.
+    if (@(Get-GatepostSmartHost -Connector $Connector -Among $SmartHosts).Count -gt 0 -and @(Get-GatepostSmartHost -Connector $Connector -Among $SmartHosts -Other).Count -eq 0) { return '' }
+    $users = @($Rules | Where-Object {
+        $own = $SecretKnown -ccontains [string](Get-GatepostProperty -Object $_ -Name 'SetHeaderValue') -or (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$_.Name -and (Test-GatepostMark -Object $_))
+        -not $own -and (Test-GatepostWay -Rule $_ -Name $OutboundConnectorName -Connector $Connector) -and (Test-GatepostLive -Rule $_)
+    })
+    $what = "The outbound connector '$OutboundConnectorName' is not Gatepost's, and carries mail:"
+    if ($users.Count -gt 0) {
+        $names = @($users | ForEach-Object { ConvertTo-GatepostLiteral -Text $_.Name })
+        return "$what rules that are not ours lead to it: $($names -join ', '). That mail would go to Gatepost, without the secret header. Lead them elsewhere or disable them first ($(@($names | ForEach-Object { "Disable-TransportRule -Identity $_" }) -join '; ')), or choose another name (-OutboundConnectorName)."
+    }
+    # Recipient domains say nothing where it is for rules alone.
+    $scoped = [string](Get-GatepostProperty -Object $Connector -Name 'IsTransportRuleScoped') -eq 'True'
+    $takes = @('RecipientDomains', 'AllAcceptedDomains', 'RouteAllMessagesViaOnPremises' | Where-Object { (Test-GatepostHeld -Name $_ -Value (Get-GatepostProperty -Object $Connector -Name $_)) -and -not ($scoped -and $_ -eq 'RecipientDomains') })
+    if ([string](Get-GatepostProperty -Object $Connector -Name 'Enabled') -ne 'True' -or ($scoped -and $takes.Count -eq 0)) { return '' }
+    $how = "by $($takes -join ' and ')"
+    if ($takes.Count -eq 0) { $how = 'by itself, as it is not for rules alone (IsTransportRuleScoped)' }
+    "$what $how. That mail would take another way. Choose another name (-OutboundConnectorName), or, where nothing needs that way any more, disable it first: Set-OutboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $OutboundConnectorName) -Enabled `$false"
+}
+
+# -LoopKnown: loop values; a rule that looks for one of them is ours, whatever its comment says.
+function Get-GatepostCleanUpUse {
+    param($Rule, [string[]]$LoopKnown = @())
+    if ($null -eq $Rule -or (Test-GatepostMark -Object $Rule) -or -not (Test-GatepostLive -Rule $Rule)) { return '' }
+    if (@(Get-GatepostProperty -Object $Rule -Name 'HeaderContainsWords' | Where-Object { $LoopKnown -ccontains [string]$_ }).Count -gt 0) { return '' }
+    $does = @($Rule.PSObject.Properties | Where-Object { $_.Name -match $script:Action -and (Test-GatepostHeld -Name $_.Name -Value $_.Value) -and -not ($_.Name -eq 'RemoveHeader' -and [string]$_.Value -eq $LoopHeaderName) } | ForEach-Object { $_.Name } | Sort-Object)
+    if ($does.Count -eq 0) { return '' }
+    "The rule '$CleanUpRuleName' is not Gatepost's, and does more with mail than take $LoopHeaderName off ($($does -join ', ')), which it would do no more. Choose another name (-CleanUpRuleName), or, where nothing needs it any more, disable it first: Disable-TransportRule -Identity $(ConvertTo-GatepostLiteral -Text $CleanUpRuleName)"
+}
+
+# Whether a rule that takes the loop header off leaves it on mail that has come back: it is not in force, or for mail from outside alone.
+function Test-GatepostElse {
+    param($Rule)
+    -not (Test-GatepostLive -Rule $Rule) -or [string](Get-GatepostProperty -Object $Rule -Name 'FromScope') -eq 'NotInOrganization'
+}
+#endregion TakeOver
+
 #region Group
 # Whether there is a group of this name in the tenant.
 function Test-GatepostGroupThere {
@@ -435,13 +557,14 @@ function Test-GatepostDomain {
     else { Write-GatepostCheck -Type 'certificate name' -Name $TlsSenderCertificateName -Bad $true -Fatal $true -Message 'no accepted domain of this tenant, nor below one: Exchange refuses mail that only the certificate can attribute (550 5.7.64). Add and verify it in the admin centre; PowerShell cannot' }
 }
 
-# Objects that have our names, and those that get in the way of ours.
+# Objects that have our names, and those that get in the way of ours. -Use: why Install-GatepostConnector.ps1 -Force does not take this one over.
 function Test-GatepostName {
-    param([object[]]$List, [string]$Name, [string]$Type)
+    param([object[]]$List, [string]$Name, [string]$Type, [string]$Use)
     $found = @($List | Where-Object { $null -ne $_ -and [string]$_.Name -eq $Name })
     if ($found.Count -eq 0) { Write-GatepostCheck -Type $Type -Name $Name -Bad $false -Fatal $false -Message 'the name is free' }
     elseif ($Type -match 'connector' -and (Test-GatepostHybrid -Object $found[0])) { Write-GatepostCheck -Type $Type -Name $Name -Bad $true -Fatal $true -Message 'belongs to the hybrid set-up: choose another name' }
     elseif (Test-GatepostMark -Object $found[0]) { Write-GatepostCheck -Type $Type -Name $Name -Bad $false -Fatal $false -Message 'is there, and Gatepost''s' }
+    elseif ($Use) { Write-GatepostCheck -Type $Type -Name $Name -Bad $true -Fatal $true -Message "is there, and nothing to take over. $Use" }
     else { Write-GatepostCheck -Type $Type -Name $Name -Bad $true -Fatal $true -Message 'is there, and not Gatepost''s: choose another name, or take it over with Install-GatepostConnector.ps1 -Force' }
 }
 
@@ -449,11 +572,13 @@ function Test-GatepostConnector {
     $script:Doing = 'reading the inbound connectors'
     $inbound = @(Get-InboundConnector -ErrorAction Stop)
     $outbound = @()
-    Test-GatepostName -List $inbound -Name $InboundConnectorName -Type 'inbound connector'
+    $use = Get-GatepostInboundUse -Connector @($inbound | Where-Object { [string]$_.Name -eq $InboundConnectorName } | Select-Object -First 1)[0]
+    Test-GatepostName -List $inbound -Name $InboundConnectorName -Type 'inbound connector' -Use $use
     if (-not $script:InboundAlone) {
         $script:Doing = 'reading the outbound connectors'
         $outbound = @(Get-OutboundConnector -IncludeTestModeConnectors $true -ErrorAction Stop)
-        Test-GatepostName -List $outbound -Name $OutboundConnectorName -Type 'outbound connector'
+        $use = Get-GatepostOutboundUse -Connector @($outbound | Where-Object { [string]$_.Name -eq $OutboundConnectorName } | Select-Object -First 1)[0] -Rules $script:Rules
+        Test-GatepostName -List $outbound -Name $OutboundConnectorName -Type 'outbound connector' -Use $use
     }
     $there = @($inbound | Where-Object { [string]$_.Name -eq $InboundConnectorName }).Count -gt 0
     foreach ($one in $inbound) {
@@ -469,8 +594,14 @@ function Test-GatepostConnector {
         elseif ($covers -and $on) {
             $message = "also fits the certificate that Gatepost shows ($certificate): Exchange may take that connector, with its settings"
             # A hybrid set-up cannot do without it, and Install makes ours beside it.
-            $isWide = $certificate.StartsWith('*.') -and (Test-GatepostHybrid -Object $one)
+            $isHybrid = Test-GatepostHybrid -Object $one
+            $isWide = $certificate.StartsWith('*.') -and $isHybrid
+            $end = "disable it: Set-InboundConnector -Identity $(ConvertTo-GatepostLiteral -Text $one.Name) -Enabled `$false"
             if ($isWide) { $message += '. Give Gatepost a certificate whose name lies outside that wildcard, in another accepted domain' }
+            elseif ($isHybrid) { $message += '. Give Gatepost a certificate with a name of its own' }
+            elseif (-not $same) { $message += ". Give Gatepost a certificate with a name of its own, which that wildcard does not cover, or, where nothing comes by that connector any more, $end" }
+            elseif ($there) { $message += ". Where another server uses it, give Gatepost a certificate with a name of its own; else $end" }
+            else { $message += ". Where it was made for Gatepost, give it the name '$InboundConnectorName' and the mark, or remove it; where another server uses it, give Gatepost a certificate with a name of its own" }
             Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal (-not $isWide) -Message $message
         }
         elseif (Test-GatepostHybrid -Object $one) { Write-GatepostCheck -Type 'inbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'belongs to the hybrid set-up: no script of ours touches it' }
@@ -485,28 +616,30 @@ function Test-GatepostConnector {
         if (Test-GatepostHybrid -Object $one) { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'belongs to the hybrid set-up: no script of ours touches it' }
         $takes = @('RouteAllMessagesViaOnPremises', 'AllAcceptedDomains' | Where-Object { [string](Get-GatepostProperty -Object $one -Name $_) -eq 'True' })
         if ($takes.Count -gt 0 -and [string](Get-GatepostProperty -Object $one -Name 'Enabled') -eq 'True') { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message "$($takes -join ' and '): mail that has come back from Gatepost takes this way as well" }
-        $hosts = @(Get-GatepostProperty -Object $one -Name 'SmartHosts' | Where-Object { $_ } | ForEach-Object { ([string]$_).Trim('[', ']') })
-        if (@($hosts | Where-Object { $SmartHosts -contains $_.TrimEnd('.') }).Count -eq 0) { continue }
+        if (@(Get-GatepostSmartHost -Connector $one -Among $SmartHosts).Count -eq 0) { continue }
         if ($there -or (Test-GatepostHybrid -Object $one)) { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $false -Message 'leads to Gatepost as well: without the secret header, and perhaps round' }
         else { Write-GatepostCheck -Type 'outbound connector' -Name $one.Name -Bad $true -Fatal $true -Message "leads to Gatepost under another name, and Install makes none beside it: give it the name '$OutboundConnectorName' and the mark, or remove it" }
     }
 }
 
 function Test-GatepostRule {
-    $script:Doing = 'reading the transport rules'
-    $rules = @(Get-TransportRule -ErrorAction Stop)
+    $rules = $script:Rules
     Test-GatepostName -List $rules -Name $RoutingRuleName -Type 'transport rule'
-    Test-GatepostName -List $rules -Name $CleanUpRuleName -Type 'transport rule'
+    $use = Get-GatepostCleanUpUse -Rule @($rules | Where-Object { [string]$_.Name -eq $CleanUpRuleName } | Select-Object -First 1)[0]
+    Test-GatepostName -List $rules -Name $CleanUpRuleName -Type 'transport rule' -Use $use
     $own = @($rules | Where-Object { [string]$_.Name -eq $RoutingRuleName })
     $cleans = @($rules | Where-Object { [string]$_.Name -eq $CleanUpRuleName }).Count -gt 0
     foreach ($rule in $rules) {
         if (@($RoutingRuleName, $CleanUpRuleName) -contains [string]$rule.Name) { continue }
         $removes = [string](Get-GatepostProperty -Object $rule -Name 'RemoveHeader') -eq $LoopHeaderName
         if ($removes -and -not $cleans) {
-            Write-GatepostCheck -Type 'transport rule' -Name $rule.Name -Bad $true -Fatal $true -Message "takes $LoopHeaderName off under another name, and Install makes none beside it: give it the name '$CleanUpRuleName' and the mark, or remove it"
+            $message = "takes $LoopHeaderName off under another name, and Install makes none beside it: give it the name '$CleanUpRuleName' and the mark, or remove it"
+            if (Test-GatepostElse -Rule $rule) { $message = "takes $LoopHeaderName off under another name, though not from mail that has come back (disabled, ended, not enforced, or for mail from outside), and Install makes none beside it: where it is not to be ours, Install-GatepostConnector.ps1 -Force makes ours beside it" }
+            Write-GatepostCheck -Type 'transport rule' -Name $rule.Name -Bad $true -Fatal $true -Message $message
             continue
         }
-        if ([string](Get-GatepostProperty -Object $rule -Name 'State') -ne 'Enabled') { continue }
+        $end = ConvertTo-GatepostMoment -Value (Get-GatepostProperty -Object $rule -Name 'ExpiryDate')
+        if ([string](Get-GatepostProperty -Object $rule -Name 'State') -ne 'Enabled' -or ($null -ne $end -and $end -le [datetime]::UtcNow)) { continue }
         $before = $own.Count -gt 0 -and [int]$rule.Priority -lt [int]$own[0].Priority
         $stops = [string](Get-GatepostProperty -Object $rule -Name 'StopRuleProcessing') -eq 'True'
         $acts = [string](Get-GatepostProperty -Object $rule -Name 'Mode') -eq 'Enforce' -and [string](Get-GatepostProperty -Object $rule -Name 'FromScope') -ne 'NotInOrganization'
@@ -564,6 +697,11 @@ try {
     Test-GatepostRole
     Test-GatepostOrganization
     Test-GatepostDomain
+    $script:Rules = @()
+    if (-not $script:InboundAlone) {
+        $script:Doing = 'reading the transport rules'
+        $script:Rules = @(Get-TransportRule -ErrorAction Stop)
+    }
     Test-GatepostConnector
     if (-not $script:InboundAlone) { Test-GatepostRule }
     Test-GatepostRest

@@ -545,9 +545,10 @@ try {
     $type = 'transport rule'
     $comment = [string](Get-GatepostProperty -Object $cleanUp -Name 'Comments')
     $plain = $comment -replace $script:Turn, ''
+    $isBegun = $comment -match $script:Turn -and $Matches[1] -eq (Get-GatepostDigit -Value $secret['LoopValue'])
     # With one value in both lists, and this one, there is none to lose: the rotation was given up.
     $others = @($back + $out | Where-Object { $_ -cne $secret['LoopValue'] })
-    if ($Stage -eq 'NewOnly' -and $others.Count -gt 0 -and $comment -match $script:Turn -and $Matches[1] -eq (Get-GatepostDigit -Value $secret['LoopValue'])) {
+    if ($Stage -eq 'NewOnly' -and $others.Count -gt 0 -and $isBegun) {
         Deny-GatepostRun -Reason 'The secrets file is older than the rotation has come: its loop value is the one that was in use before, and the rules would lose the new one. Go through step 3, render again, and bring gatepost-secrets.json here (see the help); where the rotation is given up, Repair-GatepostConnector.ps1 takes the new one out. Nothing was changed.'
     }
     if ($Stage -eq 'Both') {
@@ -590,6 +591,9 @@ try {
         $changes += 'SetHeaderValue: another secret value -> the one of the secrets file'
     }
     $message = 'takes effect within minutes; wait for it before Gatepost writes the new loop value (step 3 of the help)'
+    # Begun before with this value in use, and the secret turned back: step 2 would have changed the words as well.
+    if ($isBegun -and -not $set.ContainsKey('ExceptIfHeaderContainsWords') -and $secret['LoopKnown'].Count -gt 1) { $message = 'takes effect within minutes; wait for it, and until nothing from before is queued. The rotation is given up: then drop both previous from gatepost.toml, reload and render, and Repair-GatepostConnector.ps1 takes the new values out' }
+    elseif ($secret['LoopKnown'].Count -lt 2) { $message = 'takes effect within minutes' }
     if ($Stage -eq 'NewOnly') { $message = 'now drop previous from gatepost.toml, reload and render' }
     if ($changes.Count -eq 0) {
         Write-GatepostResult -Type $type -Name $RoutingRuleName -Action 'Unchanged' -Message "$($next.Count) value(s)"

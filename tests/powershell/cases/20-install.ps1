@@ -151,7 +151,7 @@ foreach ($kind in 'Inbound', 'Outbound', 'Rules') {
         $tenant = Add-Contoso
         Set-StandInConnection -TenantId $kit.TenantId
         $name = @{ Inbound = 'From Gatepost'; Outbound = 'To Gatepost'; Rules = 'Route to Gatepost' }[$kind]
-        if ($kind -eq 'Inbound') { New-InboundConnector -Name $name -SenderDomains 'fabrikam.com' -Comment 'theirs' -ErrorAction Stop | Out-Null }
+        if ($kind -eq 'Inbound') { New-InboundConnector -Name $name -SenderDomains 'fabrikam.com' -Comment 'theirs' -Enabled $false -ErrorAction Stop | Out-Null }
         if ($kind -eq 'Outbound') { New-OutboundConnector -Name $name -RecipientDomains 'fabrikam.com' -Enabled $false -ErrorAction Stop | Out-Null }
         if ($kind -eq 'Rules') { New-TransportRule -Name $name -FromScope InOrganization -PrependSubject 'x' -ErrorAction Stop | Out-Null }
         $before = Get-StandInSnapshot
@@ -172,7 +172,7 @@ foreach ($kind in 'Inbound', 'Outbound', 'Rules') {
 # One that does the same under another name, made by hand, and the line that takes it over.
 $twins = [ordered]@{
     Inbound = @('From Gatepost', { New-InboundConnector -Name "Bob's relay" -SenderDomains '*' -ConnectorType OnPremises -TlsSenderCertificateName 'MAIL.contoso.com' -ErrorAction Stop })
-    Outbound = @('To Gatepost', { New-OutboundConnector -Name "Bob's relay" -ConnectorType OnPremises -UseMXRecord $false -SmartHosts 'MX2.gatepost.example' -TestMode $true -ErrorAction Stop })
+    Outbound = @('To Gatepost', { New-OutboundConnector -Name "Bob's relay" -ConnectorType OnPremises -UseMXRecord $false -SmartHosts 'MX2.gatepost.example.' -TestMode $true -ErrorAction Stop })
     Route = @('Route to Gatepost', { New-OutboundConnector -Name 'Elsewhere' -ErrorAction Stop; New-TransportRule -Name "Bob's relay" -RouteMessageOutboundConnector 'Elsewhere' -SetHeaderName 'x-contoso-gate' -SetHeaderValue $secretValue -ErrorAction Stop })
     CleanUp = @('Back from Gatepost', { New-TransportRule -Name "Bob's relay" -RemoveHeader 'x-contoso-loop' -Enabled $false -ErrorAction Stop })
 }
@@ -234,6 +234,9 @@ $carries = [ordered]@{
     'a rule of our name that is not ours' = @({ New-TransportRule -Name 'Route to Gatepost' -RouteMessageOutboundConnector 'To Gatepost' -ErrorAction Stop }, "lead to it: 'Route to Gatepost'", { Disable-TransportRule -Identity 'Route to Gatepost' -Confirm:$false -ErrorAction Stop })
     'its recipient domains' = @({ Set-OutboundConnector -Identity 'To Gatepost' -IsTransportRuleScoped $false -RecipientDomains 'fabrikam.com' -Confirm:$false -ErrorAction Stop }, 'by RecipientDomains.*-OutboundConnectorName', { Set-OutboundConnector -Identity 'To Gatepost' -Enabled $false -Confirm:$false -ErrorAction Stop })
     'all accepted domains' = @({ Set-OutboundConnector -Identity 'To Gatepost' -IsTransportRuleScoped $false -ConnectorType OnPremises -AllAcceptedDomains $true -Confirm:$false -ErrorAction Stop }, 'by AllAcceptedDomains', { Set-OutboundConnector -Identity 'To Gatepost' -Enabled $false -Confirm:$false -ErrorAction Stop })
+    'no domains, but not for rules alone' = @({ Set-OutboundConnector -Identity 'To Gatepost' -IsTransportRuleScoped $false -Confirm:$false -ErrorAction Stop }, 'by itself, .*IsTransportRuleScoped', { Set-OutboundConnector -Identity 'To Gatepost' -Enabled $false -Confirm:$false -ErrorAction Stop })
+    'all accepted domains, for rules as well' = @({ Set-OutboundConnector -Identity 'To Gatepost' -ConnectorType OnPremises -AllAcceptedDomains $true -Confirm:$false -ErrorAction Stop }, 'by AllAcceptedDomains', { Set-OutboundConnector -Identity 'To Gatepost' -Enabled $false -Confirm:$false -ErrorAction Stop })
+    'all mail, for rules as well' = @({ Set-OutboundConnector -Identity 'To Gatepost' -ConnectorType OnPremises -RouteAllMessagesViaOnPremises $true -Confirm:$false -ErrorAction Stop }, 'by RouteAllMessagesViaOnPremises', { Set-OutboundConnector -Identity 'To Gatepost' -Enabled $false -Confirm:$false -ErrorAction Stop })
     'all mail' = @({ Set-OutboundConnector -Identity 'To Gatepost' -IsTransportRuleScoped $false -ConnectorType OnPremises -RouteAllMessagesViaOnPremises $true -Confirm:$false -ErrorAction Stop }, 'by RouteAllMessagesViaOnPremises', { Set-OutboundConnector -Identity 'To Gatepost' -Enabled $false -Confirm:$false -ErrorAction Stop })
 }
 foreach ($kind in $carries.Keys) {
@@ -256,6 +259,86 @@ foreach ($kind in $carries.Keys) {
         Assert-That ((Get-Action $run) -contains 'To Gatepost: Updated') 'then it is taken over'
         Assert-Equal (@($tenant.Outbound[0].SmartHosts) -join ',') 'mx1.gatepost.example,mx2.gatepost.example' 'it leads to Gatepost'
     }
+}
+Test-Case 'install: -Force takes over an outbound connector that no rule in force leads to' {
+    foreach ($with in @{ Mode = 'Audit' }, @{ ExpiryDate = [datetime]::UtcNow.AddDays(-1) }, @{ Enabled = $false }) {
+        $tenant = Add-Contoso
+        Set-StandInConnection -TenantId $kit.TenantId
+        New-OutboundConnector -Name 'To Gatepost' -UseMXRecord $false -SmartHosts 'archive.fabrikam.com' -IsTransportRuleScoped $true -ErrorAction Stop | Out-Null
+        New-TransportRule -Name 'Archive' -RouteMessageOutboundConnector 'To Gatepost' @with -ErrorAction Stop | Out-Null
+        $run = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+        Assert-That ((Get-Action $run) -contains 'To Gatepost: Updated') "$($with.Keys): taken over"
+        Reset-StandIn
+    }
+}
+Test-Case 'install: -Force takes back an outbound connector that leads to Gatepost already, whoever uses it: nothing moves' {
+    foreach ($row in @(@(@('MX1.gatepost.example.', '[mx2.gatepost.example]'), $true), @(@('mx1.gatepost.example', 'archive.fabrikam.com'), $false))) {
+        foreach ($by in 'rule', 'domains') {
+            $tenant = Add-Contoso
+            Set-StandInConnection -TenantId $kit.TenantId
+            New-OutboundConnector -Name 'To Gatepost' -ConnectorType OnPremises -UseMXRecord $false -SmartHosts 'old.fabrikam.com' -IsTransportRuleScoped ($by -eq 'rule') -Comment 'theirs' -ErrorAction Stop | Out-Null
+            $tenant.Outbound[0]['SmartHosts'] = [System.Collections.ArrayList]@($row[0])
+            if ($by -eq 'rule') { New-TransportRule -Name 'Bob' -RouteMessageOutboundConnector 'To Gatepost' -ErrorAction Stop | Out-Null }
+            $run = Invoke-Script 'Install-GatepostConnector' -With @{ Force = $true }
+            Assert-Equal ($run.Failed -eq '') $row[1] "$by, $($row[0]): found '$($run.Failed)'"
+            Assert-Equal $tenant.Outbound[0].Comment.StartsWith($mark) $row[1] "$by, $($row[0]): the mark"
+            Reset-StandIn
+        }
+    }
+}
+Test-Case 'install: -Force takes over no enabled inbound connector that knows another server; the line that it names ends that' {
+    foreach ($alone in $false, $true) {
+        $with = @{ Force = $true }
+        if ($alone) { $with['SmartHosts'] = @() }
+        foreach ($row in @(@('smtp.contoso.com', 'by the certificate name smtp\.contoso\.com'), @('', 'by no certificate'), @('MAIL.contoso.com', ''))) {
+            $tenant = Add-Contoso
+            Set-StandInConnection -TenantId $kit.TenantId
+            New-InboundConnector -Name 'From Gatepost' -SenderDomains 'fabrikam.com' -ConnectorType OnPremises -Comment 'theirs' -ErrorAction Stop | Out-Null
+            $tenant.Inbound[0]['TlsSenderCertificateName'] = $row[0]
+            Clear-StandInCall
+            $run = Invoke-Script 'Install-GatepostConnector' -With $with
+            if ($row[1]) {
+                Assert-That ($run.Failed -match "^Nothing was changed\..*$($row[1]).*-InboundConnectorName") "'$($row[0])': a refusal, found '$($run.Failed)'"
+                Assert-Equal (Get-Change) @() "'$($row[0])': no call that changes the tenant"
+                $null = & ([scriptblock]::Create([regex]::Match($run.Failed, 'Set-InboundConnector .*$').Value + ' -Confirm:$false -ErrorAction Stop'))
+                $run = Invoke-Good 'Install-GatepostConnector' -With $with
+            }
+            Assert-Equal $run.Failed '' "'$($row[0])': no refusal"
+            Assert-Equal @($tenant.Inbound[0].TlsSenderCertificateName, $tenant.Inbound[0].Comment.StartsWith($mark)) @($(if ($row[1]) { 'mail.contoso.com' } else { 'MAIL.contoso.com' }), 'True') "'$($row[0])': taken over"
+            Reset-StandIn
+        }
+    }
+}
+Test-Case 'install: -Force takes over no rule of the clean-up rule''s name that does more than it; the line that it names ends that' {
+    $tenant = Add-Contoso
+    Set-StandInConnection -TenantId $kit.TenantId
+    New-TransportRule -Name 'Back from Gatepost' -FromScope InOrganization -RemoveHeader 'X-Contoso-Loop' -ErrorAction Stop | Out-Null
+    $rule = $tenant.Rules[0]
+    $facts = (Get-Content -LiteralPath (Join-Path $PSScriptRoot '../cmdlets.json') -Raw | ConvertFrom-Json -AsHashtable).cmdlets['Set-TransportRule'].parameters
+    # All that a rule can do; what goes with another action is none by itself.
+    $acts = @($facts.Keys | Where-Object { $_ -eq 'StopRuleProcessing' -or ($plain -notcontains $_ -and $_ -notmatch $conditions -and 'ApplyHtmlDisclaimerLocation', 'ApplyHtmlDisclaimerFallbackAction', 'IncidentReportContent', 'SetHeaderValue', 'RouteMessageOutboundRequireTls' -notcontains $_) } | Sort-Object)
+    Assert-That ($acts.Count -gt 25) "many actions, found $($acts.Count)"
+    $before = Get-StandInSnapshot
+    foreach ($key in $acts) {
+        $was = $rule[$key]
+        $rule[$key] = Get-Filling $facts[$key]
+        $run = Invoke-Script 'Install-GatepostConnector' -With @{ Force = $true } -Preview
+        Assert-That ($run.Failed -match "does more with mail than take X-Contoso-Loop off \($key\).*-CleanUpRuleName") "$key`: a refusal, found '$($run.Failed)'"
+        $rule[$key] = $was
+    }
+    Assert-Equal (Get-StandInSnapshot) $before 'the tenant'
+    # One that is not in force, and one with our loop value, which is ours.
+    $rule['PrependSubject'] = 'x'
+    foreach ($pair in @(@('State', 'Disabled'), @('Mode', 'Audit'), @('ExpiryDate', [datetime]::UtcNow.AddDays(-1)), @('HeaderContainsWords', [System.Collections.ArrayList]@($loopValue)))) {
+        $was = $rule[$pair[0]]
+        $rule[$pair[0]] = $pair[1]
+        Assert-Equal (Invoke-Script 'Install-GatepostConnector' -With @{ Force = $true } -Preview).Failed '' "$($pair[0]): no refusal"
+        $rule[$pair[0]] = $was
+    }
+    $run = Invoke-Script 'Install-GatepostConnector' -With @{ Force = $true }
+    $null = & ([scriptblock]::Create([regex]::Match($run.Failed, 'Disable-TransportRule .*$').Value + ' -Confirm:$false -ErrorAction Stop'))
+    $null = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+    Assert-That (@($tenant.Rules | Where-Object { $_['Name'] -eq 'Back from Gatepost' })[0].Comments.StartsWith($mark)) 'then it is taken over'
 }
 Test-Case 'install: a line to paste holds a name with curly quotes, which end a literal as well' {
     foreach ($kind in 'twin', 'user') {
@@ -298,6 +381,15 @@ Test-Case 'install: a hybrid connector whose wildcard the certificate fits is wa
     $told = @($run.Warnings | Where-Object { $_ -match 'hybrid' })
     Assert-That ($told.Count -eq 1 -and $told[0] -match "'Inbound from 42'.*outside that wildcard, in another accepted domain") "one warning, found $($run.Warnings)"
     Assert-Equal @(Get-StandInSnapshot | Where-Object { $_ -match 'HybridWizard' }) @($before | Where-Object { $_ -match 'HybridWizard' }) 'they are as they were'
+}
+
+Test-Case 'install: a hybrid connector for the very name in the certificate is warned of, and stays' {
+    $null = Add-Contoso
+    Set-StandInConnection -TenantId $kit.TenantId
+    foreach ($row in @(@('42', 'MAIL.contoso.com', $true), @('43', 'mail.contoso.com', $false))) { New-InboundConnector -Name "Inbound from $($row[0])" -SenderDomains '*' -ConnectorSource HybridWizard -TlsSenderCertificateName $row[1] -Enabled $row[2] -ErrorAction Stop | Out-Null }
+    $run = Invoke-Good 'Install-GatepostConnector'
+    $told = @($run.Warnings | Where-Object { $_ -match 'hybrid' })
+    Assert-That ($told.Count -eq 1 -and $told[0] -match "'Inbound from 42'.*a certificate with a name of its own") "one warning, found $($run.Warnings)"
 }
 
 Test-Case 'install: a hybrid connector of our name is never touched, also with -Force' {

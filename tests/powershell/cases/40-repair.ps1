@@ -68,6 +68,7 @@ foreach ($row in @(@('SmartHosts', @('old.contoso.com'), 'UseMXRecord'), @('UseM
         Assert-Equal (Get-Change) @("Set-OutboundConnector -Identity -IsValidated -$((@($row[0], $row[2]) | Sort-Object) -join ' -')") 'one call'
         Assert-Equal $outbound.IsValidated 'False' 'the mark is off'
         Assert-That (($run.Warnings -join ' ') -match '-Again' -and (@($run.Results | Where-Object { $_.Name -eq 'To Gatepost' })[0].Changes -join ' ') -match "IsValidated: 'True' -> 'False'") "it is told, found $($run.Warnings)"
+        Assert-Equal @($run.Results | Where-Object { $_.Name -eq 'To Gatepost' })[0].Message 'have it validated again: Confirm-GatepostConnector.ps1 -Again' 'what is next'
         $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Everyone' }
         Assert-That ($run.Failed -match 'is not validated') "the rollout waits, found '$($run.Failed)'"
     }
@@ -78,6 +79,21 @@ Test-Case 'repair: what the validation does not go by leaves its mark' {
     $run = Invoke-Good 'Repair-GatepostConnector'
     Assert-Equal (Get-Change) @('Set-OutboundConnector -Identity -TestMode') 'one property'
     Assert-Equal @((Get-StandInTenant).Outbound[0].IsValidated, $run.Warnings.Count) @('True', '0') 'the mark stays'
+    Assert-Equal @($run.Results | Where-Object { $_.Name -eq 'To Gatepost' })[0].Message '' 'nothing is to be validated'
+    Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property TestMode -Value $true
+    $run = Invoke-Good 'Install-GatepostConnector'
+    Assert-Equal @($run.Results | Where-Object { $_.Name -eq 'To Gatepost' })[0].Message '' 'nor by Install'
+}
+
+Test-Case 'repair: a smart host in other case, in brackets or with a dot at the end is the same host: no change, and its mark stays' {
+    foreach ($hosts in @('MX2.gatepost.example.', '[mx1.gatepost.example]'), @('mx1.gatepost.example.', 'Mx2.Gatepost.Example')) {
+        Add-Ready
+        Set-StandInProperty -Kind Outbound -Name 'To Gatepost' -Property SmartHosts -Value $hosts
+        foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector') { $null = Invoke-Good $script }
+        Assert-Equal (Get-Change) @() "$hosts`: nothing was changed"
+        Assert-Equal (Get-StandInTenant).Outbound[0].IsValidated 'True' "$hosts`: the mark"
+        Reset-StandIn
+    }
 }
 
 Test-Case 'repair: TreatMessagesAsInternal, which excludes CloudServicesMailEnabled, is set back with it in one call' {
@@ -182,6 +198,8 @@ foreach ($name in 'Back from Gatepost', 'Route to Gatepost') {
         foreach ($key in @($facts.Keys | Sort-Object)) {
             if ($plain -contains $key -or $null -ne $rule[$key]) { continue }
             $rule[$key] = Get-Filling $facts[$key]
+            # Another scope than its exception, which would leave nothing.
+            if ($key -eq 'SentToScope') { $rule[$key] = 'NotInOrganization' }
             $isChosen = $route -and ($key -match $conditions -or $key -eq 'RouteMessageOutboundRequireTls')
             if ($isChosen) { $left += $key } else { $expected += $key }
         }
@@ -223,6 +241,22 @@ Test-Case 'repair: conditions that are left are told, but not those of the rollo
     Assert-Equal (Get-Change) @() 'then nothing'
     $told = @($run.Results | Where-Object { $_.Name -eq 'Route to Gatepost' })[0]
     Assert-That ($told.Action -eq 'Unchanged' -and $told.Message -match 'SubjectContainsWords') "they are told again, found '$($told.Message)'"
+}
+
+Test-Case 'repair: an exception for the scope that the rule asks for leaves nothing, and goes, by Install as well; one for another scope stays' {
+    foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector') {
+        $tenant = Add-Installed
+        $rule = $tenant.Rules[0]
+        $rule['SentToScope'] = 'NotInOrganization'
+        $rule['ExceptIfSentToScope'] = 'InOrganization'
+        $null = Invoke-Good $script
+        Assert-Equal (Get-Change) @() "$script leaves another scope"
+        $rule['ExceptIfSentToScope'] = 'notInOrganization'
+        $null = Invoke-Good $script
+        Assert-Equal (Get-Change) @('Set-TransportRule -ExceptIfSentToScope -Identity') "$script`: one change"
+        Assert-Equal @($rule['SentToScope'], [string]$rule['ExceptIfSentToScope']) @('NotInOrganization', '') "$script`: the exception is off, the scope stays"
+        Reset-StandIn
+    }
 }
 
 Test-Case 'repair: an action is taken off with what means nothing without it, and a secret value in it is not shown' {

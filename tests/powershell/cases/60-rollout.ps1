@@ -98,6 +98,7 @@ foreach ($bad in @(
         @('Inbound', 'From Gatepost', 'Enabled', $false, 'inbound connector'), @('Outbound', 'To Gatepost', 'Enabled', $false, 'outbound connector'), @('Outbound', 'To Gatepost', 'TestMode', $true, 'test mode'),
         @('Rules', 'Back from Gatepost', 'State', 'Disabled', 'Back from Gatepost'), @('Rules', 'Back from Gatepost', 'Mode', 'Audit', 'Back from Gatepost'),
         @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', $null, 'exception'), @('Rules', 'Route to Gatepost', 'FromScope', $null, 'own senders'),
+        @('Rules', 'Route to Gatepost', 'ExceptIfFromScope', 'InOrganization', 'leaves out by ExceptIfFromScope all that it takes'),
         @('Rules', 'Route to Gatepost', 'ExceptIfHeaderContainsWords', @('another'), 'no loop value in common'), @('Rules', 'Route to Gatepost', 'DeleteMessage', $true, 'DeleteMessage'),
         @('Rules', 'Back from Gatepost', 'RedirectMessageTo', @('x@contoso.com'), 'RedirectMessageTo'), @('Rules', 'Back from Gatepost', 'RejectMessageEnhancedStatusCode', '5.7.1', 'RejectMessageEnhancedStatusCode'), @('Rules', 'Back from Gatepost', 'RouteMessageOutboundConnector', 'Other', 'leads mail that has come back'), @('Rules', 'Back from Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'),
         @('Rules', 'Route to Gatepost', 'ExpiryDate', [datetime]::UtcNow.AddDays(-1), 'has ended'), @('Rules', 'Back from Gatepost', 'ActivationDate', [datetime]::UtcNow.AddDays(1), 'has not begun'), @('Rules', 'Back from Gatepost', 'HeaderContainsMessageHeader', 'X-Else', 'is not for X-Contoso-Loop'),
@@ -116,6 +117,19 @@ foreach ($bad in @(
         Set-StandInProperty -Kind Rules -Name 'Route to Gatepost' -Property State -Value 'Enabled'
         $null = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
         Assert-Equal (Get-Route (Get-StandInTenant)).State 'Disabled' 'Stop works'
+    }
+}
+
+Test-Case 'rollout: refused while an exception of the routing rule is for the scope that it asks for' {
+    foreach ($row in @(@('NotInOrganization', 'NotInOrganization', $true), @('NotInOrganization', 'InOrganization', $false), @($null, $null, $false))) {
+        Add-Ready
+        $rule = (Get-StandInTenant).Rules[0]
+        $rule['SentToScope'] = $row[0]
+        $rule['ExceptIfSentToScope'] = $row[1]
+        $run = Invoke-Script 'Set-GatepostRollout' -With @{ Stage = 'Audit' }
+        Assert-Equal ($run.Failed -match 'leaves out by ExceptIfSentToScope all that it takes') $row[2] "scope '$($row[0])', exception '$($row[1])', found '$($run.Failed)'"
+        if (-not $row[2]) { Assert-Equal $run.Failed '' 'it goes on' }
+        Reset-StandIn
     }
 }
 
@@ -192,6 +206,34 @@ Test-Case 'rollout: Stop without a rule of our name names the lines that stop wh
     Assert-That ($run.Failed -match 'Install-GatepostConnector' -and $run.Failed -notmatch 'Disable') "stopped, nothing to name, found '$($run.Failed)'"
 }
 
+Test-Case 'rollout: Stop names the lines that stop rules of other names as well, once ours is stopped' {
+    Add-Ready
+    Set-StandInConnection -TenantId $kit.TenantId
+    $tenant = Get-StandInTenant
+    New-OutboundConnector -Name 'Other' -ErrorAction Stop | Out-Null
+    # What is in force and leads to our connector or sets our header, by name.
+    foreach ($row in @(
+            @("Bob's", @{ RouteMessageOutboundConnector = 'To Gatepost' }), @('Header', @{ RouteMessageOutboundConnector = 'Other'; SetHeaderName = 'x-contoso-gate'; SetHeaderValue = 'x' }),
+            @('Audit', @{ RouteMessageOutboundConnector = 'To Gatepost'; Mode = 'Audit' }), @('Off', @{ RouteMessageOutboundConnector = 'To Gatepost'; Enabled = $false }),
+            @('Ended', @{ RouteMessageOutboundConnector = 'To Gatepost'; ExpiryDate = [datetime]::UtcNow.AddDays(-1) }), @('Else', @{ RouteMessageOutboundConnector = 'Other' }))) {
+        $with = $row[1]
+        New-TransportRule -Name $row[0] @with -ErrorAction Stop | Out-Null
+    }
+    Set-TransportRule -Identity 'Back from Gatepost' -RouteMessageOutboundConnector 'To Gatepost' -Confirm:$false -ErrorAction Stop
+    Enable-TransportRule -Identity 'Route to Gatepost' -Mode Enforce -Confirm:$false -ErrorAction Stop
+    Clear-StandInCall
+    foreach ($again in $false, $true) {
+        $run = Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Stop' }
+        Assert-Equal $tenant.Rules[0].State 'Disabled' 'ours is stopped'
+        Assert-Equal (Get-Change) @('Disable-TransportRule -Identity') 'it alone'
+        $lines = @([regex]::Match(($run.Warnings -join ' '), 'what stops them: (.*)$').Groups[1].Value -split '; ')
+        Assert-Equal $lines @("Set-TransportRule -Identity 'Back from Gatepost' -RouteMessageOutboundConnector `$null", "Disable-TransportRule -Identity 'Bob''s'", "Disable-TransportRule -Identity 'Header'") "the lines, again $again, found $($run.Warnings)"
+    }
+    Set-StandInConnection -TenantId $kit.TenantId
+    foreach ($line in $lines) { $null = & ([scriptblock]::Create("$line -Confirm:`$false -ErrorAction Stop")) }
+    Assert-Equal (Invoke-Good 'Set-GatepostRollout' -With @{ Stage = 'Stop' }).Warnings @() 'nothing is left'
+}
+
 # The values of a rule as they lie in the tenant.
 function Get-Word { param($Tenant) $route = Get-Route $Tenant; $back = @($Tenant.Rules | Where-Object { $_.Name -eq 'Back from Gatepost' })[0]; "set $($route.SetHeaderValue), except $(@($route.ExceptIfHeaderContainsWords | Sort-Object) -join '+'), back $(@($back.HeaderContainsWords | Sort-Object) -join '+')" }
 
@@ -229,9 +271,10 @@ Test-Case 'secret: in turns as the help has it; NewOnly with the file of the ste
     $mark = $tenant.Rules[1]['Comments']
     $folder = New-Kit
     Set-KitSecret -Folder $folder -Secret 'NewS3cret' -Loop $loopValue -OldSecret $secretValue -OldLoop 'NewL00p'
-    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
     $both = @('NewL00p', $loopValue | Sort-Object) -join '+'
     Assert-Equal (Get-Word $tenant) "set NewS3cret, except $both, back $both" 'both words'
+    Assert-That ($run.Results[1].Message -match 'before Gatepost writes the new loop value') "the next step, found '$($run.Results[1].Message)'"
     Assert-That ($tenant.Rules[1]['Comments'] -cmatch ('^' + [regex]::Escape($mark) + ' Rotation begun with loop value #[0-9a-f]{8}\.$')) "the comment, found '$($tenant.Rules[1]['Comments'])'"
     Clear-StandInCall
     foreach ($script in 'Repair-GatepostConnector', 'Install-GatepostConnector') { $null = Invoke-Good $script -Folder $folder }
@@ -269,9 +312,10 @@ Test-Case 'secret: a rotation that is given up as the help has it leaves nothing
     $folder = Start-Rotation
     # Both headers back: the routing rule sends the old secret again, both loop values are known.
     Set-KitSecret -Folder $folder -OldSecret 'NewS3cret' -OldLoop 'NewL00p'
-    $null = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
     $both = @('NewL00p', $loopValue | Sort-Object) -join '+'
     Assert-Equal (Get-Word $tenant) "set $secretValue, except $both, back $both" 'the old secret, both words'
+    Assert-That ($run.Results[1].Message -match 'given up.*Repair' -and $run.Results[1].Message -notmatch 'writes the new') "the next step of this way, found '$($run.Results[1].Message)'"
     # The old configuration: NewOnly cannot tell it from a file of old, Repair takes the new value out, and the remark.
     Set-KitSecret -Folder $folder
     $run = Invoke-Script 'Update-GatepostSecret' -With @{ Stage = 'NewOnly' } -Folder $folder
@@ -322,6 +366,14 @@ Test-Case 'secret: while another loop value stands in one of the lists the file 
         Assert-Equal (Get-StandInSnapshot) $before 'the tenant, and its comment'
         Reset-StandIn
     }
+}
+
+Test-Case 'secret: where the secret alone is rotated nothing is said of a loop value' {
+    Add-Ready
+    $folder = New-Kit
+    Set-KitSecret -Folder $folder -Secret 'NewS3cret' -OldSecret $secretValue
+    $run = Invoke-Good 'Update-GatepostSecret' -With @{ Stage = 'Both' } -Folder $folder
+    Assert-Equal @($run.Results[1].Action, $run.Results[1].Message) @('Updated', 'takes effect within minutes') 'the routing rule'
 }
 
 Test-Case 'secret: the remark of a rotation is told as put on, and as taken off' {

@@ -205,6 +205,8 @@ Test-Case 'preflight: a foreign connector whose certificate name meets ours, als
             if ($source -eq 'HybridWizard' -and ($wanted -eq '' -or $isWide -or ($row[0].StartsWith('*.') -and $row[0] -ne $row[1] -and $row[1] -like $row[0]))) { $wanted = 'Advice' }
             Assert-Equal (@($found | ForEach-Object { $_.Action }) -join ',') $wanted "$source, ours $($row[0]), theirs $($row[1])"
             Assert-Equal (@($found | Where-Object { $_.Message -match 'may take that connector.*outside that wildcard, in another accepted domain' }).Count -eq 1) ($isWide -and $source -eq 'HybridWizard') "$source, ours $($row[0]), theirs $($row[1]): the way out"
+            # What fails has a way out as well.
+            foreach ($one in @($found | Where-Object { $_.Action -eq 'Failed' })) { Assert-That ($one.Message -match 'a certificate with a name of its own|Add the name of Gatepost''s certificate itself') "$source, ours $($row[0]), theirs $($row[1]): the way out of a failure, found '$($one.Message)'" }
         }
     }
 }
@@ -216,6 +218,8 @@ $strips = @(
     @('takes it off, of mail from outside', @{ RemoveHeader = 'X-Contoso-Loop'; FromScope = 'NotInOrganization' }, ''),
     @('would take it off', @{ RemoveHeader = 'X-Contoso-Loop'; Mode = 'Audit' }, ''),
     @('takes it off, disabled', @{ RemoveHeader = 'X-Contoso-Loop'; Enabled = $false }, ''),
+    @('took it off', @{ RemoveHeader = 'X-Contoso-Loop'; ExpiryDate = [datetime]::UtcNow.AddDays(-1) }, ''),
+    @('routed and stopped', @{ RouteMessageOutboundConnector = 'To Gatepost'; StopRuleProcessing = $true; ExpiryDate = [datetime]::UtcNow.AddDays(-1) }, ''),
     @('takes another off', @{ RemoveHeader = 'X-Other' }, ''),
     @('takes it off and stops', @{ RemoveHeader = 'X-Contoso-Loop'; StopRuleProcessing = $true }, '^stops the rules behind it and takes X-Contoso-Loop off, and stands before ours \(priority 0\): such mail never reaches Gatepost$')
 )
@@ -241,6 +245,39 @@ Test-Case 'preflight: a rule that takes the loop header off under another name i
     $run = Invoke-Script 'Test-GatepostPreflight'
     Assert-Equal @($run.Results | Where-Object { $_.Action -eq 'Failed' } | ForEach-Object { $_.Name }) @('Strip') 'the rule'
     Assert-That ((Invoke-Script 'Install-GatepostConnector').Failed -match "'Strip'") 'as Install has it'
+}
+
+Test-Case 'preflight: of a rule that takes the loop header off elsewhere, it and Install name -Force, which makes ours beside it' {
+    foreach ($row in @(@(@{ FromScope = 'NotInOrganization' }, $true), @(@{ Enabled = $false }, $true), @(@{ ExpiryDate = [datetime]::UtcNow.AddDays(-1) }, $true), @(@{ Mode = 'Audit' }, $true), @(@{ FromScope = 'InOrganization' }, $false))) {
+        $tenant = Add-Contoso
+        Set-StandInConnection -TenantId $kit.TenantId
+        $with = $row[0]
+        New-TransportRule -Name 'Strip' -RemoveHeader 'X-Contoso-Loop' @with -ErrorAction Stop | Out-Null
+        $told = @((Invoke-Script 'Test-GatepostPreflight').Results | Where-Object { $_.Name -eq 'Strip' })
+        Assert-Equal @($told.Count, $told[0].Action, ($told[0].Message -match '-Force makes ours beside it')) @(1, 'Failed', $row[1]) "$($with.Values): preflight, found '$($told[0].Message)'"
+        $run = Invoke-Script 'Install-GatepostConnector'
+        Assert-Equal @([bool]$run.Failed, ($run.Failed -match '-Force makes ours beside it')) @($true, $row[1]) "$($with.Values): Install, found '$($run.Failed)'"
+        $null = Invoke-Good 'Install-GatepostConnector' -With @{ Force = $true }
+        Assert-Equal $tenant.Rules.Count 3 "$($with.Values): ours beside it"
+        Reset-StandIn
+    }
+}
+
+Test-Case 'preflight: what -Force refuses is told as that, and -Force is recommended for nothing else' {
+    foreach ($row in @(
+            @({ New-InboundConnector -Name 'From Gatepost' -SenderDomains 'fabrikam.com' -ErrorAction Stop }, 'From Gatepost', $true), @({ New-InboundConnector -Name 'From Gatepost' -SenderDomains 'fabrikam.com' -Enabled $false -ErrorAction Stop }, 'From Gatepost', $false),
+            @({ New-OutboundConnector -Name 'To Gatepost' -RecipientDomains 'fabrikam.com' -ErrorAction Stop }, 'To Gatepost', $true), @({ New-OutboundConnector -Name 'To Gatepost' -IsTransportRuleScoped $true -ErrorAction Stop }, 'To Gatepost', $false),
+            @({ New-OutboundConnector -Name 'To Gatepost' -IsTransportRuleScoped $true -ErrorAction Stop; New-TransportRule -Name 'Bob' -RouteMessageOutboundConnector 'To Gatepost' -ErrorAction Stop }, 'To Gatepost', $true),
+            @({ New-TransportRule -Name 'Back from Gatepost' -PrependSubject 'x' -ErrorAction Stop }, 'Back from Gatepost', $true), @({ New-TransportRule -Name 'Back from Gatepost' -PrependSubject 'x' -Mode Audit -ErrorAction Stop }, 'Back from Gatepost', $false),
+            @({ New-TransportRule -Name 'Route to Gatepost' -PrependSubject 'x' -ErrorAction Stop }, 'Route to Gatepost', $false))) {
+        $null = Add-Contoso
+        Set-StandInConnection -TenantId $kit.TenantId
+        $null = & $row[0]
+        $told = @((Invoke-Script 'Test-GatepostPreflight').Results | Where-Object { $_.Name -eq $row[1] })
+        Assert-Equal @($told.Count, $told[0].Action, ($told[0].Message -match '-Force'), ($told[0].Message -match 'nothing to take over\. .*choose another name')) @(1, 'Failed', (-not $row[2]), $row[2]) "$($row[0]): found '$($told[0].Message)'"
+        Assert-Equal ([bool](Invoke-Script 'Install-GatepostConnector' -With @{ Force = $true }).Failed) $row[2] "$($row[0]): as Install has it"
+        Reset-StandIn
+    }
 }
 
 Test-Case 'preflight: what Install would not make one beside is told before' {
