@@ -44,7 +44,19 @@ impl Said {
     }
 
     fn refuses(&self) -> bool {
-        matches!(self.class(), Some(4 | 5))
+        matches!(self.class(), Some(4 | 5)) || self.is_no_consent_to(self.phase)
+    }
+
+    /// Whether it refuses, as an answer to this, without a code of a refusal: STARTTLS is granted by 220 alone (RFC 3207 §4), a
+    /// login by 235 alone (RFC 4954 §6), and delivery takes everything else as a no.
+    #[must_use]
+    pub fn is_no_consent_to(&self, phase: Option<Phase>) -> bool {
+        let consent = match phase {
+            Some(Phase::StartTls) => 220,
+            Some(Phase::Login) => 235,
+            _ => return false,
+        };
+        self.code.is_some_and(|code| code < 400 && code != consent)
     }
 }
 
@@ -69,9 +81,23 @@ pub fn said(text: &[u8]) -> Option<Said> {
             ..found
         });
     }
-    let (phase, next_hop) = (log::phase(&whole), log::next_hop(&whole));
     let mut first = None;
-    for (region, wrapped) in regions(&whole) {
+    for attempt in log::attempts(&whole) {
+        let Some(found) = of_attempt(attempt) else {
+            continue;
+        };
+        if found.refuses() {
+            return Some(found);
+        }
+        first.get_or_insert(found);
+    }
+    first
+}
+
+fn of_attempt(attempt: &str) -> Option<Said> {
+    let (phase, next_hop) = (log::phase(attempt), log::next_hop(attempt));
+    let mut first = None;
+    for (region, wrapped) in regions(attempt) {
         let Some(found) = read(region) else {
             continue;
         };
@@ -85,7 +111,11 @@ pub fn said(text: &[u8]) -> Option<Said> {
             return Some(found);
         }
         // Of what was granted and what was refused, the refusal is why somebody asks.
-        first.get_or_insert(found);
+        // What the text says of a step, it says of a refusal.
+        first.get_or_insert(Said {
+            phase: None,
+            ..found
+        });
     }
     first
 }
@@ -332,9 +362,15 @@ fn text_behind(before: &str, rest: &str, code: Option<u16>) -> String {
                 .rfind(code)
                 .is_some_and(|at| follows(before, at + code.len()))
     });
+    // Our own trace has a reply in one line; a log ends it with a quotation mark.
+    let line = before.rsplit('\n').next().unwrap_or(before);
+    let is_traced = log::of_trace(line).is_some();
+    let is_code = |letter: char| letter.is_ascii_digit() || " .-".contains(letter);
+    let is_quoted = line.trim_end_matches(is_code).ends_with('"');
+    let rest = log::up_to_quote(rest).filter(|_| is_quoted).unwrap_or(rest);
     let mut out = String::new();
     for (number, line) in rest.lines().enumerate() {
-        if number > 0 && ends_reply(line) {
+        if number > 0 && (is_traced || ends_reply(line)) {
             break;
         }
         let mut line = log::without_marks(line.trim());
