@@ -55,7 +55,9 @@ pub(super) fn decided(whole: &str) -> Option<(Phase, String)> {
             }
             continue;
         }
-        if own.code < 300 && consent.is_none() {
+        // A further connection, without a message, says nothing of the last one.
+        let says_more = |(last, _): &(Phase, _)| last.is_before_mail() && !phase.is_before_mail();
+        if own.code < 300 && consent.as_ref().is_none_or(says_more) {
             consent = Some(told());
         }
         if (own.code < 300 || own.code == 354) && !granted.contains(&phase) {
@@ -183,7 +185,7 @@ const MARKS: &[(&str, Way)] = &[
 ];
 
 /// A line with the mark of whoever said it: those above; `<-` `<~` `<**` `<~*` and `->` `~>` (swaks), `<` and `>` (curl), `<--`
-/// and `-->` (msmtp), `<<<` and `>>>` (sendmail), `S:` and `C:`.
+/// and `-->` (msmtp), `<<<` and `>>>` (sendmail), `S:` and `C:`, `In:` and `Out:` (Postfix's transcripts).
 fn marked(line: &str) -> Option<(Way, &str)> {
     for (mark, way) in MARKS {
         if let Some((_, said)) = line.split_once(mark) {
@@ -209,8 +211,14 @@ fn marked(line: &str) -> Option<(Way, &str)> {
     if client.starts_with('>') {
         return Some((Way::Out, client.trim_start_matches(['>', ' '])));
     }
-    let server = line.strip_prefix("S: ").map(|said| (Way::In, said));
-    server.or_else(|| Some((Way::Out, line.strip_prefix("C: ")?)))
+    let heads = [
+        ("S: ", Way::In),
+        ("C: ", Way::Out),
+        ("In: ", Way::In),
+        ("Out: ", Way::Out),
+    ];
+    let said = |(head, way): (&str, Way)| Some((way, line.strip_prefix(head)?.trim_start()));
+    heads.into_iter().find_map(said)
 }
 
 /// A column of Exchange's log; an empty one follows it.
@@ -380,6 +388,10 @@ mod tests {
             ("MAIL", "STARTTLS\n454 4.7.0 later\nMAIL"),
             ("MAIL", "XCLIENT NAME=a\n550 5.7.0 no\nMAIL"),
             ("QUIT\n221 bye", "421 4.4.2 idle"),
+            (
+                "221 bye\n",
+                "221 bye\n220 mx\nEHLO a\n250 mx\nQUIT\n221 bye\n",
+            ),
         ] {
             let text = good.replacen(step, overcome, 1);
             assert_eq!(told(&text), (Some(250), Some(Phase::End)), "{text}");
@@ -434,6 +446,7 @@ mod tests {
             ],
             ["<-- ", "--> ", ""],
             ["S: ", "C: ", ""],
+            [" Out: ", " In:  ", ""],
         ] {
             let lines = DIALOGUE.replace("REPLY", "550-Relay\n550 denied");
             let lines = lines.lines().map(|line| match line.strip_prefix('C') {
