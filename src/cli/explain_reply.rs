@@ -143,8 +143,11 @@ pub fn read(octets: &[u8]) -> (Vec<u8>, Vec<SaidFor>) {
     let plain = header::mail_text(&text).or_else(|| {
         // A session or a report has said something before the page that it shows.
         let before = text.split(|octet| *octet == b'<').next();
-        let is_page = said_each(before.unwrap_or_default()).is_empty();
-        is_page.then(|| header::page_text(&text)).flatten()
+        let before = said_each(before.unwrap_or_default());
+        let says = |own: &SaidFor| own.said.phase.is_some() || own.said.refuses();
+        (!before.iter().any(says))
+            .then(|| header::page_text(&text))
+            .flatten()
     });
     let plain = plain.map(|plain| (said_each(plain.as_bytes()), plain));
     match plain {
@@ -513,6 +516,13 @@ mod tests {
         let (good, text) = told(telnet.as_bytes(), None, None, false).unwrap();
         assert!(
             !good && text.starts_with("reply:      554 spam\n"),
+            "{text}"
+        );
+        // PHPMailer shows its session as a page.
+        let mailer = "SERVER -&gt; CLIENT: 220 mx<br>\nCLIENT -&gt; SERVER: EHLO a<br>\nSERVER -&gt; CLIENT: 250 mx<br>\nCLIENT -&gt; SERVER: MAIL FROM:&lt;a@b&gt;<br>\nSERVER -&gt; CLIENT: 550 Relay denied<br>\nCLIENT -&gt; SERVER: QUIT<br>\nSERVER -&gt; CLIENT: 221 2.0.0 bye<br>\n";
+        let (good, text) = told(mailer.as_bytes(), None, None, false).unwrap();
+        assert!(
+            !good && text.starts_with("reply:      550 Relay denied\n"),
             "{text}"
         );
         // A page below somebody's words is one.

@@ -43,7 +43,9 @@ impl Said {
         self.code.map(|code| code / 100).or_else(of_enhanced)
     }
 
-    fn refuses(&self) -> bool {
+    /// Whether it is a refusal, for now or for good.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
         matches!(self.class(), Some(4 | 5)) || self.is_no_consent_to(self.phase)
     }
 
@@ -81,17 +83,14 @@ pub fn said(text: &[u8]) -> Option<Said> {
             ..found
         });
     }
-    let mut first = None;
-    for attempt in log::attempts(&whole) {
-        let Some(found) = of_attempt(attempt) else {
-            continue;
-        };
-        if found.refuses() {
-            return Some(found);
-        }
-        first.get_or_insert(found);
-    }
-    first
+    // Of several attempts: what was refused for good, else what was refused for now.
+    let rank = |own: &Said| match own.class() {
+        Some(4) => 1,
+        _ if own.refuses() => 0,
+        _ => 2,
+    };
+    let attempts = log::attempts(&whole).into_iter();
+    attempts.filter_map(of_attempt).min_by_key(rank)
 }
 
 fn of_attempt(attempt: &str) -> Option<Said> {

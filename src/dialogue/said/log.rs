@@ -284,6 +284,11 @@ mod tests {
             "tried by exchange at a.example, 9 ms\n b@x.example delivered: 250 ok\ntried by mx at b.example, 9 ms\n c@x.example failed: {reply}\n"
         );
         assert_eq!(of(&two).1, Some(NextHop::Mx));
+        // What was refused for good is the end of the story.
+        let end = format!(
+            "tried by mx at a.example, 9 ms\n b@x.example deferred: 450 4.7.1 later\ntried by mx at b.example, 9 ms\n b@x.example failed: {reply}\n"
+        );
+        assert_eq!(said(end.as_bytes()).unwrap().code, Some(550));
         assert_eq!(of(reply).1, None);
         assert_eq!(of(&format!("via=\"gprs\" {reply}")).1, None);
     }
