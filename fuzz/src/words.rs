@@ -37,12 +37,15 @@ pub fn said(octets: &[u8]) {
         for own in &each {
             let said = &own.said;
             let Ok(told) = explain_reply::explained(said, next_hop, None) else {
-                assert!(said.code.is_some_and(|code| code / 100 == 3), "{said:?}");
+                let is_step =
+                    |code: u16| code / 100 == 3 || code / 100 == 2 && said.phase.is_some();
+                assert!(said.code.is_some_and(is_step), "{said:?}");
                 steps = true;
                 continue;
             };
             assert!(!told.meaning.is_empty() && !told.advice.is_empty());
-            assert_eq!(told.reply.class() == 2, told.outcome == Outcome::Delivered);
+            let granted = told.reply.class() == 2 && !said.is_no_consent_to(said.phase);
+            assert_eq!(granted, told.outcome == Outcome::Delivered);
             let held = matches!(told.outcome, Outcome::Held(_));
             assert!(
                 !held || next_hop.is_none_or(|own| own == NextHop::Exchange),

@@ -140,34 +140,73 @@ pub fn told(
 pub fn read(octets: &[u8]) -> (Vec<u8>, Vec<SaidFor>) {
     let text = header::utf8(octets);
     let text = header::unquoted(&text);
-    let plain = header::readable(&text);
-    let said = said_each(&plain);
-    if said.is_empty() {
+    let plain = header::mail_text(&text).or_else(|| {
+        // A session or a report has said something before the page that it shows.
+        let before = text.split(|octet| *octet == b'<').next();
+        let before = said_each(before.unwrap_or_default());
+        let says = |own: &SaidFor| own.said.phase.is_some() || own.said.refuses();
+        (!before.iter().any(says))
+            .then(|| header::page_text(&text))
+            .flatten()
+    });
+    let plain = plain.map(|plain| (said_each(plain.as_bytes()), plain));
+    match plain {
+        Some((said, plain)) if !said.is_empty() => (plain.into_bytes(), said),
         // A reply may stand where nobody would look for it.
-        let said = said_each(&text);
-        return (text.into_owned(), said);
+        _ => {
+            let said = said_each(&text);
+            (text.into_owned(), said)
+        }
     }
-    (plain.into_owned(), said)
 }
 
 /// By Gatepost's own refusals, where nobody says that a next hop gave it; else as delivery reads it.
 ///
 /// # Errors
-/// It is no reply that decides anything.
+/// It is no reply that decides anything: a step was granted, and no word is said of the message.
 pub fn explained(
     said: &Said,
     next_hop: Option<NextHop>,
     phase: Option<Phase>,
 ) -> Result<Explanation, String> {
-    let ours = match next_hop.or(said.next_hop) {
+    let (next_hop, phase) = (next_hop.or(said.next_hop), phase.or(said.phase));
+    let ours = match next_hop {
         None => own::explained(said),
         Some(_) => None,
     };
+    let explain = |said: &Said| explain(said, next_hop, phase).map_err(|why| why.to_string());
     let told = match ours {
         Some(ours) => ours,
-        None => explain(said, next_hop, phase).map_err(|why| why.to_string())?,
+        None if said.is_no_consent_to(phase) => refused_by_consent(said, explain)?,
+        None => explain(said)?,
     };
+    // Of a session; what --phase says of the refusals in a report, it does not say of what was granted there.
+    if let (Outcome::Delivered, Some(step), Some(_)) = (told.outcome, phase, said.phase)
+        && step != Phase::End
+    {
+        return Err(format!(
+            "\"{}\" grants {} and nothing more: what became of the message is not in the text; which reply came last?",
+            told.reply.summary(),
+            step.name()
+        ));
+    }
     Ok(if said.given_up { told.given_up() } else { told })
+}
+
+/// Explained as the refusal that delivery takes it for ([`Said::is_no_consent_to`]).
+fn refused_by_consent(
+    said: &Said,
+    explain: impl FnOnce(&Said) -> Result<Explanation, String>,
+) -> Result<Explanation, String> {
+    let refusal = Said {
+        code: Some(554),
+        enhanced: None,
+        ..said.clone()
+    };
+    let mut told = explain(&refusal)?;
+    told.reply.code = said.code.unwrap_or(told.reply.code);
+    told.reply.enhanced = said.enhanced;
+    Ok(told)
 }
 
 fn as_text(Each { told, recipients }: &Each) -> String {
@@ -416,6 +455,85 @@ mod tests {
             value["advice"],
             "set username and password of the [[relay]]"
         );
+    }
+
+    #[test]
+    fn a_step_that_was_granted_is_no_good_news() {
+        let session = "220 mx\nEHLO a\n250 STARTTLS\nSTARTTLS\n220 go\n*** TLS startup failed\n";
+        let why = told(session.as_bytes(), None, None, false).unwrap_err();
+        assert!(
+            why.starts_with("\"220 go\" grants STARTTLS and nothing more"),
+            "{why}"
+        );
+        assert!(
+            told(session.as_bytes(), None, Some(Phase::End), false)
+                .unwrap()
+                .0
+        );
+        assert!(told(REPORT.as_bytes(), None, Some(Phase::Recipient), false).is_ok());
+        // Delivery goes on by 220 alone.
+        for (line, next_hop) in [
+            (
+                "bob@contoso.com held: TLS: STARTTLS refused: 250 ok",
+                "exchange",
+            ),
+            (
+                "deferred: login: the next hop refuses it: 250 2.0.0 ok",
+                "relay",
+            ),
+        ] {
+            let (good, told) = told(line.as_bytes(), None, None, true).unwrap();
+            let value: serde_json::Value = serde_json::from_str(&told).unwrap();
+            assert!(!good && value["via"] == next_hop, "{told}");
+            assert_eq!(value["code"], 250);
+        }
+    }
+
+    #[test]
+    fn the_way_in_our_log_is_the_law() {
+        let line = "via=\"mx\" id=1M89EJVQ8XBM5 reply=\"550 5.7.64 TenantAttribution\"";
+        for (given, via) in [(None, "mx"), (Some(NextHop::Relay), "relay")] {
+            let (_, told) = told(line.as_bytes(), given, None, true).unwrap();
+            let value: serde_json::Value = serde_json::from_str(&told).unwrap();
+            assert_eq!(
+                (&value["via"], &value["outcome"]),
+                (&via.into(), &"failed".into()),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_in_a_report_or_a_session_is_none_of_it() {
+        let page = "\n\nFrom: x\nContent-Type: text/html\n\n<p>hi</p>\n";
+        let postfix = "<bob@contoso.com>: host c[192.0.2.1] said: 550 5.1.1 no such user\n\n<carol@contoso.com>: host c[192.0.2.1] said: 550 5.7.64 TenantAttribution\n";
+        let telnet = "220 mx\nEHLO a\n250 mx\nMAIL FROM: a@b.c\n250 ok\nRCPT TO: d@e.f\n250 ok\nDATA\n354 go\n<p>550 5.1.1 x</p>\n.\n554 spam\n";
+        for text in [REPORT, postfix] {
+            let wanted = told(text.as_bytes(), None, None, false).unwrap();
+            let with = format!("{text}{page}");
+            assert_eq!(told(with.as_bytes(), None, None, false).unwrap(), wanted);
+        }
+        let (good, text) = told(telnet.as_bytes(), None, None, false).unwrap();
+        assert!(
+            !good && text.starts_with("reply:      554 spam\n"),
+            "{text}"
+        );
+        // PHPMailer shows its session as a page.
+        let mailer = "SERVER -&gt; CLIENT: 220 mx<br>\nCLIENT -&gt; SERVER: EHLO a<br>\nSERVER -&gt; CLIENT: 250 mx<br>\nCLIENT -&gt; SERVER: MAIL FROM:&lt;a@b&gt;<br>\nSERVER -&gt; CLIENT: 550 Relay denied<br>\nCLIENT -&gt; SERVER: QUIT<br>\nSERVER -&gt; CLIENT: 221 2.0.0 bye<br>\n";
+        let (good, text) = told(mailer.as_bytes(), None, None, false).unwrap();
+        assert!(
+            !good && text.starts_with("reply:      550 Relay denied\n"),
+            "{text}"
+        );
+        // A page below somebody's words is one.
+        let (_, text) = told(
+            b"Bob has seen:\n<p>550 <b>5.1.1</b> no</p>",
+            None,
+            None,
+            false,
+        )
+        .unwrap();
+        assert!(text.starts_with("reply:      550 5.1.1 no\n"), "{text}");
     }
 
     #[test]

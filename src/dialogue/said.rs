@@ -43,8 +43,22 @@ impl Said {
         self.code.map(|code| code / 100).or_else(of_enhanced)
     }
 
-    fn refuses(&self) -> bool {
-        matches!(self.class(), Some(4 | 5))
+    /// Whether it is a refusal, for now or for good.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        matches!(self.class(), Some(4 | 5)) || self.is_no_consent_to(self.phase)
+    }
+
+    /// Whether it refuses, as an answer to this, without a code of a refusal: STARTTLS is granted by 220 alone (RFC 3207 §4), a
+    /// login by 235 alone (RFC 4954 §6), and delivery takes everything else as a no.
+    #[must_use]
+    pub fn is_no_consent_to(&self, phase: Option<Phase>) -> bool {
+        let consent = match phase {
+            Some(Phase::StartTls) => 220,
+            Some(Phase::Login) => 235,
+            _ => return false,
+        };
+        self.code.is_some_and(|code| code < 400 && code != consent)
     }
 }
 
@@ -69,9 +83,20 @@ pub fn said(text: &[u8]) -> Option<Said> {
             ..found
         });
     }
-    let (phase, next_hop) = (log::phase(&whole), log::next_hop(&whole));
+    // Of several attempts: what was refused for good, else what was refused for now.
+    let rank = |own: &Said| match own.class() {
+        Some(4) => 1,
+        _ if own.refuses() => 0,
+        _ => 2,
+    };
+    let attempts = log::attempts(&whole).into_iter();
+    attempts.filter_map(of_attempt).min_by_key(rank)
+}
+
+fn of_attempt(attempt: &str) -> Option<Said> {
+    let (phase, next_hop) = (log::phase(attempt), log::next_hop(attempt));
     let mut first = None;
-    for (region, wrapped) in regions(&whole) {
+    for (region, wrapped) in regions(attempt) {
         let Some(found) = read(region) else {
             continue;
         };
@@ -85,7 +110,11 @@ pub fn said(text: &[u8]) -> Option<Said> {
             return Some(found);
         }
         // Of what was granted and what was refused, the refusal is why somebody asks.
-        first.get_or_insert(found);
+        // What the text says of a step, it says of a refusal.
+        first.get_or_insert(Said {
+            phase: None,
+            ..found
+        });
     }
     first
 }
@@ -332,9 +361,15 @@ fn text_behind(before: &str, rest: &str, code: Option<u16>) -> String {
                 .rfind(code)
                 .is_some_and(|at| follows(before, at + code.len()))
     });
+    // Our own trace has a reply in one line; a log ends it with a quotation mark.
+    let line = before.rsplit('\n').next().unwrap_or(before);
+    let is_traced = log::of_trace(line).is_some();
+    let is_code = |letter: char| letter.is_ascii_digit() || " .-".contains(letter);
+    let is_quoted = line.trim_end_matches(is_code).ends_with('"');
+    let rest = log::up_to_quote(rest).filter(|_| is_quoted).unwrap_or(rest);
     let mut out = String::new();
     for (number, line) in rest.lines().enumerate() {
-        if number > 0 && ends_reply(line) {
+        if number > 0 && (is_traced || ends_reply(line)) {
             break;
         }
         let mut line = log::without_marks(line.trim());

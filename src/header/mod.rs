@@ -20,7 +20,7 @@ pub use examined::{Examined, Field, Malformed};
 pub use internal::{internal_stamp, without_stamp};
 pub use missing::{message_id_on_arrival, missing_fields};
 pub use pasted::{MAX_PASTED, pasted, unquoted, utf8};
-pub use readable::{MAX_READABLE, readable};
+pub use readable::{MAX_READABLE, mail_text, page_text};
 pub use received::{ReceivedFacts, rfc5322_date};
 pub use rendition::{Rendition, Source, blank_secrets, removed_names, rendition};
 pub use returned::returned;

@@ -5,27 +5,15 @@
 
 use mail_parser::decoders::html::html_to_text;
 use mail_parser::{ContentType, Message, MessageParser, MimeHeaders as _, PartType};
-use std::borrow::Cow;
 
 /// Octets of a mail that are looked at: the text of a bounce and its delivery-status part come before what it returns.
 pub const MAX_READABLE: usize = 4 * 1024 * 1024;
 
-/// The text of a mail, its delivery-status parts first, without what it returns or attaches; of a page the text without tags;
-/// any other text as it is.
+/// The text of a MIME message, its delivery-status parts first, without what it returns or attaches; `None` where the text is
+/// none.
 #[must_use]
-pub fn readable(text: &[u8]) -> Cow<'_, [u8]> {
+pub fn mail_text(text: &[u8]) -> Option<String> {
     let text = text.get(..MAX_READABLE).unwrap_or(text);
-    if let Some(parts) = parts(text) {
-        return Cow::Owned(parts.into_bytes());
-    }
-    match std::str::from_utf8(text) {
-        Ok(page) if has_tags(page) => Cow::Owned(without_tags(page).into_bytes()),
-        _ => Cow::Borrowed(text),
-    }
-}
-
-/// The parts of a MIME message; `None` where the text is none.
-fn parts(text: &[u8]) -> Option<String> {
     let text = text.trim_ascii_start();
     let is_mbox = text.starts_with(b"From ");
     let end = memchr::memchr(b'\n', text).filter(|_| is_mbox);
@@ -96,7 +84,26 @@ const ENDS: [&str; 9] = [
     "</div", "</tr", "</td", "</th", "</li", "</h1", "</h2", "</h3", "</pre",
 ];
 
-/// Whether a text is a page: an element of those is closed, or a line broken.
+/// The text of a page without its tags; `None` where the text is none.
+#[must_use]
+pub fn page_text(text: &[u8]) -> Option<String> {
+    let text = text.get(..MAX_READABLE).unwrap_or(text);
+    let page = std::str::from_utf8(text).ok()?;
+    (begins_with_tag(page) && has_tags(page)).then(|| without_tags(page))
+}
+
+/// Whether the first `<` opens a tag: in sessions and reports it stands before an address, or marks a line.
+fn begins_with_tag(text: &str) -> bool {
+    let Some((_, tag)) = text.split_once('<') else {
+        return false;
+    };
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || "!?:-".contains(letter);
+    let behind = tag.trim_start_matches(is_name);
+    tag.starts_with(|letter: char| letter.is_ascii_alphabetic() || "!?".contains(letter))
+        && behind.starts_with(['>', '/', ' ', '\t', '\r', '\n'])
+}
+
+/// Whether a text has what a page has: an element of those is closed, or a line broken.
 fn has_tags(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let known = [
@@ -130,7 +137,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> String {
-        String::from_utf8(readable(text.as_bytes()).into_owned()).unwrap()
+        let text = text.as_bytes();
+        let read = mail_text(text).or_else(|| page_text(text));
+        read.unwrap_or_else(|| String::from_utf8(text.to_vec()).unwrap())
     }
 
     const STATUS: &str = "Reporting-MTA: dns;mx.example\r\n\r\nFinal-Recipient: rfc822;b@x.example\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp;550 5.1.1 no such user";
@@ -200,6 +209,9 @@ mod tests {
         for text in [
             "550 5.7.64 TenantAttribution; Relay Access Denied",
             "<bob@contoso.com>: host x said: 550 5.1.1 <bob@contoso.com> unknown",
+            "<bob@contoso.com>: host x said: 550 5.1.1 unknown\n\nFrom: x\n\n<p>hi</p>\n",
+            "<-  220 mx\n -> <p>hi</p>\n<** 554 spam",
+            "MAIL FROM:<>\n250 ok\n<p>hi</p>",
             "<<< 550 5.1.1 x\n>>> QUIT",
             "Status: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 x",
             "Subject: x\n\n550 5.1.1 x",
@@ -216,7 +228,7 @@ mod tests {
             let page = [b"<p>", &octets[..], b"</p></td>"].concat();
             let mail = [b"Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n", &octets[..]].concat();
             for text in [&octets, &page, &mail] {
-                drop(readable(text));
+                drop((mail_text(text), page_text(text)));
             }
         }
     }

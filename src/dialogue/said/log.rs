@@ -3,6 +3,7 @@
 use super::reply_code;
 use crate::dialogue::outcome::NextHop;
 use crate::dialogue::replies::Phase;
+use crate::mail::QueueId;
 
 /// What the reply answered: as Postfix (`in reply to`), Exim (`after`), sendmail (`>>>`) and our own trace (`to`) say it.
 pub(super) fn phase(whole: &str) -> Option<Phase> {
@@ -29,45 +30,101 @@ pub(super) fn phase(whole: &str) -> Option<Phase> {
         (">>> mail from", Phase::Mail),
         (">>> data", Phase::Content),
         ("starttls refused:", Phase::StartTls),
-        (LOGIN, Phase::Login),
         ("(to connection)", Phase::Greeting),
         ("(to ehlo)", Phase::Hello),
         ("(to starttls)", Phase::StartTls),
         ("(to auth)", Phase::Login),
     ];
+    if says_login(whole) {
+        return Some(Phase::Login);
+    }
     let lower = whole
         .to_ascii_lowercase()
         .replace("after pipelined ", "after ");
     // sendmail shows the dialogue up to the reply: the last step is the one.
-    if says_login(&lower) {
-        return Some(Phase::Login);
-    }
     let known = SAYINGS
         .iter()
         .filter_map(|(saying, phase)| Some((lower.rfind(saying)?, *phase)));
     let (shown, said): (Vec<_>, Vec<_>) =
         known.partition(|(at, _)| lower.get(*at..).is_some_and(|rest| rest.starts_with(">>>")));
     let last = shown.into_iter().max_by_key(|(at, _)| *at);
-    said.first().copied().or(last).map(|(_, phase)| phase)
+    let known = said.first().copied().or(last).map(|(_, phase)| phase);
+    known.or_else(|| {
+        // What answered a login, our trace says: these codes come from a server that wants one first.
+        let mut told = whole.lines().filter_map(of_trace);
+        let wants_login = |told: &str| {
+            ["534 ", "535 ", "538 "]
+                .iter()
+                .any(|code| told.starts_with(code))
+        };
+        told.any(wants_login).then_some(Phase::Mail)
+    })
 }
 
 /// Our own trace, of a login. Gatepost logs in at relays only.
 const LOGIN: &str = "login: the next hop refuses it:";
 
-/// Who gave the reply, where our own trace says so.
-pub(super) fn next_hop(whole: &str) -> Option<NextHop> {
-    let lower = whole.to_ascii_lowercase();
-    lower.contains(LOGIN).then_some(NextHop::Relay)
+/// Who gave the reply, where our own trace or log says so.
+pub(super) fn next_hop(attempt: &str) -> Option<NextHop> {
+    let named = attempt.lines().next().and_then(way);
+    named.or_else(|| says_login(attempt).then_some(NextHop::Relay))
 }
 
-/// `login: 535 ...`: our own trace, cut short.
-fn says_login(lower: &str) -> bool {
-    lower.match_indices("login: ").any(|(at, word)| {
-        let before = lower.get(..at).unwrap_or_default();
-        let code = lower.get(at + word.len()..).and_then(|rest| rest.get(..3));
-        let is_refusal = code.and_then(reply_code).is_some_and(|code| code >= 400);
-        is_refusal && (before.is_empty() || before.ends_with([' ', '\n']))
-    })
+/// The attempts of a text: each begins with the line in which our own trace or log names the way.
+pub(super) fn attempts(whole: &str) -> Vec<&str> {
+    let (mut attempts, mut from, mut at) = (Vec::new(), 0, 0);
+    for line in whole.split_inclusive('\n') {
+        if at > from && way(line).is_some() {
+            attempts.extend(whole.get(from..at));
+            from = at;
+        }
+        at += line.len();
+    }
+    attempts.extend(whole.get(from..));
+    attempts
+}
+
+/// The way that a line of ours names: `tried by relay:NAME at ...` (trace), `via="mx"` and `"via":"mx"` (log).
+fn way(line: &str) -> Option<NextHop> {
+    const MARKS: [&str; 4] = ["tried by ", "via=\"", "\"via\":\"", "\"via\": \""];
+    let named = |mark: &&str| Some(line.split_once(*mark)?.1);
+    let name = MARKS.iter().find_map(named)?.split([' ', '"', ':']).next();
+    match name? {
+        "exchange" => Some(NextHop::Exchange),
+        "mx" => Some(NextHop::Mx),
+        "relay" => Some(NextHop::Relay),
+        _ => None,
+    }
+}
+
+/// `login: 535 ...` as well: our own trace, cut short.
+fn says_login(whole: &str) -> bool {
+    let is_refused = |told: &str| {
+        let code = told
+            .trim_start()
+            .strip_prefix("login: ")
+            .and_then(|rest| rest.get(..3));
+        code.and_then(reply_code).is_some_and(|code| code >= 400)
+    };
+    whole.contains(LOGIN) || is_refused(whole) || whole.lines().filter_map(of_trace).any(is_refused)
+}
+
+/// What our own trace says of a recipient, behind `bob@contoso.com deferred: `; whose it is may be cut off.
+pub(super) fn of_trace(line: &str) -> Option<&str> {
+    let (head, told) = line.split_once(": ")?;
+    let mut words = head.split_whitespace().rev();
+    let is_outcome = matches!(
+        words.next(),
+        Some("delivered" | "deferred" | "held" | "failed")
+    );
+    let is_whose = |word: &str| word.contains('@') || word.parse::<QueueId>().is_ok();
+    (is_outcome && words.next().is_none_or(is_whose)).then_some(told)
+}
+
+/// What comes before a quotation mark that no backslash escapes.
+pub(super) fn up_to_quote(text: &str) -> Option<&str> {
+    let mut marks = text.match_indices('"').map(|(at, _)| text.get(..at));
+    marks.find_map(|before| before.filter(|before| !before.ends_with('\\')))
 }
 
 /// What came last in a dialogue as sendmail shows it: our lines begin with `>>>`, the other side's with `<<<`.
@@ -110,6 +167,7 @@ pub(super) fn begins_entry(line: &str) -> bool {
         "Jan ", "Feb ", "Mar ", "Apr ", "May ", "Jun ", "Jul ", "Aug ", "Sep ", "Oct ", "Nov ",
         "Dec ",
     ];
+    let line = line.trim_start();
     let digits = |from: usize, to: usize| {
         line.get(from..to)
             .is_some_and(|part| part.bytes().all(|octet| octet.is_ascii_digit()))
@@ -122,7 +180,15 @@ pub(super) fn begins_entry(line: &str) -> bool {
 
 /// The text of a reply without what stands behind it in a log.
 pub(super) fn unwrapped(text: &str) -> &str {
-    const BEHIND: [&str; 3] = [" (in reply to ", "(in reply to ", ", stat="];
+    const BEHIND: [&str; 7] = [
+        " (in reply to ",
+        "(in reply to ",
+        ", stat=",
+        "(to connection)",
+        "(to EHLO)",
+        "(to STARTTLS)",
+        "(to AUTH)",
+    ];
     let text = match text.trim_start().strip_prefix(", stat=") {
         // sendmail knew no more of the reply than this.
         Some(stat) => stat,
@@ -131,17 +197,20 @@ pub(super) fn unwrapped(text: &str) -> &str {
     let end = BEHIND.iter().filter_map(|behind| text.find(behind)).min();
     let mut text = text.get(..end.unwrap_or(text.len())).unwrap_or(text);
     // Postfix sets the reply in brackets: the one that nothing opened is its.
-    let count = |text: &str, bracket| text.matches(bracket).count();
-    while let Some(inner) = text.trim_end().strip_suffix(')')
-        && count(text, ')') > count(text, '(')
+    let opened = text.matches('(').count();
+    let mut surplus = text.matches(')').count().saturating_sub(opened);
+    while surplus > 0
+        && let Some(inner) = text.trim_end().strip_suffix(')')
     {
         text = inner;
+        surplus -= 1;
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::dialogue::outcome::NextHop;
     use crate::dialogue::replies::Phase;
     use crate::dialogue::said::said;
 
@@ -176,5 +245,103 @@ mod tests {
         let bare = said(format!("{sendmail}dsn=5.7.64, stat=User unknown").as_bytes()).unwrap();
         assert_eq!((bare.code, bare.enhanced), (None, Some((5, 7, 64))));
         assert_eq!(bare.text, "User unknown");
+    }
+
+    fn of(text: &str) -> (Option<Phase>, Option<NextHop>) {
+        let found = said(text.as_bytes()).unwrap_or_else(|| panic!("{text}"));
+        (found.phase, found.next_hop)
+    }
+
+    #[test]
+    fn the_way_is_that_of_our_own_trace_or_log() {
+        let reply = "550 5.7.64 TenantAttribution; Relay Access Denied";
+        for (name, next_hop) in [
+            ("relay:out", NextHop::Relay),
+            ("mx", NextHop::Mx),
+            ("exchange", NextHop::Exchange),
+        ] {
+            for text in [
+                format!(
+                    "  2026-11-30T00:02:56.129Z  tried by {name} at c.example [192.0.2.1:25], 91 ms\n      b@partner.example failed: {reply}\n      TLSv1.3 X, certificate c.example\n  2026-11-30T00:02:57.129Z  report 1M89EJVQ8XBM5 (failed) to a@contoso.com\n"
+                ),
+                format!(
+                    "2026-11-30T00:03:23.0Z  WARN a reply that an administrator should see: gatepost explain reply tenant=\"contoso\" via=\"{name}\" id=1M8MW6VAYA08X reply=\"{reply}\""
+                ),
+                format!(
+                    "{{\"timestamp\":\"2026-11-30T00:03:23.0Z\",\"fields\":{{\"tenant\":\"contoso\",\"via\":\"{name}\",\"reply\":\"{reply}\",\"id\":\"1M8MW6VAYA08X\"}}}}"
+                ),
+            ] {
+                assert_eq!(of(&text).1, Some(next_hop), "{text}");
+                let found = said(text.as_bytes()).unwrap();
+                assert_eq!(
+                    found.text, "TenantAttribution; Relay Access Denied",
+                    "{text}"
+                );
+            }
+        }
+        // Of two attempts each has its own.
+        let two = format!(
+            "tried by exchange at a.example, 9 ms\n b@x.example delivered: 250 ok\ntried by mx at b.example, 9 ms\n c@x.example failed: {reply}\n"
+        );
+        assert_eq!(of(&two).1, Some(NextHop::Mx));
+        // What was refused for good is the end of the story.
+        let end = format!(
+            "tried by mx at a.example, 9 ms\n b@x.example deferred: 450 4.7.1 later\ntried by mx at b.example, 9 ms\n b@x.example failed: {reply}\n"
+        );
+        assert_eq!(said(end.as_bytes()).unwrap().code, Some(550));
+        assert_eq!(of(reply).1, None);
+        assert_eq!(of(&format!("via=\"gprs\" {reply}")).1, None);
+    }
+
+    #[test]
+    fn a_login_is_one_only_where_our_trace_says_it() {
+        let login = (Some(Phase::Login), Some(NextHop::Relay));
+        for (text, wanted) in [
+            ("login: 535 5.7.8 bad", login),
+            ("b@x.example deferred: login: 454 4.7.0 x", login),
+            (
+                "deferred: login: the next hop refuses it: 250 2.7.0 x",
+                login,
+            ),
+            ("Bob wrote: please login: 535 5.7.8 x", (None, None)),
+            ("user login: 550 5.7.64 TenantAttribution", (None, None)),
+            (
+                "550 5.7.64 x\nSee the admin center after login: 404",
+                (None, None),
+            ),
+            ("Login: 550 5.1.1 no such user", (None, None)),
+            ("550 5.1.1 x\nlogin: 535 5.7.8 bad", (None, None)),
+            (
+                "b@x.example failed: 535 5.7.8 log in",
+                (Some(Phase::Mail), None),
+            ),
+            ("b@x.example failed: 550 5.7.8 log in", (None, None)),
+        ] {
+            assert_eq!(of(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_our_trace_gets_into_the_reply() {
+        for text in [
+            "b@x.example failed: 554 5.7.1 go away (to connection)\n      c@x.example failed: 554 5.7.1 go away (to connection)",
+            "b@x.example held: 554 5.7.1 go away\n      TLSv1.3 X, certificate not verified",
+            "b@x.example delivered: 250 2.0.0 go away\n      TLSv1.3 X, certificate c.example",
+            "554 5.7.1 go away (to EHLO)\n  2026-11-30T00:02:57.129Z  tried again",
+        ] {
+            assert_eq!(said(text.as_bytes()).unwrap().text, "go away", "{text}");
+        }
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a time that grows with the square is what fails"
+    )]
+    fn closed_brackets_are_taken_off_in_linear_time() {
+        let text = format!("550 x (y){}", ")".repeat(64_000));
+        let began = std::time::Instant::now();
+        assert_eq!(said(text.as_bytes()).unwrap().text, "x (y)");
+        assert!(began.elapsed() < std::time::Duration::from_secs(5));
     }
 }
