@@ -625,7 +625,11 @@ function Test-GatepostConnector {
 function Test-GatepostRule {
     $rules = $script:Rules
     Test-GatepostName -List $rules -Name $RoutingRuleName -Type 'transport rule'
-    $use = Get-GatepostCleanUpUse -Rule @($rules | Where-Object { [string]$_.Name -eq $CleanUpRuleName } | Select-Object -First 1)[0]
+    $cleanUp = @($rules | Where-Object { [string]$_.Name -eq $CleanUpRuleName } | Select-Object -First 1)[0]
+    # One that looks for our loop header is ours, whatever somebody has added to it: -Force takes it back, and disabling it would let the value out.
+    $words = @()
+    if ($null -ne $cleanUp -and [string](Get-GatepostProperty -Object $cleanUp -Name 'HeaderContainsMessageHeader') -eq $LoopHeaderName) { $words = @(Get-GatepostProperty -Object $cleanUp -Name 'HeaderContainsWords') }
+    $use = Get-GatepostCleanUpUse -Rule $cleanUp -LoopKnown $words
     Test-GatepostName -List $rules -Name $CleanUpRuleName -Type 'transport rule' -Use $use
     $own = @($rules | Where-Object { [string]$_.Name -eq $RoutingRuleName })
     $cleans = @($rules | Where-Object { [string]$_.Name -eq $CleanUpRuleName }).Count -gt 0

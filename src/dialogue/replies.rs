@@ -456,6 +456,7 @@ mod tests {
         452 Too many Split Exchange
         552 Too many Split Exchange
         452 4.3.1 In BackOff Exchange
+        450 4.4.315  Retry Operator ! after 1 h
         451 4.4.4 Ma Retry Exchange ! after 1 h
         451 4.7.0 Te Retry Exchange
         450 4.7.26 S Retry Operator

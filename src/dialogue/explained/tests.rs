@@ -34,6 +34,8 @@ const SECTION_7: &[(&str, &str, &str, Outcome, Alarm)] = &[
     ("451 4.3.1", "452 4.3.1", "", PAUSE, NEVER),
     // routing and the wrong door
     ("450 4.4.0", "451 4.4.4", "ATTR5", RETRY, Alarm::AfterAnHour),
+    ("450 4.4.63", "451 4.4.315", "x", RETRY, Alarm::AfterAnHour),
+    ("450 4.4.318", "451 4.4.999", "x", RETRY, Alarm::AfterAnHour),
     ("451 4.4.62", "451 4.4.62", "ATTR35", CONNECTOR, NOW),
     (
         "450 4.4.316",
@@ -658,6 +660,8 @@ fn a_connect_that_is_refused_is_no_fault_of_the_chain() {
         told.advice
     );
     assert!(!told.advice.contains("chain") && !told.meaning.contains("chain"));
+    let silent = of("450 4.4.315 Connection timed out", NextHop::Exchange);
+    assert!(silent.advice.contains("port 25") && silent.known == Known::Table);
     let chain = of("450 4.4.317 UntrustedRoot", NextHop::Exchange);
     assert!(chain.advice.contains("chain"), "{}", chain.advice);
 }

@@ -37,8 +37,8 @@ struct Answered {
 /// session.
 ///
 /// Of several refusals it is the first; of a bounce of sendmail's (`>>>`), which shows the dialogue up to the one, the last.
-/// None of them is one that was overcome: the same step was granted later, or the session came to a consent at the end of
-/// content. Only a recipient, and a message at its end, are not told again.
+/// None of them is one that was overcome: a step before MAIL that was granted later in the same connection, or after which that
+/// came to a consent at the end of content. What was said of a message stays said: a later one is another.
 pub(super) fn decided(whole: &str) -> Option<(Phase, String)> {
     let sendmail = whole.lines().any(|line| line.starts_with(">>> "));
     let all = replies(whole)?;
@@ -49,9 +49,13 @@ pub(super) fn decided(whole: &str) -> Option<(Phase, String)> {
         };
         let told = || (phase, own.text.clone());
         if own.code >= 400 {
-            let counts = matches!(phase, Phase::Recipient | Phase::End);
-            if counts || !(granted.contains(&phase) || granted.contains(&Phase::End)) {
+            if !phase.is_before_mail()
+                || !(granted.contains(&phase) || granted.contains(&Phase::End))
+            {
                 refusals.push(told());
+            }
+            if phase == Phase::Greeting {
+                granted.clear();
             }
             continue;
         }
@@ -60,7 +64,10 @@ pub(super) fn decided(whole: &str) -> Option<(Phase, String)> {
         if own.code < 300 && consent.as_ref().is_none_or(says_more) {
             consent = Some(told());
         }
-        if (own.code < 300 || own.code == 354) && !granted.contains(&phase) {
+        // What comes before a greeting is another connection.
+        if phase == Phase::Greeting {
+            granted.clear();
+        } else if (own.code < 300 || own.code == 354) && !granted.contains(&phase) {
             granted.push(phase);
         }
     }
@@ -86,6 +93,7 @@ fn replies(whole: &str) -> Option<Vec<Answered>> {
     // What replies answer that nobody has asked for in one command: the greeting, steps of a login, the end of content.
     let mut last = Asked::Step(Phase::Greeting);
     let (mut commands, mut more, mut content) = (false, false, false);
+    let mut closed = false;
     for (at, line) in whole.lines().enumerate() {
         let own = match server {
             None if content && last_dot.is_some_and(|dot| at <= dot) => {
@@ -110,8 +118,14 @@ fn replies(whole: &str) -> Option<Vec<Answered>> {
                     open.text.push('\n');
                     open.text.push_str(said);
                 } else {
-                    last = asked.pop_front().unwrap_or(last);
+                    let unasked = if closed {
+                        Asked::Step(Phase::Greeting)
+                    } else {
+                        last
+                    };
+                    last = asked.pop_front().unwrap_or(unasked);
                     let code = said.get(..3).and_then(|code| code.parse().ok())?;
+                    closed = code == 221;
                     all.push(Answered {
                         code,
                         text: said.to_owned(),
@@ -396,6 +410,16 @@ mod tests {
             let text = good.replacen(step, overcome, 1);
             assert_eq!(told(&text), (Some(250), Some(Phase::End)), "{text}");
         }
+        // A later message is another, and so is a later connection.
+        let (mail, bad) = ("MAIL FROM:<", "MAIL FROM:<z@b>\n550 5.1.8 no\nMAIL FROM:<");
+        let other = good.replacen(mail, bad, 1);
+        assert_eq!(told(&other), (Some(550), Some(Phase::Mail)), "{other}");
+        let data = good.replacen("DATA", "DATA\n550 5.7.64 no\nRSET\n250 ok\nMAIL FROM:<a@b>\n250 ok\nRCPT TO:<c@d>\n250 ok\nDATA", 1);
+        assert_eq!(told(&data), (Some(550), Some(Phase::Content)), "{data}");
+        let banned = format!("{good}550 5.7.606 banned\n");
+        assert_eq!(told(&banned), (Some(550), Some(Phase::Greeting)));
+        let first = format!("220 x\nEHLO a\n250 x\nAUTH PLAIN YQ==\n535 no\nQUIT\n221 x\n{good}");
+        assert_eq!(told(&first), (Some(535), Some(Phase::Login)), "{first}");
         let one = good.replace("DATA", "RCPT TO:<z@e.f>\n550 5.1.1 no\nDATA");
         assert_eq!(told(&one), (Some(550), Some(Phase::Recipient)));
         // What was not overcome is told in its place.

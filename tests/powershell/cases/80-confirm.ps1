@@ -269,6 +269,7 @@ Test-Case 'preflight: what -Force refuses is told as that, and -Force is recomme
             @({ New-OutboundConnector -Name 'To Gatepost' -RecipientDomains 'fabrikam.com' -ErrorAction Stop }, 'To Gatepost', $true), @({ New-OutboundConnector -Name 'To Gatepost' -IsTransportRuleScoped $true -ErrorAction Stop }, 'To Gatepost', $false),
             @({ New-OutboundConnector -Name 'To Gatepost' -IsTransportRuleScoped $true -ErrorAction Stop; New-TransportRule -Name 'Bob' -RouteMessageOutboundConnector 'To Gatepost' -ErrorAction Stop }, 'To Gatepost', $true),
             @({ New-TransportRule -Name 'Back from Gatepost' -PrependSubject 'x' -ErrorAction Stop }, 'Back from Gatepost', $true), @({ New-TransportRule -Name 'Back from Gatepost' -PrependSubject 'x' -Mode Audit -ErrorAction Stop }, 'Back from Gatepost', $false),
+            @({ New-TransportRule -Name 'Back from Gatepost' -HeaderContainsMessageHeader 'X-Contoso-Loop' -HeaderContainsWords $loopValue -RemoveHeader 'X-Contoso-Loop' -StopRuleProcessing $true -PrependSubject 'x' -ErrorAction Stop }, 'Back from Gatepost', $false),
             @({ New-TransportRule -Name 'Route to Gatepost' -PrependSubject 'x' -ErrorAction Stop }, 'Route to Gatepost', $false))) {
         $null = Add-Contoso
         Set-StandInConnection -TenantId $kit.TenantId
