@@ -174,11 +174,9 @@ pub fn explained(
         None => own::explained(said),
         Some(_) => None,
     };
-    let explain = |said: &Said| explain(said, next_hop, phase).map_err(|why| why.to_string());
     let told = match ours {
         Some(ours) => ours,
-        None if said.is_no_consent_to(phase) => refused_by_consent(said, explain)?,
-        None => explain(said)?,
+        None => explain(said, next_hop, phase).map_err(|why| why.to_string())?,
     };
     // Of a session; what --phase says of the refusals in a report, it does not say of what was granted there.
     if let (Outcome::Delivered, Some(step), Some(_)) = (told.outcome, phase, said.phase)
@@ -191,22 +189,6 @@ pub fn explained(
         ));
     }
     Ok(if said.given_up { told.given_up() } else { told })
-}
-
-/// Explained as the refusal that delivery takes it for ([`Said::is_no_consent_to`]).
-fn refused_by_consent(
-    said: &Said,
-    explain: impl FnOnce(&Said) -> Result<Explanation, String>,
-) -> Result<Explanation, String> {
-    let refusal = Said {
-        code: Some(554),
-        enhanced: None,
-        ..said.clone()
-    };
-    let mut told = explain(&refusal)?;
-    told.reply.code = said.code.unwrap_or(told.reply.code);
-    told.reply.enhanced = said.enhanced;
-    Ok(told)
 }
 
 fn as_text(Each { told, recipients }: &Each) -> String {

@@ -128,7 +128,9 @@ pub fn explain(
         ));
         code
     });
-    if code / 100 == 3 {
+    // A step may be granted by one code alone: delivery takes any other for a no.
+    let is_no = said.is_no_consent_to(phase.or(said.phase));
+    if code / 100 == 3 && !is_no {
         return Err(Unheard(code));
     }
     let phase = phase.or(said.phase).unwrap_or_else(|| {
@@ -148,7 +150,7 @@ pub fn explain(
         enhanced: said.enhanced,
         lines: vec![said.text.clone().into()],
     };
-    if code / 100 == 2 {
+    if code / 100 == 2 && !is_no {
         // Nothing hangs on the phase of what was granted.
         notes.retain(|note| !note.contains("--phase"));
         return Ok(taken(reply, next_hop.unwrap_or(NextHop::Exchange), notes));

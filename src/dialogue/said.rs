@@ -109,8 +109,8 @@ fn of_attempt(attempt: &str) -> Option<Said> {
         if found.refuses() {
             return Some(found);
         }
-        // Of what was granted and what was refused, the refusal is why somebody asks.
-        // What the text says of a step, it says of a refusal.
+        // Of what was granted and what was refused, the refusal is why somebody asks; what the text says of a step, it says of
+        // a refusal.
         first.get_or_insert(Said {
             phase: None,
             ..found

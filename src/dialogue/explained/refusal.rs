@@ -42,7 +42,7 @@ impl Refusal<'_> {
                 "STARTTLS was offered and then refused",
                 "goes on without TLS on the same connection (RFC 3207 §4)",
             ),
-            (Phase::StartTls, _) if self.reply.class() == 5 => {
+            (Phase::StartTls, _) if self.reply.class() != 4 => {
                 let answer = Answer::starttls_refused(self.reply.clone());
                 (self.verdict(&answer).0, self.no_tls())
             }
@@ -297,6 +297,9 @@ impl Refusal<'_> {
     fn no_login(self) -> Told {
         let meaning = match self.submission() {
             Some(entry) => entry.meaning.to_owned(),
+            None if self.reply.class() < 4 => {
+                "any code but 235 is a refusal (RFC 4954 §6)".to_owned()
+            }
             None => self.meaning().0,
         };
         let (whose, advice) = match (self.reply.class(), self.reply.enhanced) {

@@ -380,6 +380,29 @@ fn at(text: &str, next_hop: NextHop, phase: Phase) -> Explanation {
 }
 
 #[test]
+fn a_step_that_one_code_alone_grants_is_refused_by_any_other() {
+    for text in ["250 2.0.0 ok", "334 x"] {
+        let login = at(text, NextHop::Relay, Phase::Login);
+        assert_eq!((login.outcome, login.alarm), (PAUSE, NOW), "{text}");
+        assert!(login.meaning.contains("235"), "{}", login.meaning);
+        assert_eq!(
+            login.reply.code.to_string(),
+            text.split(' ').next().unwrap()
+        );
+        let tls = at(text, NextHop::Exchange, Phase::StartTls);
+        assert_eq!((tls.outcome, tls.known), (CONNECTOR, Known::Law), "{text}");
+    }
+    assert_eq!(
+        at("220 x", NextHop::Exchange, Phase::StartTls).outcome,
+        Outcome::Delivered
+    );
+    assert_eq!(
+        at("235 x", NextHop::Relay, Phase::Login).outcome,
+        Outcome::Delivered
+    );
+}
+
+#[test]
 fn a_refused_ehlo_is_followed_by_helo_where_servers_may_be_old() {
     for next_hop in [NextHop::Mx, NextHop::Relay] {
         let told = at("502 5.5.1 Command not implemented", next_hop, Phase::Hello);
