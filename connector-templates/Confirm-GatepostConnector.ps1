@@ -498,7 +498,7 @@ try {
             $message = ''
             $changes = @()
             if ($PSCmdlet.ShouldProcess("$type '$OutboundConnectorName' of tenant $TenantId", "Send test mail to $($Recipient -join ', ') and mark as validated")) {
-                $query = @{ StartDate = $started.AddMinutes(-5); RecipientAddress = $Recipient; Sender = 'O365ConnectorValidation@*'; MessageId = $null; EndDate = $started.AddMinutes(1); Before = @(); Unseen = 'the clean-up rule has not acted, so nothing shows that the test mail came back by way of Gatepost: ''gatepost trace O365ConnectorValidation'' says whether it was there' }
+                $query = @{ StartDate = $started.AddMinutes(-5); RecipientAddress = $Recipient; Sender = 'O365ConnectorValidation@*'; MessageId = $null; EndDate = $started.AddMinutes(1); Before = @(); Unseen = 'the clean-up rule has not acted, so nothing shows that the test mail came back by way of Gatepost: ''gatepost trace O365ConnectorValidation@DOMAIN'' (the default domain of the tenant) says whether it was there' }
                 # Clocks differ, so the query begins earlier; test mails of earlier runs are none of this one.
                 $query['Before'] = @(Get-GatepostTrace -Query $query | ForEach-Object { [string]$_.MessageTraceId })
                 $script:Doing = "validating the $type '$OutboundConnectorName'"
@@ -530,7 +530,7 @@ try {
                         Set-OutboundConnector -Identity $OutboundConnectorName -IsValidated $false -Confirm:$false -ErrorAction Stop
                         $changes = @("IsValidated: 'True' -> 'False'")
                     }
-                    $message = "$($bad -join '; '). See 'gatepost trace O365ConnectorValidation' and Gatepost's log; port 25 must be open from the Internet"
+                    $message = "$($bad -join '; '). See 'gatepost trace O365ConnectorValidation@DOMAIN' (the default domain of the tenant) and Gatepost's log; port 25 must be open from the Internet"
                 }
             }
             Write-GatepostResult -Type $type -Name $OutboundConnectorName -Action $action -Changes $changes -Message $message
