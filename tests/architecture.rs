@@ -143,7 +143,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rcgen", &["lab", "cli", "acme"]),
     ("ppp", &["receive"]),
     ("tls_parser", &["receive"]),
-    ("webpki", &["trust", "deliver", "config", "lab"]),
+    ("webpki", &["trust", "receive", "deliver", "config", "lab"]),
     // `config` asks the provider whether a key belongs to its certificate.
     (
         "rustls",

@@ -302,7 +302,7 @@ fn verdicts() -> &'static [Verdict] {
             }
         }
         assert!(matches!(verdicts[0].class(), Class::Proven { .. }));
-        assert!(matches!(verdicts[1].class(), Class::Validation));
+        assert!(matches!(verdicts[1].class(), Class::Validation { .. }));
         verdicts
     })
 }
@@ -330,7 +330,9 @@ pub fn rendition(message: &[u8]) {
             let (top, rest) = out.split_at(made.prepend.len());
             let leaves = |name: &str| match (verdict.class(), inside) {
                 (Class::Proven { .. }, true) => name == "x-contoso-gate",
-                (Class::Proven { .. }, false) | (Class::Validation, _) => naive::is_internal(name),
+                (Class::Proven { .. }, false) | (Class::Validation { .. }, _) => {
+                    naive::is_internal(name)
+                }
                 (Class::Application { .. }, _) => {
                     naive::is_protected(name) || naive::is_blind(name)
                 }
@@ -428,7 +430,10 @@ fn assert_blanked(message: &[u8], examined: &Examined, verdict: &Verdict) {
 
 fn assert_removed_names(examined: &Examined, verdict: &Verdict) {
     let names = header::removed_names(examined, verdict, &world().settings.tenants);
-    let trusted = matches!(verdict.class(), Class::Proven { .. } | Class::Validation);
+    let trusted = matches!(
+        verdict.class(),
+        Class::Proven { .. } | Class::Validation { .. }
+    );
     if trusted {
         assert!(names.is_empty());
         return;

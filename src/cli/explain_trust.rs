@@ -195,7 +195,7 @@ impl Answer {
                 None,
                 format!("proven mail of {name} with a foreign sender: never leaves by mx or relay"),
             ),
-            Class::Validation => (
+            Class::Validation { .. } => (
                 true,
                 "validation",
                 None,

@@ -38,7 +38,7 @@ pub fn message_id_on_arrival(
         Class::Application { .. } if !examined.has("Message-ID") => Some(made(hostname, id)),
         Class::Application { .. }
         | Class::Proven { .. }
-        | Class::Validation
+        | Class::Validation { .. }
         | Class::Reported { .. }
         | Class::Own => examined.message_id(),
     }

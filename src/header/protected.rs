@@ -24,7 +24,7 @@ impl Row {
     pub(super) fn of(verdict: &Verdict, internal: bool) -> Self {
         match (verdict.class(), internal) {
             (Class::Proven { .. }, true) => Self::Return,
-            (Class::Proven { .. }, false) | (Class::Validation, _) => Self::Outside,
+            (Class::Proven { .. }, false) | (Class::Validation { .. }, _) => Self::Outside,
             (Class::Application { .. }, _) => Self::Application,
             (Class::Reported { .. } | Class::Own, _) => Self::Untrusted,
         }

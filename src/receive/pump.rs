@@ -100,9 +100,6 @@ impl Pump {
                 }
             }
             self.flush(stream).await?;
-            if self.session.is_between_transactions() {
-                self.session.renew(&self.listener.load().policy);
-            }
             let clock = self.services.clock.clone();
             let deadline = clock.at(self.session.deadline().unwrap_or(u64::MAX / 4096));
             tokio::select! {
@@ -110,6 +107,8 @@ impl Pump {
                     Ok(Ok(0)) => return Ok(Exit::Closed),
                     Ok(Ok(length)) => {
                         let bytes = buffer.get(..length).unwrap_or_default();
+                        // Not before the wait: what arrives is judged by what is in force when it does.
+                        self.session.renew(&self.listener.load().policy);
                         self.session.handle(clock.now(), Input::Bytes(bytes));
                     }
                     Ok(Err(error)) => return Err(error),

@@ -4,15 +4,22 @@
 //! signature, and the verdict is made afterwards by `trust::certificate` and answered at MAIL. No issuer hints are sent:
 //! long lists break Schannel.
 
-use crate::trust::certificate::Identity;
+use crate::trust::certificate::{Identity, key_of_unreadable};
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
+    verify_tls13_signature, verify_tls13_signature_with_raw_key,
+};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved,
+    ServerConfig, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use std::sync::Arc;
+use webpki::RawPublicKeyEntity;
 
 /// Sessions that can be resumed, for one listener; storage is not shared between listeners.
 const SESSIONS: usize = 4096;
@@ -74,12 +81,11 @@ impl ClientCertVerifier for AskOnly {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
+        let algorithms = &self.0.signature_verification_algorithms;
+        match key_of_unreadable(certificate) {
+            Some(key) => verify_by_key(message, &key, signature, algorithms),
+            None => verify_tls12_signature(message, certificate, signature, algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -88,17 +94,43 @@ impl ClientCertVerifier for AskOnly {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
+        let algorithms = &self.0.signature_verification_algorithms;
+        match key_of_unreadable(certificate) {
+            Some(key) => verify_tls13_signature_with_raw_key(message, &key, signature, algorithms),
+            None => verify_tls13_signature(message, certificate, signature, algorithms),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// As rustls does for TLS 1.2, where it asks for a certificate that webpki can read.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "said where the provider has just verified the signature"
+)]
+fn verify_by_key(
+    message: &[u8],
+    key: &SubjectPublicKeyInfoDer<'_>,
+    signature: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let bad = || Error::from(CertificateError::BadSignature);
+    let (_, candidates) = (algorithms.mapping.iter())
+        .find(|(scheme, _)| *scheme == signature.scheme)
+        .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
+    let key = RawPublicKeyEntity::try_from(key).map_err(|_| bad())?;
+    // A scheme of ECDSA names no curve in TLS 1.2.
+    candidates
+        .iter()
+        .any(|algorithm| {
+            key.verify_signature(*algorithm, message, signature.signature())
+                .is_ok()
+        })
+        .then(HandshakeSignatureValid::assertion)
+        .ok_or_else(bad)
 }
 
 #[cfg(test)]
@@ -258,6 +290,35 @@ mod tests {
             assert_eq!(server.peer_certificates(), Some(&[certificate][..]));
             let server = shake(&listener(false), &anybody).unwrap();
             assert!(server.peer_certificates().is_none(), "not asked");
+        }
+    }
+
+    /// With an extension that is critical and nobody knows: webpki does not read it.
+    fn unreadable() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters =
+            rcgen::CertificateParams::new(["mail.protection.outlook.com".to_owned()]).unwrap();
+        let mut unknown = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        unknown.set_criticality(true);
+        parameters.custom_extensions.push(unknown);
+        let certificate = parameters.self_signed(&key).unwrap();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        (certificate.der().clone(), key)
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_fails_no_handshake_and_needs_its_key_all_the_same() {
+        for version in [&TLS12, &TLS13] {
+            let (certificate, key) = unreadable();
+            assert!(key_of_unreadable(&certificate).is_some());
+            let pair = Presents::pair(certificate.clone(), &key);
+            let server = shake(&listener(true), &client(version, GROUPS, pair)).unwrap();
+            assert_eq!(server.peer_certificates(), Some(&[certificate.clone()][..]));
+            let (readable, own) = issued("evil.example");
+            assert!(key_of_unreadable(&readable).is_none());
+            let thief = client(version, GROUPS, Presents::pair(certificate, &own));
+            let error = shake(&listener(true), &thief).unwrap_err();
+            assert!(matches!(error, Error::InvalidCertificate(_)), "{error:?}");
         }
     }
 

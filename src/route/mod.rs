@@ -197,12 +197,17 @@ impl Routes {
             let via = match verdict.class() {
                 Class::Reported { .. } => accepted.then_some(Via::Exchange),
                 Class::Own => Some(Via::Exchange),
-                Class::Validation if !accepted => None,
-                Class::Validation => self.first(verdict, mailbox, |_| true),
+                Class::Validation { .. } if !accepted => None,
                 Class::Proven {
+                    foreign_sender: true,
+                }
+                | Class::Validation {
                     foreign_sender: true,
                 } => self.first(verdict, mailbox, Via::is_internal),
                 Class::Proven {
+                    foreign_sender: false,
+                }
+                | Class::Validation {
                     foreign_sender: false,
                 }
                 | Class::Application { .. } => self.first(verdict, mailbox, |_| true),
@@ -307,8 +312,12 @@ mod tests {
 
     #[test]
     fn validation_mail_goes_to_accepted_domains_only() {
-        assert_eq!(plan(Class::Validation, &["bob@contoso.com"]), "mx: [0]");
-        assert_eq!(plan(Class::Validation, TWO), "no route for 1");
+        let validation = |foreign_sender| Class::Validation { foreign_sender };
+        let to_bob = |foreign_sender| plan(validation(foreign_sender), &["bob@contoso.com"]);
+        assert_eq!(to_bob(false), "mx: [0]");
+        assert_eq!(to_bob(true), "exchange: [0]");
+        assert_eq!(plan(validation(false), TWO), "no route for 1");
+        assert_eq!(plan(validation(true), TWO), "no route for 1");
     }
 
     #[test]

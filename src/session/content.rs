@@ -491,7 +491,7 @@ fn let_in(
         .routes
         .plan(&verdict, &transaction.envelope)
         .map_err(|_| Rejection::RecipientNotServed)?;
-    if matches!(verdict.class(), Class::Validation)
+    if matches!(verdict.class(), Class::Validation { .. })
         && !core
             .conditions
             .within_validation_rate(&verdict.tenant().name, now)
@@ -578,7 +578,10 @@ impl Judgement {
         let helo = core.helo_name();
         let application = match verdict.class() {
             Class::Application { application } => Some(Arc::clone(&application.name)),
-            Class::Proven { .. } | Class::Validation | Class::Reported { .. } | Class::Own => None,
+            Class::Proven { .. }
+            | Class::Validation { .. }
+            | Class::Reported { .. }
+            | Class::Own => None,
         };
         let received = ReceivedFacts {
             by: policy.hostname.as_str(),
@@ -657,7 +660,7 @@ impl Judgement {
         let envelope = transaction.envelope.clone();
         let (class, reason, application) = match self.verdict.class() {
             Class::Proven { .. } => ("proven", None, None),
-            Class::Validation => ("validation", None, None),
+            Class::Validation { .. } => ("validation", None, None),
             Class::Reported { reason } => ("reported", Some(reason.to_string()), None),
             Class::Application { application } => {
                 ("application", None, Some(Arc::clone(application)))

@@ -31,6 +31,7 @@ use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
 use crate::smtp::SLOWEST;
 use crate::smtp::command::{Command, CommandFault};
+use crate::smtp::extension::Extension;
 use crate::smtp::line::{self, Head};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::Login;
@@ -512,6 +513,10 @@ impl Session {
             // Before TLS nothing is said of an envelope: what would be wrong with it is told under TLS.
             Err(_) if self.core.must_start_tls() && Command::is_envelope(line) => {
                 self.core.refuse(Rejection::StartTlsRequired, now);
+            }
+            Err(CommandFault::Xoorg) if !self.core.offers(Extension::Xoorg) => {
+                let rejection = Rejection::Syntax(CommandFault::Parameter);
+                self.core.refuse(rejection, now);
             }
             Err(fault) => {
                 self.core.refuse(fault.into(), now);

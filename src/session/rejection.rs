@@ -61,6 +61,7 @@ impl Rejection {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Syntax(CommandFault::Parameter) => "unknown_parameter",
+            Self::Syntax(CommandFault::Xoorg) => Reason::UnknownXoorg.label(),
             Self::Syntax(_)
             | Self::LineMalformed
             | Self::LineTooLong
@@ -141,7 +142,7 @@ impl Rejection {
         match self {
             Self::Syntax(CommandFault::Unknown) | Self::LineMalformed => (500, (5, 5, 2)),
             Self::LineTooLong => (500, (5, 5, 6)),
-            Self::Syntax(CommandFault::Arguments | CommandFault::Xoorg) => (501, (5, 5, 4)),
+            Self::Syntax(CommandFault::Arguments) => (501, (5, 5, 4)),
             Self::Syntax(CommandFault::Sender) => (501, (5, 1, 7)),
             Self::Syntax(CommandFault::Recipient) => (501, (5, 1, 3)),
             Self::Syntax(CommandFault::Parameter) => (555, (5, 5, 4)),
@@ -157,7 +158,8 @@ impl Rejection {
             Self::UnknownMechanism => (504, (5, 5, 4)),
             Self::Trust(Reason::HalfProvenDefer) => (451, (4, 7, 1)),
             Self::Trust(Reason::SignatureUnavailable) => (451, (4, 7, 5)),
-            Self::Trust(Reason::NoTenant | Reason::UnknownXoorg) => (550, (5, 7, 64)),
+            Self::Syntax(CommandFault::Xoorg)
+            | Self::Trust(Reason::NoTenant | Reason::UnknownXoorg) => (550, (5, 7, 64)),
             Self::Trust(Reason::Loop) | Self::TooManyHops => (554, (5, 4, 6)),
             Self::Trust(
                 Reason::Stranger
@@ -204,7 +206,7 @@ impl Rejection {
             Self::Syntax(CommandFault::Sender) => "Malformed sender address",
             Self::Syntax(CommandFault::Recipient) => "Malformed recipient address",
             Self::Syntax(CommandFault::Parameter) => "Parameter not recognised or not offered",
-            Self::Syntax(CommandFault::Xoorg) => "XOORG is not a domain",
+            Self::Syntax(CommandFault::Xoorg) => "TenantAttribution; XOORG is not a domain",
             Self::LineMalformed => "A line must end in CRLF and hold no bare CR, bare LF or NUL",
             Self::LineTooLong => "Line too long",
             Self::TooManyErrors => "Too many errors, closing",

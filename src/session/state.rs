@@ -603,7 +603,7 @@ impl Core {
         });
     }
 
-    fn offers(&self, extension: Extension) -> bool {
+    pub(super) fn offers(&self, extension: Extension) -> bool {
         self.policy.allows(extension)
             && match extension {
                 Extension::StartTls => self.offers_starttls(),

@@ -47,7 +47,7 @@ impl Terms {
     #[must_use]
     pub fn limit(&self, class: &Class) -> u64 {
         match class {
-            Class::Validation => MAX_VALIDATION.min(self.max_message_size),
+            Class::Validation { .. } => MAX_VALIDATION.min(self.max_message_size),
             Class::Proven { .. }
             | Class::Reported { .. }
             | Class::Application { .. }
@@ -124,6 +124,9 @@ mod tests {
         let proven = Class::Proven {
             foreign_sender: false,
         };
+        let check = Class::Validation {
+            foreign_sender: false,
+        };
         let header = "From: a@b.example\r\n\r\n";
         let of_size = |size: usize| format!("{header}{}", "x".repeat(size - header.len()));
         let validation = usize::try_from(MAX_VALIDATION).unwrap();
@@ -137,10 +140,10 @@ mod tests {
                 of_size(200 * 1024 - 1),
                 Some("message_size"),
             ),
-            (true, &Class::Validation, of_size(validation), None),
+            (true, &check, of_size(validation), None),
             (
                 true,
-                &Class::Validation,
+                &check,
                 of_size(validation + 1),
                 Some("validation_size"),
             ),

@@ -100,7 +100,7 @@ pub enum CommandFault {
     Recipient,
     /// A parameter that we do not know, or a value that we never offered: 555 5.5.4.
     Parameter,
-    /// XOORG is not a domain: 501 5.5.4.
+    /// XOORG is not a domain, so it names no tenant: 550 5.7.64; 555 5.5.4 where XOORG is not offered.
     Xoorg,
 }
 

@@ -4,7 +4,9 @@
 //! TLS provider has verified by then that the peer holds the key (RFC 8446 §4.4.3); this room asks whose key it is.
 
 use crate::mail::{Domain, shown};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime,
+};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -293,6 +295,20 @@ impl LastJudged {
         *last() = Some((unix_seconds, chain, verdict.clone()));
         verdict
     }
+}
+
+/// The public key of a certificate that rustls-webpki cannot read, and [`holds`] therefore calls [`WhyAbsent::Malformed`]: X.509
+/// version 1, an unknown critical extension. The handshake's signature can be verified by it, and nothing more: whatever a
+/// verdict goes by is read by webpki. None for every other certificate, and where it is no X.509 at all.
+#[must_use]
+pub fn key_of_unreadable(
+    certificate: &CertificateDer<'_>,
+) -> Option<SubjectPublicKeyInfoDer<'static>> {
+    if EndEntityCert::try_from(certificate).is_ok() {
+        return None;
+    }
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(certificate.public_key().raw.to_vec().into())
 }
 
 fn judged(

@@ -79,7 +79,11 @@ pub(super) fn table(sights: &Sights<'_>, lead: Option<&Case<'_>>) -> Evidence {
     });
     items.extend(secret_item(tenants, lead, header));
     items.push(unasked_signatures(tenants, signatures, header));
-    let fits = |check: &dyn Fn(&Tenant) -> bool| tenant.is_some_and(|tenant| check(tenant));
+    // Where nothing speaks for a tenant there is none to differ from: any that the address is of.
+    let fits = |check: &dyn Fn(&Tenant) -> bool| match tenant {
+        Some(tenant) => check(tenant),
+        None => tenants.iter().any(|tenant| check(tenant)),
+    };
     let accepting = |mailbox: &Mailbox| tenants.accepting(mailbox.domain()).map(name);
     items.extend(senders.evidence(
         fits(&|tenant| senders.fits_envelope(tenant)),

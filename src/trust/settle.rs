@@ -35,9 +35,29 @@ pub enum Settlement {
 pub struct Pending {
     signatures: Vec<Signature>,
     /// Without any signature.
-    unsigned: Result<Verdict, Refusal>,
+    unsigned: Result<Passed, Refusal>,
     /// With one of this tenant.
-    signed: Vec<(Arc<Tenant>, Result<Verdict, Refusal>)>,
+    signed: Vec<(Arc<Tenant>, Result<Passed, Refusal>)>,
+}
+
+/// Mail that the tenant gate lets pass; one that was here before goes no further (product.md 4).
+#[derive(Clone, Debug)]
+struct Passed {
+    verdict: Verdict,
+    is_loop: bool,
+}
+
+impl Passed {
+    fn concluded(self) -> Result<Verdict, Refusal> {
+        if self.is_loop {
+            return Err(Refusal {
+                reason: Reason::Loop,
+                tenant: Some(self.verdict.tenant),
+                evidence: self.verdict.evidence,
+            });
+        }
+        Ok(self.verdict)
+    }
 }
 
 impl Pending {
@@ -47,7 +67,7 @@ impl Pending {
         &self.signatures
     }
 
-    /// The verdicts that let the message in and need the signature; where there is none, the one that does without. What
+    /// The verdicts that let the message pass the tenant gate and need the signature; where there is none, the one that does without. What
     /// they all keep from the disk (the secret header) may be blanked before the facts are known.
     pub fn likely_verdicts(&self) -> impl Iterator<Item = &Verdict> {
         let signed = self
@@ -57,7 +77,7 @@ impl Pending {
         let mut signed = signed.peekable();
         let unsigned = self.unsigned.as_ref().ok();
         let unsigned = unsigned.filter(|_| signed.peek().is_none());
-        signed.chain(unsigned)
+        signed.chain(unsigned).map(|passed| &passed.verdict)
     }
 
     /// The end. One verified signature of the tenant counts; failed ones count as absent; where none counts and one could
@@ -85,12 +105,12 @@ impl Pending {
                 reason: Reason::Contradiction,
                 tenant: None,
                 evidence: match outcome {
-                    Ok(verdict) => verdict.evidence,
+                    Ok(passed) => passed.verdict.evidence,
                     Err(refusal) => refusal.evidence,
                 },
             }),
             (None, _) if unavailable => Err(match self.unsigned {
-                Ok(verdict) => Refusal {
+                Ok(Passed { verdict, .. }) => Refusal {
                     reason: Reason::SignatureUnavailable,
                     tenant: Some(verdict.tenant),
                     evidence: verdict.evidence,
@@ -104,9 +124,10 @@ impl Pending {
         };
         let item = |tenant: Option<&Tenant>| dkim_item(tenant, &facts);
         match outcome {
-            Ok(mut verdict) => {
+            Ok(mut passed) => {
+                let verdict = &mut passed.verdict;
                 verdict.evidence.replace(item(Some(&verdict.tenant)));
-                Ok(verdict)
+                passed.concluded()
             }
             Err(mut refusal) => {
                 refusal.evidence.replace(item(refusal.tenant.as_deref()));
@@ -171,7 +192,7 @@ pub fn settle(
     let unsigned = scene.outcome(None);
     if unsigned
         .as_ref()
-        .is_ok_and(|verdict| verdict.is_from_trusted_connector())
+        .is_ok_and(|passed| passed.verdict.is_from_trusted_connector())
         || peer.standing() != Standing::Proven
     {
         return settled(unsigned);
@@ -200,19 +221,24 @@ pub fn settle(
     }))
 }
 
-fn settled(outcome: Result<Verdict, Refusal>) -> Settlement {
-    match outcome {
+fn settled(outcome: Result<Passed, Refusal>) -> Settlement {
+    match outcome.and_then(Passed::concluded) {
         Ok(verdict) => Settlement::Settled(verdict),
         Err(refusal) => Settlement::Refused(refusal),
     }
 }
 
-/// Whether two outcomes treat the mail differently; the reason of a refusal is no difference.
-fn differs(one: &Result<Verdict, Refusal>, other: &Result<Verdict, Refusal>) -> bool {
+/// Whether two outcomes treat the mail differently; why the gate refuses is no difference, but whether the gate or the loop
+/// check does is one: the first fault answers.
+fn differs(one: &Result<Passed, Refusal>, other: &Result<Passed, Refusal>) -> bool {
     match (one, other) {
+        (Ok(one), Ok(other)) if one.is_loop && other.is_loop => false,
         (Ok(one), Ok(other)) => {
-            one.tenant.name != other.tenant.name
-                || one.is_from_trusted_connector() != other.is_from_trusted_connector()
+            let (one_verdict, other_verdict) = (&one.verdict, &other.verdict);
+            one.is_loop != other.is_loop
+                || one_verdict.tenant.name != other_verdict.tenant.name
+                || one_verdict.is_from_trusted_connector()
+                    != other_verdict.is_from_trusted_connector()
         }
         (Err(_), Err(_)) => false,
         (Ok(_), Err(_)) | (Err(_), Ok(_)) => true,
@@ -238,8 +264,8 @@ impl Scene<'_> {
         domains.any(|domain| may_sign_for(tenant, domain))
     }
 
-    /// The verdict, if `signed` had a verified signature.
-    fn outcome(&self, signed: Option<&Tenant>) -> Result<Verdict, Refusal> {
+    /// What the gate says, if `signed` had a verified signature.
+    fn outcome(&self, signed: Option<&Tenant>) -> Result<Passed, Refusal> {
         let cases = gate::cases(self.tenants, &self.stamps, signed, self.header);
         let lead = gate::leading(&cases);
         let sights = Sights {
@@ -278,19 +304,14 @@ impl Scene<'_> {
                 }
             },
         };
-        if is_loop(tenant, self.header) {
-            return Err(Refusal {
-                reason: Reason::Loop,
-                tenant: Some(Arc::clone(tenant)),
-                evidence,
-            });
-        }
-        Ok(Verdict {
+        let verdict = Verdict {
             tenant: Arc::clone(tenant),
             class,
             sender_domain: accepted_sender_domain(tenant, self.reverse_path),
             evidence,
-        })
+        };
+        let is_loop = is_loop(tenant, self.header);
+        Ok(Passed { verdict, is_loop })
     }
 
     /// The gate and the senders: what the mail counts as, or why it is refused.
@@ -319,12 +340,12 @@ impl Scene<'_> {
         if !forwards && !senders.fits_header(tenant) {
             return Err(Reason::ForeignHeaderSender);
         }
-        if validation {
-            return Ok(Class::Validation);
-        }
         // From: may be foreign even where Sender: or Resent-From: vouches for it; such mail never leaves by mx or relay.
         let foreign_sender = !senders.fits_envelope(tenant) || !senders.fits_from(tenant);
-        Ok(Class::Proven { foreign_sender })
+        Ok(match validation {
+            true => Class::Validation { foreign_sender },
+            false => Class::Proven { foreign_sender },
+        })
     }
 
     /// The tenant that lets unproven mail in for now: the one whose accepted domain the envelope sender carries (null: all of

@@ -22,7 +22,12 @@ fn word(settlement: &Settlement) -> String {
                 Class::Proven {
                     foreign_sender: true,
                 } => "foreign".to_owned(),
-                Class::Validation => "validation".to_owned(),
+                Class::Validation {
+                    foreign_sender: false,
+                } => "validation".to_owned(),
+                Class::Validation {
+                    foreign_sender: true,
+                } => "foreign validation".to_owned(),
                 Class::Reported { reason } => format!("reported {reason}"),
                 Class::Application { .. } => "application".to_owned(),
                 Class::Own => "own".to_owned(),
@@ -413,6 +418,8 @@ fn connector_validation_mail_needs_the_same_proofs() {
         gate.says("xO365ConnectorValidation@contoso.com", &[from, ORG, ID]),
         "contoso proven"
     );
+    let foreign = ["From: ceo@evil.example", "Sender: ada@contoso.com", ORG, ID];
+    assert_eq!(gate.says(check, &foreign), "contoso foreign validation");
 }
 
 #[test]

@@ -162,7 +162,10 @@ pub enum Class {
         foreign_sender: bool,
     },
     /// Microsoft's connector validation mail.
-    Validation,
+    Validation {
+        /// From: lies outside the accepted domains.
+        foreign_sender: bool,
+    },
     /// Would have been refused; let in by `gate = "report"` as anything else.
     Reported {
         /// Why it would have been refused.
@@ -211,9 +214,10 @@ impl Verdict {
     pub fn from(&self) -> From {
         match self.class {
             Class::Application { .. } => From::Submission,
-            Class::Proven { .. } | Class::Validation | Class::Reported { .. } | Class::Own => {
-                From::Connector
-            }
+            Class::Proven { .. }
+            | Class::Validation { .. }
+            | Class::Reported { .. }
+            | Class::Own => From::Connector,
         }
     }
 
@@ -222,7 +226,10 @@ impl Verdict {
     pub fn stream(&self) -> Option<&str> {
         match &self.class {
             Class::Application { application } => application.stream.as_deref(),
-            Class::Proven { .. } | Class::Validation | Class::Reported { .. } | Class::Own => None,
+            Class::Proven { .. }
+            | Class::Validation { .. }
+            | Class::Reported { .. }
+            | Class::Own => None,
         }
     }
 
@@ -237,7 +244,7 @@ impl Verdict {
             Class::Own => self.sender_domain.as_ref(),
             Class::Application { .. }
             | Class::Proven { .. }
-            | Class::Validation
+            | Class::Validation { .. }
             | Class::Reported { .. } => None,
         }
     }
@@ -252,7 +259,7 @@ impl Verdict {
     #[must_use]
     pub fn is_from_trusted_connector(&self) -> bool {
         match self.class {
-            Class::Proven { .. } | Class::Validation => true,
+            Class::Proven { .. } | Class::Validation { .. } => true,
             Class::Reported { .. } | Class::Application { .. } | Class::Own => false,
         }
     }

@@ -37,9 +37,10 @@ pub(super) fn ask(header: &Examined, facts: &Facts<'_>) -> Gate {
                 refused.gate(header, facts, has_passed)
             }
             _ if has_passed => Gate::default(),
-            Class::Proven { .. } | Class::Validation | Class::Application { .. } | Class::Own => {
-                proven(header, &verdict.tenant().name)
-            }
+            Class::Proven { .. }
+            | Class::Validation { .. }
+            | Class::Application { .. }
+            | Class::Own => proven(header, &verdict.tenant().name),
         },
         Settlement::NeedsSignature(_) if has_passed => Gate::default(),
         Settlement::NeedsSignature(_) => undecided(),
