@@ -26,7 +26,7 @@ use axum::{Extension, Router};
 use bytes::Bytes;
 use scrape::Scrape;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -172,27 +172,35 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resp
 
 impl Guard {
     fn host_is_ours(&self, headers: &HeaderMap, own: &[String]) -> bool {
-        let mut hosts = headers.get_all(header::HOST).iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else {
-            return false;
-        };
-        let Ok(host) = host.to_str() else {
-            return false;
-        };
-        if host.parse() == Ok(self.address) {
-            return true;
-        }
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => name,
-            _ => host,
-        };
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        bare.parse() == Ok(self.address.ip())
-            || name.eq_ignore_ascii_case("localhost")
-            || own
-                .iter()
-                .any(|own| own.eq_ignore_ascii_case(name) || own.eq_ignore_ascii_case(host))
+        host_is_ours(self.address, headers, own)
     }
+}
+
+/// Whether the one Host field names the listener at `address`, `localhost` or one of `own`.
+fn host_is_ours(address: SocketAddr, headers: &HeaderMap, own: &[String]) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let Ok(host) = host.to_str() else {
+        return false;
+    };
+    if host.parse() == Ok(address) {
+        return true;
+    }
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    // Who listens everywhere does so on loopback, where our own commands ask; no name of a web page's is an address.
+    let here = |ip: IpAddr| address.ip().is_unspecified() && ip.is_loopback();
+    bare.parse()
+        .is_ok_and(|ip: IpAddr| ip == address.ip() || here(ip))
+        || name.eq_ignore_ascii_case("localhost")
+        || own
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(name) || own.eq_ignore_ascii_case(host))
 }
 
 fn problem(status: StatusCode, text: &str) -> Response {
@@ -257,5 +265,35 @@ async fn trace(
     match admin.tracer.find(query).await {
         Ok(events) => axum::Json::<Vec<TraceEvent>>(events).into_response(),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_asked_by_loopback_and_by_no_other() {
+        let ours = |address: &str, host: &str| {
+            let headers = [(header::HOST, host.parse().unwrap())]
+                .into_iter()
+                .collect();
+            host_is_ours(address.parse().unwrap(), &headers, &[])
+        };
+        for everywhere in ["0.0.0.0:8025", "[::]:8025"] {
+            for host in [
+                "127.0.0.1:8025",
+                "[::1]:8025",
+                "127.0.0.1",
+                "localhost:8025",
+            ] {
+                assert!(ours(everywhere, host), "{everywhere} {host}");
+            }
+            for host in ["evil.example:8025", "192.0.2.1:8025", "127.evil.example"] {
+                assert!(!ours(everywhere, host), "{everywhere} {host}");
+            }
+        }
+        assert!(!ours("192.0.2.7:8025", "127.0.0.1:8025"), "not listened on");
+        assert!(ours("192.0.2.7:8025", "192.0.2.7"));
     }
 }

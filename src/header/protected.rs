@@ -30,10 +30,11 @@ impl Row {
         }
     }
 
-    /// The row for what a report shows of a message (product.md 7): as for mx, and of an application no blind copies.
+    /// The row for what a report shows of a message (product.md 7): nothing protected, wherever it came from, and of an application
+    /// no blind copies.
     pub(super) fn returned(from: From) -> Self {
         match from {
-            From::Connector => Self::Outside,
+            From::Connector => Self::Untrusted,
             From::Submission => Self::Application,
         }
     }

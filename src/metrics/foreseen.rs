@@ -26,7 +26,7 @@ impl Metrics {
     /// Sets up what is foreseen; what counts already stays as it is.
     pub fn foresee(&self, foreseen: &Foreseen) {
         for listener in &foreseen.listeners {
-            for result in ["accepted", "turned_away"] {
+            for result in ["accepted", "turned_away", "no_proxy_header"] {
                 let _zero = self
                     .connections
                     .with_label_values(&[listener.as_str(), result]);

@@ -5,6 +5,7 @@ use super::proxy::{self, Proxied, ProxyFault};
 use super::pump::{self, shut_down};
 use super::{Desk, ListenerSettings, Passwords, server_config};
 use crate::clock::Clock;
+use crate::credentials::{Rate, Rates};
 use crate::mailauth::Verifier;
 use crate::message_trace::{Event, TraceEvent, Tracer};
 use crate::metrics::Metrics;
@@ -324,6 +325,12 @@ impl Listening {
     }
 }
 
+/// How many of those that are turned away are told so, and stand in the trace.
+const TOLD_RATE: Rate = Rate {
+    messages: 100,
+    per: Duration::from_secs(10),
+};
+
 /// How many connections of each kind are open.
 #[derive(Debug, Default)]
 struct Open {
@@ -332,6 +339,8 @@ struct Open {
     /// Balancers' connections of which nobody knows yet whose they are.
     unnamed: Arc<AtomicUsize>,
     by_address: Arc<ByAddress>,
+    /// Who was turned away and told so.
+    told: Rates,
 }
 
 /// Connections of each address that has some, on a submission listener.
@@ -484,7 +493,7 @@ impl Door {
         if current.balancers.contains(peer.ip()) {
             match Seat::take(&self.open.unnamed, current.max_connections, None) {
                 Some(seat) => drop(sessions.spawn(self.clone().ask_balancer(stream, peer, seat))),
-                None => self.turn_away(&stream, &current),
+                None => self.turn_away(&stream, peer, &current),
             }
             return;
         }
@@ -494,7 +503,7 @@ impl Door {
         };
         match self.seat(origin, &current) {
             Some(seat) => drop(sessions.spawn(self.clone().serve(stream, origin, seat))),
-            None => self.turn_away(&stream, &current),
+            None => self.turn_away(&stream, peer, &current),
         }
     }
 
@@ -519,7 +528,7 @@ impl Door {
         drop(unnamed);
         match self.seat(origin, &current) {
             Some(seat) => self.serve(stream, origin, seat).await,
-            None => self.turn_away(&stream, &current),
+            None => self.turn_away(&stream, origin.address, &current),
         }
     }
 
@@ -562,12 +571,14 @@ impl Door {
         Some(seat)
     }
 
-    /// 421 4.3.2, where the client can read it.
-    fn turn_away(&self, stream: &TcpStream, current: &Current) {
-        let id = self.services.desk.next_id(self.services.clock.now());
+    /// 421 4.3.2 where the client can read it and a flood of such would not fill the trace; else the connection just closes.
+    fn turn_away(&self, stream: &TcpStream, peer: SocketAddr, current: &Current) {
         self.count(current, "turned_away");
-        let reply = Rejection::TooManyConnections.reply(&current.policy.hostname, id);
-        say(stream, current, &reply);
+        let now = self.services.clock.now();
+        let told = &self.open.told;
+        if speaks_first(current) && told.take("turned away", TOLD_RATE, now.ticks) {
+            self.refuse(stream, peer, Rejection::TooManyConnections, None, current);
+        }
     }
 
     fn refuse_balancer(
@@ -577,25 +588,44 @@ impl Door {
         fault: ProxyFault,
         current: &Current,
     ) {
+        self.count(current, "no_proxy_header");
+        self.refuse(
+            stream,
+            balancer,
+            Rejection::ProxyRequired,
+            Some(fault),
+            current,
+        );
+    }
+
+    /// Says it and has the trace know it, for the reply has its id.
+    fn refuse(
+        &self,
+        stream: &TcpStream,
+        peer: SocketAddr,
+        rejection: Rejection,
+        fault: Option<ProxyFault>,
+        current: &Current,
+    ) {
         let now = self.services.clock.now();
         let id = self.services.desk.next_id(now);
-        self.count(current, "no_proxy_header");
-        let rejection = Rejection::ProxyRequired;
         let reply = rejection.reply(&current.policy.hostname, id);
-        let listener = &current.policy.listener;
-        tracing::info!(%id, %listener, peer = %balancer, %fault, "refused a balancer's connection");
+        let summary = reply.summary();
         self.services.note(TraceEvent {
             at: now.unix_millis,
             id: id.to_string(),
             event: Event::Refused {
-                listener: listener.to_string(),
-                peer: balancer.to_string(),
+                listener: current.policy.listener.to_string(),
+                peer: peer.to_string(),
                 application: None,
                 tenant: None,
                 sender: None,
                 recipients: Vec::new(),
                 message_id: None,
-                reply: format!("{} ({fault})", reply.summary()),
+                reply: match fault {
+                    Some(fault) => format!("{summary} ({fault})"),
+                    None => summary,
+                },
                 reason: rejection.label().to_owned(),
                 evidence: crate::trust::Evidence::default(),
             },
@@ -612,10 +642,15 @@ impl Door {
     }
 }
 
+/// Whether a client can read what is said before anything else.
+fn speaks_first(current: &Current) -> bool {
+    current.policy.tls != TlsMode::Implicit
+}
+
 /// In one write that does not wait; where it does not fit, or the client speaks TLS from the first octet, the connection
 /// just closes.
 fn say(stream: &TcpStream, current: &Current, reply: &Reply) {
-    if current.policy.tls == TlsMode::Implicit {
+    if !speaks_first(current) {
         return;
     }
     let mut bytes = Vec::new();

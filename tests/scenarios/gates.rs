@@ -3,7 +3,7 @@
 use crate::harness::{Changes, HOSTNAME, LETTER, World, last_word};
 use gatepost::lab::certificates::{Authority, Leaf};
 use gatepost::lab::{Client, ExchangeOut, Mail, Outbound, Transaction};
-use gatepost::message_trace::Event;
+use gatepost::message_trace::{Event, TraceEvent};
 
 pub fn expect(answer: &Transaction, at: &str, code: u16, enhanced: (u8, u16, u16)) {
     assert_eq!(answer.refused_at(), Some(at), "{answer:?}");
@@ -452,6 +452,12 @@ async fn strangers_do_not_count_against_max_connections_and_the_next_one_gets_42
     assert_eq!(reply.code, 220);
     let (_, reply) = greeted("127.0.40.3").await;
     assert_eq!((reply.code, reply.enhanced), (421, Some((4, 3, 2))));
+    let story = world.trace(&last_word(&reply)).await;
+    assert!(
+        matches!(&story[..], [TraceEvent { event: Event::Refused { peer, reason, .. }, .. }]
+            if peer.starts_with("127.0.40.3:") && reason == "too_many_connections"),
+        "{story:?}"
+    );
     assert!(
         world
             .metrics()
