@@ -4,7 +4,7 @@
 //! is known before a body byte is kept; the rest is read and dropped, then answered.
 
 use super::rejection::Rejection;
-use crate::header::{Progress, Splitter};
+use crate::header::{HeaderFault, MAX_HEADER, Progress, Splitter};
 use crate::smtp::data::{ContentFacts, Repair, Scanner};
 
 /// Where the bytes of one message go.
@@ -21,9 +21,45 @@ pub(super) struct Intake<T> {
 
 #[derive(Debug)]
 enum Stage<T> {
-    Header { splitter: Splitter, buffer: Vec<u8> },
-    Body { judged: T, limit: u64 },
+    Header {
+        splitter: Splitter,
+        buffer: Vec<u8>,
+    },
+    /// The header section is at fault; told where it ends.
+    Faulty {
+        fault: HeaderFault,
+        end: SectionEnd,
+    },
+    Body {
+        judged: T,
+        limit: u64,
+    },
     Discard(Rejection),
+}
+
+/// Where a header section ends whose grammar is at fault: at its empty line, or where it is too large.
+#[derive(Debug, Default)]
+struct SectionEnd {
+    seen: usize,
+    /// Octets of the current line, and its last one.
+    line: usize,
+    last: u8,
+}
+
+impl SectionEnd {
+    /// How many of these octets belong to the section, where it ends within them.
+    fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, octet) in bytes.iter().enumerate() {
+            self.seen += 1;
+            let ends_line = *octet == b'\n' && self.last == b'\r';
+            if (ends_line && self.line == 1) || self.seen > MAX_HEADER {
+                return Some(at + 1);
+            }
+            self.line = if ends_line { 0 } else { self.line + 1 };
+            self.last = *octet;
+        }
+        None
+    }
 }
 
 /// What the caller is to do with what was pushed.
@@ -77,7 +113,7 @@ impl<T> Intake<T> {
     fn take_whole(&mut self, bytes: Vec<u8>, judge: Judge<'_, T>) -> Keep {
         let fits = match &self.stage {
             Stage::Body { limit, .. } => self.arrived + bytes.len() as u64 <= *limit,
-            Stage::Header { .. } | Stage::Discard(_) => false,
+            Stage::Header { .. } | Stage::Faulty { .. } | Stage::Discard(_) => false,
         };
         if !fits || bytes.is_empty() {
             return self.take(&bytes, judge);
@@ -118,7 +154,15 @@ impl<T> Intake<T> {
                     mut splitter,
                     mut buffer,
                 } => match splitter.push(bytes) {
-                    Err(fault) => (Stage::Discard(fault.into()), Keep::Nothing),
+                    Err(HeaderFault::TooLarge) => {
+                        let rejection = HeaderFault::TooLarge.into();
+                        (Stage::Discard(rejection), Keep::Nothing)
+                    }
+                    Err(fault) => {
+                        let mut end = SectionEnd::default();
+                        let before = end.find(&buffer);
+                        (faulty(fault, end, before, bytes), Keep::Nothing)
+                    }
                     Ok(Progress::More) => {
                         buffer.extend_from_slice(bytes);
                         (Stage::Header { splitter, buffer }, Keep::Nothing)
@@ -131,6 +175,7 @@ impl<T> Intake<T> {
                         judged(buffer, length, self.limit, judge)
                     }
                 },
+                Stage::Faulty { fault, end } => (faulty(fault, end, None, bytes), Keep::Nothing),
                 Stage::Body { judged, limit } => {
                     let room = usize::try_from(limit.saturating_sub(self.arrived));
                     let room = room.unwrap_or(usize::MAX);
@@ -153,7 +198,7 @@ impl<T> Intake<T> {
         let fault = match &self.stage {
             Stage::Discard(_) => return Keep::Nothing,
             // Its own limit bounds it; the gate's faults come first, however the bytes are cut.
-            Stage::Header { .. } => None,
+            Stage::Header { .. } | Stage::Faulty { .. } => None,
             Stage::Body { limit, .. } if self.arrived > *limit => Some(if *limit < self.limit {
                 Rejection::ValidationTooLarge
             } else {
@@ -214,23 +259,37 @@ impl<T> Intake<T> {
             }
             Stage::Body { judged, .. } => (keep, Ok((judged, facts))),
             Stage::Discard(rejection) => (Keep::Nothing, Err(rejection)),
+            Stage::Faulty { fault, .. } => (Keep::Nothing, Err(fault.into())),
             Stage::Header { .. } => (Keep::Nothing, Err(Rejection::StoreUnavailable)),
         }
     }
 
     /// Drops the message for a fault outside the content (the store failed).
     pub(super) fn discard(&mut self, rejection: Rejection) {
-        if !matches!(self.stage, Stage::Discard(_)) {
+        if !matches!(self.stage, Stage::Discard(_) | Stage::Faulty { .. }) {
             self.stage = Stage::Discard(rejection);
         }
     }
 
-    /// The refusal, once there is one.
+    /// The refusal, once it is to be told: a fault of the header section where that is complete (product.md 5).
     pub(super) fn refusal(&self) -> Option<&Rejection> {
         match &self.stage {
             Stage::Discard(rejection) => Some(rejection),
-            Stage::Header { .. } | Stage::Body { .. } => None,
+            Stage::Header { .. } | Stage::Faulty { .. } | Stage::Body { .. } => None,
         }
+    }
+}
+
+/// What becomes of a header section at fault with these octets of it, unless it has ended `before` them.
+fn faulty<T>(
+    fault: HeaderFault,
+    mut end: SectionEnd,
+    before: Option<usize>,
+    bytes: &[u8],
+) -> Stage<T> {
+    match before.or_else(|| end.find(bytes)) {
+        Some(_) => Stage::Discard(fault.into()),
+        None => Stage::Faulty { fault, end },
     }
 }
 
