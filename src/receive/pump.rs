@@ -62,6 +62,8 @@ pub(super) async fn serve(
         Ok(Exit::StartTls) => {}
         Ok(Exit::Closed) | Err(_) => return,
     }
+    // What is in force now: the session may have waited in clear text over a reload.
+    let current = pump.listener.load_full();
     let Some(config) = current.tls.clone() else {
         return;
     };

@@ -1,8 +1,12 @@
 //! Two servers in one process, reload, shutdown.
 
-use crate::harness::{Changes, LETTER, Process, Surroundings, World, free_port, until};
+use crate::harness::{
+    Changes, HOSTNAME, LETTER, Process, Surroundings, World, free_port, until, write_identity,
+};
+use gatepost::lab::certificates::Leaf;
 use gatepost::lab::{Action, Client, Mail, Phase, Step};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,6 +61,30 @@ async fn secrets_rotate_under_an_open_session() {
     assert!(!answer.accepted(), "{answer:?}");
     assert_eq!(answer.deciding().enhanced, Some((5, 7, 1)), "{answer:?}");
     connection.quit().await;
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_still_in_clear_text_gets_the_new_certificate() {
+    const NEW: &str = "new.contoso.com";
+    let world = World::start().await;
+    let tls = |roots| {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+    };
+    let tls = tls(world.around.authority.roots().unwrap());
+    let mut client = world.exchange_out().clear().await.unwrap();
+    client.ehlo("am8.outbound.example").await.unwrap();
+    let leaf = Leaf::named(HOSTNAME).and(NEW);
+    let issued = world.around.authority.issue(&leaf).unwrap();
+    write_identity(world.around.folder.path(), "host", &issued);
+    let settings = world.around.settings(&Changes::default());
+    world.host.reload(settings).unwrap();
+    let secure = client.starttls(tls, NEW.try_into().unwrap()).await;
+    assert!(secure.is_ok(), "{:?}", secure.err());
     world.host.stop().await;
 }
 
