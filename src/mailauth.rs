@@ -201,6 +201,14 @@ fn key(record: &[u8], signature: &Signature) -> Result<DomainKey, String> {
     if lists("t", &["s"]) == Some(true) && signature.identity() != signature.domain() {
         return Err("the key does not serve sub-domains".to_owned());
     }
+    // mail-auth takes `P=` for `p=`, and no `k=` for any.
+    let filled = |tag: &str| tags.get(tag).is_some_and(|value| !value.is_empty());
+    if !filled("p") {
+        return Err("the key was revoked, or there is none".to_owned());
+    }
+    if tags.get("k").is_some() && !filled("k") {
+        return Err("the key is of no kind".to_owned());
+    }
     DomainKey::parse(record).map_err(|error| error.to_string())
 }
 
@@ -226,6 +234,17 @@ impl ResolverCache<Box<str>, Txt> for Keys {
     }
 
     fn insert(&self, _: Box<str>, _: Txt, _: std::time::Instant) {}
+}
+
+/// Whether mail-auth hashes one of these fields otherwise than RFC 6376 §3.4 says, and would not notice what was put in: it
+/// drops form feeds, and passes over a field with blanks before its colon.
+fn is_hashed_otherwise(fields: &[(&[u8], &[u8])], signed: &[String]) -> bool {
+    fields.iter().any(|(name, value)| {
+        let bare = name.trim_ascii_end();
+        let mut signed = signed.iter().map(String::as_bytes);
+        signed.any(|own| own.eq_ignore_ascii_case(bare))
+            && (bare.len() < name.len() || value.contains(&b'\x0c'))
+    })
 }
 
 /// Verifies the signatures that have a key. Blocks for as long as hashing takes; nothing in it waits.
@@ -255,6 +274,13 @@ async fn verify(
         facts.push(match (key, found) {
             (Err(fact), _) => fact,
             (Ok(_), None) => failed("the signature is malformed"),
+            (Ok(_), Some(position))
+                if there.get(position).is_some_and(|header| {
+                    is_hashed_otherwise(parsed.raw_parsed_headers(), &header.header.h)
+                }) =>
+            {
+                failed("a signed field has a form feed, or blanks before its colon")
+            }
             (Ok(key), Some(position)) => {
                 let name = format!("{}.", signature.key_name());
                 keys.0.insert(name.into(), Txt::DomainKey(key));

@@ -8,15 +8,19 @@
 //!               C the peer closes, F TLS fails
 //! ```
 //!
-//! Held to: each transaction is finished once and names each recipient once; content is sent only after somebody was
-//! accepted, and taken only after the content; no password in clear text; what is sent is whole lines, one command each;
+//! Held to: each transaction is finished once and names each recipient once; by a reading of the replies of its own, one for
+//! each command in the order in which they left, content is sent only after somebody was accepted, and taken only of whom
+//! was accepted, after the reply to the content; no password in clear text; what is sent is whole lines, one command each;
 //! nothing happens after the close; and the pieces in which a segment comes change nothing.
 
 use super::naive;
-use gatepost::dialogue::{Answer, Dialogue, Input, Manners, NextHop, Output, Phase, Request, Tls};
+use gatepost::dialogue::{
+    Answer, Dialogue, Input, Manners, NextHop, Output, Phase, Request, Tls, Transfer,
+};
 use gatepost::mail::{BodyType, Envelope, Notify, Recipient, Ret, Secret};
 use gatepost::smtp::data::ContentFacts;
 use gatepost::smtp::sasl::Login;
+use std::collections::BTreeSet;
 
 /// Transactions that are begun on one connection.
 const MOST: usize = 4;
@@ -97,10 +101,25 @@ impl Mail {
     }
 }
 
+/// What a reply answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Rcpt(usize),
+    Data,
+    End,
+    /// The greeting among them.
+    Other,
+}
+
 #[derive(Default)]
 struct Watch {
     /// In the order in which it came.
     log: Vec<String>,
+    /// All that the peer said.
+    heard: Vec<u8>,
+    /// All that a reply is due to, in order, and where in it the transaction begins.
+    asked: Vec<Asked>,
+    since: usize,
     secure: bool,
     begun: usize,
     finished: usize,
@@ -127,7 +146,10 @@ pub fn dialogue(octets: &[u8]) {
 
 fn play(manners: Manners, mail: &Mail, script: &[u8], seed: u64) -> Vec<String> {
     let mut dialogue = Dialogue::with("host.contoso.com", manners.clone());
-    let mut watch = Watch::default();
+    let mut watch = Watch {
+        asked: vec![Asked::Other],
+        ..Watch::default()
+    };
     watch.settle(&mut dialogue, mail, &manners);
     let mut rest = script;
     loop {
@@ -138,6 +160,7 @@ fn play(manners: Manners, mail: &Mail, script: &[u8], seed: u64) -> Vec<String> 
             Some(end) => (&rest[..end], Some(rest[end + 1])),
             None => (rest, None),
         };
+        watch.heard.extend_from_slice(segment);
         for piece in naive::pieces(segment, seed) {
             dialogue.handle(Input::Bytes(piece));
         }
@@ -165,13 +188,45 @@ fn play(manners: Manners, mail: &Mail, script: &[u8], seed: u64) -> Vec<String> 
     watch.log
 }
 
+/// The codes of the replies in a stream, up to what is none: lines of a code and a blank or hyphen, a hyphen where more follow.
+fn codes(stream: &[u8]) -> Vec<u16> {
+    let (mut codes, mut open) = (Vec::new(), None);
+    let whole = stream.iter().rposition(|octet| *octet == b'\n');
+    let lines = stream[..whole.unwrap_or(0)].split(|octet| *octet == b'\n');
+    for line in lines.filter(|_| whole.is_some()) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let code = line
+            .get(..3)
+            .and_then(|code| std::str::from_utf8(code).ok());
+        let code = code.filter(|code| code.bytes().all(|digit| digit.is_ascii_digit()));
+        let Some(code) = code.and_then(|code| code.parse().ok()) else {
+            break;
+        };
+        if *open.get_or_insert(code) != code {
+            break;
+        }
+        match line.get(3) {
+            Some(b'-') => {}
+            Some(b' ') | None => {
+                codes.push(code);
+                open = None;
+            }
+            Some(_) => break,
+        }
+    }
+    codes
+}
+
 impl Watch {
     fn settle(&mut self, dialogue: &mut Dialogue, mail: &Mail, manners: &Manners) {
         while let Some(output) = dialogue.next_output() {
             assert!(!self.closed, "after the close: {output:?}");
             self.log.push(format!("{output:?}"));
             match output {
-                Output::Send(bytes) => self.assert_sent(&bytes),
+                Output::Send(bytes) => {
+                    self.assert_sent(&bytes);
+                    self.ask(&bytes);
+                }
                 Output::StartTls => {
                     assert!(!self.secure && manners.tls != Tls::Never);
                     self.secure = true;
@@ -185,7 +240,14 @@ impl Watch {
                     assert!(self.secure || manners.login.is_none(), "no login");
                     self.go_on(dialogue, mail);
                 }
-                Output::Content(_) => self.content = true,
+                Output::Content(transfer) => {
+                    assert!(!self.accepted().is_empty(), "content for nobody");
+                    if transfer == Transfer::Dots {
+                        assert_eq!(self.last_reply(), (Asked::Data, Some(354)), "no 354");
+                        self.asked.push(Asked::End);
+                    }
+                    self.content = true;
+                }
                 Output::Finished(results) => {
                     self.finished += 1;
                     assert_eq!(self.finished, self.begun);
@@ -196,8 +258,13 @@ impl Watch {
                         named.iter().copied().eq(0..mail.positions.len()),
                         "{named:?}"
                     );
-                    for (_, answer) in &results {
+                    for (position, answer) in &results {
                         self.assert_answer(answer);
+                        if matches!(answer, Answer::Taken(_)) {
+                            assert!(self.accepted().contains(position), "refused at RCPT, taken");
+                            let (last, code) = self.last_reply();
+                            assert!(last == Asked::End && code.is_some_and(|code| code / 100 == 2));
+                        }
                     }
                     self.content = false;
                     if dialogue.is_ready() {
@@ -213,6 +280,47 @@ impl Watch {
                 Output::Close => self.closed = true,
             }
         }
+    }
+
+    /// Notes what a reply is due to; content is announced only where somebody was accepted.
+    fn ask(&mut self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        for line in text.split_terminator("\r\n") {
+            if line.starts_with("MAIL ") {
+                self.since = self.asked.len();
+            }
+            let recipient = line
+                .strip_prefix("RCPT TO:<")
+                .and_then(|rest| rest.split('@').next());
+            let asked = match recipient {
+                Some("ü") => Asked::Rcpt(1),
+                Some(name) => Asked::Rcpt(name[1..].parse().expect("r and a number")),
+                None if line.starts_with("BDAT ") => Asked::End,
+                None if line == "DATA" => Asked::Data,
+                None => Asked::Other,
+            };
+            assert!(
+                !matches!(asked, Asked::Data | Asked::End) || !self.accepted().is_empty(),
+                "{line} for nobody"
+            );
+            self.asked.push(asked);
+        }
+    }
+
+    /// Whom the peer has accepted in this transaction.
+    fn accepted(&self) -> BTreeSet<usize> {
+        let pairs = self.asked.iter().zip(codes(&self.heard)).skip(self.since);
+        let accepted = pairs.filter_map(|(asked, code)| match asked {
+            Asked::Rcpt(position) if code / 100 == 2 => Some(*position),
+            _ => None,
+        });
+        accepted.collect()
+    }
+
+    /// What was asked last, and the code that answered it.
+    fn last_reply(&self) -> (Asked, Option<u16>) {
+        let last = self.asked.len() - 1;
+        (self.asked[last], codes(&self.heard).get(last).copied())
     }
 
     fn go_on(&mut self, dialogue: &mut Dialogue, mail: &Mail) {

@@ -10,8 +10,8 @@ use gatepost::header::{
 use gatepost::mail::{Envelope, QueueId};
 use gatepost::route::{Path, Via};
 use gatepost::trust::certificate::ClientCertificate;
-use gatepost::trust::{self, Class, Peer, Settlement, Verdict};
-use std::sync::OnceLock;
+use gatepost::trust::{self, Class, Gate, Peer, Settlement, Tenant, Tenants, Verdict};
+use std::sync::{Arc, OnceLock};
 
 /// A header as somebody copied it, as `explain headers` reads it. What is made of it is a header section that reads again
 /// as the same; internal is only what says so in a field that counts; no loop value is shown, and nothing acts on a terminal.
@@ -144,7 +144,7 @@ pub fn examine(octets: &[u8]) {
     drop((examined.message_id(), examined.network_message_id()));
 }
 
-fn split(message: &[u8], seed: u64) -> Result<usize, HeaderFault> {
+pub(super) fn split(message: &[u8], seed: u64) -> Result<usize, HeaderFault> {
     let mut splitter = Splitter::default();
     for piece in naive::pieces(message, seed) {
         if let Progress::Complete { length } = splitter.push(piece)? {
@@ -303,8 +303,34 @@ fn verdicts() -> &'static [Verdict] {
         }
         assert!(matches!(verdicts[0].class(), Class::Proven { .. }));
         assert!(matches!(verdicts[1].class(), Class::Validation { .. }));
+        verdicts.push(reported(contoso, &peer, &envelope("ada@contoso.com")));
         verdicts
     })
+}
+
+/// What a gate that only reports lets in without a proof.
+fn reported(contoso: &Tenant, peer: &Peer, envelope: &Envelope) -> Verdict {
+    let reporting = Tenant {
+        gate: Gate::Report { until: u64::MAX },
+        ..contoso.clone()
+    };
+    let tenants = Tenants::new(vec![Arc::new(reporting)]);
+    let candidates = trust::candidates(&tenants, &envelope.reverse_path, None, NOW_SECONDS);
+    let examined = header::examine(b"From: ada@contoso.com\r\n\r\n").expect("sound");
+    let candidates = candidates.expect("candidates");
+    match trust::settle(
+        &tenants,
+        &candidates,
+        peer,
+        envelope,
+        &examined,
+        NOW_SECONDS,
+    ) {
+        Settlement::Settled(verdict) if matches!(verdict.class(), Class::Reported { .. }) => {
+            verdict
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A message, by every verdict and path: exactly what must leave leaves, everything else stays byte for byte, on top
@@ -451,7 +477,7 @@ fn assert_removed_names(examined: &Examined, verdict: &Verdict) {
     assert_eq!(names, expected);
 }
 
-/// What a report may show holds nothing internal, and of an application's mail nothing protected and nobody blind.
+/// What a report may show holds nothing protected, and of an application's mail nobody blind.
 fn assert_returned(examined: &Examined) {
     use gatepost::route::From;
     for from in [From::Connector, From::Submission] {
@@ -465,7 +491,7 @@ fn assert_returned(examined: &Examined) {
         for field in naive::fields(&shown).0 {
             let name = field.name.as_str();
             let hidden = match from {
-                From::Connector => naive::is_internal(name),
+                From::Connector => naive::is_protected(name),
                 From::Submission => naive::is_protected(name) || naive::is_blind(name),
             };
             assert!(!hidden, "{name}");

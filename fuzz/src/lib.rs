@@ -4,10 +4,15 @@
 //! The fuzz targets in `fuzz_targets/` call these functions, and so does `tests/corpora.rs`, which includes this file: a
 //! crash found by the one is a failing test of the other once its input lies in `corpus/`.
 
+mod challenge;
 mod content;
 mod dialogue;
+mod dkim;
+mod export;
 mod header;
 mod naive;
+mod pem;
+mod rfc6376;
 mod session;
 mod settings;
 mod shell;
@@ -24,17 +29,21 @@ pub type Entry = fn(&[u8]);
 pub const TARGETS: &[(&str, Entry)] = &[
     ("address", words::address),
     ("certificate", shell::certificate),
+    ("challenge", challenge::challenge),
     ("command", words::command),
     ("config", settings::config),
     ("data", content::data),
     ("dialogue", dialogue::dialogue),
+    ("dkim", dkim::dkim),
     ("dsn", words::dsn),
     ("endpoints", settings::endpoints),
     ("explain", settings::explain),
+    ("export", export::export),
     ("header", header::examine),
     ("hello", shell::hello),
     ("journal", store::journal),
     ("pasted", header::pasted),
+    ("pem", pem::pem),
     ("proxy", shell::proxy),
     ("record", store::record),
     ("rendition", header::rendition),

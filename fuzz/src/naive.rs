@@ -139,3 +139,41 @@ pub fn next(state: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
+
+const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Base64 (RFC 4648 §4), on one line.
+pub fn base64(octets: &[u8]) -> String {
+    let group = |three: &[u8]| -> Vec<char> {
+        let padded = [three, &[0, 0]].concat();
+        let bits = u32::from_be_bytes([0, padded[0], padded[1], padded[2]]);
+        let letter = |place: u32| char::from(LETTERS[(bits >> (18 - 6 * place)) as usize & 63]);
+        let filled = three.len() as u32 + 1;
+        let all = (0..4).map(|place| if place < filled { letter(place) } else { '=' });
+        all.collect()
+    };
+    octets.chunks(3).flat_map(group).collect()
+}
+
+/// What base64 says, blanks and line ends aside; padding only at the end, and it may be missing.
+pub fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut letters: Vec<u8> = text.to_vec();
+    letters.retain(|octet| !b" \t\r\n\x0b\x0c".contains(octet));
+    let padding = letters.iter().rev().take_while(|octet| **octet == b'=');
+    let padding = padding.count();
+    letters.truncate(letters.len() - padding);
+    let padded = (letters.len() + padding).is_multiple_of(4) && padding < 3;
+    if letters.len() % 4 == 1 || padding > 0 && !padded {
+        return None;
+    }
+    let mut out = Vec::new();
+    for group in letters.chunks(4) {
+        let value = |bits: u32, letter: &u8| {
+            let found = LETTERS.iter().position(|own| own == letter)?;
+            Some(bits << 6 | found as u32)
+        };
+        let bits = group.iter().try_fold(0, value)? << (6 * (4 - group.len()));
+        out.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
+    }
+    Some(out)
+}

@@ -5,6 +5,8 @@ use super::world::{now_of_certificates, runtime, world};
 use gatepost::mail::Domain;
 use gatepost::receive::{hello as receive_hello, proxy as receive_proxy};
 use gatepost::trust::certificate::{self, ClientCertificate, Leaf};
+use gatepost::trust::chain::Chain;
+use gatepost::trust::presented::Presented;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use std::sync::OnceLock;
@@ -64,7 +66,7 @@ pub fn hello(octets: &[u8]) {
     }
 }
 
-/// A certificate in DER. Without a chain to the root nobody is verified; a name counts only as it stands there.
+/// A certificate in DER. Without a chain to the root nobody is verified, nor told to be; a name counts only as it stands there.
 pub fn certificate(octets: &[u8]) {
     let presented = CertificateDer::from(octets);
     let settings = &world().settings;
@@ -78,6 +80,20 @@ pub fn certificate(octets: &[u8]) {
         let judged = certificate::judge(&chain, roots, names, now_of_certificates());
         let ours = genuine.iter().any(|own| own.as_ref() == octets);
         assert!(ours || !judged.is_verified(), "{judged:?}");
+        // What an administrator is told of it.
+        if let Ok(told) = Presented::read(&chain, roots, now_of_certificates()) {
+            assert!(ours || told.fault.is_some(), "{told:?}");
+            if let Some(above) = &told.above {
+                assert!((2..=chain.len()).contains(&above.number));
+                assert!(!above.subject.contains(char::is_control), "{above:?}");
+            }
+        }
+        if let Ok(read) = Chain::read(&chain) {
+            assert!(
+                read.outside_dates(now_of_certificates())
+                    .is_none_or(|(number, _)| number <= chain.len())
+            );
+        }
         if let ClientCertificate::Absent(why) = judged {
             let text = why.to_string();
             assert!(text.is_ascii() && text.len() < 300, "{text}");

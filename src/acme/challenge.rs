@@ -5,8 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -15,14 +15,15 @@ const CONNECTIONS: usize = 32;
 /// A request and its answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The head of a request.
-const LONGEST_HEAD: usize = 4096;
+const LONGEST_HEAD: u64 = 4096;
 const FOLDER: &str = "/.well-known/acme-challenge/";
 
-type Tokens = Arc<Mutex<HashMap<String, String>>>;
+/// The key authorization of each token that is shown.
+pub type Tokens = Mutex<HashMap<String, String>>;
 
 /// The listener; ends when dropped.
 pub(super) struct Responder {
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     accepting: JoinHandle<()>,
 }
 
@@ -30,7 +31,7 @@ impl Responder {
     /// Starts listening.
     pub(super) async fn start(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        let tokens = Tokens::default();
+        let tokens = Arc::new(Tokens::default());
         let accepting = tokio::spawn(accept(listener, Arc::clone(&tokens)));
         Ok(Self { tokens, accepting })
     }
@@ -48,7 +49,7 @@ impl Drop for Responder {
     }
 }
 
-async fn accept(listener: TcpListener, tokens: Tokens) {
+async fn accept(listener: TcpListener, tokens: Arc<Tokens>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -74,10 +75,18 @@ async fn accept(listener: TcpListener, tokens: Tokens) {
     }
 }
 
-async fn serve(mut stream: TcpStream, tokens: &Tokens) -> io::Result<()> {
+/// Reads the head of one request, whose end lies within 4 KiB, and answers it. Whoever calls bounds the time.
+///
+/// # Errors
+/// There is no such head, or the connection fails; nothing was answered then.
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    tokens: &Tokens,
+) -> io::Result<()> {
     let mut head = Vec::new();
+    let mut bounded = (&mut stream).take(LONGEST_HEAD);
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
-        if head.len() > LONGEST_HEAD || stream.read_buf(&mut head).await? == 0 {
+        if bounded.read_buf(&mut head).await? == 0 {
             return Err(io::ErrorKind::InvalidData.into());
         }
     }
@@ -87,9 +96,13 @@ async fn serve(mut stream: TcpStream, tokens: &Tokens) -> io::Result<()> {
 }
 
 fn answer(head: &[u8], tokens: &Tokens) -> String {
-    let line = head.split(|&octet| octet == b'\r').next();
+    let end = head.windows(2).position(|two| two == b"\r\n");
+    let line = head.get(..end.unwrap_or_default());
     let line = line.and_then(|line| std::str::from_utf8(line).ok());
-    let path = line.and_then(|line| line.strip_prefix("GET ")?.split(' ').next());
+    let path = line.and_then(|line| {
+        let (path, version) = line.strip_prefix("GET ")?.split_once(' ')?;
+        matches!(version, "HTTP/1.1" | "HTTP/1.0").then_some(path)
+    });
     let token = path.and_then(|path| path.strip_prefix(FOLDER));
     let tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
     let (status, body) = match token.and_then(|token| tokens.get(token)) {
@@ -121,9 +134,24 @@ mod tests {
             "GET /.well-known/acme-challenge/../abc HTTP/1.1\r\n\r\n",
             "POST /.well-known/acme-challenge/abc HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
+            "GET /.well-known/acme-challenge/abc\r\n\r\n",
+            "GET /.well-known/acme-challenge/abc HTTP/2.0\r\n\r\n",
+            "GET /.well-known/acme-challenge/abc\rX HTTP/1.1\r\n\r\n",
+            "GET /.well-known/acme-challenge/abc  HTTP/1.1\r\n\r\n",
             "\r\n\r\n",
         ] {
             assert!(said(head).starts_with("HTTP/1.1 404 "), "{head}");
+        }
+    }
+    #[tokio::test]
+    async fn a_head_of_four_kibibytes_is_answered_and_a_longer_one_is_not() {
+        for (length, answered) in [(4096, true), (4097, false)] {
+            let line = "GET / HTTP/1.1\r\nX: ";
+            let head = format!("{line}{}\r\n\r\nmore", "x".repeat(length - line.len() - 4));
+            let mut out = Vec::new();
+            let stream = tokio::io::join(head.as_bytes(), &mut out);
+            let served = serve(stream, &Tokens::default()).await;
+            assert_eq!((served.is_ok(), !out.is_empty()), (answered, answered));
         }
     }
 }

@@ -5,7 +5,7 @@
 //! next: then one file is replaced, and in one step, and a TLSA record that names the key stays true. Whether the new
 //! certificate may take the place of the old one is not decided here.
 
-mod challenge;
+pub mod challenge;
 mod http;
 pub mod schedule;
 

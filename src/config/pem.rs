@@ -18,12 +18,15 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
     let pem = without_marks(pem);
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let found = found.map_err(|_| "is not PEM".to_owned())?;
-    let begun = begun(&pem);
-    if begun > found.len() {
+    let bounds = bounds(&pem, "BEGIN").max(bounds(&pem, "END"));
+    if bounds > found.len() {
         return Err(format!(
-            "holds {begun} certificates, of which only {} can be read: each -----BEGIN CERTIFICATE----- and -----END CERTIFICATE----- must be a line of its own",
+            "holds {bounds} certificates, of which only {} can be read: each -----BEGIN CERTIFICATE----- and -----END CERTIFICATE----- must be a line of its own",
             found.len()
         ));
+    }
+    if !is_whole(&pem) {
+        return Err(BROKEN.to_owned());
     }
     Ok(found)
 }
@@ -31,7 +34,9 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
 /// The first private key that is not encrypted.
 #[must_use]
 pub fn key(pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_slice(&without_marks(pem)).ok()
+    let pem = without_marks(pem);
+    let key = PrivateKeyDer::from_pem_slice(&pem).ok()?;
+    is_whole(&pem).then_some(key)
 }
 
 fn without_marks(pem: &[u8]) -> Vec<u8> {
@@ -49,24 +54,46 @@ fn without_marks(pem: &[u8]) -> Vec<u8> {
     out
 }
 
-/// How many certificates begin, wherever in a line; a line that `#` begins is a remark.
-fn begun(pem: &[u8]) -> usize {
-    const BEGIN: [&[u8]; 3] = [
-        b"-----BEGIN CERTIFICATE-----",
-        b"-----BEGIN TRUSTED CERTIFICATE-----",
-        b"-----BEGIN X509 CERTIFICATE-----",
-    ];
-    let lines = pem.split(|octet| matches!(octet, b'\n' | b'\r'));
-    let lines = lines.filter(|line| !line.trim_ascii_start().starts_with(b"#"));
-    let in_line = |line: &[u8]| {
-        let of = |begin: &&[u8]| {
-            line.windows(begin.len())
-                .filter(|part| part == begin)
-                .count()
-        };
-        BEGIN.iter().map(of).sum::<usize>()
-    };
-    lines.map(in_line).sum()
+/// Why the certificates of a text that is not whole are not taken.
+const BROKEN: &str = "holds a block that begins before the one above it has its -----END line";
+
+/// Whether every block ends before the next one begins. The library takes what stands in both for the content of the second.
+fn is_whole(pem: &[u8]) -> bool {
+    let mut open = None;
+    for line in lines(pem) {
+        if let Some(label) = line.strip_prefix(b"-----BEGIN ") {
+            if open.is_some() {
+                return false;
+            }
+            open = Some(label.trim_ascii_end());
+        } else if let (Some(label), Some(ended)) = (open, line.strip_prefix(b"-----END "))
+            && ended.starts_with(label)
+        {
+            open = None;
+        }
+    }
+    true
+}
+
+fn lines(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
+    pem.split(|octet| matches!(octet, b'\n' | b'\r'))
+}
+
+/// How many certificates begin, or end, wherever in a line and with however many dashes and blanks: whoever copies a text loses
+/// some. A line that `#` begins is a remark.
+fn bounds(pem: &[u8], word: &str) -> usize {
+    lines(pem)
+        .map(|line| String::from_utf8_lossy(line))
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .map(|line| {
+            let labels = line.split(word).skip(1).filter_map(|rest| {
+                let (label, _) = rest.split_once('-')?;
+                Some(label.trim())
+            });
+            let known = ["CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE"];
+            labels.filter(|label| known.contains(label)).count()
+        })
+        .sum()
 }
 
 #[cfg(test)]
@@ -106,6 +133,10 @@ mod tests {
             format!("  {pem}"),
             format!("x{pem}"),
             pem.replacen(" CERTIFICATE", " TRUSTED CERTIFICATE", 2),
+            pem.replacen("-----BEGIN", "----BEGIN", 1),
+            pem.replacen("-----BEGIN", "BEGIN", 1),
+            pem.replacen("BEGIN CERTIFICATE", "BEGIN CERTIFICATE ", 1)
+                .replacen("END CERTIFICATE", "END CERTIFICATE ", 1),
         ];
         for pem in &faults {
             let why = certificates(pem.as_bytes()).unwrap_err();
@@ -118,5 +149,23 @@ mod tests {
         assert_eq!(certificates(remark.as_bytes()).unwrap(), issued.chain);
         assert_eq!(certificates(b""), Ok(Vec::new()));
         assert!(certificates(&pem.as_bytes()[..pem.len() - 9]).is_err());
+        // Copied without its first line: what ends was there.
+        let headless = pem.replacen("-----BEGIN CERTIFICATE-----", "", 1);
+        assert!(certificates(headless.as_bytes()).is_err());
+    }
+    #[test]
+    fn a_block_that_does_not_end_gives_nothing_to_the_next_one() {
+        let issued = Authority::new("Lab")
+            .unwrap()
+            .issue(&Leaf::named("contoso.com"))
+            .unwrap();
+        let (chain, own) = (issued.chain_pem(), issued.key_pem());
+        let cut = "-----BEGIN X509 CRL-----\nMAAA\n";
+        let why = certificates(format!("{cut}{chain}").as_bytes()).unwrap_err();
+        assert_eq!(why, BROKEN);
+        assert_eq!(key(format!("{cut}{own}").as_bytes()), None);
+        let whole = format!("{cut}-----END X509 CRL-----\n{own}{chain}");
+        assert_eq!(certificates(whole.as_bytes()).unwrap(), issued.chain);
+        assert_eq!(key(whole.as_bytes()).unwrap(), issued.key);
     }
 }

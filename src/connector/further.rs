@@ -7,7 +7,7 @@
 use super::diff::{Drift, Mend, Report, seen};
 use super::export::{Exported, text};
 use super::objects::Kind;
-use super::told::{literal, shown};
+use super::told::{literal, shown, whole};
 use super::turn::Turn;
 use serde_json::Value;
 
@@ -194,8 +194,8 @@ fn drift(kind: Kind, rule: &Exported, property: &str, breaks: &str) -> Drift {
     let value = rule.get(property).map(text).unwrap_or_default();
     // A switch is written as a boolean; a word or a number that reads as true is none.
     let off = |property: &str| match rule.get(property).and_then(Value::as_bool) {
-        Some(true) => format!(" -{property} $false"),
-        Some(false) | None => format!(" -{property} $null"),
+        Some(true) => format!(" -{} $false", whole(property)),
+        Some(false) | None => format!(" -{} $null", whole(property)),
     };
     let arguments: String = match group(property) {
         Some(group) => {
@@ -315,8 +315,9 @@ pub(super) fn of_route(report: &mut Report, looped: &str, rule: &Exported) {
 #[cfg(test)]
 mod tests {
     use super::super::diff::diff;
-    use super::super::fixtures::{Tenancy, plan};
+    use super::super::fixtures::{Tenancy, plan, plan_with};
     use super::*;
+    use crate::mail::Secret;
     use serde_json::json;
     use std::collections::BTreeMap;
 
@@ -519,5 +520,18 @@ mod tests {
                 assert_eq!(told, drifts == 0, "{:#?}", report.notes);
             }
         }
+    }
+    #[test]
+    fn a_part_of_a_secret_in_the_name_of_a_property_is_not_told() {
+        let plan = plan_with(|tenant| {
+            if let Some(looped) = &mut tenant.loop_header {
+                looped.value = Secret::new("Jt5bN8cYh3fG6dSa");
+            }
+        });
+        let mut tenancy = Tenancy::of(&plan);
+        tenancy.rules[1]["FromJt5bN8cYh3"] = json!("x");
+        let report = serde_json::to_string(&diff(&plan, &tenancy.exports())).unwrap();
+        assert!(report.contains("-From(secret) $null"), "{report}");
+        assert!(!report.contains("Jt5bN8cY"), "{report}");
     }
 }

@@ -44,6 +44,8 @@ pub(super) fn write(plan: &Plan) -> String {
 /// Reads one that was written before; `None` where it is no such file.
 #[must_use]
 pub fn read(content: &[u8]) -> Option<Kept> {
+    // Notepad and Windows PowerShell put a mark before it.
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let value: Value = serde_json::from_slice(content).ok()?;
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     let secret = |key: &str| text(key).filter(|text| !text.is_empty()).map(Secret::new);
@@ -52,4 +54,19 @@ pub fn read(content: &[u8]) -> Option<Kept> {
         secret: secret("SecretHeaderValue"),
         looped: secret("LoopHeaderValue"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_hides_no_value() {
+        let plain = r#"{"TenantId":"t","SecretHeaderValue":"s"}"#;
+        for text in [plain.to_owned(), format!("\u{feff}{plain}")] {
+            let kept = read(text.as_bytes()).unwrap();
+            assert_eq!(kept.tenant_id, "t");
+            assert_eq!(kept.secret.unwrap().expose(), b"s");
+        }
+    }
 }

@@ -140,6 +140,29 @@ async fn what_was_changed_fails() {
     assert!(says(zone(), &blanks).await.starts_with("failed: "));
 }
 
+/// Fields in which mail-auth does not see what was put in. `To:` and `Subject:` are signed; there is no `To:`.
+#[tokio::test]
+async fn what_is_put_in_where_the_library_does_not_look_fails() {
+    let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
+    let signer = DkimSigner::from_key(RsaKey::<Sha256>::from_key_der(key).unwrap());
+    let signer = signer.domain("contoso.com").selector("s1");
+    let header = signer
+        .headers(["From", "Subject", "To"])
+        .sign(LETTER.as_bytes())
+        .unwrap()
+        .to_header();
+    let signed = format!("{header}{LETTER}");
+    assert_eq!(says(zone(), &signed).await, "verified");
+    for changed in [
+        signed.replacen("Subject: hello", "Subject: hel\x0clo", 1),
+        format!("To : eve@fabrikam.com\r\n{signed}"),
+        format!("To: eve@fabrikam.com\r\n{signed}"),
+    ] {
+        let said = says(zone(), &changed).await;
+        assert!(said.starts_with("failed: "), "{changed}: {said}");
+    }
+}
+
 #[tokio::test]
 async fn the_key_must_be_there_and_meant_for_mail() {
     let signed = sign(LETTER, &USUAL);
@@ -156,6 +179,10 @@ async fn the_key_must_be_there_and_meant_for_mail() {
         ("p=MII", "p=NII"),
         ("p=", "p=; x="),
         ("p=", "x="),
+        ("p=", "P="),
+        ("p=", "p=; P="),
+        ("k=rsa", "k="),
+        ("k=rsa", "k=rsa; n=\u{1}"),
     ] {
         let record = RECORD.replacen(from, to, 1);
         assert_ne!(record, RECORD);

@@ -119,12 +119,14 @@ pub(super) fn of(header: &Examined) -> Vec<Signature> {
 pub struct TagList<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> TagList<'a> {
-    /// Reads one; `None` where it breaks the grammar or a tag stands twice, which makes the whole list invalid.
+    /// Reads one; `None` where it breaks the grammar or a tag stands twice, which makes the whole list invalid. In other letters
+    /// it is another tag (RFC 6376 §3.2), but not to every reader: that is taken for twice as well.
     #[must_use]
     pub fn read(text: &'a [u8]) -> Option<Self> {
+        let is_fit = |octet: u8| octet.is_ascii_graphic() || b" \t\r\n".contains(&octet);
         let text = std::str::from_utf8(text)
             .ok()
-            .filter(|text| text.is_ascii())?;
+            .filter(|text| text.bytes().all(is_fit))?;
         let mut tags: Vec<(&str, &str)> = Vec::new();
         let mut parts = text.split(';').map(trimmed).peekable();
         while let Some(part) = parts.next() {
@@ -138,7 +140,10 @@ impl<'a> TagList<'a> {
                 && name
                     .chars()
                     .all(|other| other.is_ascii_alphanumeric() || other == '_');
-            if !good || tags.iter().any(|(other, _)| *other == name) {
+            let twice = tags
+                .iter()
+                .any(|(other, _)| other.eq_ignore_ascii_case(name));
+            if !good || twice {
                 return None;
             }
             tags.push((name, value));
@@ -228,6 +233,8 @@ mod tests {
             ("v=1", "v=1; l=100"),
             ("v=1", "v=1; l=0"),
             ("v=1", "v=1; d=contoso.com"),
+            ("v=1", "v=1; H=Date"),
+            ("v=1", "v=1; z=\u{1}"),
             ("v=1", "v=1;; q=dns/txt"),
             ("v=1", "v=1; =x"),
             ("v=1", "v=1; x"),
