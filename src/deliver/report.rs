@@ -266,6 +266,14 @@ impl<S: Store> Report<'_, S> {
             .iter()
             .any(|(_, answer)| matches!(answer, Answer::Unreachable(_)));
         let backed_off = any(Outcome::Deferred(Pace::BackOff));
+        // A probe that is answered for itself shows that the connector works, unless somebody still blames that or its use.
+        let answered = attempt.probe
+            && !delivered
+            && !backed_off
+            && !any(Outcome::Held(Reach::Tenant))
+            && answers
+                .iter()
+                .any(|(_, answer)| answer.is_about_the_message());
         let mut faults: Vec<(Past, &str)> = Vec::new();
         for (at, judged) in judged {
             if judged.outcome != Outcome::Held(Reach::Tenant) {
@@ -279,7 +287,9 @@ impl<S: Store> Report<'_, S> {
         let (id, attempts) = (self.work.message().id, self.attempts);
         let outside = !self.lane.destination.via.is_internal();
         self.lane.hold(|hold| {
-            if attempt.probe && !delivered {
+            if answered {
+                self.changes.extend(hold.answered(id, now));
+            } else if attempt.probe && !delivered {
                 self.changes.extend(hold.probe_failed(law, now));
             }
             for (past, reason) in faults {

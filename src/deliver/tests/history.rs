@@ -636,7 +636,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
     let sum = |of: fn(&Tally) -> usize| told.iter().map(of).sum::<usize>();
     println!(
         "{} histories: {} leases, {} recipients delivered ({} copies more), {} failed ({} of old age), {} reported, {} deferred, {} held; \
-         {} queues parked, {} probes, {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away, {} reports not kept, {} times the clock was set",
+         {} queues parked, {} probes ({} answered for themselves), {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away, {} reports not kept, {} times the clock was set",
         told.len(),
         sum(|tally| tally.leases),
         sum(|tally| tally.delivered),
@@ -648,6 +648,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         sum(|tally| tally.held),
         sum(|tally| tally.parked),
         sum(|tally| tally.probes),
+        sum(|tally| tally.answered),
         sum(|tally| tally.ramps),
         sum(|tally| tally.uncertified),
         sum(|tally| tally.kills),
@@ -719,6 +720,34 @@ fn a_hold_that_is_over_stays_over_while_its_report_cannot_be_kept() {
         let tally = told(&said, then);
         let tally = tally.unwrap_or_else(|error| panic!("{error}"));
         assert!(tally.unreported > 0 && tally.bounces == 1, "{tally:?}");
+    }
+}
+
+/// Mail of one tenant, each message for one recipient at its connector.
+fn new(count: usize) -> Op {
+    Op::New {
+        tenant: 0,
+        exchange: 1,
+        relay: false,
+        domains: 0,
+        from_nobody: false,
+        count,
+        notify: 0,
+        age: 0,
+    }
+}
+
+/// The oldest message meets the fault and parks the queue with others; as its probe it is answered for its own sake.
+#[test]
+fn a_probe_that_is_answered_for_itself_lets_the_others_go() {
+    for own in [Said::Later, Said::Restricted, Said::Never, Said::TooMany] {
+        let said = [(0, vec![Said::Fault, own, own, own])];
+        let parked = vec![Op::Mood(0, Mood::Faulty), new(3)];
+        let probed = vec![Op::Mood(0, Mood::Told), Op::Pass(MINUTES)];
+        let tally = told(&said, [parked, probed, minutes(3)].concat());
+        let tally = tally.unwrap_or_else(|error| panic!("{own:?}: {error}"));
+        let counts = (tally.parked, tally.probes, tally.answered, tally.ramps);
+        assert_eq!(counts, (1, 1, 1, 1), "{own:?}: {tally:?}");
     }
 }
 

@@ -184,6 +184,7 @@ pub(super) struct Tally {
     pub(super) held: usize,
     pub(super) parked: usize,
     pub(super) probes: usize,
+    pub(super) answered: usize,
     pub(super) ramps: usize,
     pub(super) uncertified: usize,
     pub(super) kills: usize,

@@ -131,6 +131,14 @@ impl Lane {
         }
     }
 
+    /// The probe was answered for its message: whatever it was, the connector is not at fault.
+    pub(super) fn answered(&mut self, id: u64, now: u64, alone: bool) {
+        if self.is_parked() {
+            self.held.remove(&id);
+            self.delivered(now, alone);
+        }
+    }
+
     /// Held until when and since when; nothing where the time for that is over.
     pub(super) fn fault(&mut self, now: u64, met: &Met) -> Option<(u64, u64)> {
         let since = met.held_since.unwrap_or(now);
