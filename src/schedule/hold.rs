@@ -375,6 +375,20 @@ impl Hold {
         self.held.first().copied()
     }
 
+    /// An operator wants mail of this queue tried now: what pauses it is forgotten, so that the next pause begins with the
+    /// first step again, and a parked queue asks at once.
+    pub fn hurry(&mut self, now: u64) {
+        // The probe is the oldest message, due or not.
+        let _held = self.probe_now(now);
+        self.pauses = 0;
+    }
+
+    /// Until when the queue pauses; nothing where no pause was begun, or being parked goes before it.
+    #[must_use]
+    pub fn paused_until(&self) -> Option<u64> {
+        (self.paused_until > 0 && !self.is_parked()).then_some(self.paused_until)
+    }
+
     /// The clock was set by so many milliseconds, and no time has passed: every moment moves with it.
     pub fn clock_was_set(&mut self, by: i64) {
         let shift = |moment: &mut u64| *moment = moment.saturating_add_signed(by);
@@ -748,6 +762,33 @@ mod tests {
     }
 
     #[test]
+    fn who_is_hurried_waits_neither_for_a_pause_nor_for_a_probe() {
+        for again in [Hold::pause, Hold::back_off] {
+            let mut hold = Hold::default();
+            let mut now = 0;
+            for _ in 0..4 {
+                drop(again(&mut hold, &law(), now));
+                let until = hold.paused_until().unwrap();
+                assert_eq!(hold.admission(now), Admission::Wait(until));
+                now = until;
+            }
+            drop(again(&mut hold, &law(), now));
+            hold.hurry(now);
+            assert_eq!(
+                (hold.admission(now), hold.paused_until()),
+                (Admission::Go, None)
+            );
+            let until = now + MINUTE;
+            let anew = Some(Change::BackedOff { until });
+            assert_eq!(again(&mut hold, &law(), now), anew, "the first step");
+        }
+        let mut hold = parked_at(0);
+        assert_eq!(hold.admission(1), Admission::Wait(MINUTE));
+        hold.hurry(1);
+        assert_eq!(hold.admission(1), Admission::Probe);
+    }
+
+    #[test]
     fn an_unreachable_host_is_tried_one_connection_at_a_time() {
         let mut hold = Hold::default();
         hold.unreachable();
@@ -807,6 +848,7 @@ mod tests {
                     3 => hold.probe_begun(&law, now),
                     4 => hold.unreachable(),
                     5 => drop(hold.answered(QueueId::from_u64(now % 9), now)),
+                    6 => hold.hurry(now),
                     id => drop(hold.fault(&law, now, &fault(u64::from(id) + now % 3))),
                 }
                 if let Admission::Wait(until) = hold.admission(now) {

@@ -66,6 +66,8 @@ enum Event {
     Take,
     Ends(usize, End),
     Reload,
+    /// An operator wants all tried now.
+    Hurry,
     Killed,
 }
 
@@ -111,6 +113,7 @@ impl Walk {
             Event::Pass(6),
             Event::Take,
             Event::Reload,
+            Event::Hurry,
             Event::Killed,
         ];
         for (at, mail) in self.mails.iter().enumerate() {
@@ -150,6 +153,13 @@ impl Walk {
                     return false;
                 };
                 self.release(&[id]);
+            }
+            Event::Hurry => {
+                self.hold.hurry(self.now);
+                let ids = (1..=MESSAGES).map(QueueId::from_u64).collect::<Vec<_>>();
+                self.release(&ids);
+                let may = self.hold.admission(self.now);
+                assert!(!matches!(may, Admission::Wait(_)), "hurried, and waits");
             }
             Event::Killed => self.killed(),
         }

@@ -751,6 +751,46 @@ fn a_probe_that_is_answered_for_itself_lets_the_others_go() {
     }
 }
 
+/// An operator's retry or release goes out at once, whatever keeps the queue back, and the pauses begin anew.
+#[test]
+fn what_an_operator_wants_tried_waits_for_no_pause_and_no_probe() {
+    use QueueAction::{Release, Retry};
+    let told = |then| {
+        let tally = told(&[(0, vec![Said::Later; 3])], then);
+        tally.unwrap_or_else(|error| panic!("{error}"))
+    };
+    for action in [Retry, Release] {
+        let act = || Op::Act(action, 0);
+        // Exchange asks for less, again and again, until it is well.
+        let busy = vec![
+            Op::Mood(0, Mood::Busy),
+            new(2),
+            act(),
+            act(),
+            minutes(1)[0].clone(),
+        ];
+        let tally = told([busy, vec![act(), Op::Mood(0, Mood::Well), act()]].concat());
+        assert!(tally.hurried >= 4 && tally.delivered == 3, "{tally:?}");
+        // Nobody listens at a domain.
+        let mut outside = new(1);
+        if let Op::New {
+            exchange, domains, ..
+        } = &mut outside
+        {
+            (*exchange, *domains) = (0, 1);
+        }
+        let second = || Op::Act(action, 1);
+        let closed = vec![Op::Door(2, Door::Refused), outside, second(), second()];
+        let tally = told([closed, vec![Op::Door(2, Door::Open), second()]].concat());
+        assert!(tally.turned == 3 && tally.delivered == 2, "{tally:?}");
+        // The queue is parked, and its connector mended.
+        let parked = vec![Op::Mood(0, Mood::Faulty), new(3), act()];
+        let tally = told([parked, vec![Op::Mood(0, Mood::Well), act()]].concat());
+        let counts = (tally.parked, tally.probes, tally.delivered);
+        assert_eq!(counts, (1, 2, 4), "{tally:?}");
+    }
+}
+
 /// A next hop that is not reached is tried by one message at a time; outside its queue waits besides.
 #[test]
 fn a_closed_door_is_not_beset() {

@@ -372,3 +372,35 @@ async fn a_probe_that_says_nothing_of_its_message_keeps_the_queue_parked() {
     stage.settled(4).await;
     assert_eq!(stage.queue_states(), ["parked", "probe_failed"], "lost");
 }
+
+#[tokio::test]
+async fn what_an_operator_wants_tried_goes_at_once() {
+    let stage = Stage::new().await;
+    stage
+        .exchange
+        .script(Step::reply(Phase::Mail, "451 4.7.500 Server busy").times(3));
+    stage.simple(1);
+    for attempt in 1..=3 {
+        stage.settled(attempt).await;
+        // Each pause is the first step again.
+        assert_eq!(stage.fake.pauses(), [START + MINUTE], "as a list shows it");
+        stage.fake.retry(1, START);
+    }
+    stage.delivered(1).await;
+    assert_eq!(stage.fake.pauses(), Vec::<u64>::new());
+    assert_eq!(stage.queue_states(), ["backed_off"; 3]);
+    // A parked queue asks at once, with its oldest message, and goes on waiting where nothing was mended.
+    let stage = parked().await;
+    let fault = "550 5.7.64 TenantAttribution; Relay Access Denied";
+    stage
+        .exchange
+        .script(Step::reply(Phase::Rcpt, fault).times(1));
+    stage.fake.retry(2, START);
+    let log = stage.settled(4).await;
+    assert_eq!(log[3].0, QueueId::from_u64(1), "{log:?}");
+    assert_eq!(stage.queue_states(), ["parked", "probe_failed"]);
+    stage.fake.retry(3, START);
+    stage.delivered(3).await;
+    let states = stage.queue_states();
+    assert_eq!(states, ["parked", "probe_failed", "released"]);
+}

@@ -225,6 +225,14 @@ impl Lane {
         }
     }
 
+    /// An operator wants mail of it tried now.
+    pub(super) fn hurried(&mut self, now: u64) {
+        (self.pause, self.paused_until, self.pauses) = (0, 0, 0);
+        if let State::Parked { next, .. } = &mut self.state {
+            *next = now;
+        }
+    }
+
     /// The clock was set: every moment moves with it.
     pub(super) fn clock_was_set(&mut self, by: i64) {
         let shift = |moment: &mut u64| *moment = moment.saturating_add_signed(by);
