@@ -629,6 +629,11 @@ async fn what_a_next_hop_outside_cannot_carry_is_not_forced_on_it() {
     let (result, reply) = outcome(&world, &id).await;
     assert_eq!(result, "failed");
     assert!(reply.starts_with("554 5.6.11 "), "{reply}");
+    // SMTPUTF8 is given by clients that need none.
+    let id = taken(&world, mail("r@partner.example").parameter("SMTPUTF8")).await;
+    let message = partner.received().await.unwrap();
+    assert!(!message.parameters.iter().any(|said| said == "SMTPUTF8"));
+    assert_eq!(outcome(&world, &id).await.0, "delivered");
     let letter = mail("j\u{fc}rgen@partner.example").parameter("SMTPUTF8");
     let id = taken(&world, letter).await;
     let attempts = until("an attempt", async || {
