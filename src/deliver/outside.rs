@@ -9,7 +9,7 @@ use super::pump::Connection;
 use super::report::Attempt;
 use super::settings::{DeliverSettings, Relay, RelayTls};
 use super::tls::{self, Encryption};
-use crate::dialogue::{Answer, Dialogue, Manners, NextHop, Outcome, Tls};
+use crate::dialogue::{Answer, Broken, Dialogue, Manners, NextHop, Outcome, Phase, Tls};
 use crate::dns::{DnsError, NoWay, exchanger_addresses, exchangers};
 use crate::mail::{Domain, shown};
 use crate::smtp::sasl::Login;
@@ -224,7 +224,8 @@ impl Outside {
         Ok(addresses.map(|ip| SocketAddr::new(ip, port)).collect())
     }
 
-    /// Connects and greets. Where only TLS goes wrong, and was offered to be nice, once more in clear text (RFC 7435).
+    /// Connects and greets. Where only TLS goes wrong, and was offered to be nice, once more in clear text (RFC 7435): also
+    /// where STARTTLS has no answer but the end of the connection, which whoever is in between can have as well.
     async fn meet(
         &self,
         settings: &DeliverSettings,
@@ -246,7 +247,16 @@ impl Outside {
             let dialogue = Dialogue::with(hostname, manners);
             Connection::open(stream, dialogue, &encryption).await
         };
-        match open(self.manners.clone()).await {
+        let opened = match open(self.manners.clone()).await {
+            Err(Answer::Broken {
+                phase: Phase::StartTls,
+                why: why @ (Broken::Closed | Broken::Deadline),
+            }) if self.manners.tls == Tls::WhereOffered => {
+                Err(Answer::NoTls(format!("{why} (after STARTTLS)")))
+            }
+            other => other,
+        };
+        match opened {
             Err(Answer::NoTls(why)) if self.manners.tls == Tls::WhereOffered => {
                 if self.manners.login.is_some() {
                     let why = format!("TLS: {why}; the password is not sent in clear text");

@@ -359,6 +359,23 @@ async fn garbage_and_endless_replies_defer_the_message() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_lost_at_starttls_defers_the_message() {
+    let stage = Stage::new().await;
+    stage
+        .exchange
+        .script(Step::new(Phase::StartTls, Action::Drop).times(1));
+    stage.simple(1);
+    let log = stage.settled(1).await;
+    assert!(
+        matches!(&log[0].2, Disposition::Deferred { reply, .. } if reply.contains("after STARTTLS")),
+        "{log:?}"
+    );
+    stage.advance(MINUTE);
+    let received = stage.exchange.received().await.unwrap();
+    assert!(received.tls.is_some(), "never in clear text");
+}
+
+#[tokio::test]
 async fn an_unreachable_host_defers_each_message() {
     let change = |mut settings: DeliverSettings| {
         let mut own = (*settings.connectors[0]).clone();
