@@ -486,6 +486,8 @@ async fn a_full_disk_refuses_and_mail_is_taken_again_once_there_is_space() {
     disk.next(&[Fault::Allocate, Fault::Allocate]);
     let spool =
         Spool::open_on(folder.path(), Arc::new(disk.clone()), 1024 * 1024, &metrics).unwrap();
+    let full = || metrics.store_failures.with_label_values(&["full"]).get();
+    assert!(full() >= 1, "counted, though nobody has asked for anything");
     let mut refused = spool.ready();
     for _ in 0..400 {
         if refused.is_ok() {
@@ -496,6 +498,7 @@ async fn a_full_disk_refuses_and_mail_is_taken_again_once_there_is_space() {
         refused = spool.ready();
     }
     assert!(refused.is_ok(), "{refused:?}");
+    assert_eq!(full(), 2, "with each look for space");
     keep(&spool, 1, 1, b"body of a message").await;
     spool.close().await;
 }
