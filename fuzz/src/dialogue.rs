@@ -96,6 +96,7 @@ impl Mail {
             recipients: &self.positions,
             facts: &self.facts,
             size: 50,
+            utf8_header: self.envelope.smtputf8 && self.facts.eight_bit,
             xoorg: None,
         }
     }

@@ -261,6 +261,7 @@ impl<S: Store> Scheduler<S> {
             for lane in self.lanes.values() {
                 let law = setup.law(&lane.destination.via);
                 lane.hold(|hold| hold.back_off(law, now));
+                report::tell_waits(&self.shared, lane);
             }
         }
     }
@@ -274,6 +275,7 @@ impl<S: Store> Scheduler<S> {
         }
         let now = (shared.clock)();
         self.note_reload(&setup, now);
+        self.hurry(now);
         for lane in self.lanes.values() {
             let law = setup.law(&lane.destination.via);
             if let Some(change) = lane.hold(|hold| hold.tick(law, now)) {
@@ -435,7 +437,18 @@ impl<S: Store> Scheduler<S> {
             if let Some(id) = lane.hold(|hold| hold.probe_now(now)) {
                 self.shared.store.release(id, now);
             }
+            report::tell_waits(&self.shared, lane);
             lane.wake.notify_waiters();
+        }
+    }
+
+    /// What an operator wants tried now waits neither for the end of a pause nor for the next probe.
+    fn hurry(&self, now: u64) {
+        for destination in self.shared.store.hurried() {
+            if let Some(lane) = self.lanes.get(&destination) {
+                lane.hold(|hold| hold.hurry(now));
+                report::tell_waits(&self.shared, lane);
+            }
         }
     }
 }

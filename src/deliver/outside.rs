@@ -9,11 +9,11 @@ use super::pump::Connection;
 use super::report::Attempt;
 use super::settings::{DeliverSettings, Relay, RelayTls};
 use super::tls::{self, Encryption};
-use crate::dialogue::{Answer, Dialogue, Manners, NextHop, Outcome, Tls};
+use crate::dialogue::{Answer, Broken, Dialogue, Manners, NextHop, Outcome, Phase, Tls};
 use crate::dns::{DnsError, NoWay, exchanger_addresses, exchangers};
-use crate::mail::{Domain, shown};
+use crate::mail::{TenantName, shown};
 use crate::smtp::sasl::Login;
-use rustls::ClientConfig;
+use crate::spool::Destination;
 use rustls_pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const SUBMISSIONS: u16 = 465;
 #[derive(Debug)]
 pub(super) struct Outside {
     relay: Option<Arc<Relay>>,
-    tls: Arc<ClientConfig>,
+    tls: tls::Outside,
     is_verified: bool,
     manners: Manners,
 }
@@ -58,7 +58,7 @@ impl Outside {
     pub(super) fn mx() -> Result<Self, String> {
         Ok(Self {
             relay: None,
-            tls: tls::unverified()?,
+            tls: tls::Outside::new(tls::unverified()?),
             is_verified: false,
             manners: Manners {
                 tls: Tls::WhereOffered,
@@ -93,7 +93,7 @@ impl Outside {
         };
         Ok(Self {
             relay: Some(Arc::clone(relay)),
-            tls,
+            tls: tls::Outside::new(tls),
             is_verified,
             manners,
         })
@@ -120,21 +120,21 @@ impl Outside {
         MESSAGES
     }
 
-    /// Looks for somebody who takes mail now; what was tried last is noted.
+    /// Looks for somebody who takes mail of this queue now; what was tried last is noted.
     ///
     /// # Errors
     /// Nobody does.
     pub(super) async fn reach(
         &self,
         settings: &DeliverSettings,
-        domain: Option<&Domain>,
+        queue: &Destination,
         sources: &[IpAddr],
         noted: &mut Attempt,
     ) -> Result<Reached, Answer> {
         let mut met = Met::new(self.next_hop());
         match timeout(
             SEARCH,
-            self.search(settings, domain, sources, noted, &mut met),
+            self.search(settings, queue, sources, noted, &mut met),
         )
         .await
         {
@@ -150,13 +150,13 @@ impl Outside {
     async fn search(
         &self,
         settings: &DeliverSettings,
-        domain: Option<&Domain>,
+        queue: &Destination,
         sources: &[IpAddr],
         noted: &mut Attempt,
         met: &mut Met,
     ) -> Option<Reached> {
         let random = random();
-        let hosts = match (&self.relay, domain) {
+        let hosts = match (&self.relay, &queue.domain) {
             (Some(relay), _) => vec![relay.host.to_string()],
             (None, Some(domain)) => {
                 let dns = &*settings.resolver;
@@ -191,7 +191,8 @@ impl Outside {
                     met.note(Answer::Unreachable(why));
                     continue;
                 };
-                match self.meet(settings, &host, address, source).await {
+                let to = (&*host, address);
+                match self.meet(settings, &queue.tenant, to, source).await {
                     Ok(connection) => {
                         return Some(Reached {
                             connection,
@@ -224,12 +225,13 @@ impl Outside {
         Ok(addresses.map(|ip| SocketAddr::new(ip, port)).collect())
     }
 
-    /// Connects and greets. Where only TLS goes wrong, and was offered to be nice, once more in clear text (RFC 7435).
+    /// Connects and greets. Where only TLS goes wrong, and was offered to be nice, once more in clear text (RFC 7435): also
+    /// where STARTTLS has no answer but the end of the connection, which whoever is in between can have as well.
     async fn meet(
         &self,
         settings: &DeliverSettings,
-        host: &str,
-        address: SocketAddr,
+        tenant: &TenantName,
+        (host, address): (&str, SocketAddr),
         source: Option<IpAddr>,
     ) -> Result<Connection<TcpStream>, Answer> {
         let name = match server_name(host) {
@@ -238,7 +240,7 @@ impl Outside {
             Err(_) if !self.is_verified => ServerName::IpAddress(address.ip().into()),
             Err(why) => return Err(Answer::NoTls(why)),
         };
-        let encryption = Encryption::outside(&self.tls, name, self.is_verified);
+        let encryption = Encryption::outside(&self.tls.of(tenant), name, self.is_verified);
         let hostname = settings.hostname.as_str();
         let open = async |manners: Manners| {
             let stream = connect(address, source).await;
@@ -246,7 +248,16 @@ impl Outside {
             let dialogue = Dialogue::with(hostname, manners);
             Connection::open(stream, dialogue, &encryption).await
         };
-        match open(self.manners.clone()).await {
+        let opened = match open(self.manners.clone()).await {
+            Err(Answer::Broken {
+                phase: Phase::StartTls,
+                why: why @ (Broken::Closed | Broken::Deadline),
+            }) if self.manners.tls == Tls::WhereOffered => {
+                Err(Answer::NoTls(format!("{why} (after STARTTLS)")))
+            }
+            other => other,
+        };
+        match opened {
             Err(Answer::NoTls(why)) if self.manners.tls == Tls::WhereOffered => {
                 if self.manners.login.is_some() {
                     let why = format!("TLS: {why}; the password is not sent in clear text");

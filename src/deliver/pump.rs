@@ -8,7 +8,8 @@ use super::store::{Store, Work};
 use super::tls::Encryption;
 use crate::dialogue::{Answer, Broken, Dialogue, Input, Output, Phase, Request, Transfer};
 use crate::message_trace::TlsFacts;
-use crate::smtp::data::DotStuffer;
+use crate::smtp::data::{DotStuffer, HeaderOctets};
+use crate::spool::SpoolError;
 use bytes::{Buf as _, Bytes};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -131,11 +132,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
     ) -> Vec<(usize, Answer)> {
         let (message, leg) = (work.message(), work.leg());
         let size = leg.rendition.size(message.facts.size);
+        let utf8_header = match self.utf8_header(store, work).await {
+            Ok(utf8_header) => utf8_header,
+            Err(why) => {
+                let answer = Answer::Unreadable(why);
+                return recipients.iter().map(|at| (*at, answer.clone())).collect();
+            }
+        };
         self.dialogue.begin(&Request {
             envelope: &message.envelope,
             recipients,
             facts: &message.facts,
             size,
+            utf8_header,
             // Never said outside (product.md 4): there it is nobody's business.
             xoorg: leg.xoorg.as_ref().filter(|_| leg.via.is_internal()),
         });
@@ -165,6 +174,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
                 }
             }
         }
+    }
+
+    /// Whether the header section that would be sent needs an SMTPUTF8 that the peer does not offer. It is read only where
+    /// that is in question: the client has given SMTPUTF8, and there are octets for which it may have.
+    async fn utf8_header<S: Store>(&self, store: &S, work: &S::Work) -> Result<bool, String> {
+        let (message, leg) = (work.message(), work.leg());
+        let ascii = !message.facts.eight_bit && leg.rendition.prepend.is_ascii();
+        if !message.envelope.smtputf8 || self.dialogue.offered().smtputf8 || ascii {
+            return Ok(false);
+        }
+        let (mut octets, mut offset) = (HeaderOctets::default(), 0);
+        while !octets.is_known() {
+            let piece = store.read(work, offset).await.map_err(unreadable)?;
+            if piece.is_empty() {
+                break;
+            }
+            offset += piece.len() as u64;
+            octets.push(&piece);
+        }
+        Ok(octets.eight_bit())
     }
 
     /// Waits for more work: `true` where `wake` calls, `false` where the peer ends the connection or the time is over.
@@ -243,8 +272,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
         let mut offset = 0;
         let mut stuffer = DotStuffer::default();
         loop {
-            let piece = store.read(work, offset).await;
-            let piece = piece.map_err(|error| format!("the content cannot be read: {error:?}"))?;
+            let piece = store.read(work, offset).await.map_err(unreadable)?;
             if piece.is_empty() {
                 break;
             }
@@ -393,6 +421,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection<T> {
             },
         }
     }
+}
+
+fn unreadable(error: SpoolError) -> String {
+    format!("the content cannot be read: {error:?}")
 }
 
 /// tokio-rustls hands on what TLS itself has to say as `InvalidData`; the rest is the network.

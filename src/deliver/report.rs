@@ -69,6 +69,7 @@ pub(super) async fn settle<S: Store>(
         work: &work,
         faults: Vec::new(),
         changes: Vec::new(),
+        waits_otherwise: false,
     };
     let judged: Vec<_> = answers
         .iter()
@@ -127,6 +128,7 @@ pub(super) async fn settle<S: Store>(
         results.push((at, disposition));
     }
     let changes = std::mem::take(&mut report.changes);
+    let waits_otherwise = report.waits_otherwise;
     let id = work.message().id;
     shared.trace(attempted(
         lane,
@@ -137,6 +139,9 @@ pub(super) async fn settle<S: Store>(
         lines,
     ));
     shared.store.settle(work, results, true);
+    if waits_otherwise {
+        tell_waits(shared, lane);
+    }
     for change in changes {
         queue_changed(shared, lane, Some(id), change, now);
     }
@@ -246,6 +251,8 @@ struct Report<'a, S: Store> {
     /// What the queue says to a fault of the connector: once for all recipients with the same past.
     faults: Vec<(Past, Kept)>,
     changes: Vec<Change>,
+    /// The queue pauses until another moment than before, or no more.
+    waits_otherwise: bool,
 }
 
 impl<S: Store> Report<'_, S> {
@@ -266,6 +273,14 @@ impl<S: Store> Report<'_, S> {
             .iter()
             .any(|(_, answer)| matches!(answer, Answer::Unreachable(_)));
         let backed_off = any(Outcome::Deferred(Pace::BackOff));
+        // A probe that is answered for itself shows that the connector works, unless somebody still blames that or its use.
+        let answered = attempt.probe
+            && !delivered
+            && !backed_off
+            && !any(Outcome::Held(Reach::Tenant))
+            && answers
+                .iter()
+                .any(|(_, answer)| answer.is_about_the_message());
         let mut faults: Vec<(Past, &str)> = Vec::new();
         for (at, judged) in judged {
             if judged.outcome != Outcome::Held(Reach::Tenant) {
@@ -279,7 +294,10 @@ impl<S: Store> Report<'_, S> {
         let (id, attempts) = (self.work.message().id, self.attempts);
         let outside = !self.lane.destination.via.is_internal();
         self.lane.hold(|hold| {
-            if attempt.probe && !delivered {
+            let paused = hold.paused_until();
+            if answered {
+                self.changes.extend(hold.answered(id, now));
+            } else if attempt.probe && !delivered {
                 self.changes.extend(hold.probe_failed(law, now));
             }
             for (past, reason) in faults {
@@ -307,6 +325,7 @@ impl<S: Store> Report<'_, S> {
             if delivered {
                 self.changes.extend(hold.delivered(now));
             }
+            self.waits_otherwise = hold.paused_until() != paused;
         });
     }
 
@@ -408,6 +427,13 @@ impl<S: Store> Report<'_, S> {
     }
 }
 
+/// Tells the store until when mail of the queue waits with it: what a list shows.
+pub(super) fn tell_waits<S: Store>(shared: &Shared<S>, lane: &Lane) {
+    let (next_probe, until) = lane.hold(|hold| (hold.next_probe(), hold.paused_until()));
+    shared.store.parked(&lane.destination, next_probe);
+    shared.store.paused(&lane.destination, until);
+}
+
 /// Says what became of a queue: trace, metric, log, and the release of what was held one by one. `id` is the message that
 /// brought it about; where none did, the oldest of those that are released.
 pub(super) fn queue_changed<S: Store>(
@@ -419,11 +445,8 @@ pub(super) fn queue_changed<S: Store>(
 ) {
     let destination = &lane.destination;
     let tenant = &*destination.tenant;
-    let (fault, next_probe) = lane.hold(|hold| {
-        let fault = hold.parked().map(|(_, reason)| reason.to_owned());
-        (fault, hold.next_probe())
-    });
-    shared.store.parked(destination, next_probe);
+    tell_waits(shared, lane);
+    let fault = lane.hold(|hold| hold.parked().map(|(_, reason)| reason.to_owned()));
     let parked = shared
         .metrics
         .queue_parked

@@ -3,8 +3,7 @@
 use crate::mail::QueueId;
 use crate::route::Via;
 use crate::spool::{
-    Destination, Disposition, Due, HeldBefore, Late, Leg, Message, Patience, QueueAction, Spool,
-    SpoolError,
+    Destination, Disposition, Due, HeldBefore, Late, Leg, Message, Patience, Spool, SpoolError,
 };
 use bytes::Bytes;
 use std::future::Future;
@@ -67,6 +66,10 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn release(&self, id: QueueId, now: u64);
     /// The queue is parked and asks again then, or is parked no more: what a list and the metrics say of its mail.
     fn parked(&self, destination: &Destination, next_probe: Option<u64>);
+    /// The queue pauses until then, or pauses no more: what a list says of its mail.
+    fn paused(&self, destination: &Destination, until: Option<u64>);
+    /// Queues of which an operator wants mail tried now, each named once.
+    fn hurried(&self) -> Vec<Destination>;
 
     /// When the next message may have waited so long that its sender should hear of it.
     fn next_late(&self, patience: Patience) -> Option<u64>;
@@ -170,12 +173,20 @@ impl Store for Spool {
     }
 
     fn release(&self, id: QueueId, now: u64) {
-        let found = self.act(Some(id), None, QueueAction::Retry, now);
+        let found = Self::release(self, id, now);
         tracing::debug!(%id, found, "released");
     }
 
     fn parked(&self, destination: &Destination, next_probe: Option<u64>) {
         Self::parked(self, destination, next_probe);
+    }
+
+    fn paused(&self, destination: &Destination, until: Option<u64>) {
+        Self::paused(self, destination, until);
+    }
+
+    fn hurried(&self) -> Vec<Destination> {
+        Self::hurried(self)
     }
 
     fn next_late(&self, patience: Patience) -> Option<u64> {

@@ -3,6 +3,7 @@ mod exchange;
 mod fake;
 mod history;
 mod holds;
+mod outside;
 mod peers;
 mod stopping;
 mod waiting;

@@ -4,7 +4,9 @@
 //! `tls = "verify"` is proven as everywhere. Mail exchangers and the other relays prove nothing: encryption without proof is
 //! better than none (RFC 7435), and nothing is concluded from it. Handshake signatures are verified by the provider always.
 
+use super::lane::lock;
 use super::settings::ServerTrust;
+use crate::mail::TenantName;
 use crate::message_trace::TlsFacts;
 use crate::trust::certificate::{Identity, Roots};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -16,14 +18,17 @@ use rustls::{
     RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use webpki::{EndEntityCert, KeyUsage};
 
-/// Sessions remembered for resumption, in one configuration.
+/// Sessions remembered for resumption, towards one connector.
 const SESSIONS: usize = 64;
+/// The same outside, of one tenant, towards all hosts that one configuration meets.
+const SESSIONS_OUTSIDE: usize = 256;
 
 /// TLS towards one host.
 #[derive(Clone, Debug)]
@@ -76,7 +81,7 @@ impl Encryption {
         })
     }
 
-    /// Towards a host with this configuration, which [`verified`] or [`unverified`] has made.
+    /// Towards a host with this configuration, which [`Outside::of`] has given.
     pub(super) fn outside(
         config: &Arc<ClientConfig>,
         server_name: ServerName<'static>,
@@ -147,11 +152,40 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
+/// One configuration, with sessions for each tenant: none is resumed for the mail of another (product.md 6). There are as
+/// many as tenants whose mail has gone this way since the settings were read.
+#[derive(Debug)]
+pub(super) struct Outside {
+    config: ClientConfig,
+    tenants: Mutex<HashMap<TenantName, Arc<ClientConfig>>>,
+}
+
+impl Outside {
+    /// From a configuration that [`verified`] or [`unverified`] has made.
+    pub(super) fn new(config: ClientConfig) -> Self {
+        Self {
+            config,
+            tenants: Mutex::default(),
+        }
+    }
+
+    /// The configuration with this tenant's sessions.
+    pub(super) fn of(&self, tenant: &TenantName) -> Arc<ClientConfig> {
+        let mut tenants = lock(&self.tenants);
+        let own = tenants.entry(Arc::clone(tenant)).or_insert_with(|| {
+            let mut config = self.config.clone();
+            config.resumption = Resumption::in_memory_sessions(SESSIONS_OUTSIDE);
+            Arc::new(config)
+        });
+        Arc::clone(own)
+    }
+}
+
 /// No certificate of ours, and a server with a chain to these roots and the right name.
 ///
 /// # Errors
 /// For people.
-pub(super) fn verified(roots: &Roots) -> Result<Arc<ClientConfig>, String> {
+pub(super) fn verified(roots: &Roots) -> Result<ClientConfig, String> {
     let roots = RootCertStore {
         roots: roots.anchors.clone(),
     };
@@ -160,15 +194,15 @@ pub(super) fn verified(roots: &Roots) -> Result<Arc<ClientConfig>, String> {
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// No certificate of ours, and any server.
 ///
 /// # Errors
 /// For people.
-pub(super) fn unverified() -> Result<Arc<ClientConfig>, String> {
-    Ok(Arc::new(judging(Wanted::Any)?.with_no_client_auth()))
+pub(super) fn unverified() -> Result<ClientConfig, String> {
+    Ok(judging(Wanted::Any)?.with_no_client_auth())
 }
 
 fn judging(wanted: Wanted) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {

@@ -383,13 +383,13 @@ impl<S: Store> Worker<S> {
         attempt: &mut Attempt,
     ) -> Result<(), Answer> {
         let setup = Arc::clone(&self.setup);
-        let destination = &self.lane.destination;
+        let lane = Arc::clone(&self.lane);
+        let destination = &lane.destination;
         let sources = setup.sources(&destination.via, work.message().stream.as_deref());
         self.retire_if(|open| *open.sources != *sources);
         if self.open.is_none() {
-            let domain = self.lane.destination.domain.as_ref();
             let reached =
-                Box::pin(outside.reach(&setup.settings, domain, sources, attempt)).await?;
+                Box::pin(outside.reach(&setup.settings, destination, sources, attempt)).await?;
             let Reached {
                 connection,
                 host,

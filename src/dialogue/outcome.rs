@@ -245,6 +245,24 @@ impl Answer {
         }
     }
 
+    /// Whether the next hop has heard of a message and answered for it, or for one of its recipients: so far it lets our mail
+    /// in. What is said before MAIL is not about a message, and 421 ends a connection whatever was asked.
+    #[must_use]
+    pub fn is_about_the_message(&self) -> bool {
+        match self {
+            Self::Taken(_) => true,
+            Self::Refused { phase, reply } => !phase.is_before_mail() && reply.code != 421,
+            Self::Broken { .. }
+            | Self::Unfit(_)
+            | Self::Unreachable(_)
+            | Self::NoTls(_)
+            | Self::NoLogin(_)
+            | Self::NoWay(_)
+            | Self::OwnCertificate(_)
+            | Self::Unreadable(_) => false,
+        }
+    }
+
     /// Whether the peer had closed the connection when this message met it, before anything was handed over: on a reused
     /// connection that is no attempt (product.md 6).
     #[must_use]
@@ -368,6 +386,29 @@ mod tests {
         assert!(refused(421, "4.4.2 idle too long", Phase::Mail).met_closed_connection());
         assert!(!closed(Phase::End).met_closed_connection());
         assert!(!refused(451, "4.7.0 x", Phase::Mail).met_closed_connection());
+    }
+
+    #[test]
+    fn what_is_said_of_a_message_is_told_from_what_is_said_of_a_connection() {
+        for (answer, expected) in [
+            (refused(450, "4.2.1 mailbox busy", Phase::Recipient), true),
+            (refused(550, "5.1.8 bad sender", Phase::Mail), true),
+            (refused(451, "4.7.0 x", Phase::End), true),
+            (refused(421, "4.3.2 shutting down", Phase::Mail), false),
+            (refused(421, "4.3.2 shutting down", Phase::End), false),
+            (refused(550, "5.1.1 x", Phase::Hello), false),
+            (refused(554, "no mail here", Phase::Greeting), false),
+            (Answer::Unfit(Unfit::SmtpUtf8), false),
+            (Answer::NoTls("expired".to_owned()), false),
+            (Answer::Unreachable("refused".to_owned()), false),
+        ] {
+            assert_eq!(answer.is_about_the_message(), expected, "{answer:?}");
+        }
+        let lost = Answer::Broken {
+            phase: Phase::End,
+            why: Broken::Closed,
+        };
+        assert!(!lost.is_about_the_message());
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn play_with(
         recipients: &positions,
         facts: &facts,
         size: 5,
+        utf8_header: false,
         xoorg: None,
     };
     let feed = |dialogue: &mut Dialogue, text: Option<&&str>| match text {
@@ -405,6 +406,7 @@ fn an_unasked_reply_ends_an_idle_connection() {
         recipients: &[0],
         facts: &facts,
         size: 0,
+        utf8_header: false,
         xoorg: None,
     });
     let Some(Output::Finished(results)) = dialogue.next_output() else {

@@ -17,6 +17,9 @@ pub struct Request<'a> {
     pub facts: &'a ContentFacts,
     /// Octets of the rendition that is sent: `SIZE=` and `BDAT`.
     pub size: u64,
+    /// The header section of that rendition is internationalised, as was announced with SMTPUTF8. Of account only where
+    /// SMTPUTF8 is not offered.
+    pub utf8_header: bool,
     /// `XOORG=`, where it is offered.
     pub xoorg: Option<&'a Domain>,
 }
@@ -55,13 +58,14 @@ impl Commands {
             let Some(recipient) = request.envelope.recipients.get(position) else {
                 continue;
             };
-            let needs_utf8 = request.envelope.needs_smtputf8(recipient);
+            let needs_utf8 = request.utf8_header || request.envelope.needs_smtputf8(recipient);
             if let Some(why) = &whole {
                 refused.push((position, Answer::Unfit(why.clone())));
             } else if needs_utf8 && !offered.smtputf8 {
                 refused.push((position, Answer::Unfit(Unfit::SmtpUtf8)));
             } else {
                 utf8 |= needs_utf8;
+                let utf8 = utf8 && offered.smtputf8;
                 rcpt.push((position, rcpt_command(recipient, offered, utf8)));
             }
         }
@@ -220,6 +224,7 @@ mod tests {
             recipients: &[0, 1],
             facts: &facts,
             size,
+            utf8_header: false,
             xoorg: Some(&org),
         };
         let commands = Commands::new(&request, offered);
@@ -288,6 +293,47 @@ mod tests {
             );
         }
         assert!(commands(bare, 1000, &all()).1.unfit.is_empty());
+    }
+
+    #[test]
+    fn smtputf8_is_said_where_it_is_offered_and_demanded_where_it_is_needed() {
+        let facts = ContentFacts::default();
+        let mut envelope = envelope();
+        envelope.smtputf8 = true;
+        envelope.recipients[0].orcpt = Some("utf-8;\u{fc}@contoso.com".into());
+        let without = Offered {
+            smtputf8: false,
+            ..all()
+        };
+        for (utf8_header, offered, fits) in [
+            (false, &all(), [true, true]),
+            // It was announced, and only one of the two needs it.
+            (false, &without, [true, false]),
+            (true, &all(), [true, true]),
+            (true, &without, [false, false]),
+        ] {
+            let request = Request {
+                envelope: &envelope,
+                recipients: &[0, 1],
+                facts: &facts,
+                size: 1,
+                utf8_header,
+                xoorg: None,
+            };
+            let commands = Commands::new(&request, offered);
+            let said = |line: &[u8]| String::from_utf8(line.to_vec()).unwrap();
+            let mail = said(&commands.mail);
+            assert_eq!(mail.contains(" SMTPUTF8"), offered.smtputf8, "{mail}");
+            for (at, fits) in fits.into_iter().enumerate() {
+                let asked = commands.rcpt.iter().find(|(position, _)| *position == at);
+                assert_eq!(asked.is_some(), fits, "{at}: {commands:?}");
+                let unfit = (at, Answer::Unfit(Unfit::SmtpUtf8));
+                assert_eq!(commands.unfit.contains(&unfit), !fits);
+            }
+            if let Some((0, line)) = commands.rcpt.first() {
+                assert_eq!(said(line).contains("ORCPT="), offered.smtputf8);
+            }
+        }
     }
 
     #[test]

@@ -219,6 +219,7 @@ impl<T> Committer<T> {
         answer: Answer<T>,
     ) -> Result<Self, JournalError> {
         if let Err(error) = accounts.make_reserve() {
+            count(&metrics, &error);
             tracing::warn!(%error, "no space for the store's reserve: mail is not accepted until there is");
         }
         let last = replayed.segments.last();
@@ -558,15 +559,7 @@ impl<T> Committer<T> {
 
     /// Tickets are answered; what has none waits at the head of the queue for better times.
     fn fail(&mut self, jobs: VecDeque<Job<T>>, done: VecDeque<(u64, bool)>, error: JournalError) {
-        let operation = if error == JournalError::Full {
-            "full"
-        } else {
-            "write"
-        };
-        self.metrics
-            .store_failures
-            .with_label_values(&[operation])
-            .inc();
+        count(&self.metrics, &error);
         tracing::error!(%error, "the store cannot write");
         let (answered, kept): (VecDeque<_>, VecDeque<_>) =
             jobs.into_iter().partition(|job| job.ticket.is_some());
@@ -660,7 +653,9 @@ impl<T> Committer<T> {
             self.abandon();
             return Err(error);
         }
-        if self.accounts.make_reserve().is_err() {
+        if let Err(error) = self.accounts.make_reserve() {
+            // Whoever would bring mail is told so at MAIL: from here on no job comes that could be counted.
+            count(&self.metrics, &error);
             tracing::warn!("no space for the next segment: mail is not accepted until there is");
         }
         if size == 0 {
@@ -669,6 +664,16 @@ impl<T> Committer<T> {
         }
         Ok(())
     }
+}
+
+fn count(metrics: &Metrics, error: &JournalError) {
+    let operation = if *error == JournalError::Full {
+        "full"
+    } else {
+        "write"
+    };
+    let failures = &metrics.store_failures;
+    failures.with_label_values(&[operation]).inc();
 }
 
 fn octets<T>(job: &Job<T>) -> u64 {

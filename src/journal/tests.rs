@@ -237,7 +237,15 @@ fn on_a_full_disk_outcomes_are_written_and_messages_are_not_and_a_deleted_segmen
     // The second segment takes the reserve, and no other can be made.
     let second = rig.commit(2, &[b'x'; 40_000]).unwrap();
     assert_eq!(rig.journal.ready(), Err(JournalError::Full));
+    let full = || {
+        rig.metrics
+            .store_failures
+            .with_label_values(&["full"])
+            .get()
+    };
+    assert_eq!(full(), 1, "counted before anybody is refused");
     assert_eq!(rig.commit(3, b"refused"), Err(JournalError::Full));
+    assert_eq!(full(), 2);
     rig.journal.push(outcome("result of 2"));
     rig.eventually("an outcome is written", || {
         metas(&replayed(folder.path()).0).contains(&"result of 2".to_owned())

@@ -484,6 +484,10 @@ impl Session<'_> {
                 dialogue: wire.dialogue().clone(),
             };
             self.shared.received.keep(Arc::new(carried));
+            let action = lock(&self.shared.script).take(Phase::AfterMessage, &[]);
+            if let Some(action) = action {
+                return act(wire, Some(action), "").await;
+            }
         }
         Ok(said)
     }

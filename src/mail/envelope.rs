@@ -23,11 +23,11 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Whether a hop without SMTPUTF8 cannot take the message to `recipient` (RFC 6531 §3.4).
+    /// Whether a hop without SMTPUTF8 cannot take the message to `recipient`, because of an address (RFC 6531 §3.4). That
+    /// SMTPUTF8 was given makes no need: clients give it as soon as it is offered.
     #[must_use]
     pub fn needs_smtputf8(&self, recipient: &Recipient) -> bool {
-        self.smtputf8
-            || recipient.mailbox.needs_smtputf8()
+        recipient.mailbox.needs_smtputf8()
             || self
                 .reverse_path
                 .mailbox()

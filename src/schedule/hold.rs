@@ -2,7 +2,9 @@
 //!
 //! A day's mail must not bounce because a certificate lapsed (product.md 6). A reply whose reach is the tenant holds its
 //! message at once; three of them to different messages without a success between park the queue. A parked queue is
-//! probed with its oldest message at the times of the law's `retry`, and the first success releases it with a ramp.
+//! probed with its oldest message at the times of the law's `retry`, and the first success releases it with a ramp, as does
+//! a probe that the next hop answers for reasons of the message's own: else mail for a full mailbox would keep all other
+//! mail back from a connector that is well.
 //! `hold_on_connector_fault` bounds all of it: afterwards the queue is tried normally until `expire`.
 //!
 //! Backing off is milder and independent: the next hop asks for less, so the queue pauses, from the first step of `retry`
@@ -65,7 +67,7 @@ pub enum Change {
         reason: String,
         /// Held one by one.
         held: Vec<QueueId>,
-        /// `false` where the time was up and nothing has been delivered.
+        /// `false` where the time was up and the connector has not shown that it is well.
         proven: bool,
     },
     /// The queue pauses until this moment.
@@ -292,7 +294,18 @@ impl Hold {
         }
     }
 
-    /// The probe of a parked queue ended without a success: with the fault again, or with something else.
+    /// The probe of a parked queue, this message, was answered for itself or its recipients: the fault is gone, for all that
+    /// is known. Where it is not, the next three messages park the queue again. The message keeps the times of its own
+    /// answer.
+    pub fn answered(&mut self, id: QueueId, now: u64) -> Option<Change> {
+        if !self.is_parked() {
+            return None;
+        }
+        self.held.remove(&id);
+        self.delivered(now)
+    }
+
+    /// The probe of a parked queue ended with the fault again, or without an answer for its message.
     pub fn probe_failed(&mut self, law: &Law, now: u64) -> Option<Change> {
         let State::Parked { probes, next_probe } = &mut self.state else {
             return None;
@@ -360,6 +373,20 @@ impl Hold {
         };
         *next_probe = now;
         self.held.first().copied()
+    }
+
+    /// An operator wants mail of this queue tried now: what pauses it is forgotten, so that the next pause begins with the
+    /// first step again, and a parked queue asks at once.
+    pub fn hurry(&mut self, now: u64) {
+        // The probe is the oldest message, due or not.
+        let _held = self.probe_now(now);
+        self.pauses = 0;
+    }
+
+    /// Until when the queue pauses; nothing where no pause was begun, or being parked goes before it.
+    #[must_use]
+    pub fn paused_until(&self) -> Option<u64> {
+        (self.paused_until > 0 && !self.is_parked()).then_some(self.paused_until)
     }
 
     /// The clock was set by so many milliseconds, and no time has passed: every moment moves with it.
@@ -590,6 +617,29 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_is_answered_for_itself_releases_the_others() {
+        let mut hold = parked_at(0);
+        let Some(Change::Released {
+            held, proven: true, ..
+        }) = hold.answered(QueueId::from_u64(1), MINUTE)
+        else {
+            panic!("must be released")
+        };
+        assert_eq!(
+            held,
+            [2, 3].map(QueueId::from_u64),
+            "its own time is another"
+        );
+        assert_eq!(hold.connections(MINUTE, 10), 1, "with a ramp");
+        // Elsewhere it says nothing.
+        hold.fault(&law(), MINUTE, &fault(1));
+        hold.fault(&law(), MINUTE, &fault(2));
+        assert_eq!(hold.answered(QueueId::from_u64(4), MINUTE), None);
+        hold.fault(&law(), MINUTE, &fault(3));
+        assert!(hold.is_parked(), "it was not mended");
+    }
+
+    #[test]
     fn the_ramp_is_over_within_sixty_seconds() {
         let mut hold = parked_at(0);
         hold.delivered(0);
@@ -712,6 +762,33 @@ mod tests {
     }
 
     #[test]
+    fn who_is_hurried_waits_neither_for_a_pause_nor_for_a_probe() {
+        for again in [Hold::pause, Hold::back_off] {
+            let mut hold = Hold::default();
+            let mut now = 0;
+            for _ in 0..4 {
+                drop(again(&mut hold, &law(), now));
+                let until = hold.paused_until().unwrap();
+                assert_eq!(hold.admission(now), Admission::Wait(until));
+                now = until;
+            }
+            drop(again(&mut hold, &law(), now));
+            hold.hurry(now);
+            assert_eq!(
+                (hold.admission(now), hold.paused_until()),
+                (Admission::Go, None)
+            );
+            let until = now + MINUTE;
+            let anew = Some(Change::BackedOff { until });
+            assert_eq!(again(&mut hold, &law(), now), anew, "the first step");
+        }
+        let mut hold = parked_at(0);
+        assert_eq!(hold.admission(1), Admission::Wait(MINUTE));
+        hold.hurry(1);
+        assert_eq!(hold.admission(1), Admission::Probe);
+    }
+
+    #[test]
     fn an_unreachable_host_is_tried_one_connection_at_a_time() {
         let mut hold = Hold::default();
         hold.unreachable();
@@ -759,7 +836,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_queue_always_moves_again(steps in proptest::collection::vec((0u8..7, 1u64..HOUR), 1..200)) {
+        fn a_queue_always_moves_again(steps in proptest::collection::vec((0u8..9, 1u64..HOUR), 1..200)) {
             let (law, mut hold, mut now) = (law(), Hold::default(), 0);
             for (step, pause) in steps {
                 now += pause;
@@ -770,6 +847,8 @@ mod tests {
                     2 => drop(hold.probe_failed(&law, now)),
                     3 => hold.probe_begun(&law, now),
                     4 => hold.unreachable(),
+                    5 => drop(hold.answered(QueueId::from_u64(now % 9), now)),
+                    6 => hold.hurry(now),
                     id => drop(hold.fault(&law, now, &fault(u64::from(id) + now % 3))),
                 }
                 if let Admission::Wait(until) = hold.admission(now) {

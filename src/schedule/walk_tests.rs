@@ -53,6 +53,8 @@ enum End {
         certain: bool,
     },
     Later,
+    /// Later, for reasons of its own.
+    Answered,
     /// Later, and the next hop wants less.
     BackOff,
 }
@@ -64,6 +66,8 @@ enum Event {
     Take,
     Ends(usize, End),
     Reload,
+    /// An operator wants all tried now.
+    Hurry,
     Killed,
 }
 
@@ -109,6 +113,7 @@ impl Walk {
             Event::Pass(6),
             Event::Take,
             Event::Reload,
+            Event::Hurry,
             Event::Killed,
         ];
         for (at, mail) in self.mails.iter().enumerate() {
@@ -118,6 +123,7 @@ impl Walk {
                     End::Fault { certain: false },
                     End::Fault { certain: true },
                     End::Later,
+                    End::Answered,
                     End::BackOff,
                 ];
                 events.extend(ends.map(|end| Event::Ends(at, end)));
@@ -132,6 +138,8 @@ impl Walk {
             self.hold.is_parked(),
             self.hold.parked().map(|(since, _)| since),
         );
+        let answered = matches!(event, Event::Ends(at, End::Answered)
+            if self.mails[at].doing == (Doing::OnItsWay { probe: true }));
         match event {
             Event::Pass(minutes) => self.pass(minutes),
             Event::Take => {
@@ -146,13 +154,25 @@ impl Walk {
                 };
                 self.release(&[id]);
             }
+            Event::Hurry => {
+                self.hold.hurry(self.now);
+                let ids = (1..=MESSAGES).map(QueueId::from_u64).collect::<Vec<_>>();
+                self.release(&ids);
+                let may = self.hold.admission(self.now);
+                assert!(!matches!(may, Admission::Wait(_)), "hurried, and waits");
+            }
             Event::Killed => self.killed(),
         }
         if parked && !self.hold.is_parked() {
             let over = since.is_some_and(|since| self.now >= since + 5 * MINUTE);
-            let why = matches!(event, Event::Killed | Event::Ends(_, End::Delivered)) || over;
+            let why = matches!(event, Event::Killed | Event::Ends(_, End::Delivered));
+            let why = why || answered || over;
             assert!(why, "released by {event:?}: {self:?}");
         }
+        assert!(
+            !answered || !self.hold.is_parked(),
+            "the connector works: {self:?}"
+        );
         self.look();
         true
     }
@@ -196,18 +216,29 @@ impl Walk {
         let (law, now) = (law(), self.now);
         let mail = self.mails[at].clone();
         let mut changes = Vec::new();
-        if mail.doing == (Doing::OnItsWay { probe: true }) && end != End::Delivered {
-            changes.extend(self.hold.probe_failed(&law, now));
+        let was_parked = self.hold.is_parked();
+        if mail.doing == (Doing::OnItsWay { probe: true }) {
+            match end {
+                End::Delivered => {}
+                End::Answered => {
+                    let id = QueueId::from_u64(mail.id);
+                    changes.extend(self.hold.answered(id, now));
+                }
+                End::Fault { .. } | End::Later | End::BackOff => {
+                    changes.extend(self.hold.probe_failed(&law, now));
+                }
+            }
         }
+        let released = was_parked && !self.hold.is_parked();
         self.asked_for_less = match end {
             End::Delivered => false,
             End::BackOff => true,
-            End::Fault { .. } | End::Later => self.asked_for_less,
+            End::Fault { .. } | End::Later | End::Answered => self.asked_for_less && !released,
         };
         let mut kept = Kept::Over;
         match end {
             End::Delivered => changes.extend(self.hold.delivered(now)),
-            End::Later => {}
+            End::Later | End::Answered => {}
             End::BackOff => changes.extend(self.hold.back_off(&law, now)),
             End::Fault { certain } => {
                 let fault = Fault {

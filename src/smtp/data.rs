@@ -96,6 +96,65 @@ impl Scanner {
     }
 }
 
+/// Whether a header section has an octet beyond US-ASCII, as the bytes of a message pass. It ends with the first empty line,
+/// or with the message.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderOctets {
+    line: Line,
+    eight_bit: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Start,
+    /// A CR where a line begins.
+    StartCr,
+    Inside,
+    Cr,
+    /// The empty line was seen.
+    Over,
+}
+
+impl Default for HeaderOctets {
+    fn default() -> Self {
+        Self {
+            line: Line::Start,
+            eight_bit: false,
+        }
+    }
+}
+
+impl HeaderOctets {
+    /// Looks at the next bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        for octet in bytes {
+            if self.is_known() {
+                return;
+            }
+            self.eight_bit = !octet.is_ascii();
+            self.line = match (self.line, octet) {
+                (Line::StartCr, b'\n') | (Line::Over, _) => Line::Over,
+                (Line::Start, b'\r') => Line::StartCr,
+                (Line::Cr, b'\n') => Line::Start,
+                (Line::Inside | Line::Cr | Line::StartCr, b'\r') => Line::Cr,
+                (Line::Start | Line::StartCr | Line::Inside | Line::Cr, _) => Line::Inside,
+            };
+        }
+    }
+
+    /// Whether what follows changes nothing.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.eight_bit || self.line == Line::Over
+    }
+
+    /// Whether there was one so far.
+    #[must_use]
+    pub fn eight_bit(&self) -> bool {
+        self.eight_bit
+    }
+}
+
 /// How far the dot decoder got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -459,7 +518,44 @@ mod tests {
         }
     }
 
+    fn eight_bit_header(parts: &[&[u8]]) -> bool {
+        let mut octets = HeaderOctets::default();
+        parts.iter().for_each(|part| octets.push(part));
+        octets.eight_bit()
+    }
+
+    #[test]
+    fn a_header_section_is_told_from_the_body() {
+        for (text, expected) in [
+            ("A: b\r\n\r\n\u{fc}", false),
+            ("A: \u{fc}\r\n\r\n", true),
+            ("A: b\r\n \u{fc}\r\n\r\n", true),
+            ("A: b\r\n \r\nB: \u{fc}\r\n\r\n", true),
+            ("\r\n\u{fc}", false),
+            ("A: b", false),
+            ("A: \u{fc}", true),
+            ("", false),
+        ] {
+            let bytes = text.as_bytes();
+            for at in 0..=bytes.len() {
+                let (first, second) = bytes.split_at(at);
+                assert_eq!(
+                    eight_bit_header(&[first, second]),
+                    expected,
+                    "{text:?} {at}"
+                );
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_header_section_ends_with_the_first_empty_line(content in newline_heavy()) {
+            let end = if content.starts_with(b"\r\n") { Some(0) } else { memchr::memmem::find(&content, b"\r\n\r\n") };
+            let section = &content[..end.unwrap_or(content.len())];
+            prop_assert_eq!(eight_bit_header(&[&content]), !section.is_ascii());
+        }
+
         #[test]
         fn stuff_then_unstuff_is_identity(mut content in newline_heavy(), cuts in proptest::collection::vec(any::<usize>(), 0..4)) {
             content.extend_from_slice(b"\r\n");

@@ -133,15 +133,15 @@ impl Keeper {
             inner.bodies.remove(id);
         }
         let tidied = tidy(&inner, &mut self.to_copy, copying > 0);
-        if let Err(error) = tidied
-            && error != JournalError::Full
-        {
-            inner
-                .metrics
-                .store_failures
-                .with_label_values(&["reclaim"])
-                .inc();
-            tracing::warn!(%error, "space could not be given back");
+        if let Err(error) = tidied {
+            // With each look for space, so that it is seen as long as it lasts. The log has said so at the first.
+            let is_full = error == JournalError::Full;
+            let operation = if is_full { "full" } else { "reclaim" };
+            let failures = &inner.metrics.store_failures;
+            failures.with_label_values(&[operation]).inc();
+            if !is_full {
+                tracing::warn!(%error, "space could not be given back");
+            }
         }
         true
     }

@@ -2,8 +2,8 @@
 
 use super::Spool;
 use super::message::{Listed, Message, SpoolError, Told};
-use super::queue::{Entry, LegState, State};
-use super::tally::{Oldest, Tallies};
+use super::queue::{Entry, LegState, Queue, State};
+use super::tally::Oldest;
 use crate::header::{self, MAX_HEADER};
 use crate::mail::{QueueId, TenantName, shown};
 use std::io::Read as _;
@@ -33,9 +33,8 @@ impl Spool {
             let found = {
                 let memory = self.0.shared.memory();
                 let mut rest = memory.queue.entries.range((after, Bound::Unbounded));
-                rest.next().map(|(id, entry)| {
-                    (*id, Listings::of(entry, &memory.queue.tallies, now_millis))
-                })
+                rest.next()
+                    .map(|(id, entry)| (*id, Listings::of(entry, &memory.queue, now_millis)))
             };
             let Some((id, listings)) = found else {
                 break;
@@ -53,7 +52,7 @@ impl Spool {
         let listings = {
             let memory = self.0.shared.memory();
             let entry = memory.queue.entries.get(&id);
-            entry.map(|entry| Listings::of(entry, &memory.queue.tallies, now_millis))
+            entry.map(|entry| Listings::of(entry, &memory.queue, now_millis))
         };
         listings.map_or_else(Vec::new, |listings| self.rows(id, listings))
     }
@@ -160,9 +159,9 @@ struct Listings {
 }
 
 impl Listings {
-    fn of(entry: &Entry, tallies: &Tallies, now: u64) -> Self {
+    fn of(entry: &Entry, queue: &Queue, now: u64) -> Self {
         let legs = entry.legs.iter().filter(|leg| !leg.is_settled());
-        let listed = |leg: &LegState| Listing::of(leg, tallies.parked(leg.way), now);
+        let listed = |leg: &LegState| Listing::of(leg, queue, now);
         Self {
             arrived: entry.arrived,
             legs: legs.map(listed).collect(),
@@ -182,15 +181,22 @@ struct Listing {
 }
 
 impl Listing {
-    /// Where the queue is parked, its mail is held, and goes no sooner than the queue asks again.
-    fn of(leg: &LegState, parked: Option<u64>, now: u64) -> Self {
+    /// Where the queue is parked, its mail is held, and goes no sooner than the queue asks again; where it pauses, its mail is
+    /// put off until that is over.
+    fn of(leg: &LegState, queue: &Queue, now: u64) -> Self {
         let open = leg.open();
         let (mut state, mut next_try) = (leg.state(now), leg.next_try());
-        if let Some(next_probe) = parked
+        let parked = queue.tallies.parked(leg.way);
+        let not_before = parked.or_else(|| queue.paused(&leg.destination, now));
+        if let Some(not_before) = not_before
             && state != State::Active
         {
-            state = State::Held;
-            next_try = next_try.map(|own| own.max(next_probe));
+            state = match state {
+                State::Ready if parked.is_none() => State::Deferred,
+                state if parked.is_none() => state,
+                _ => State::Held,
+            };
+            next_try = next_try.map(|own| own.max(not_before));
         }
         Self {
             state,

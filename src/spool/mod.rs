@@ -489,6 +489,36 @@ impl Spool {
         memory.queue.tallies.park(via, tenant, next_probe);
     }
 
+    /// The queue pauses until then (milliseconds since 1970), or, with `None`, no more. Its mail is leased as before:
+    /// [`Self::page`] calls it deferred until then.
+    pub fn paused(&self, destination: &Destination, until: Option<u64>) {
+        self.0.shared.memory().queue.pause(destination, until);
+    }
+
+    /// Queues of which an operator wants mail tried now, since the last call: it is due, and what else keeps its queue back is
+    /// to be forgotten.
+    #[must_use]
+    pub fn hurried(&self) -> Vec<Destination> {
+        let hurried = std::mem::take(&mut self.0.shared.memory().queue.hurried);
+        hurried
+            .iter()
+            .map(|name| Destination::clone(name))
+            .collect()
+    }
+
+    /// Makes a message due now but for what an operator holds, as [`QueueAction::Retry`] does, and hurries no queue: it was
+    /// kept with one that is released. Whether it is there.
+    #[must_use]
+    pub fn release(&self, id: QueueId, now_millis: u64) -> bool {
+        let id = id.as_u64();
+        let mut memory = self.0.shared.memory();
+        let found = memory.queue.entries.contains_key(&id)
+            && self.act_on(&mut memory, id, QueueAction::Retry, now_millis);
+        drop(memory);
+        self.0.shared.changed.notify_one();
+        found
+    }
+
     /// Takes the oldest mail of our own of a queue that has not been tried without certificate, in the form for that.
     #[must_use]
     pub fn next_uncertified(&self, destination: &Destination, now_millis: u64) -> Option<Due> {
@@ -723,6 +753,9 @@ impl Spool {
             let mut ids = Vec::new();
             for (id, _) in portion.into_iter().filter(|(_, meant)| *meant) {
                 if self.act_on(&mut memory, id, action, now_millis) {
+                    if matches!(action, QueueAction::Retry | QueueAction::Release) {
+                        memory.queue.hurry(id);
+                    }
                     ids.push(id);
                 } else {
                     acted.held += 1;

@@ -20,6 +20,9 @@ pub(super) const TRANSACTION: usize = 100;
 /// Names of queues that are kept before those that nobody uses any more are forgotten.
 const NAMES: usize = 1024;
 
+/// Queues that pause, before those that are gone are looked for among them.
+const PAUSES: usize = 1024;
+
 /// Replies that are kept once for all who were given them: an outage gives many messages the same one.
 const SHARED_REPLIES: usize = 1024;
 
@@ -252,6 +255,12 @@ pub(super) struct Queue {
     /// Legs of our own mail by queue that may go without certificate, should their queue be parked. One that is gone, or on
     /// its way, is stale and dropped when it is met.
     own: BTreeMap<Arc<Destination>, BTreeSet<(u64, u16)>>,
+    /// Queues that pause, and until when: for lists.
+    pauses: HashMap<Destination, u64>,
+    /// How many there may be before the next look whether all of them have mail.
+    most_pauses: usize,
+    /// Queues of which an operator wants mail tried now.
+    pub(super) hurried: BTreeSet<Arc<Destination>>,
     /// How far the queue was searched for mail that has waited long.
     pub(super) sweeps: Sweeps,
     pub(super) tallies: Tallies,
@@ -415,11 +424,44 @@ impl Queue {
         }
     }
 
+    /// The queue pauses until then, or no more.
+    pub(super) fn pause(&mut self, destination: &Destination, until: Option<u64>) {
+        let Some(until) = until else {
+            self.pauses.remove(destination);
+            return;
+        };
+        if self.pauses.len() >= self.most_pauses.max(PAUSES) {
+            let names = &self.destinations;
+            self.pauses.retain(|name, _| names.contains_key(name));
+            self.most_pauses = 2 * self.pauses.len();
+        }
+        self.pauses.insert(destination.clone(), until);
+    }
+
+    /// Until when a queue pauses after `now`.
+    pub(super) fn paused(&self, destination: &Destination, now: u64) -> Option<u64> {
+        let until = self.pauses.get(destination).copied();
+        until.filter(|until| *until > now)
+    }
+
+    /// An operator wants this message tried now: its queues are not to keep it back.
+    pub(super) fn hurry(&mut self, id: u64) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let waiting = entry.legs.iter().filter(|leg| leg.next_try().is_some());
+        let queues = waiting.map(|leg| Arc::clone(&leg.destination));
+        self.hurried.extend(queues);
+    }
+
     /// The clock was set by so many milliseconds (0: nobody knows whether, and by how much, for it was before the start) and
     /// no time has passed: every wait stays as long as it was. None is longer than `longest` of its way, and nobody arrived
     /// in the future.
     pub(super) fn clock_was_set(&mut self, by: i64, now: u64, longest: impl Fn(&Via) -> u64) {
         self.tallies.clock_was_set(by);
+        for until in self.pauses.values_mut() {
+            *until = until.saturating_add_signed(by);
+        }
         let (mut moved, mut set_back) = (Vec::new(), by < 0);
         for (id, entry) in &mut self.entries {
             let shift = |moment: u64| moment.saturating_add_signed(by);

@@ -486,6 +486,8 @@ async fn a_full_disk_refuses_and_mail_is_taken_again_once_there_is_space() {
     disk.next(&[Fault::Allocate, Fault::Allocate]);
     let spool =
         Spool::open_on(folder.path(), Arc::new(disk.clone()), 1024 * 1024, &metrics).unwrap();
+    let full = || metrics.store_failures.with_label_values(&["full"]).get();
+    assert!(full() >= 1, "counted, though nobody has asked for anything");
     let mut refused = spool.ready();
     for _ in 0..400 {
         if refused.is_ok() {
@@ -496,6 +498,7 @@ async fn a_full_disk_refuses_and_mail_is_taken_again_once_there_is_space() {
         refused = spool.ready();
     }
     assert!(refused.is_ok(), "{refused:?}");
+    assert_eq!(full(), 2, "with each look for space");
     keep(&spool, 1, 1, b"body of a message").await;
     spool.close().await;
 }
@@ -700,6 +703,84 @@ async fn what_waits_in_a_parked_queue_is_told_as_held_until_the_queue_asks_again
     drop(on_its_way);
 }
 
+#[tokio::test]
+async fn what_waits_in_a_queue_that_pauses_is_told_as_deferred_until_the_pause_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    for id in 1..=4 {
+        keep(&spool, id, 1, b"body of a message").await;
+    }
+    for next_try in [NOW + 9_000, NOW + 10] {
+        let due = spool.next_due(&exchange(), NOW).unwrap();
+        let reply = "451 4.7.500 Server busy".to_owned();
+        let later = Disposition::Deferred { next_try, reply };
+        spool.settle(due, vec![(0, later)], true);
+    }
+    let on_its_way = spool.next_due(&exchange(), NOW).unwrap();
+    let told = |now| -> Vec<(String, Option<u64>)> {
+        let rows = spool.page(None, 10, now).into_iter();
+        rows.map(|row| (row.state, row.next_try)).collect()
+    };
+    let before = told(NOW + 20);
+    spool.paused(&exchange(), Some(NOW + 60));
+    spool.paused(&mx("other.example"), Some(NOW + 90));
+    let deferred = |at| ("deferred".to_owned(), Some(at));
+    for now in [NOW, NOW + 20, NOW + 59] {
+        let told = told(now);
+        assert_eq!(told[0], deferred(NOW + 9_000));
+        assert_eq!(
+            (&told[1], &told[3]),
+            (&deferred(NOW + 60), &deferred(NOW + 60))
+        );
+        assert_eq!(told[2].0, "active");
+    }
+    assert_eq!(told(NOW + 60)[3].0, "ready", "it is over");
+    spool.clock_was_set(1_000, NOW + 1_000, |_| 10_000);
+    assert_eq!(told(NOW + 1_059)[3], deferred(NOW + 1_060));
+    spool.clock_was_set(-1_000, NOW, |_| 10_000);
+    let parked = Some(NOW + 30);
+    spool.parked(&exchange(), parked);
+    assert_eq!(told(NOW)[3], ("held".to_owned(), parked), "goes before");
+    spool.parked(&exchange(), None);
+    spool.paused(&exchange(), None);
+    assert_eq!(told(NOW + 20), before);
+    drop(on_its_way);
+}
+
+#[tokio::test]
+async fn an_operator_hurries_the_queues_of_what_he_wants_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    for id in 1..=2 {
+        keep(&spool, id, 1, b"body of a message").await;
+    }
+    let [first, second] = [1, 2].map(QueueId::from_u64);
+    let act = |id, action| spool.act(Some(id), None, action, NOW);
+    for (action, hurried) in [
+        (QueueAction::Retry, vec![exchange()]),
+        (QueueAction::Hold, vec![]),
+        // What an operator holds stays as it is, and so does its queue.
+        (QueueAction::Retry, vec![]),
+        (QueueAction::Release, vec![exchange()]),
+    ] {
+        assert_eq!(act(first, action), 1);
+        assert_eq!(spool.hurried(), hurried, "{action:?}");
+        assert!(spool.hurried().is_empty(), "told once");
+    }
+    // A queue that is released lets go of what it kept, and is hurried by nobody.
+    assert!(spool.release(second, NOW) && spool.hurried().is_empty());
+    assert!(!spool.release(QueueId::from_u64(3), NOW));
+    assert_eq!(
+        spool.act(None, Some("fabrikam"), QueueAction::Retry, NOW),
+        0
+    );
+    assert!(spool.hurried().is_empty());
+    assert_eq!(spool.act(None, Some("contoso"), QueueAction::Retry, NOW), 2);
+    assert_eq!(spool.hurried(), [exchange()]);
+    assert_eq!(act(second, QueueAction::Delete), 1);
+    assert!(spool.hurried().is_empty());
+}
+
 #[test]
 fn names_of_queues_that_nobody_uses_are_forgotten() {
     let mut queue = Queue::default();
@@ -709,6 +790,15 @@ fn names_of_queues_that_nobody_uses_are_forgotten() {
     }
     assert!(queue.destinations().count() <= 2048);
     assert!(Arc::ptr_eq(&kept, &queue.destination(mx("kept.example"))));
+    // And with them that they pause.
+    for number in 0..10_000 {
+        let name = queue.destination(mx(&format!("d{number}.example")));
+        queue.pause(&name, Some(NOW + 60));
+    }
+    queue.pause(&kept, Some(NOW + 60));
+    let paused = |number| queue.paused(&mx(&format!("d{number}.example")), NOW);
+    assert!((0..10_000).filter_map(paused).count() <= 4096);
+    assert_eq!(queue.paused(&kept, NOW), Some(NOW + 60));
 }
 
 #[test]

@@ -120,6 +120,40 @@ async fn the_api_wants_its_token_and_a_host_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_goes_out_though_exchange_has_asked_for_less() {
+    let (world, config) = stalled().await;
+    world.around.exchange.forget_script();
+    let busy = Step::reply(
+        Phase::Rcpt,
+        "451 4.7.500 Server busy. Please try again later",
+    );
+    world.around.exchange.script(busy.times(1));
+    let first = put_off(&world, "bob@contoso.com").await;
+    let mail = Mail::new("erp@contoso.com", "eve@contoso.com", ERP);
+    let answer = world.erp().send(&mail).await.unwrap();
+    let second = last_word(answer.deciding());
+    // New mail waits with its queue, and the list says until when.
+    let row = until("the pause to be told", async || {
+        let shown = gatepost(&config, &["queue", "show", &second, "--json"]).await;
+        let row = shown.json()[0].clone();
+        (row["state"] == "deferred").then_some(row)
+    })
+    .await;
+    let minutes = (row["next_try"].as_u64().unwrap() - row["arrived"].as_u64().unwrap()) / 60_000;
+    assert!((25..=30).contains(&minutes), "{row}");
+    let said = gatepost(&config, &["queue", "retry", &first]).await;
+    assert_eq!((said.status, &*said.out), (0, "retry: 1 message(s)\n"));
+    let mut received = Vec::new();
+    for _ in 0..2 {
+        let message = world.received().await;
+        received.push(message.recipients[0].address.clone());
+    }
+    received.sort();
+    assert_eq!(received, ["bob@contoso.com", "eve@contoso.com"]);
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_orders_and_each_order_stands_in_the_story() {
     let (world, config) = stalled().await;
     let first = put_off(&world, "bob@contoso.com").await;

@@ -328,10 +328,14 @@ async fn strangers_get_tls_where_they_offer_it_and_clear_text_where_it_fails() {
         broken_tls: true,
         ..encrypted(&own, "mx.partner.example").await
     };
+    let shut = stranger(encrypted(&own, "mx.partner.example").await).await;
+    shut.script(Step::new(Phase::StartTls, Action::Drop).always());
     let old = stranger(OutsideOptions::default()).await;
     old.script(Step::reply(Phase::Ehlo, "502 5.5.1 what?").always());
     for (partner, connections, hello) in [
         (stranger(broken).await, 2, "EHLO smarthost.contoso.com"),
+        // Nor a word: the connection ends with STARTTLS.
+        (shut, 2, "EHLO smarthost.contoso.com"),
         (
             stranger(OutsideOptions::default()).await,
             1,
@@ -406,6 +410,26 @@ async fn a_relay_is_verified_encrypted_or_neither_as_its_table_says() {
             false,
         ),
     ];
+    let shut = || async {
+        let relay = stranger(encrypted(&own, "relay.example.net").await).await;
+        relay.script(Step::new(Phase::StartTls, Action::Drop).always());
+        relay
+    };
+    let (shut_out, shut_off) = (shut().await, shut().await);
+    let tables = tables.into_iter().chain([
+        (
+            &shut_out,
+            "tls = \"opportunistic\"\nhost = \"relay.example.net\"\n",
+            "delivered",
+            false,
+        ),
+        (
+            &shut_off,
+            "tls = \"encrypt\"\nhost = \"relay.example.net\"\n",
+            "deferred",
+            false,
+        ),
+    ]);
     for (relay, table, expected, tls) in tables {
         let (world, id) = by_relay(relay, table).await;
         let (outcome, reply) = outcome(&world, &id).await;
@@ -415,10 +439,15 @@ async fn a_relay_is_verified_encrypted_or_neither_as_its_table_says() {
         if expected == "delivered" {
             assert_clean(&world, &relay.received().await.unwrap());
         } else {
-            assert!(reply.starts_with("TLS: "), "{reply}");
+            let said = match std::ptr::eq(relay, &raw const shut_off) {
+                true => "connection lost (after STARTTLS)",
+                false => "TLS: ",
+            };
+            assert!(reply.starts_with(said), "{reply}");
         }
         world.host.stop().await;
     }
+    assert!(shut_off.waiting().is_empty());
     assert!(relay.waiting().is_empty() && clear.waiting().is_empty());
 
     // With the right roots the name decides.
@@ -629,6 +658,11 @@ async fn what_a_next_hop_outside_cannot_carry_is_not_forced_on_it() {
     let (result, reply) = outcome(&world, &id).await;
     assert_eq!(result, "failed");
     assert!(reply.starts_with("554 5.6.11 "), "{reply}");
+    // SMTPUTF8 is given by clients that need none.
+    let id = taken(&world, mail("r@partner.example").parameter("SMTPUTF8")).await;
+    let message = partner.received().await.unwrap();
+    assert!(!message.parameters.iter().any(|said| said == "SMTPUTF8"));
+    assert_eq!(outcome(&world, &id).await.0, "delivered");
     let letter = mail("j\u{fc}rgen@partner.example").parameter("SMTPUTF8");
     let id = taken(&world, letter).await;
     let attempts = until("an attempt", async || {

@@ -260,6 +260,60 @@ async fn data_gets_its_final_newline_and_cannot_carry_bare_ones() {
 }
 
 #[tokio::test]
+async fn smtputf8_that_was_given_is_needed_for_addresses_and_header_alone() {
+    let header = "From: J\u{fc}rgen <a@contoso.com>\r\n\r\nbody\r\n".as_bytes();
+    let body = "From: a@contoso.com\r\n\r\nb\u{fc}dy\r\n".as_bytes();
+    let omitted = "Bcc: J\u{fc}rgen <b@contoso.com>\r\n";
+    let hidden = [omitted.as_bytes(), MAIL].concat();
+    let top = "Received: by b\u{fc}cher\r\n";
+    for hide in [false, true] {
+        let options = |options: ExchangeOptions| {
+            if hide {
+                options.hide("SMTPUTF8")
+            } else {
+                options
+            }
+        };
+        let stage = Stage::with(options, |settings| settings, |leaf| leaf).await;
+        for (id, (given, content, omit, top, needed)) in [
+            (true, MAIL, 0, "", false),
+            (true, body, 0, "", false),
+            (true, header, 0, "", true),
+            (true, &hidden, omitted.len(), "", false),
+            (true, MAIL, 0, top, true),
+            // As it came from Exchange, which does so.
+            (false, header, 0, "", false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut sent = message(id as u64, "contoso", &["bob@contoso.com"], content, START);
+            sent.envelope.smtputf8 = given;
+            sent.legs[0]
+                .rendition
+                .prepend
+                .extend_from_slice(top.as_bytes());
+            // The store of this test leaves nothing out: what it keeps is what is left.
+            let left = &content[omit..];
+            sent.facts.size = left.len() as u64;
+            stage.fake.put(sent, left);
+            let log = stage.settled(id + 1).await;
+            let what = &log[id].2;
+            if hide && needed {
+                let unfit =
+                    matches!(what, Disposition::Failed { reply } if reply.contains("5.6.7"));
+                assert!(unfit, "{id}: {what:?}");
+                continue;
+            }
+            assert_eq!(*what, Disposition::Delivered, "{id}");
+            let received = stage.exchange.received().await.unwrap();
+            let said = received.parameters.iter().any(|said| said == "SMTPUTF8");
+            assert_eq!(said, given && !hide, "{id}: {:?}", received.parameters);
+        }
+    }
+}
+
+#[tokio::test]
 async fn large_content_arrives_whole_by_both_transfers() {
     let mut content = b"From: a@contoso.com\r\n\r\n".to_vec();
     for line in 0..60_000 {
@@ -302,6 +356,23 @@ async fn garbage_and_endless_replies_defer_the_message() {
             "{log:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_at_starttls_defers_the_message() {
+    let stage = Stage::new().await;
+    stage
+        .exchange
+        .script(Step::new(Phase::StartTls, Action::Drop).times(1));
+    stage.simple(1);
+    let log = stage.settled(1).await;
+    assert!(
+        matches!(&log[0].2, Disposition::Deferred { reply, .. } if reply.contains("after STARTTLS")),
+        "{log:?}"
+    );
+    stage.advance(MINUTE);
+    let received = stage.exchange.received().await.unwrap();
+    assert!(received.tls.is_some(), "never in clear text");
 }
 
 #[tokio::test]

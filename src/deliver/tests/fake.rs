@@ -9,6 +9,7 @@ use crate::spool::{
     Destination, Disposition, HeldBefore, Late, Leg, Message, Patience, SpoolError, Waiting,
 };
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
@@ -38,6 +39,8 @@ struct Inner {
     leased: Notify,
     full: AtomicBool,
     put_back: AtomicBool,
+    pauses: Mutex<HashMap<Destination, u64>>,
+    hurried: Mutex<Vec<Destination>>,
     accepted: Mutex<Vec<(Message, Bytes)>>,
     /// How much was recorded when each of those was taken.
     recorded: Mutex<Vec<usize>>,
@@ -196,6 +199,22 @@ impl Fake {
         for item in self.0.items.lock().unwrap().iter_mut() {
             item.next_try += millis;
         }
+    }
+
+    /// An operator wants it tried now.
+    pub(in crate::deliver) fn retry(&self, id: u64, now: u64) {
+        for item in self.0.items.lock().unwrap().iter_mut() {
+            if item.message.id == QueueId::from_u64(id) {
+                item.next_try = now;
+                self.0.hurried.lock().unwrap().push(destination(item));
+            }
+        }
+        self.0.changed.notify_one();
+    }
+
+    /// Until when the queues pause, as a list would show it.
+    pub(in crate::deliver) fn pauses(&self) -> Vec<u64> {
+        self.0.pauses.lock().unwrap().values().copied().collect()
     }
 
     pub(in crate::deliver) fn poke(&self) {
@@ -466,6 +485,18 @@ impl Store for Fake {
     }
 
     fn parked(&self, _: &Destination, _: Option<u64>) {}
+
+    fn paused(&self, destination: &Destination, until: Option<u64>) {
+        let mut pauses = self.0.pauses.lock().unwrap();
+        match until {
+            Some(until) => pauses.insert(destination.clone(), until),
+            None => pauses.remove(destination),
+        };
+    }
+
+    fn hurried(&self) -> Vec<Destination> {
+        std::mem::take(&mut *self.0.hurried.lock().unwrap())
+    }
 
     fn release(&self, id: QueueId, now: u64) {
         for item in self.0.items.lock().unwrap().iter_mut() {

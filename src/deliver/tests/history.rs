@@ -636,7 +636,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
     let sum = |of: fn(&Tally) -> usize| told.iter().map(of).sum::<usize>();
     println!(
         "{} histories: {} leases, {} recipients delivered ({} copies more), {} failed ({} of old age), {} reported, {} deferred, {} held; \
-         {} queues parked, {} probes, {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away, {} reports not kept, {} times the clock was set",
+         {} queues parked, {} probes ({} answered for themselves), {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away, {} reports not kept, {} times the clock was set",
         told.len(),
         sum(|tally| tally.leases),
         sum(|tally| tally.delivered),
@@ -648,6 +648,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         sum(|tally| tally.held),
         sum(|tally| tally.parked),
         sum(|tally| tally.probes),
+        sum(|tally| tally.answered),
         sum(|tally| tally.ramps),
         sum(|tally| tally.uncertified),
         sum(|tally| tally.kills),
@@ -719,6 +720,74 @@ fn a_hold_that_is_over_stays_over_while_its_report_cannot_be_kept() {
         let tally = told(&said, then);
         let tally = tally.unwrap_or_else(|error| panic!("{error}"));
         assert!(tally.unreported > 0 && tally.bounces == 1, "{tally:?}");
+    }
+}
+
+/// Mail of one tenant, each message for one recipient at its connector.
+fn new(count: usize) -> Op {
+    Op::New {
+        tenant: 0,
+        exchange: 1,
+        relay: false,
+        domains: 0,
+        from_nobody: false,
+        count,
+        notify: 0,
+        age: 0,
+    }
+}
+
+/// The oldest message meets the fault and parks the queue with others; as its probe it is answered for its own sake.
+#[test]
+fn a_probe_that_is_answered_for_itself_lets_the_others_go() {
+    for own in [Said::Later, Said::Restricted, Said::Never, Said::TooMany] {
+        let said = [(0, vec![Said::Fault, own, own, own])];
+        let parked = vec![Op::Mood(0, Mood::Faulty), new(3)];
+        let probed = vec![Op::Mood(0, Mood::Told), Op::Pass(MINUTES)];
+        let tally = told(&said, [parked, probed, minutes(3)].concat());
+        let tally = tally.unwrap_or_else(|error| panic!("{own:?}: {error}"));
+        let counts = (tally.parked, tally.probes, tally.answered, tally.ramps);
+        assert_eq!(counts, (1, 1, 1, 1), "{own:?}: {tally:?}");
+    }
+}
+
+/// An operator's retry or release goes out at once, whatever keeps the queue back, and the pauses begin anew.
+#[test]
+fn what_an_operator_wants_tried_waits_for_no_pause_and_no_probe() {
+    use QueueAction::{Release, Retry};
+    let told = |then| {
+        let tally = told(&[(0, vec![Said::Later; 3])], then);
+        tally.unwrap_or_else(|error| panic!("{error}"))
+    };
+    for action in [Retry, Release] {
+        let act = || Op::Act(action, 0);
+        // Exchange asks for less, again and again, until it is well.
+        let busy = vec![
+            Op::Mood(0, Mood::Busy),
+            new(2),
+            act(),
+            act(),
+            minutes(1)[0].clone(),
+        ];
+        let tally = told([busy, vec![act(), Op::Mood(0, Mood::Well), act()]].concat());
+        assert!(tally.hurried >= 4 && tally.delivered == 3, "{tally:?}");
+        // Nobody listens at a domain.
+        let mut outside = new(1);
+        if let Op::New {
+            exchange, domains, ..
+        } = &mut outside
+        {
+            (*exchange, *domains) = (0, 1);
+        }
+        let second = || Op::Act(action, 1);
+        let closed = vec![Op::Door(2, Door::Refused), outside, second(), second()];
+        let tally = told([closed, vec![Op::Door(2, Door::Open), second()]].concat());
+        assert!(tally.turned == 3 && tally.delivered == 2, "{tally:?}");
+        // The queue is parked, and its connector mended.
+        let parked = vec![Op::Mood(0, Mood::Faulty), new(3), act()];
+        let tally = told([parked, vec![Op::Mood(0, Mood::Well), act()]].concat());
+        let counts = (tally.parked, tally.probes, tally.delivered);
+        assert_eq!(counts, (1, 2, 4), "{tally:?}");
     }
 }
 

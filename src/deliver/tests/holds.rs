@@ -280,3 +280,127 @@ async fn the_probe_of_a_parked_queue_is_its_oldest_message_due_or_not() {
     assert_eq!(log[3].0, QueueId::from_u64(1), "{log:?}");
     assert_eq!(alone.queue_states(), ["parked", "probe_failed"]);
 }
+
+/// Three messages, the first of them to `full@contoso.com`, and a queue that is parked by them.
+async fn parked() -> Stage {
+    let stage = Stage::new().await;
+    let fault = "550 5.7.64 TenantAttribution; Relay Access Denied";
+    stage
+        .exchange
+        .script(Step::reply(Phase::Rcpt, fault).always());
+    stage.put(1, "contoso", &["full@contoso.com"], MAIL);
+    stage.settled(1).await;
+    for id in 2..=3 {
+        stage.simple(id);
+        stage.settled(usize::try_from(id).unwrap()).await;
+    }
+    assert_eq!(stage.queue_states(), ["parked"]);
+    stage.exchange.forget_script();
+    stage
+}
+
+#[tokio::test]
+async fn a_probe_that_is_answered_for_its_recipient_releases_the_queue() {
+    let after = START + MINUTE;
+    for (phase, reply, next) in [
+        (Phase::Rcpt, "450 4.2.1 mailbox busy", Some(after + MINUTE)),
+        (
+            Phase::Rcpt,
+            "550 5.2.122 The recipient has exceeded their limit",
+            Some(after + 60 * MINUTE),
+        ),
+        (
+            Phase::Rcpt,
+            "550 5.7.12 rejected by organization policy",
+            Some(after + MINUTE),
+        ),
+        (Phase::Rcpt, "550 5.1.1 User unknown", None),
+        (
+            Phase::EndOfData,
+            "451 4.7.0 Temporary server error. PRX4",
+            Some(after + MINUTE),
+        ),
+    ] {
+        let stage = parked().await;
+        stage.exchange.script(Step::reply(phase, reply).times(1));
+        stage.advance(MINUTE);
+        stage.delivered(2).await;
+        let log = stage.fake.log();
+        assert_eq!(log[3].0, QueueId::from_u64(1), "{log:?}");
+        match (&log[3].2, next) {
+            (Disposition::Failed { .. }, None) => {}
+            (
+                Disposition::Deferred { next_try, .. } | Disposition::Held { next_try, .. },
+                Some(next),
+            ) => {
+                assert_eq!(*next_try, next, "its own time: {log:?}");
+                assert_eq!(stage.fake.state(1), Some((2, false)), "{reply}");
+            }
+            _ => panic!("{log:?}"),
+        }
+        assert_eq!(stage.queue_states(), ["parked", "released"], "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_says_nothing_of_its_message_keeps_the_queue_parked() {
+    for (phase, reply) in [
+        (Phase::Connect, "421 4.3.2 Service not available"),
+        (Phase::Ehlo, "550 5.1.1 not you"),
+        (Phase::Mail, "550 5.7.51 TenantInboundAttribution"),
+        (Phase::Mail, "451 4.7.500 Server busy"),
+        (Phase::Mail, "421 4.3.2 Service not available"),
+        (Phase::Rcpt, "451 4.7.500 Server busy"),
+        (Phase::Rcpt, "550 5.7.64 TenantAttribution"),
+    ] {
+        let stage = parked().await;
+        stage.exchange.script(Step::reply(phase, reply).always());
+        stage.advance(MINUTE);
+        stage.settled(4).await;
+        let states = stage.queue_states();
+        assert!(
+            states.starts_with(&["parked".to_owned(), "probe_failed".to_owned()]),
+            "{reply}: {states:?}"
+        );
+        assert!(!states.contains(&"released".to_owned()), "{states:?}");
+    }
+    let stage = parked().await;
+    stage
+        .exchange
+        .script(Step::new(Phase::EndOfData, Action::Drop).always());
+    stage.advance(MINUTE);
+    stage.settled(4).await;
+    assert_eq!(stage.queue_states(), ["parked", "probe_failed"], "lost");
+}
+
+#[tokio::test]
+async fn what_an_operator_wants_tried_goes_at_once() {
+    let stage = Stage::new().await;
+    stage
+        .exchange
+        .script(Step::reply(Phase::Mail, "451 4.7.500 Server busy").times(3));
+    stage.simple(1);
+    for attempt in 1..=3 {
+        stage.settled(attempt).await;
+        // Each pause is the first step again.
+        assert_eq!(stage.fake.pauses(), [START + MINUTE], "as a list shows it");
+        stage.fake.retry(1, START);
+    }
+    stage.delivered(1).await;
+    assert_eq!(stage.fake.pauses(), Vec::<u64>::new());
+    assert_eq!(stage.queue_states(), ["backed_off"; 3]);
+    // A parked queue asks at once, with its oldest message, and goes on waiting where nothing was mended.
+    let stage = parked().await;
+    let fault = "550 5.7.64 TenantAttribution; Relay Access Denied";
+    stage
+        .exchange
+        .script(Step::reply(Phase::Rcpt, fault).times(1));
+    stage.fake.retry(2, START);
+    let log = stage.settled(4).await;
+    assert_eq!(log[3].0, QueueId::from_u64(1), "{log:?}");
+    assert_eq!(stage.queue_states(), ["parked", "probe_failed"]);
+    stage.fake.retry(3, START);
+    stage.delivered(3).await;
+    let states = stage.queue_states();
+    assert_eq!(states, ["parked", "probe_failed", "released"]);
+}

@@ -184,6 +184,8 @@ pub(super) struct Tally {
     pub(super) held: usize,
     pub(super) parked: usize,
     pub(super) probes: usize,
+    pub(super) answered: usize,
+    pub(super) hurried: usize,
     pub(super) ramps: usize,
     pub(super) uncertified: usize,
     pub(super) kills: usize,
@@ -352,7 +354,11 @@ impl Book {
     }
 
     pub(super) fn act(&self, id: u64, action: QueueAction) {
-        self.lock().act(id, action);
+        let mut inner = self.lock();
+        inner.act(id, action);
+        if matches!(action, QueueAction::Retry | QueueAction::Release) {
+            inner.hurry(id);
+        }
     }
 
     pub(super) fn door(&self, which: usize, door: Door) {

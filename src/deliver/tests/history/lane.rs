@@ -131,6 +131,14 @@ impl Lane {
         }
     }
 
+    /// The probe was answered for its message: whatever it was, the connector is not at fault.
+    pub(super) fn answered(&mut self, id: u64, now: u64, alone: bool) {
+        if self.is_parked() {
+            self.held.remove(&id);
+            self.delivered(now, alone);
+        }
+    }
+
     /// Held until when and since when; nothing where the time for that is over.
     pub(super) fn fault(&mut self, now: u64, met: &Met) -> Option<(u64, u64)> {
         let since = met.held_since.unwrap_or(now);
@@ -214,6 +222,14 @@ impl Lane {
         if let State::Parked { next, .. } = &mut self.state {
             *next = now;
             self.to_release.extend(self.held.first());
+        }
+    }
+
+    /// An operator wants mail of it tried now.
+    pub(super) fn hurried(&mut self, now: u64) {
+        (self.pause, self.paused_until, self.pauses) = (0, 0, 0);
+        if let State::Parked { next, .. } = &mut self.state {
+            *next = now;
         }
     }
 

@@ -192,6 +192,14 @@ impl Store for Watched {
         self.spool.parked(destination, next_probe);
     }
 
+    fn paused(&self, destination: &Destination, until: Option<u64>) {
+        self.spool.paused(destination, until);
+    }
+
+    fn hurried(&self) -> Vec<Destination> {
+        self.spool.hurried()
+    }
+
     fn next_late(&self, patience: Patience) -> Option<u64> {
         self.spool.next_late(patience)
     }

@@ -126,6 +126,20 @@ impl Inner {
         self.write(id);
     }
 
+    /// An operator wants it tried now: the queues in which something of it may go do not keep it back.
+    pub(super) fn hurry(&mut self, id: u64) {
+        let now = self.now;
+        let parts = self.mails.get(&id).into_iter();
+        for part in parts.flat_map(|mail| &mail.parts) {
+            if part.open().any(|(_, one)| !one.operator_hold)
+                && let Some(lane) = self.lanes.get_mut(&part.queue)
+            {
+                lane.hurried(now);
+                self.tally.hurried += 1;
+            }
+        }
+    }
+
     /// Every wait stays as long as it was.
     pub(super) fn clock_was_set(&mut self, by: i64) {
         let shift = |moment: &mut u64| *moment = moment.saturating_add_signed(by);

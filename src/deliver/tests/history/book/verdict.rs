@@ -74,7 +74,14 @@ impl Inner {
         if internal {
             let lane = self.lanes.entry(part.queue.clone()).or_default();
             let parked = lane.is_parked();
-            if kind == Kind::Probe && !any(Said::Taken) {
+            let own = [Said::Never, Said::Later, Said::Restricted, Said::TooMany];
+            let answered = kind == Kind::Probe
+                && own.into_iter().any(any)
+                && ![Said::Taken, Said::Fault, Said::Busy].into_iter().any(any);
+            if answered {
+                lane.answered(id, now, alone);
+                self.tally.answered += usize::from(parked);
+            } else if kind == Kind::Probe && !any(Said::Taken) {
                 lane.probe_failed(now);
             }
             for (at, _) in said.iter().filter(|(_, said)| *said == Said::Fault) {
