@@ -328,7 +328,7 @@ fn load_with_warnings(path: &Path) -> Result<(Settings, Vec<config::Problem>), E
 /// The admin API of the running server, by the same configuration.
 fn client(settings: &Settings) -> Result<crate::admin::Client, Trouble> {
     if settings.admin.address.port() == 0 {
-        return Err(Trouble::Use(
+        return Err(Trouble::Server(
             "admin.address has port 0: the system chose one that the server's log alone names (its line ready); give it one of its own".to_owned(),
         ));
     }

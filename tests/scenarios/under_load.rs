@@ -603,7 +603,12 @@ async fn all_of_it_at_once_with_a_clock_that_is_set_loses_and_doubles_nothing() 
             flow.go_on(20).await;
         }
         assert!(readiness(place.admin).await < Duration::from_secs(10));
-        let metrics = scrape(place.admin).await;
+        // In the flood a seat may be taken before the answer has come.
+        let metrics = until("the metrics", async || {
+            let answer = http(place.admin, "GET", "/metrics", &[], "").await.ok()?;
+            Some(answer.1)
+        })
+        .await;
         let failed = metrics.lines();
         let mut failed = failed.filter(|line| line.contains("outcome=\"failed\""));
         assert!(

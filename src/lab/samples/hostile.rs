@@ -133,19 +133,13 @@ pub(super) fn tenants(program: &mut Program<'_>) {
         "mail that went round already",
         "its loop header says that it was here: once more, and it would circle for ever",
         |token| {
-            let (connector, _, terms) = returning(cast)?;
+            let (connector, ..) = returning(cast)?;
             let header = organization.loop_header.as_ref();
             let (name, value) = header.ok_or(needs::LOOP)?;
             let (mut outbound, _) = stamped(connector, organization, spoof(token))?;
             let marker = [name.as_bytes(), b": ", value.expose(), b"\r\n"].concat();
             outbound.mail.content.splice(0..0, marker);
-            // The gate comes first, and no signature is asked for where the mail is refused with it or without.
-            let expected = if terms.needs_signature {
-                NOT_ALLOWED
-            } else {
-                (554, (5, 4, 6))
-            };
-            Ok((from_exchange(outbound), refused(None, expected)))
+            Ok((from_exchange(outbound), refused(None, (554, (5, 4, 6)))))
         },
     );
 }
