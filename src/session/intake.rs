@@ -5,7 +5,7 @@
 
 use super::rejection::Rejection;
 use crate::header::{HeaderFault, MAX_HEADER, Progress, Splitter};
-use crate::smtp::data::{ContentFacts, Repair, Scanner};
+use crate::smtp::data::{ContentFacts, Repair, Scanner, SectionEnd};
 
 /// Where the bytes of one message go.
 #[derive(Debug)]
@@ -29,37 +29,14 @@ enum Stage<T> {
     Faulty {
         fault: HeaderFault,
         end: SectionEnd,
+        /// Octets of it so far.
+        seen: usize,
     },
     Body {
         judged: T,
         limit: u64,
     },
     Discard(Rejection),
-}
-
-/// Where a header section ends whose grammar is at fault: at its empty line, or where it is too large.
-#[derive(Debug, Default)]
-struct SectionEnd {
-    seen: usize,
-    /// Octets of the current line, and its last one.
-    line: usize,
-    last: u8,
-}
-
-impl SectionEnd {
-    /// How many of these octets belong to the section, where it ends within them.
-    fn find(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (at, octet) in bytes.iter().enumerate() {
-            self.seen += 1;
-            let ends_line = *octet == b'\n' && self.last == b'\r';
-            if (ends_line && self.line == 1) || self.seen > MAX_HEADER {
-                return Some(at + 1);
-            }
-            self.line = if ends_line { 0 } else { self.line + 1 };
-            self.last = *octet;
-        }
-        None
-    }
 }
 
 /// What the caller is to do with what was pushed.
@@ -159,9 +136,9 @@ impl<T> Intake<T> {
                         (Stage::Discard(rejection), Keep::Nothing)
                     }
                     Err(fault) => {
-                        let mut end = SectionEnd::default();
-                        let before = end.find(&buffer);
-                        (faulty(fault, end, before, bytes), Keep::Nothing)
+                        buffer.extend_from_slice(bytes);
+                        let begun = (SectionEnd::default(), 0);
+                        (faulty(fault, begun, &buffer), Keep::Nothing)
                     }
                     Ok(Progress::More) => {
                         buffer.extend_from_slice(bytes);
@@ -175,7 +152,9 @@ impl<T> Intake<T> {
                         judged(buffer, length, self.limit, judge)
                     }
                 },
-                Stage::Faulty { fault, end } => (faulty(fault, end, None, bytes), Keep::Nothing),
+                Stage::Faulty { fault, end, seen } => {
+                    (faulty(fault, (end, seen), bytes), Keep::Nothing)
+                }
                 Stage::Body { judged, limit } => {
                     let room = usize::try_from(limit.saturating_sub(self.arrived));
                     let room = room.unwrap_or(usize::MAX);
@@ -280,16 +259,14 @@ impl<T> Intake<T> {
     }
 }
 
-/// What becomes of a header section at fault with these octets of it, unless it has ended `before` them.
-fn faulty<T>(
-    fault: HeaderFault,
-    mut end: SectionEnd,
-    before: Option<usize>,
-    bytes: &[u8],
-) -> Stage<T> {
-    match before.or_else(|| end.find(bytes)) {
-        Some(_) => Stage::Discard(fault.into()),
-        None => Stage::Faulty { fault, end },
+/// What becomes of a header section at fault with these octets of it, behind so many others: it ends with its empty line, or
+/// where it is too large.
+fn faulty<T>(fault: HeaderFault, (mut end, before): (SectionEnd, usize), bytes: &[u8]) -> Stage<T> {
+    let seen = before + bytes.len();
+    let is_over = bytes.iter().any(|octet| end.push(*octet));
+    match is_over || seen > MAX_HEADER {
+        true => Stage::Discard(fault.into()),
+        false => Stage::Faulty { fault, end, seen },
     }
 }
 

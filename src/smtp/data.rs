@@ -96,16 +96,13 @@ impl Scanner {
     }
 }
 
-/// Whether a header section has an octet beyond US-ASCII, as the bytes of a message pass. It ends with the first empty line,
-/// or with the message.
-#[derive(Clone, Copy, Debug)]
-pub struct HeaderOctets {
-    line: Line,
-    eight_bit: bool,
-}
+/// Finds the empty line that ends a header section, as the bytes of a message pass, whatever else is in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SectionEnd(Line);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Line {
+    #[default]
     Start,
     /// A CR where a line begins.
     StartCr,
@@ -115,13 +112,32 @@ enum Line {
     Over,
 }
 
-impl Default for HeaderOctets {
-    fn default() -> Self {
-        Self {
-            line: Line::Start,
-            eight_bit: false,
-        }
+impl SectionEnd {
+    /// Looks at the next octet; whether the section is over with it, or was before.
+    pub fn push(&mut self, octet: u8) -> bool {
+        self.0 = match (self.0, octet) {
+            (Line::StartCr, b'\n') | (Line::Over, _) => Line::Over,
+            (Line::Start, b'\r') => Line::StartCr,
+            (Line::Cr, b'\n') => Line::Start,
+            (Line::Inside | Line::Cr | Line::StartCr, b'\r') => Line::Cr,
+            (Line::Start | Line::StartCr | Line::Inside | Line::Cr, _) => Line::Inside,
+        };
+        self.is_over()
     }
+
+    /// Whether the empty line was seen.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0 == Line::Over
+    }
+}
+
+/// Whether a header section has an octet beyond US-ASCII, as the bytes of a message pass. It ends with the first empty line,
+/// or with the message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeaderOctets {
+    end: SectionEnd,
+    eight_bit: bool,
 }
 
 impl HeaderOctets {
@@ -132,20 +148,14 @@ impl HeaderOctets {
                 return;
             }
             self.eight_bit = !octet.is_ascii();
-            self.line = match (self.line, octet) {
-                (Line::StartCr, b'\n') | (Line::Over, _) => Line::Over,
-                (Line::Start, b'\r') => Line::StartCr,
-                (Line::Cr, b'\n') => Line::Start,
-                (Line::Inside | Line::Cr | Line::StartCr, b'\r') => Line::Cr,
-                (Line::Start | Line::StartCr | Line::Inside | Line::Cr, _) => Line::Inside,
-            };
+            self.end.push(*octet);
         }
     }
 
     /// Whether what follows changes nothing.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        self.eight_bit || self.line == Line::Over
+        self.eight_bit || self.end.is_over()
     }
 
     /// Whether there was one so far.
