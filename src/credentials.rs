@@ -23,8 +23,6 @@ use std::time::Duration;
 pub struct Account {
     /// What judgement sees of it.
     pub application: Arc<Application>,
-    /// `username`; without it the address alone is the proof.
-    pub username: Option<String>,
     /// `password_hash`, a PHC string.
     pub password_hash: Option<Secret>,
     /// `networks`: where it may connect from; empty means anywhere (only with a username).
@@ -97,7 +95,9 @@ impl Accounts {
         let mut entries = self
             .accounts
             .iter()
-            .filter(|account| account.username.is_none() && account.allows_address(address))
+            .filter(|account| {
+                account.application.username.is_none() && account.allows_address(address)
+            })
             .map(|account| &account.application);
         let Some(first) = entries.clone().next() else {
             return ByAddress::Unknown;
@@ -108,14 +108,17 @@ impl Accounts {
         }
     }
 
-    /// The application of this name, if it can log in.
+    /// The application that has logged in by another configuration, as it is in this one: of the same name, user name and
+    /// tenant. Its password may be another: nobody is turned away while one is exchanged.
     #[must_use]
-    pub fn with_login(&self, name: &str) -> Option<Arc<Application>> {
-        let account = self
-            .accounts
-            .iter()
-            .find(|account| account.username.is_some() && *account.application.name == *name);
-        account.map(|account| Arc::clone(&account.application))
+    pub fn renewed(&self, application: &Application) -> Option<Arc<Application>> {
+        let is_same = |own: &Application| {
+            let login = (own.username.is_some(), &own.username, &own.name);
+            login == (true, &application.username, &application.name)
+                && own.tenant.name == application.tenant.name
+        };
+        let mut own = self.accounts.iter().map(|account| &account.application);
+        own.find(|own| is_same(own)).cloned()
     }
 
     /// Whether the login was right within the last ten minutes: the quick answer that costs no hash. Without an address
@@ -148,11 +151,9 @@ impl Accounts {
         address: Option<IpAddr>,
         ticks: u64,
     ) -> Option<Arc<Application>> {
-        let found = self
-            .accounts
-            .iter()
-            .enumerate()
-            .find(|(_, account)| account.username.as_deref() == Some(login.username.as_str()));
+        let found = self.accounts.iter().enumerate().find(|(_, account)| {
+            account.application.username.as_deref() == Some(login.username.as_str())
+        });
         let hash = found
             .and_then(|(_, account)| account.password_hash.as_ref())
             .map_or(NOBODY, Secret::expose_str);
@@ -397,6 +398,7 @@ mod tests {
         Arc::new(Account {
             application: Arc::new(Application {
                 name: name.into(),
+                username: username.map(str::to_owned),
                 tenant: Arc::new(tenant),
                 senders: senders
                     .iter()
@@ -406,7 +408,6 @@ mod tests {
                 stream: None,
                 bounces_to: None,
             }),
-            username: username.map(str::to_owned),
             password_hash: username.map(|_| Secret::new(password_auth::generate_hash("right"))),
             networks: networks
                 .iter()
@@ -514,12 +515,33 @@ mod tests {
         assert_eq!(by(HERE, "c@contoso.com"), "not this sender");
         assert_eq!(by(HERE, ""), "not this sender");
         assert_eq!(by(THERE, "a@contoso.com"), "unknown");
-        assert!(accounts.with_login("c").is_some());
-        assert!(
-            accounts.with_login("a").is_none(),
-            "its address is its login"
-        );
-        assert!(accounts.with_login("d").is_none());
+        let of = |name: &str| {
+            let mut all = accounts.iter().map(|account| &account.application);
+            Application::clone(all.find(|own| *own.name == *name).unwrap())
+        };
+        let c = of("c");
+        let again = |application: &Application| accounts.renewed(application).is_some();
+        assert!(again(&c));
+        assert!(!again(&of("a")), "its address is its login");
+        for other in [
+            Application {
+                name: "d".into(),
+                ..c.clone()
+            },
+            Application {
+                username: Some("another".to_owned()),
+                ..c.clone()
+            },
+            Application {
+                tenant: Arc::new(Tenant {
+                    name: "fabrikam".into(),
+                    ..Tenant::clone(&c.tenant)
+                }),
+                ..c.clone()
+            },
+        ] {
+            assert!(!again(&other), "{other:?}");
+        }
     }
 
     #[test]

@@ -1116,7 +1116,7 @@ async fn every_key_of_the_contract_is_read_into_its_setting() {
         (&*application.name, &*application.tenant.name),
         ("erp", "contoso")
     );
-    assert_eq!(account.username.as_deref(), Some("erp"));
+    assert_eq!(account.application.username.as_deref(), Some("erp"));
     assert!(
         account
             .password_hash

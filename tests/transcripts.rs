@@ -138,7 +138,7 @@ impl Conditions for Desk {
         self.1.by_address(address, sender)
     }
     fn renewed(&self, application: &Arc<Application>) -> Option<Arc<Application>> {
-        self.1.with_login(&application.name)
+        self.1.renewed(application)
     }
     fn within_rate(&self, _: &str, _: Now) -> bool {
         true

@@ -92,10 +92,10 @@ fn read(octets: &[u8]) -> Read {
                 read.fault.get_or_insert("a block in a block");
             }
             open = Some((label.to_vec(), Vec::new()));
-        } else if let Some(label) = ended(line) {
+        } else if ended(line).is_some() {
             match open.take() {
-                Some((begun, content)) if begun == label => {
-                    let label = String::from_utf8_lossy(label).into_owned();
+                Some((begun, content)) if ends(line, &begun) => {
+                    let label = String::from_utf8_lossy(&begun).into_owned();
                     read.blocks.push((label, naive::unbase64(&content)));
                 }
                 other => {
@@ -134,6 +134,13 @@ fn ended(line: &[u8]) -> Option<&[u8]> {
     let rest = line.strip_prefix(b"-----END ")?;
     let end = rest.windows(5).position(|five| five == b"-----")?;
     Some(&rest[..end])
+}
+
+/// Whether a line ends the block with this label, in which dashes may stand.
+fn ends(line: &[u8], label: &[u8]) -> bool {
+    let rest = line.strip_prefix(b"-----END ");
+    let rest = rest.and_then(|rest| rest.strip_prefix(label));
+    rest.is_some_and(|rest| rest.starts_with(b"-----"))
 }
 
 /// A line that says nothing but that a certificate begins or ends, and is no boundary.

@@ -339,7 +339,7 @@ impl Player {
                     let accounts = &world().settings.accounts;
                     let own = accounts
                         .iter()
-                        .find(|own| own.username.as_deref() == Some(&login.username));
+                        .find(|own| own.application.username.as_deref() == Some(&login.username));
                     let answer = match own {
                         _ if self.surroundings.busy() => Credentials::Busy,
                         Some(own) if login.password.expose() == b"pw" => {

@@ -226,7 +226,7 @@ impl Outside {
     }
 
     /// Connects and greets. Where only TLS goes wrong, and was offered to be nice, once more in clear text (RFC 7435): also
-    /// where STARTTLS has no answer but the end of the connection, which whoever is in between can have as well.
+    /// where STARTTLS has no answer, or none that is a reply, which whoever is in between can have as well.
     async fn meet(
         &self,
         settings: &DeliverSettings,
@@ -251,7 +251,7 @@ impl Outside {
         let opened = match open(self.manners.clone()).await {
             Err(Answer::Broken {
                 phase: Phase::StartTls,
-                why: why @ (Broken::Closed | Broken::Deadline),
+                why: why @ (Broken::Closed | Broken::Deadline | Broken::Nonsense(_)),
             }) if self.manners.tls == Tls::WhereOffered => {
                 Err(Answer::NoTls(format!("{why} (after STARTTLS)")))
             }

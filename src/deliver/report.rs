@@ -76,6 +76,15 @@ pub(super) async fn settle<S: Store>(
         .map(|(at, answer)| (*at, answer.judge(next_hop(&lane.destination.via))))
         .collect();
     report.tell_hold(&judged, answers, &attempt);
+    if let Some((_, Answer::Unreadable(why))) = answers
+        .iter()
+        .find(|(_, answer)| matches!(answer, Answer::Unreadable(_)))
+    {
+        // Kept, and tried again: a person has to look at it.
+        tracing::error!(id = %work.message().id, %why, "a queued message cannot be sent");
+        let failures = &shared.metrics.store_failures;
+        failures.with_label_values(&["read"]).inc();
+    }
     let (mut results, mut lines) = (
         Vec::with_capacity(judged.len()),
         Vec::with_capacity(judged.len()),

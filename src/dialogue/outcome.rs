@@ -246,11 +246,12 @@ impl Answer {
     }
 
     /// Whether the next hop has heard of a message and answered for it, or for one of its recipients: so far it lets our mail
-    /// in. What is said before MAIL is not about a message, and 421 ends a connection whatever was asked.
+    /// in. What is said before MAIL is not about a message, and 421 ends a connection whatever was asked. A message that cannot
+    /// be read has a fault of its own as well: it would ask for others in vain.
     #[must_use]
     pub fn is_about_the_message(&self) -> bool {
         match self {
-            Self::Taken(_) => true,
+            Self::Taken(_) | Self::Unreadable(_) => true,
             Self::Refused { phase, reply } => !phase.is_before_mail() && reply.code != 421,
             Self::Broken { .. }
             | Self::Unfit(_)
@@ -258,8 +259,7 @@ impl Answer {
             | Self::NoTls(_)
             | Self::NoLogin(_)
             | Self::NoWay(_)
-            | Self::OwnCertificate(_)
-            | Self::Unreadable(_) => false,
+            | Self::OwnCertificate(_) => false,
         }
     }
 
@@ -401,6 +401,7 @@ mod tests {
             (Answer::Unfit(Unfit::SmtpUtf8), false),
             (Answer::NoTls("expired".to_owned()), false),
             (Answer::Unreachable("refused".to_owned()), false),
+            (Answer::Unreadable("damaged".to_owned()), true),
         ] {
             assert_eq!(answer.is_about_the_message(), expected, "{answer:?}");
         }

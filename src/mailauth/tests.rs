@@ -153,7 +153,17 @@ async fn what_is_put_in_where_the_library_does_not_look_fails() {
         .to_header();
     let signed = format!("{header}{LETTER}");
     assert_eq!(says(zone(), &signed).await, "verified");
+    let body = signed.find("\r\n\r\n").unwrap() + 4;
+    let in_body = |at: usize, put: &str| format!("{}{put}{}", &signed[..at], &signed[at..]);
     for changed in [
+        in_body(body, "\r"),
+        in_body(body + 1, "\r"),
+        in_body(signed.len(), "\r\r"),
+        format!(
+            "{}{}",
+            &signed[..body],
+            signed[body..].replace("\r\n", "\n")
+        ),
         signed.replacen("Subject: hello", "Subject: hel\x0clo", 1),
         format!("To : eve@fabrikam.com\r\n{signed}"),
         format!("To: eve@fabrikam.com\r\n{signed}"),
@@ -182,6 +192,7 @@ async fn the_key_must_be_there_and_meant_for_mail() {
         ("p=", "P="),
         ("p=", "p=; P="),
         ("k=rsa", "k="),
+        ("k=rsa", "k=r sa"),
         ("k=rsa", "k=rsa; n=\u{1}"),
     ] {
         let record = RECORD.replacen(from, to, 1);

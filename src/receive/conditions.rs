@@ -80,7 +80,7 @@ impl Conditions for Desk {
     }
 
     fn renewed(&self, application: &Arc<Application>) -> Option<Arc<Application>> {
-        self.accounts.load().with_login(&application.name)
+        self.accounts.load().renewed(application)
     }
 
     fn within_rate(&self, application: &str, now: Now) -> bool {

@@ -493,7 +493,13 @@ impl Door {
         if current.balancers.contains(peer.ip()) {
             match Seat::take(&self.open.unnamed, current.max_connections, None) {
                 Some(seat) => drop(sessions.spawn(self.clone().ask_balancer(stream, peer, seat))),
-                None => self.turn_away(&stream, peer, &current),
+                None => {
+                    let balancer = Origin {
+                        address: peer,
+                        proven: false,
+                    };
+                    self.turn_away(&stream, balancer, &current);
+                }
             }
             return;
         }
@@ -503,7 +509,7 @@ impl Door {
         };
         match self.seat(origin, &current) {
             Some(seat) => drop(sessions.spawn(self.clone().serve(stream, origin, seat))),
-            None => self.turn_away(&stream, peer, &current),
+            None => self.turn_away(&stream, origin, &current),
         }
     }
 
@@ -528,7 +534,7 @@ impl Door {
         drop(unnamed);
         match self.seat(origin, &current) {
             Some(seat) => self.serve(stream, origin, seat).await,
-            None => self.turn_away(&stream, origin.address, &current),
+            None => self.turn_away(&stream, origin, &current),
         }
     }
 
@@ -572,12 +578,17 @@ impl Door {
     }
 
     /// 421 4.3.2 where the client can read it and a flood of such would not fill the trace; else the connection just closes.
-    fn turn_away(&self, stream: &TcpStream, peer: SocketAddr, current: &Current) {
+    fn turn_away(&self, stream: &TcpStream, origin: Origin, current: &Current) {
         self.count(current, "turned_away");
         let now = self.services.clock.now();
-        let told = &self.open.told;
-        if speaks_first(current) && told.take("turned away", TOLD_RATE, now.ticks) {
-            self.refuse(stream, peer, Rejection::TooManyConnections, None, current);
+        // A flood of strangers takes no word from those who are known.
+        let whose = match current.is_network(origin) {
+            true => "known",
+            false => "strangers",
+        };
+        if speaks_first(current) && self.open.told.take(whose, TOLD_RATE, now.ticks) {
+            let rejection = Rejection::TooManyConnections;
+            self.refuse(stream, origin.address, rejection, None, current);
         }
     }
 

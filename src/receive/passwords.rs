@@ -110,6 +110,7 @@ mod tests {
     use super::*;
     use crate::credentials::Account;
     use crate::mail::Secret;
+    use crate::trust::Application;
     use crate::trust::fixtures::{application, contoso};
 
     /// A hash that is quick to check, of a password that nobody knows.
@@ -117,8 +118,10 @@ mod tests {
 
     fn accounts(hash: &str) -> Accounts {
         let account = Account {
-            application: application(&Arc::new(contoso()), &["erp@contoso.com"], false),
-            username: Some("erp".to_owned()),
+            application: Arc::new(Application {
+                username: Some("erp".to_owned()),
+                ..(*application(&Arc::new(contoso()), &["erp@contoso.com"], false)).clone()
+            }),
             password_hash: Some(Secret::new(hash)),
             networks: Vec::new(),
             rate: None,

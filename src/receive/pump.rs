@@ -4,7 +4,9 @@ use super::ahead::ReadAhead;
 use super::handshake::{self, Overheard};
 use super::listener::{Current, Origin, Services};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
-use crate::session::{Conditions, Credentials, Input, MAX_UNSENT, Output, Session};
+use crate::session::{
+    Conditions, Credentials, Input, MAX_UNSENT, Output, Policies, Policy, Session,
+};
 use crate::spool::{Draft, SpoolError};
 use crate::trust::DkimFacts;
 use crate::trust::certificate::{ClientCertificate, WhyAbsent};
@@ -28,6 +30,15 @@ enum Exit {
     StartTls,
 }
 
+/// What a listener goes by at this moment.
+struct InForce(Arc<arc_swap::ArcSwap<Current>>);
+
+impl Policies for InForce {
+    fn in_force(&self) -> Arc<Policy> {
+        Arc::clone(&self.0.load().policy)
+    }
+}
+
 /// Serves one connection to its end.
 pub(super) async fn serve(
     mut socket: TcpStream,
@@ -42,7 +53,9 @@ pub(super) async fn serve(
     let conditions: Arc<dyn Conditions> = Arc::clone(&services.desk) as Arc<dyn Conditions>;
     let now = services.clock.now();
     let policy = Arc::clone(&current.policy);
-    let mut session = Session::new(policy, conditions, origin.address, network, now);
+    let policies = InForce(Arc::clone(&listener));
+    let mut session = Session::new(policy, conditions, origin.address, network, now)
+        .with_policies(Arc::new(policies));
     if !origin.proven {
         session = session.with_unproven_address();
     }
@@ -109,8 +122,6 @@ impl Pump {
                     Ok(Ok(0)) => return Ok(Exit::Closed),
                     Ok(Ok(length)) => {
                         let bytes = buffer.get(..length).unwrap_or_default();
-                        // Not before the wait: what arrives is judged by what is in force when it does.
-                        self.session.renew(&self.listener.load().policy);
                         self.session.handle(clock.now(), Input::Bytes(bytes));
                     }
                     Ok(Err(error)) => return Err(error),

@@ -367,6 +367,8 @@ impl Hold {
     /// The configuration was read again, perhaps with a new certificate: look at once whether that helped. The oldest held
     /// message, so that there is one to probe with.
     pub fn probe_now(&mut self, now: u64) -> Option<QueueId> {
+        // One connection tries, as at the end of a pause.
+        self.unreachable |= self.pause > 0;
         (self.pause, self.paused_until) = (0, 0);
         let State::Parked { next_probe, .. } = &mut self.state else {
             return None;
@@ -778,6 +780,7 @@ mod tests {
                 (hold.admission(now), hold.paused_until()),
                 (Admission::Go, None)
             );
+            assert_eq!(hold.connections(now, 10), 1, "nothing was delivered");
             let until = now + MINUTE;
             let anew = Some(Change::BackedOff { until });
             assert_eq!(again(&mut hold, &law(), now), anew, "the first step");

@@ -24,7 +24,7 @@ mod terms;
 mod tests;
 
 pub use rejection::Rejection;
-pub use settings::{BareNewlines, ByAddress, Conditions, Now, Policy, Service, TlsMode};
+pub use settings::{BareNewlines, ByAddress, Conditions, Now, Policies, Policy, Service, TlsMode};
 pub use terms::Terms;
 
 use crate::mail::{QueueId, shown};
@@ -37,7 +37,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::sasl::Login;
 use crate::spool::{Message, SpoolError, Stored};
 use crate::trust::certificate::{ClientCertificate, WhyAbsent};
-use crate::trust::{Application, DkimFacts, Evidence, Peer, Signature};
+use crate::trust::{Application, DkimFacts, Evidence, Peer, Reason, Signature};
 use state::State;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -161,6 +161,7 @@ pub struct Session {
 /// What lives as long as the connection.
 pub(crate) struct Core {
     policy: Arc<Policy>,
+    policies: Option<Arc<dyn Policies>>,
     conditions: Arc<dyn Conditions>,
     peer_address: SocketAddr,
     /// Whether the address is the client's, so that it may prove something.
@@ -223,6 +224,7 @@ impl Session {
         let implicit = policy.tls == TlsMode::Implicit;
         let mut core = Core {
             policy,
+            policies: None,
             conditions,
             peer_address: peer,
             address_proves: true,
@@ -259,6 +261,13 @@ impl Session {
             drain_by: None,
             now,
         }
+    }
+
+    /// Works by the policy that is in force whenever it is between transactions.
+    #[must_use]
+    pub fn with_policies(mut self, policies: Arc<dyn Policies>) -> Self {
+        self.core.policies = Some(policies);
+        self
     }
 
     /// The address is a load balancer's own (PROXY LOCAL or UNKNOWN): it proves nothing, neither to the network gate nor
@@ -311,9 +320,8 @@ impl Session {
         self.state.announced_size()
     }
 
-    /// Whether the policy may be exchanged: no transaction is under way.
-    #[must_use]
-    pub fn is_between_transactions(&self) -> bool {
+    /// Whether no transaction is under way.
+    fn is_between_transactions(&self) -> bool {
         matches!(self.state, State::Ready(_))
     }
 
@@ -321,13 +329,6 @@ impl Session {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.drain_by.is_some()
-    }
-
-    /// Takes a newer policy, between transactions.
-    pub fn renew(&mut self, policy: &Arc<Policy>) {
-        if self.is_between_transactions() && !Arc::ptr_eq(policy, &self.core.policy) {
-            self.core.policy = Arc::clone(policy);
-        }
     }
 
     /// Something happened.
@@ -486,6 +487,11 @@ impl Session {
             self.core.refuse(Rejection::ProxyNotTaken, now);
             return;
         }
+        if self.is_between_transactions()
+            && let Some(policies) = &self.core.policies
+        {
+            self.core.policy = policies.in_force();
+        }
         self.core.commands += 1;
         if self.core.is_stranger_outside_tls() && self.core.commands > STRANGER_COMMANDS {
             self.core.refuse(Rejection::StrangerLimit, now);
@@ -515,7 +521,13 @@ impl Session {
                 self.core.refuse(Rejection::StartTlsRequired, now);
             }
             Err(CommandFault::Xoorg) if !self.core.offers(Extension::Xoorg) => {
-                let rejection = Rejection::Syntax(CommandFault::Parameter);
+                let reason = self.core.is_connector().then(|| {
+                    Reason::of_standing(self.core.trust.standing(), self.core.policy.half_proven)
+                });
+                let rejection = match reason.flatten() {
+                    Some(reason) => reason.into(),
+                    None => Rejection::Syntax(CommandFault::Parameter),
+                };
                 self.core.refuse(rejection, now);
             }
             Err(fault) => {

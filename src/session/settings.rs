@@ -102,6 +102,13 @@ pub enum ByAddress {
     Unknown,
 }
 
+/// Where the policy in force is looked up, with every command between transactions: what was read in one piece with the
+/// end of a transaction that began before a reload is judged by what that brought.
+pub trait Policies: Send + Sync {
+    /// The policy in force.
+    fn in_force(&self) -> Arc<Policy>;
+}
+
 /// What a session asks of the rest of the house. Every answer is quick and never waits.
 pub trait Conditions: Send + Sync {
     /// A fresh queue id.

@@ -25,6 +25,7 @@ impl Conditions for Desk {
     fn by_address(&self, address: IpAddr, _: &crate::mail::ReversePath) -> ByAddress {
         let application = Application {
             name: "scanner".into(),
+            username: None,
             tenant: Arc::new(contoso()),
             senders: vec!["scanner@contoso.com".parse().unwrap()],
             internal: false,

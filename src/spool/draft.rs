@@ -6,6 +6,7 @@
 use super::{SpoolError, spool_error};
 use crate::journal::large::{Bodies, Incoming, LARGE};
 use bytes::Bytes;
+use prometheus::IntCounterVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -29,6 +30,15 @@ pub struct Draft {
     /// Octets that were announced, [`LARGE`] at most; 0 where nothing was.
     announced: usize,
     share: Share,
+    failures: IntCounterVec,
+}
+
+/// A large body that could not be written, which no other part of the store knows of.
+pub(super) fn failed(failures: &IntCounterVec, error: &SpoolError) {
+    let is_full = matches!(error, SpoolError::Full);
+    let operation = if is_full { "full" } else { "write" };
+    tracing::error!(%error, "a large message cannot be written");
+    failures.with_label_values(&[operation]).inc();
 }
 
 /// What a draft has of the memory for all.
@@ -73,14 +83,15 @@ pub(super) enum Content {
 }
 
 impl Draft {
-    /// `all` counts the octets of all drafts in memory.
-    pub(super) fn new(bodies: Bodies, all: Arc<AtomicUsize>) -> Self {
+    /// `all` counts the octets of all drafts in memory, `failures` what could not be written.
+    pub(super) fn new(bodies: Bodies, all: Arc<AtomicUsize>, failures: IntCounterVec) -> Self {
         Self {
             bodies,
             content: Content::Memory(Vec::new()),
             gathered: Vec::new(),
             announced: 0,
             share: Share { all, own: 0 },
+            failures,
         }
     }
 
@@ -154,7 +165,9 @@ impl Draft {
         let incoming = written
             .await
             .map_err(|error| SpoolError::Failing(error.to_string()))?;
-        self.content = Content::File(incoming.map_err(spool_error)?);
+        let incoming = incoming.map_err(spool_error);
+        let incoming = incoming.inspect_err(|error| failed(&self.failures, error))?;
+        self.content = Content::File(incoming);
         self.share.give_back();
         Ok(())
     }
@@ -182,14 +195,37 @@ impl Draft {
 mod tests {
     use super::*;
     use crate::journal::disk::RealDisk;
+    use crate::metrics::Metrics;
+    use crate::spool::tests::stepped::{Kept, Sick};
     use std::sync::Arc;
+
+    fn failures() -> IntCounterVec {
+        Metrics::new().unwrap().store_failures
+    }
+
+    #[tokio::test]
+    async fn a_large_body_that_finds_no_space_is_counted_though_nothing_else_notices() {
+        for (sick, operation) in [(Sick::Full, "full"), (Sick::Writes, "write")] {
+            let folder = tempfile::tempdir().unwrap();
+            let disk = Kept::default();
+            let bodies = Bodies::new(folder.path().to_owned(), Arc::new(disk.clone()));
+            let failures = failures();
+            let mut draft = Draft::new(bodies, Arc::default(), failures.clone());
+            disk.is(Some(sick));
+            let piece = Bytes::from(vec![b'x'; LARGE]);
+            draft.append(piece.clone()).await.unwrap();
+            assert!(draft.append(piece).await.is_err());
+            let count = failures.with_label_values(&[operation]).get();
+            assert_eq!(count, 1, "{operation}");
+        }
+    }
 
     #[tokio::test]
     async fn a_draft_reads_back_from_memory_and_from_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let bodies = Bodies::new(folder.path().to_owned(), Arc::new(RealDisk));
         let all: Arc<AtomicUsize> = Arc::default();
-        let mut draft = Draft::new(bodies, Arc::clone(&all));
+        let mut draft = Draft::new(bodies, Arc::clone(&all), failures());
         let small: Vec<u8> = (0..LARGE).map(|number| (number % 251) as u8).collect();
         draft.append(Bytes::from(small.clone())).await.unwrap();
         assert!(matches!(draft.content, Content::Memory(_)));
@@ -216,7 +252,7 @@ mod tests {
         let bodies = Bodies::new(folder.path().to_owned(), Arc::new(RealDisk));
         let all = Arc::new(AtomicUsize::new(ALL_DRAFTS));
         let piece = Bytes::from(vec![b'x'; SMALL + 1]);
-        let mut draft = Draft::new(bodies, all);
+        let mut draft = Draft::new(bodies, all, failures());
         draft.append(piece.clone()).await.unwrap();
         assert!(matches!(draft.content, Content::File(_)));
         assert_eq!(draft.read_back().await.unwrap(), piece);
@@ -239,7 +275,8 @@ mod tests {
             (LARGE as u64, 8000, 8000),
             (u64::MAX, 8000, 8000),
         ] {
-            let mut draft = Draft::new(bodies.clone(), Arc::clone(&all)).announced(announced);
+            let mut draft =
+                Draft::new(bodies.clone(), Arc::clone(&all), failures()).announced(announced);
             assert_eq!(room(&draft), 0, "nothing for nothing");
             draft.append(piece.clone()).await.unwrap();
             assert_eq!(room(&draft), first, "{announced}");
@@ -257,7 +294,7 @@ mod tests {
         }
         // Where others have most of the memory, nothing is taken ahead.
         all.store(ALL_DRAFTS / 2 + 1, Ordering::Relaxed);
-        let mut draft = Draft::new(bodies, Arc::clone(&all)).announced(LARGE as u64);
+        let mut draft = Draft::new(bodies, Arc::clone(&all), failures()).announced(LARGE as u64);
         draft.append(piece).await.unwrap();
         assert_eq!(room(&draft), 1000);
     }
@@ -270,7 +307,7 @@ mod tests {
         let piece = Bytes::from(vec![b'x'; SMALL]);
         let mut drafts = Vec::new();
         for _ in 0..100 {
-            let mut draft = Draft::new(bodies.clone(), Arc::clone(&all));
+            let mut draft = Draft::new(bodies.clone(), Arc::clone(&all), failures());
             for _ in 0..LARGE / SMALL - 1 {
                 draft.append(piece.clone()).await.unwrap();
             }
@@ -286,7 +323,7 @@ mod tests {
         let whole = (LARGE / SMALL - 1) * SMALL;
         assert!((ALL_DRAFTS - whole..=ALL_DRAFTS).contains(&of(&drafts)));
         // Small mail is in memory all the same, and the file of a large one holds what it should.
-        let mut small = Draft::new(bodies, Arc::clone(&all));
+        let mut small = Draft::new(bodies, Arc::clone(&all), failures());
         small.append(piece.clone()).await.unwrap();
         assert!(matches!(small.content, Content::Memory(_)));
         let last = drafts.last().unwrap();

@@ -342,7 +342,8 @@ impl Spool {
     /// A new draft.
     #[must_use]
     pub fn draft(&self) -> Draft {
-        Draft::new(self.0.bodies.clone(), Arc::clone(&self.0.drafts))
+        let failures = self.0.metrics.store_failures.clone();
+        Draft::new(self.0.bodies.clone(), Arc::clone(&self.0.drafts), failures)
     }
 
     /// Whether mail can be taken now: asked at MAIL.
@@ -372,7 +373,9 @@ impl Spool {
                 (Bytes::from(bytes), None)
             }
             Content::File(incoming) => {
-                let file = keep_file(*incoming, draft.gathered, id).await?;
+                let file = keep_file(*incoming, draft.gathered, id).await;
+                let file =
+                    file.inspect_err(|error| draft::failed(&self.0.metrics.store_failures, error))?;
                 (Bytes::new(), Some(file))
             }
             Content::Moving => {

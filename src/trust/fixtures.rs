@@ -81,6 +81,7 @@ pub(crate) fn application(
 ) -> Arc<Application> {
     Arc::new(Application {
         name: "erp".into(),
+        username: None,
         tenant: Arc::clone(tenant),
         senders: senders
             .iter()

@@ -86,6 +86,8 @@ impl Peer {
 pub struct Application {
     /// `name`.
     pub name: Arc<str>,
+    /// `username`; without it the address alone is the proof.
+    pub username: Option<String>,
     /// The tenant it writes for.
     pub tenant: Arc<Tenant>,
     /// `senders`: who it may be, in the envelope and in From:.

@@ -64,6 +64,45 @@ async fn secrets_rotate_under_an_open_session() {
     world.host.stop().await;
 }
 
+/// The end of one message and all of the next arrive in one piece; between the two a secret was exchanged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_begins_behind_a_message_that_a_reload_met_is_judged_by_the_new_policy() {
+    let world = World::start().await;
+    let mail = Mail::new("ada@contoso.com", "bob@contoso.com", LETTER);
+    let content = world.outbound(&world.around.contoso, mail).mail.content;
+    let connection = world.exchange_out().connect().await.unwrap();
+    let mut client = connection.into_client();
+    let envelope = "MAIL FROM:<ada@contoso.com>\r\nRCPT TO:<bob@contoso.com>\r\n";
+    let (first, rest) = content.split_at(content.len() - 3);
+    client.raw(envelope.as_bytes()).await.unwrap();
+    let chunk = format!("BDAT {}\r\n", first.len());
+    client
+        .raw(&[chunk.as_bytes(), first].concat())
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.reply().await.unwrap().code, 250);
+    }
+    let renewed = Changes::replace("value = \"contoso-secret\"", "value = \"new-secret\"");
+    world.host.reload(world.around.settings(&renewed)).unwrap();
+    let mut octets = format!("BDAT {} LAST\r\n", rest.len()).into_bytes();
+    octets.extend_from_slice(rest);
+    octets.extend_from_slice(envelope.as_bytes());
+    octets.extend_from_slice(format!("BDAT {} LAST\r\n", content.len()).as_bytes());
+    octets.extend_from_slice(&content);
+    client.raw(&octets).await.unwrap();
+    let mut codes = Vec::new();
+    for _ in 0..4 {
+        codes.push(client.reply().await.unwrap().code);
+    }
+    assert_eq!(
+        codes,
+        [250, 250, 250, 550],
+        "ends by the old, begins by the new"
+    );
+    world.host.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_is_still_in_clear_text_gets_the_new_certificate() {
     const NEW: &str = "new.contoso.com";

@@ -252,13 +252,13 @@ fn account(tenant: &Arc<Tenant>, source: IpAddr) -> Arc<Account> {
     Arc::new(Account {
         application: Arc::new(Application {
             name: tenant.name.to_string().into(),
+            username: None,
             tenant: Arc::clone(tenant),
             senders: senders.map(MailboxPattern::Domain).collect(),
             internal: true,
             stream: None,
             bounces_to: None,
         }),
-        username: None,
         password_hash: None,
         networks: vec![source.into()],
         rate: None,

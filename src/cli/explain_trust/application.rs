@@ -112,7 +112,7 @@ impl Submission {
     /// Who may send so from this address, having logged in; `None` where nobody may.
     pub(super) fn logins(&self, address: IpAddr, envelope: &Envelope) -> Option<Logins> {
         let accounts = self.accounts.iter().filter(|account| {
-            account.username.is_some()
+            account.application.username.is_some()
                 && account.allows_login_from(Some(address))
                 && account.application.may_send_as(&envelope.reverse_path)
         });

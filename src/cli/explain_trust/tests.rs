@@ -513,7 +513,6 @@ fn the_address_of_an_application_is_told_with_what_a_submission_listener_makes_o
     let tenant = bench.tenants.named("contoso").unwrap();
     let account = Arc::new(Account {
         application: application(tenant, &["printer@contoso.com"], true),
-        username: None,
         password_hash: None,
         networks: vec!["127.0.0.9/32".parse().unwrap()],
         rate: None,
@@ -521,9 +520,9 @@ fn the_address_of_an_application_is_told_with_what_a_submission_listener_makes_o
     let with_login = Arc::new(Account {
         application: Arc::new(crate::trust::Application {
             name: "crm".into(),
+            username: Some("crm".to_owned()),
             ..(*application(tenant, &["crm@contoso.com", "*@erp.contoso.com"], true)).clone()
         }),
-        username: Some("crm".to_owned()),
         networks: vec!["127.0.0.0/28".parse().unwrap()],
         ..(*account).clone()
     });

@@ -252,7 +252,7 @@ fn actor(settings: &Settings, passwords: &Passwords, account: &Account) -> Optio
         .tenants
         .iter()
         .position(|tenant| tenant.name == application.tenant.name)?;
-    let login = match &account.username {
+    let login = match &account.application.username {
         Some(name) => Some((name.clone(), passwords.password(&application.name)?)),
         None => None,
     };

@@ -199,7 +199,7 @@ fn disarm(settings: &mut Settings, folder: &Folder) -> std::io::Result<Passwords
     for (index, account) in settings.accounts.iter_mut().enumerate() {
         let name = account.application.name.to_string();
         let mut mine = Account::clone(account);
-        if mine.username.is_some() {
+        if mine.application.username.is_some() {
             passwords.make(&name)?;
             mine.password_hash = Some(Secret::new(passwords.hash(&name)));
         }

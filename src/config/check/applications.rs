@@ -129,13 +129,13 @@ fn account(
     Some(Account {
         application: Arc::new(Application {
             name: name?.value.into(),
+            username: username.map(|at| at.value),
             tenant: tenant?,
             senders: senders?.into_iter().map(|at| at.value).collect(),
             internal: is_internal,
             stream: stream.map(|at| at.value.into()),
             bounces_to: bounces_to.map(|at| at.value),
         }),
-        username: username.map(|at| at.value),
         password_hash: hash.map(|at| at.value),
         networks: networks.into_iter().map(|at| at.value).collect(),
         rate: rate.map(|at| at.value),

@@ -218,16 +218,25 @@ impl Lane {
 
     /// The configuration was read again.
     pub(super) fn reloaded(&mut self, now: u64) {
-        (self.pause, self.paused_until) = (0, 0);
+        self.goes_on_with_one(now);
         if let State::Parked { next, .. } = &mut self.state {
             *next = now;
             self.to_release.extend(self.held.first());
         }
     }
 
+    /// A pause is over before its time, and nothing was delivered.
+    fn goes_on_with_one(&mut self, now: u64) {
+        if self.pause > 0 {
+            self.unreached = Some(now.saturating_sub(1));
+        }
+        (self.pause, self.paused_until) = (0, 0);
+    }
+
     /// An operator wants mail of it tried now.
     pub(super) fn hurried(&mut self, now: u64) {
-        (self.pause, self.paused_until, self.pauses) = (0, 0, 0);
+        self.goes_on_with_one(now);
+        self.pauses = 0;
         if let State::Parked { next, .. } = &mut self.state {
             *next = now;
         }
