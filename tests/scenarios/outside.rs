@@ -330,12 +330,15 @@ async fn strangers_get_tls_where_they_offer_it_and_clear_text_where_it_fails() {
     };
     let shut = stranger(encrypted(&own, "mx.partner.example").await).await;
     shut.script(Step::new(Phase::StartTls, Action::Drop).always());
+    let babbling = stranger(encrypted(&own, "mx.partner.example").await).await;
+    babbling.script(Step::reply(Phase::StartTls, "hello there").always());
     let old = stranger(OutsideOptions::default()).await;
     old.script(Step::reply(Phase::Ehlo, "502 5.5.1 what?").always());
     for (partner, connections, hello) in [
         (stranger(broken).await, 2, "EHLO smarthost.contoso.com"),
         // Nor a word: the connection ends with STARTTLS.
         (shut, 2, "EHLO smarthost.contoso.com"),
+        (babbling, 2, "EHLO smarthost.contoso.com"),
         (
             stranger(OutsideOptions::default()).await,
             1,
