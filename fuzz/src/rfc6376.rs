@@ -53,7 +53,12 @@ impl Read {
             && read.names().any(|name| name == "from")
             && (!read.has("i") || below(identity, &domain))
             && !read.get("b").is_empty()
-            && !read.get("bh").is_empty();
+            && !read.get("bh").is_empty()
+            && ["t", "x"].iter().all(|name| {
+                let number = read.get(name);
+                let digits = number.chars().all(|digit| digit.is_ascii_digit());
+                !read.has(name) || digits && !number.is_empty()
+            });
         let known = ["v", "a", "c", "d", "s", "h", "b", "bh", "i", "t"];
         let name = |name: &str| {
             name.bytes()

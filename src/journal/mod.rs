@@ -352,7 +352,12 @@ impl<T> Journal<T> {
         {
             tracing::error!("the committer panicked");
         }
-        drop(locked(&self.lock).take());
+        // Said, not only closed: a child of this process has the file, too, until it has become its program.
+        if let Some(lock) = locked(&self.lock).take()
+            && let Err(error) = lock.unlock()
+        {
+            tracing::debug!(%error, "unlock");
+        }
     }
 }
 

@@ -62,6 +62,15 @@ impl Signature {
         if tags.get("v") != Some("1") || tags.get("l").is_some() {
             return None;
         }
+        // Whoever reads `t=1 l=0` leniently finds an l=.
+        let is_number =
+            |text: &str| !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
+        if !["t", "x"]
+            .iter()
+            .all(|name| tags.get(name).is_none_or(is_number))
+        {
+            return None;
+        }
         // RFC 8301 §3.1: rsa-sha1 proves nothing any more. RFC 8463: ed25519-sha256.
         if !matches!(word("a").as_deref(), Some("rsa-sha256" | "ed25519-sha256")) {
             return None;
@@ -232,6 +241,8 @@ mod tests {
             ("v=1; ", ""),
             ("v=1", "v=1; l=100"),
             ("v=1", "v=1; l=0"),
+            ("v=1", "v=1; t=1 l=0"),
+            ("v=1", "v=1; x="),
             ("v=1", "v=1; d=contoso.com"),
             ("v=1", "v=1; H=Date"),
             ("v=1", "v=1; z=\u{1}"),
