@@ -528,7 +528,13 @@ impl Session {
                     Some(reason) => reason.into(),
                     None => Rejection::Syntax(CommandFault::Parameter),
                 };
-                self.core.refuse(rejection, now);
+                // Which half it was is told by the evidence.
+                let account = Account {
+                    evidence: self.core.trust.evidence(),
+                    ..Account::default()
+                };
+                let id = self.core.conditions.next_id(now);
+                self.core.refuse_as(id, rejection, account, now);
             }
             Err(fault) => {
                 self.core.refuse(fault.into(), now);

@@ -118,6 +118,11 @@ async fn half_a_proof_is_deferred_and_none_is_refused() {
         451,
         (4, 7, 1),
     );
+    // An XOORG that nobody can read is no reason to forget which half it was.
+    let mut client = with(None).connect().await.unwrap().into_client();
+    let mail = "MAIL FROM:<ada@contoso.com> XOORG=contoso..com";
+    let reply = client.command(mail).await.unwrap();
+    assert_eq!((reply.code, reply.enhanced), (451, Some((4, 7, 1))));
     let stranger = with(None).from_address(elsewhere);
     expect(
         &stranger.send(&outbound).await.unwrap(),
@@ -132,7 +137,7 @@ async fn half_a_proof_is_deferred_and_none_is_refused() {
         "{metrics}"
     );
     assert!(
-        metrics.contains("gatepost_half_proven_total{holds=\"network\",listener=\"exchange\"} 2"),
+        metrics.contains("gatepost_half_proven_total{holds=\"network\",listener=\"exchange\"} 3"),
         "{metrics}"
     );
     world.host.stop().await;
