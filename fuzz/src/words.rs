@@ -6,7 +6,7 @@ use gatepost::dsn::{Fate, Kind, Report, Returned, Source};
 use gatepost::mail::{
     Domain, DomainPattern, Mailbox, MailboxPattern, QueueId, Recipient, ReversePath, Secret,
 };
-use gatepost::smtp::command::{Command, ForwardPath};
+use gatepost::smtp::command::{Command, ForwardPath, Xoorg};
 use gatepost::smtp::extension::Offered;
 use gatepost::smtp::reply::{self, MAX_REPLY};
 use gatepost::smtp::{decode_xtext, encode_xtext, sasl};
@@ -89,7 +89,7 @@ pub fn command(line: &[u8]) {
             let text = mail.reverse_path.to_string();
             assert_one_line(&text);
             assert_eq!(text.parse::<ReversePath>().as_ref(), Ok(&mail.reverse_path));
-            if let Some(org) = &mail.xoorg {
+            if let Some(Xoorg::Domain(org)) = &mail.xoorg {
                 assert_eq!(org.as_str().parse::<Domain>().as_ref(), Ok(org));
             }
             if let Some(id) = &mail.envid {

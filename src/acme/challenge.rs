@@ -143,6 +143,7 @@ mod tests {
             assert!(said(head).starts_with("HTTP/1.1 404 "), "{head}");
         }
     }
+
     #[tokio::test]
     async fn a_head_of_four_kibibytes_is_answered_and_a_longer_one_is_not() {
         for (length, answered) in [(4096, true), (4097, false)] {

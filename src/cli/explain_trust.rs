@@ -195,11 +195,17 @@ impl Answer {
                 None,
                 format!("proven mail of {name} with a foreign sender: never leaves by mx or relay"),
             ),
-            Class::Validation { .. } => (
+            Class::Validation { foreign_sender } => (
                 true,
                 "validation",
                 None,
-                format!("Microsoft's connector check of {name}: only to its accepted domains"),
+                format!(
+                    "Microsoft's connector check of {name}: only to its accepted domains{}",
+                    match foreign_sender {
+                        true => ", and with a foreign From: never by mx or relay",
+                        false => "",
+                    }
+                ),
             ),
             Class::Reported { reason } => (
                 false,

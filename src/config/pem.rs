@@ -153,6 +153,7 @@ mod tests {
         let headless = pem.replacen("-----BEGIN CERTIFICATE-----", "", 1);
         assert!(certificates(headless.as_bytes()).is_err());
     }
+
     #[test]
     fn a_block_that_does_not_end_gives_nothing_to_the_next_one() {
         let issued = Authority::new("Lab")

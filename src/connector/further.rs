@@ -521,6 +521,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn a_part_of_a_secret_in_the_name_of_a_property_is_not_told() {
         let plan = plan_with(|tenant| {

@@ -1,7 +1,7 @@
 //! What may a report show of a message's header section? (product.md 7: never protected, loop or secret fields)
 //!
-//! The law of mail that nobody has proven ([`super::protected`]), wherever it came from, asked anew when the report is written: whatever left on the way that
-//! failed has left already, and of what we put on top only what names the message is shown. An older loop header of ours
+//! The law of mail that nobody has proven ([`super::protected`]), wherever it came from, asked anew when the report is
+//! written: whatever left on the way that failed has left already, and of what we put on top only what names the message is shown. An older loop header of ours
 //! may go by a name that the configuration no longer knows.
 
 use super::protected::{Row, is_marker_of};

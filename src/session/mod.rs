@@ -31,13 +31,12 @@ use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
 use crate::smtp::SLOWEST;
 use crate::smtp::command::{Command, CommandFault};
-use crate::smtp::extension::Extension;
 use crate::smtp::line::{self, Head};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::Login;
 use crate::spool::{Message, SpoolError, Stored};
 use crate::trust::certificate::{ClientCertificate, WhyAbsent};
-use crate::trust::{Application, DkimFacts, Evidence, Peer, Reason, Signature};
+use crate::trust::{Application, DkimFacts, Evidence, Peer, Signature};
 use state::State;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -519,22 +518,6 @@ impl Session {
             // Before TLS nothing is said of an envelope: what would be wrong with it is told under TLS.
             Err(_) if self.core.must_start_tls() && Command::is_envelope(line) => {
                 self.core.refuse(Rejection::StartTlsRequired, now);
-            }
-            Err(CommandFault::Xoorg) if !self.core.offers(Extension::Xoorg) => {
-                let reason = self.core.is_connector().then(|| {
-                    Reason::of_standing(self.core.trust.standing(), self.core.policy.half_proven)
-                });
-                let rejection = match reason.flatten() {
-                    Some(reason) => reason.into(),
-                    None => Rejection::Syntax(CommandFault::Parameter),
-                };
-                // Which half it was is told by the evidence.
-                let account = Account {
-                    evidence: self.core.trust.evidence(),
-                    ..Account::default()
-                };
-                let id = self.core.conditions.next_id(now);
-                self.core.refuse_as(id, rejection, account, now);
             }
             Err(fault) => {
                 self.core.refuse(fault.into(), now);

@@ -61,7 +61,6 @@ impl Rejection {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Syntax(CommandFault::Parameter) => "unknown_parameter",
-            Self::Syntax(CommandFault::Xoorg) => Reason::UnknownXoorg.label(),
             Self::Syntax(_)
             | Self::LineMalformed
             | Self::LineTooLong
@@ -158,8 +157,7 @@ impl Rejection {
             Self::UnknownMechanism => (504, (5, 5, 4)),
             Self::Trust(Reason::HalfProvenDefer) => (451, (4, 7, 1)),
             Self::Trust(Reason::SignatureUnavailable) => (451, (4, 7, 5)),
-            Self::Syntax(CommandFault::Xoorg)
-            | Self::Trust(Reason::NoTenant | Reason::UnknownXoorg) => (550, (5, 7, 64)),
+            Self::Trust(Reason::NoTenant | Reason::UnknownXoorg) => (550, (5, 7, 64)),
             Self::Trust(Reason::Loop) | Self::TooManyHops => (554, (5, 4, 6)),
             Self::Trust(
                 Reason::Stranger
@@ -206,7 +204,6 @@ impl Rejection {
             Self::Syntax(CommandFault::Sender) => "Malformed sender address",
             Self::Syntax(CommandFault::Recipient) => "Malformed recipient address",
             Self::Syntax(CommandFault::Parameter) => "Parameter not recognised or not offered",
-            Self::Syntax(CommandFault::Xoorg) => "TenantAttribution; XOORG is not a domain",
             Self::LineMalformed => "A line must end in CRLF and hold no bare CR, bare LF or NUL",
             Self::LineTooLong => "Line too long",
             Self::TooManyErrors => "Too many errors, closing",
@@ -324,7 +321,6 @@ impl Rejection {
             CommandFault::Sender,
             CommandFault::Recipient,
             CommandFault::Parameter,
-            CommandFault::Xoorg,
         ];
         let header = [
             HeaderFault::TooLarge,
@@ -432,8 +428,7 @@ mod tests {
                 | CommandFault::Arguments
                 | CommandFault::Sender
                 | CommandFault::Recipient
-                | CommandFault::Parameter
-                | CommandFault::Xoorg => 6,
+                | CommandFault::Parameter => 5,
             },
             Rejection::Header(fault) => match fault {
                 HeaderFault::TooLarge
@@ -504,7 +499,7 @@ mod tests {
     #[test]
     fn every_refusal_is_listed_once_and_recognised_by_its_wording() {
         let every: Vec<Rejection> = Rejection::every().collect();
-        for count in [6, 7, 18, 34] {
+        for count in [5, 7, 18, 34] {
             let there = every.iter().filter(|own| of_its_kind(own) == count);
             assert_eq!(there.count(), count);
         }

@@ -4,7 +4,7 @@ use super::content::{Content, Storing, Unwanted, Verifying};
 use super::rejection::Rejection;
 use super::{Account, ByAddress, Core, Credentials, Greeted, MAX_RECIPIENTS, Now, Output, Service};
 use crate::mail::{Envelope, QueueId, Recipient, ReversePath, shown};
-use crate::smtp::command::{Bdat, Command, CommandFault, ForwardPath, Mail, Rcpt};
+use crate::smtp::command::{Bdat, Command, CommandFault, ForwardPath, Mail, Rcpt, Xoorg};
 use crate::smtp::extension::Extension;
 use crate::smtp::line::{MAX_AUTH, MAX_COMMAND};
 use crate::smtp::reply::Reply;
@@ -603,7 +603,7 @@ impl Core {
         });
     }
 
-    pub(super) fn offers(&self, extension: Extension) -> bool {
+    fn offers(&self, extension: Extension) -> bool {
         self.policy.allows(extension)
             && match extension {
                 Extension::StartTls => self.offers_starttls(),
@@ -751,7 +751,10 @@ impl Core {
                 smtputf8: mail.smtputf8,
                 ret: mail.ret,
                 envid: mail.envid,
-                xoorg: mail.xoorg,
+                xoorg: match mail.xoorg {
+                    Some(Xoorg::Domain(org)) => Some(org),
+                    Some(Xoorg::Unreadable) | None => None,
+                },
             },
             candidates,
             announced: mail.size,
@@ -773,13 +776,13 @@ impl Core {
                 CommandFault::Parameter,
             )));
         }
-        trust::candidates(
-            &self.policy.tenants,
-            &mail.reverse_path,
-            mail.xoorg.as_ref(),
-            now.unix_seconds(),
-        )
-        .map_err(NotCandidate::Trust)
+        let xoorg = match &mail.xoorg {
+            Some(Xoorg::Unreadable) => return Err(NotCandidate::Trust(trust::unreadable_xoorg())),
+            Some(Xoorg::Domain(org)) => Some(org),
+            None => None,
+        };
+        let (tenants, sender) = (&self.policy.tenants, &mail.reverse_path);
+        trust::candidates(tenants, sender, xoorg, now.unix_seconds()).map_err(NotCandidate::Trust)
     }
 
     fn judge_application(&self, sender: &ReversePath) -> Result<Candidates, NotCandidate> {

@@ -53,9 +53,18 @@ pub struct Mail {
     /// `ENVID=` as given (RFC 3461)
     pub envid: Option<Box<str>>,
     /// `XOORG=`, decoded
-    pub xoorg: Option<Domain>,
+    pub xoorg: Option<Xoorg>,
     /// `AUTH=` was given (RFC 4954 §5); its value is of no use to us.
     pub auth: bool,
+}
+
+/// Exchange's originator organisation. Whether it is to be understood is for whoever judges the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Xoorg {
+    /// This domain.
+    Domain(Domain),
+    /// What was given is no domain, so it names nobody.
+    Unreadable,
 }
 
 /// `RCPT TO:` with its parameters.
@@ -100,8 +109,6 @@ pub enum CommandFault {
     Recipient,
     /// A parameter that we do not know, or a value that we never offered: 555 5.5.4.
     Parameter,
-    /// XOORG is not a domain, so it names no tenant: 550 5.7.64; 555 5.5.4 where XOORG is not offered.
-    Xoorg,
 }
 
 impl Command {
@@ -247,10 +254,8 @@ fn mail(argument: &str) -> Result<Mail, CommandFault> {
             }
             ("XOORG", Some(value)) => {
                 let org = decode_xtext(value).and_then(|org| String::from_utf8(org).ok());
-                mail.xoorg = Some(
-                    org.and_then(|org| org.parse().ok())
-                        .ok_or(CommandFault::Xoorg)?,
-                );
+                let org = org.and_then(|org| org.parse().ok());
+                mail.xoorg = Some(org.map_or(Xoorg::Unreadable, Xoorg::Domain));
             }
             ("AUTH", Some(_)) => mail.auth = true,
             ("SIZE" | "SMTPUTF8" | "RET" | "ENVID" | "XOORG" | "AUTH" | "BODY", _) => {
@@ -413,7 +418,10 @@ mod tests {
         assert!(mail.smtputf8 && mail.auth);
         assert_eq!(mail.ret, Some(Ret::Headers));
         assert_eq!(mail.envid.as_deref(), Some("a+20b"));
-        assert_eq!(mail.xoorg.unwrap().as_str(), "contoso.com");
+        assert_eq!(
+            mail.xoorg,
+            Some(Xoorg::Domain("contoso.com".parse().unwrap()))
+        );
     }
 
     #[test]
@@ -468,10 +476,10 @@ mod tests {
             mail("MAIL FROM:<a@b.example> SIZE=x"),
             Err(CommandFault::Arguments)
         );
-        assert_eq!(
-            mail("MAIL FROM:<a@b.example> XOORG=a+20b"),
-            Err(CommandFault::Xoorg)
-        );
+        for org in ["a+20b", "a..example", "+", "a."] {
+            let mail = mail(&format!("MAIL FROM:<a@b.example> XOORG={org}")).unwrap();
+            assert_eq!(mail.xoorg, Some(Xoorg::Unreadable), "{org}");
+        }
         assert_eq!(mail("MAIL FROM:<a b@c.example>"), Err(CommandFault::Sender));
         assert_eq!(mail("MAIL FROM:<a@b.example"), Err(CommandFault::Arguments));
         assert_eq!(

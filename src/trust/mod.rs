@@ -34,7 +34,9 @@ pub use settle::{Pending, Settlement, settle};
 pub use signature::{
     DkimFacts, MAX_SIGNATURES, MAX_SIGNED_SIZE, Signature, SignatureFact, TagList,
 };
-pub use tenant::{application, candidates, own, peer_evidence, submission_candidates};
+pub use tenant::{
+    application, candidates, own, peer_evidence, submission_candidates, unreadable_xoorg,
+};
 pub use verdict::{
     Application, Candidates, Class, Evidence, EvidenceItem, EvidenceKind, EvidenceState, Peer,
     Reason, Refusal, Standing, Verdict,

@@ -67,8 +67,8 @@ impl Pending {
         &self.signatures
     }
 
-    /// The verdicts that let the message pass the tenant gate and need the signature; where there is none, the one that does without. What
-    /// they all keep from the disk (the secret header) may be blanked before the facts are known.
+    /// The verdicts that let the message pass the tenant gate and need the signature; where there is none, the one that does
+    /// without. What they all keep from the disk (the secret header) may be blanked before the facts are known.
     pub fn likely_verdicts(&self) -> impl Iterator<Item = &Verdict> {
         let signed = self
             .signed

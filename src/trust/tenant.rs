@@ -86,6 +86,17 @@ pub fn candidates(
     })
 }
 
+/// At MAIL on a connector listener, where XOORG is no domain: it names nobody, whatever a gate reports.
+#[must_use]
+pub fn unreadable_xoorg() -> Refusal {
+    let item = EvidenceItem::bare(EvidenceKind::Xoorg, EvidenceState::Malformed);
+    Refusal {
+        reason: Reason::UnknownXoorg,
+        tenant: None,
+        evidence: Evidence(vec![item]),
+    }
+}
+
 /// At MAIL on a submission listener.
 ///
 /// # Errors

@@ -270,7 +270,6 @@ fn of_syntax(fault: CommandFault) -> Told {
             "a parameter of MAIL or RCPT that Gatepost does not know, or does not offer to this client",
             "let the client use what the answer to EHLO offers; ehlo_discard hides some of it",
         ),
-        CommandFault::Xoorg => ("XOORG on MAIL is no domain", LOOK),
     };
     Told {
         meaning: meaning.to_owned(),
