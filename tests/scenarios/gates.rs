@@ -424,6 +424,44 @@ async fn strangers_have_ten_commands_and_fifty_connections() {
     world.host.stop().await;
 }
 
+/// What each refusal costs the trace is bounded, and strangers take no word from those who are known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_flood_of_strangers_a_hundred_are_told_and_the_others_are_closed() {
+    let world = World::with(Changes::replace(
+        "name = \"exchange\"",
+        "name = \"exchange\"\nmax_connections = 1",
+    ))
+    .await;
+    let knock = async |from: &str| {
+        let from = Some(from.parse().unwrap());
+        let to = world.listener("exchange");
+        let mut client = Client::connect(to, from).await.ok()?;
+        let reply = client.reply().await.ok()?;
+        Some((client, reply.code))
+    };
+    let begun = std::time::Instant::now();
+    let (mut seated, mut told, mut closed) = (Vec::new(), 0, 0);
+    for _ in 0..50 + 400 {
+        match knock("127.0.99.1").await {
+            Some((client, 220)) => seated.push(client),
+            Some((_, code)) => {
+                assert_eq!(code, 421);
+                told += 1;
+            }
+            None => closed += 1,
+        }
+    }
+    // Ten more may be told with every second.
+    let most = 101 + 10 * begun.elapsed().as_secs() + 10;
+    assert!((100..=most).contains(&told), "{told} of {most}");
+    assert_eq!((seated.len(), told + closed), (50, 400));
+    let (_first, code) = knock("127.0.40.1").await.unwrap();
+    assert_eq!(code, 220);
+    let (_, code) = knock("127.0.40.2").await.expect("is told");
+    assert_eq!(code, 421);
+    world.host.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_do_not_count_against_max_connections_and_the_next_one_gets_421() {
     let world = World::with(Changes::replace(

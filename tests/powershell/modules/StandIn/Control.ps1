@@ -10,6 +10,15 @@ function Reset-StandIn {
     Update-StandInModule
 }
 
+function New-StandInGroup {
+    param([string]$Name, [string]$Address, [string[]]$Members)
+    [ordered]@{
+        Name = $Name; Alias = ($Address -split '@')[0]; DisplayName = $Name; Identity = $Address; PrimarySmtpAddress = $Address
+        Guid = [guid]::NewGuid().ToString(); ExternalDirectoryObjectId = [guid]::NewGuid().ToString(); RecipientType = 'MailUniversalDistributionGroup'
+        RecipientTypeDetails = 'MailUniversalDistributionGroup'; GroupType = 'Universal'; Members = $Members
+    }
+}
+
 # A tenant as it is before anybody installs: initial domain, no connector, no rule. The first one is where an interactive
 # sign-in without a name leads.
 function Add-StandInTenant {
@@ -33,13 +42,7 @@ function Add-StandInTenant {
         })
     }
     if ($AppId) { $tenant.Apps[$AppId] = @{ Role = $true } }
-    foreach ($address in $Groups) {
-        [void]$tenant.Groups.Add([ordered]@{
-            Name = ($address -split '@')[0]; Alias = ($address -split '@')[0]; DisplayName = ($address -split '@')[0]; Identity = $address; PrimarySmtpAddress = $address
-            Guid = [guid]::NewGuid().ToString(); ExternalDirectoryObjectId = [guid]::NewGuid().ToString(); RecipientType = 'MailUniversalDistributionGroup'
-            RecipientTypeDetails = 'MailUniversalDistributionGroup'; GroupType = 'Universal'; Members = @($User)
-        })
-    }
+    foreach ($address in $Groups) { [void]$tenant.Groups.Add((New-StandInGroup -Name ($address -split '@')[0] -Address $address -Members @($User))) }
     if ($script:World.Tenants.Count -eq 0) { $script:World.SignsIn = $User }
     $script:World.Tenants[$TenantId] = $tenant
     $tenant

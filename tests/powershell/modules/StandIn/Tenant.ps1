@@ -30,6 +30,13 @@ $script:Handlers['Get-ManagementRoleAssignment'] = {
         Show-StandInObject -Tenant $call.Tenant -Stored $one
     }
 }
+$script:Handlers['New-DistributionGroup'] = {
+    param($call)
+    $address = [string]$call.Given['PrimarySmtpAddress']
+    $group = New-StandInGroup -Name $call.Given['Name'] -Address $address -Members @($call.Given['Members'])
+    [void]$call.Tenant.Groups.Add($group)
+    Show-StandInObject -Tenant $call.Tenant -Stored $group
+}
 $script:Handlers['Get-DistributionGroup'] = {
     param($call)
     if ($call.Given.ContainsKey('Identity')) { return (Show-StandInObject -Tenant $call.Tenant -Stored (Find-StandInGroup -Tenant $call.Tenant -Identity $call.Given['Identity'])) }
