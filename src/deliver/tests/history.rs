@@ -281,7 +281,7 @@ impl World {
         let settings = next_hop(&authority, &hop, &book, most);
         let folder = tempfile::tempdir().unwrap();
         let disk = Kept::default();
-        let stepped = Arc::new(Mutex::new(Stepped::open(folder.path(), &disk)));
+        let stepped = Arc::new(Mutex::new(Stepped::open(folder.path(), &disk).unwrap()));
         let (clock, ids) = (Clock::default(), Arc::new(QueueIds::starting_at(7)));
         clock.now.store(START, Ordering::SeqCst);
         clock.since.store(START - 60 * MINUTES, Ordering::SeqCst);
@@ -514,11 +514,19 @@ impl World {
             return Err("a task outlives the process".to_owned());
         };
         stepped.into_inner().unwrap().end();
-        // Nobody starts on a disk that is not well.
-        self.disk.is(None);
         self.clock.set.store(0, Ordering::SeqCst);
         self.book.restarted();
-        let stepped = Arc::new(Mutex::new(Stepped::open(self.folder.path(), &self.disk)));
+        let open = || Stepped::open(self.folder.path(), &self.disk);
+        let well = self.disk.is_well();
+        let opened = open();
+        self.book.starts(well, opened.is_ok());
+        let opened = opened.or_else(|error| {
+            // It needs a disk that is well, and says so.
+            self.disk.is(None);
+            if well { Err(error) } else { open() }
+        });
+        let opened = opened.map_err(|error| error.to_string())?;
+        let stepped = Arc::new(Mutex::new(opened));
         let dispatcher = start(&stepped, &self.book, &self.settings, &self.ids, &self.clock);
         Ok(Self {
             stepped,
@@ -636,7 +644,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
     let sum = |of: fn(&Tally) -> usize| told.iter().map(of).sum::<usize>();
     println!(
         "{} histories: {} leases, {} recipients delivered ({} copies more), {} failed ({} of old age), {} reported, {} deferred, {} held; \
-         {} queues parked, {} probes ({} answered for themselves), {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away, {} reports not kept, {} times the clock was set",
+         {} queues parked, {} probes ({} answered for themselves), {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away, {} reports not kept, {} times the clock was set, {} starts on a disk that was not well, {} refused there",
         told.len(),
         sum(|tally| tally.leases),
         sum(|tally| tally.delivered),
@@ -657,8 +665,10 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         sum(|tally| tally.turned),
         sum(|tally| tally.unreported),
         sum(|tally| tally.clocks),
+        sum(|tally| tally.sick_starts),
+        sum(|tally| tally.no_starts),
     );
-    let some: [fn(&Tally) -> usize; 14] = [
+    let some: [fn(&Tally) -> usize; 15] = [
         |tally| tally.expired,
         |tally| tally.delivered,
         |tally| tally.again,
@@ -673,6 +683,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         |tally| tally.turned,
         |tally| tally.unreported,
         |tally| tally.clocks,
+        |tally| tally.sick_starts,
     ];
     assert!(some.iter().all(|of| sum(*of) > 0), "too little happened");
 }
@@ -810,5 +821,23 @@ fn a_closed_door_is_not_beset() {
         let then = [closed, more, minutes(5)].concat();
         let tally = told(&[], then).unwrap_or_else(|error| panic!("{error}"));
         assert!(tally.turned > 2 && tally.delivered >= 8, "{tally:?}");
+    }
+}
+
+/// A full disk keeps no process from beginning: what is queued leaves, and so makes room. One that does not write does.
+#[test]
+fn what_is_queued_leaves_a_disk_that_is_full_at_the_start() {
+    for (sick, starts) in [
+        (Sick::Full, (1, 0)),
+        (Sick::Short, (1, 0)),
+        (Sick::Writes, (0, 1)),
+        (Sick::Syncs, (0, 1)),
+    ] {
+        let closed = vec![Op::Door(0, Door::Refused), new(3), Op::Pass(7 * SECOND)];
+        let then = vec![Op::Disk(Some(sick)), Op::Restart, Op::Door(0, Door::Open)];
+        let tally = told(&[], [closed, then, minutes(4)].concat());
+        let tally = tally.unwrap_or_else(|error| panic!("{sick:?}: {error}"));
+        let begun = (tally.sick_starts, tally.no_starts);
+        assert_eq!((begun, tally.delivered), (starts, 3), "{sick:?}: {tally:?}");
     }
 }

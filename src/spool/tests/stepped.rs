@@ -4,6 +4,7 @@
 use super::super::*;
 use crate::journal::disk::{LogFile, RealDisk};
 use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt as _;
 
 /// Small, so that segments are filled and used again.
 const SEGMENT: u64 = 256 * 1024;
@@ -32,10 +33,10 @@ pub(crate) struct Owed {
 
 impl Stepped {
     /// Opens what lies in `folder`.
-    pub(crate) fn open(folder: &Path, disk: &Kept) -> Self {
+    pub(crate) fn open(folder: &Path, disk: &Kept) -> Result<Self, SpoolError> {
         let metrics = Metrics::new().unwrap();
         let opened = Spool::with_hands(folder, Arc::new(disk.clone()), SEGMENT, &metrics);
-        let (spool, hands) = opened.unwrap();
+        let (spool, hands) = opened?;
         let places = BTreeMap::new();
         let mut stepped = Self {
             spool,
@@ -43,7 +44,7 @@ impl Stepped {
             places,
         };
         stepped.copied();
-        stepped
+        Ok(stepped)
     }
 
     /// The store.
@@ -120,7 +121,7 @@ impl Stepped {
 
 /// The machine's disk, where it is the process that ends and not the machine: what was written is there, synced or not.
 ///
-/// While it is not well nothing new gets on it.
+/// While it is not well nothing new gets on it. Where it is full, what is there may be written once more: that takes no room.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept(Arc<Mutex<Option<Sick>>>);
 
@@ -146,6 +147,14 @@ impl Kept {
         self.0.lock().unwrap().is_none()
     }
 
+    fn file(&self, path: &Path, file: Box<dyn LogFile>) -> io::Result<Box<dyn LogFile>> {
+        Ok(Box::new(KeptFile {
+            file,
+            seen: std::fs::File::open(path)?,
+            disk: self.clone(),
+        }))
+    }
+
     fn may_grow(&self) -> io::Result<()> {
         match *self.0.lock().unwrap() {
             Some(Sick::Full | Sick::Short) => Err(io::ErrorKind::StorageFull.into()),
@@ -156,7 +165,18 @@ impl Kept {
 }
 
 #[derive(Debug)]
-struct KeptFile(Box<dyn LogFile>, Kept);
+struct KeptFile {
+    file: Box<dyn LogFile>,
+    seen: std::fs::File,
+    disk: Kept,
+}
+
+impl KeptFile {
+    fn is_there(&self, octets: &[u8], offset: u64) -> bool {
+        let mut there = vec![0; octets.len()];
+        self.seen.read_exact_at(&mut there, offset).is_ok() && there == octets
+    }
+}
 
 impl Disk for Kept {
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
@@ -164,11 +184,11 @@ impl Disk for Kept {
         std::fs::File::create(path)?.set_len(bytes)
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(KeptFile(RealDisk.open(path)?, self.clone())))
+        self.file(path, RealDisk.open(path)?)
     }
     fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
         self.may_grow()?;
-        Ok(Box::new(KeptFile(RealDisk.create(path)?, self.clone())))
+        self.file(path, RealDisk.create(path)?)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
@@ -186,24 +206,27 @@ impl Disk for Kept {
 
 impl LogFile for KeptFile {
     fn write_at(&mut self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        if let Err(error) = self.1.may_grow() {
-            let sick = *self.1.0.lock().unwrap();
+        if let Err(error) = self.disk.may_grow() {
+            let sick = *self.disk.0.lock().unwrap();
+            let first = slices.first().map_or(&[][..], |slice| slice);
+            if sick != Some(Sick::Writes) && self.is_there(first, offset) {
+                return Ok(first.len());
+            }
             if sick == Some(Sick::Short) {
-                let first = slices.first().map_or(&[][..], |slice| slice);
                 let half = IoSlice::new(&first[..first.len() / 2]);
-                self.0.write_at(&[half], offset)?;
+                self.file.write_at(&[half], offset)?;
             }
             return Err(error);
         }
-        self.0.write_at(slices, offset)
+        self.file.write_at(slices, offset)
     }
     fn sync(&mut self) -> io::Result<()> {
-        match *self.1.0.lock().unwrap() {
+        match *self.disk.0.lock().unwrap() {
             Some(Sick::Syncs) => Err(io::Error::other("EIO")),
             _ => Ok(()),
         }
     }
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.0.truncate(length)
+        self.file.truncate(length)
     }
 }

@@ -194,6 +194,10 @@ pub(super) struct Tally {
     pub(super) turned: usize,
     pub(super) unreported: usize,
     pub(super) clocks: usize,
+    /// Begun on a disk that was not well.
+    pub(super) sick_starts: usize,
+    /// Not begun, on such a disk.
+    pub(super) no_starts: usize,
 }
 
 #[derive(Debug, Default)]
@@ -369,6 +373,13 @@ impl Book {
 
     pub(super) fn dying(&self) {
         self.lock().dying = true;
+    }
+
+    /// A process begins, on a disk that is well or not.
+    pub(super) fn starts(&self, well: bool, has_started: bool) {
+        let tally = &mut self.lock().tally;
+        tally.sick_starts += usize::from(!well && has_started);
+        tally.no_starts += usize::from(!has_started);
     }
 
     /// The process has ended; what was not on disk is as it was before.
