@@ -17,7 +17,7 @@ pub fn data(octets: &[u8]) {
 }
 
 /// RFC 5321 §4.5.2 to the letter, over the whole stream: content and, where the end came, what it took.
-fn reference(stream: &[u8]) -> (Vec<u8>, Option<usize>) {
+pub(super) fn reference(stream: &[u8]) -> (Vec<u8>, Option<usize>) {
     let mut content = Vec::new();
     let mut at = 0;
     loop {

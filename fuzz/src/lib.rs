@@ -5,6 +5,7 @@
 //! crash found by the one is a failing test of the other once its input lies in `corpus/`.
 
 mod challenge;
+mod client;
 mod content;
 mod dialogue;
 mod dkim;

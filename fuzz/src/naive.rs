@@ -53,6 +53,39 @@ pub fn without(message: &[u8], leaves: impl Fn(&str) -> bool) -> Vec<u8> {
     out
 }
 
+/// The message with the values of the fields that `named` names made illegible, octet for octet.
+pub fn blanked(message: &[u8], named: impl Fn(&str) -> bool) -> Vec<u8> {
+    let (fields, rest) = fields(message);
+    let mut out = Vec::with_capacity(message.len());
+    for field in fields {
+        let colon = field.octets.iter().position(|octet| *octet == b':');
+        let colon = colon.filter(|_| named(&field.name));
+        let (name, value) = field
+            .octets
+            .split_at(colon.map_or(field.octets.len(), |at| at + 1));
+        out.extend_from_slice(name);
+        out.extend(value.iter().map(|octet| match octet {
+            b'\r' | b'\n' | b' ' | b'\t' => *octet,
+            _ => b'-',
+        }));
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// Whether a field of this name holds the value, in any case of letters and however it is folded.
+pub fn says(message: &[u8], name: &str, value: &str) -> bool {
+    let (fields, _) = fields(message);
+    fields
+        .iter()
+        .filter(|field| field.name == name)
+        .any(|field| {
+            let mut unfolded = field.octets.to_ascii_lowercase();
+            unfolded.retain(|octet| !b"\r\n".contains(octet));
+            contains(&unfolded, value.as_bytes())
+        })
+}
+
 /// What leaves on the way to the outside (product.md 4).
 pub fn is_internal(name: &str) -> bool {
     let prefixes = [

@@ -3,16 +3,19 @@
 //! ```text
 //!  octet 0      who connects, and to which listener: see `Scene::of`
 //!  octet 1      what the surroundings answer, a bit each: see `Surroundings`
-//!  octet 2      how the input is cut the second time
-//!  the rest     what the client sends; 0xff begins an event: N a new segment, D the deadline, S the stop, T time passes
+//!  octet 2      how the input is cut the second time; one in four times not at all
+//!  the rest     what the client sends; 0xff begins an event: N a new segment, D the deadline, S the stop, T time passes,
+//!               F and a number many octets of the same kind, for what a limit ends
 //! ```
 //!
 //! Held to: replies are well-formed lines of at most 512 octets; there is a "queued as" for each message that was stored
-//! and for no other; what leaves by each path is what arrived without exactly the fields that must leave; the body is in
-//! what the client sent; and cutting the input otherwise changes nothing of all this, nor of the trace.
+//! and for no other; what is stored is, octet by octet and secrets aside, what a client meant that reads the same
+//! replies ([`Client`]); mail of a connector carries two items of its tenant; what leaves by each path is what arrived
+//! without exactly the fields that must leave; and cutting the input otherwise changes nothing of all this, nor of the trace.
 
+use super::client::Client;
 use super::naive;
-use super::world::{HOSTNAME, desk, world};
+use super::world::{CONTOSO, FABRIKAM, HOSTNAME, desk, world};
 use gatepost::credentials::Accounts;
 use gatepost::mail::{QueueId, QueueIds, ReversePath};
 use gatepost::message_trace::TlsFacts;
@@ -23,7 +26,7 @@ use gatepost::session::{
 };
 use gatepost::spool::{Destination, Disposition, Draft, Message, SpoolError};
 use gatepost::trust::certificate::{ClientCertificate, WhyAbsent};
-use gatepost::trust::{Application, DkimFacts, HalfProven, SignatureFact};
+use gatepost::trust::{Application, DkimFacts, Gate, HalfProven, SignatureFact, Tenant, Tenants};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -69,6 +72,12 @@ struct Scene {
     certificate: bool,
     repair: bool,
     small: bool,
+    /// `half_proven = "refuse"`.
+    refuses_half: bool,
+    /// CHUNKING is not offered.
+    by_data: bool,
+    /// Contoso's gate only reports.
+    reports: bool,
 }
 
 impl Scene {
@@ -81,6 +90,9 @@ impl Scene {
             certificate: true,
             repair: false,
             small: octet & 0x80 != 0,
+            refuses_half: octet & 8 != 0,
+            by_data: octet & 16 != 0,
+            reports: octet & 32 != 0,
         };
         let application = Self {
             service: Service::Submission,
@@ -161,6 +173,7 @@ impl Conditions for Asked {
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     replies: Vec<u8>,
+    /// With its content, as it is kept.
     stored: Vec<(Message, Vec<u8>)>,
     traces: Vec<String>,
     closed: bool,
@@ -179,14 +192,27 @@ struct Player {
     seen: Seen,
 }
 
+/// How the input is cut.
+enum Cut {
+    /// As a client sees it who waits for each reply; what he meant is noted for each message that is stored.
+    AsMeant(Vec<Vec<u8>>),
+    Seed(u64),
+}
+
 /// See the module.
 pub fn session(octets: &[u8]) {
     let [who, answers, seed, script @ ..] = octets else {
         return;
     };
     let (scene, surroundings) = (Scene::of(*who), Surroundings(*answers));
-    let whole = play(&scene, surroundings, script, 0);
-    let cut = play(&scene, surroundings, script, u64::from(*seed) + 1);
+    let mut meant = Cut::AsMeant(Vec::new());
+    let whole = play(&scene, surroundings, script, &mut meant);
+    let seed = if seed & 3 == 0 {
+        0
+    } else {
+        u64::from(*seed) + 1
+    };
+    let cut = play(&scene, surroundings, script, &mut Cut::Seed(seed));
     if surroundings.append_fails() {
         // When the disk fails depends on when it is asked: before or after another fault.
         assert!(whole.stored.is_empty() && cut.stored.is_empty());
@@ -205,55 +231,76 @@ pub fn session(octets: &[u8]) {
         whole.stored.len(),
         "250 to the end of data only for what is stored"
     );
-    let sent: Vec<u8> = segments(script).concat();
-    for (message, content) in &whole.stored {
-        assert_message(&scene, message, content, &sent);
+    let Cut::AsMeant(meant) = meant else {
+        unreachable!("as it was")
+    };
+    assert_eq!(meant.len(), whole.stored.len());
+    for ((message, content), meant) in whole.stored.iter().zip(&meant) {
+        assert_as_meant(&scene, message, content, meant);
+        assert_evidence(&scene, surroundings, message, meant);
+        assert_message(&scene, message, content);
     }
 }
 
-/// What the client sends between events.
-fn segments(script: &[u8]) -> Vec<Vec<u8>> {
-    let mut segments = vec![Vec::new()];
+/// Most octets that events fill in: enough for every limit of a message's header section.
+const MOST_FILLING: usize = 320 * 1024;
+
+/// What the client sends, and the event behind each segment.
+fn segments(script: &[u8]) -> Vec<(Vec<u8>, Option<u8>)> {
+    let mut segments = Vec::new();
+    let (mut segment, mut filled) = (Vec::new(), 0);
     let mut rest = script;
     while let Some((octet, after)) = rest.split_first() {
         rest = after;
-        let last = segments.last_mut().expect("never empty");
-        match (octet, rest.first()) {
-            (0xff, Some(b'N' | b'D' | b'S' | b'T')) => {
-                segments.push(Vec::new());
-                rest = &rest[1..];
+        match (octet, rest) {
+            (0xff, [event @ (b'N' | b'D' | b'S' | b'T'), after @ ..]) => {
+                segments.push((std::mem::take(&mut segment), Some(*event)));
+                rest = after;
             }
-            _ => last.push(*octet),
+            (0xff, [b'F', power, after @ ..]) => {
+                let length = 1_usize << (power & 31).min(18);
+                if filled + length <= MOST_FILLING {
+                    filled += length;
+                    segment.resize(segment.len() + length, b'x');
+                }
+                rest = after;
+            }
+            _ => segment.push(*octet),
         }
     }
+    segments.push((segment, None));
     segments
 }
 
-/// The events, each before the segment behind it.
-fn events(script: &[u8]) -> Vec<u8> {
-    let pairs = script
-        .windows(2)
-        .filter(|pair| pair[0] == 0xff && b"NDST".contains(&pair[1]));
-    pairs.map(|pair| pair[1]).collect()
-}
-
-fn play(scene: &Scene, surroundings: Surroundings, script: &[u8], seed: u64) -> Seen {
+fn play(scene: &Scene, surroundings: Surroundings, script: &[u8], cut: &mut Cut) -> Seen {
     let settings = &world().settings;
+    let tenants = if scene.reports {
+        reporting(&settings.tenants)
+    } else {
+        settings.tenants.clone()
+    };
     let policy = Policy {
         hostname: HOSTNAME.parse().expect("a domain"),
         listener: "listener".into(),
         service: scene.service,
         tls: scene.tls,
         max_message_size: if scene.small { 600 } else { 100_000 },
-        ehlo_discard: Vec::new(),
+        ehlo_discard: scene
+            .by_data
+            .then(|| "CHUNKING".to_owned())
+            .into_iter()
+            .collect(),
         bare_newlines: if scene.repair {
             BareNewlines::Repair
         } else {
             BareNewlines::Refuse
         },
         auth_without_tls: scene.tls == TlsMode::Optional,
-        half_proven: HalfProven::Defer,
-        tenants: settings.tenants.clone(),
+        half_proven: match scene.refuses_half {
+            true => HalfProven::Refuse,
+            false => HalfProven::Defer,
+        },
+        tenants,
         routes: settings.routes.clone(),
     };
     let conditions = Asked {
@@ -283,16 +330,21 @@ fn play(scene: &Scene, surroundings: Surroundings, script: &[u8], seed: u64) -> 
         seen: Seen::default(),
     };
     player.settle();
-    let mut events = events(script).into_iter();
-    for segment in segments(script) {
+    let mut client = Client::default();
+    for (segment, event) in segments(script) {
         player.secured = false;
-        for piece in naive::pieces(&segment, seed) {
-            if player.secured || player.seen.closed {
-                break;
+        match cut {
+            Cut::AsMeant(meant) => player.hear(&segment, &mut client, meant),
+            Cut::Seed(seed) => {
+                for piece in pieces(&segment, *seed) {
+                    if player.secured || player.seen.closed {
+                        break;
+                    }
+                    player.tell(Input::Bytes(piece));
+                }
             }
-            player.tell(Input::Bytes(piece));
         }
-        match events.next() {
+        match event {
             Some(b'D') if player.session.deadline().is_some() => player.tell(Input::Deadline),
             Some(b'S') => player.tell(Input::Shutdown),
             Some(b'T') => {
@@ -305,10 +357,50 @@ fn play(scene: &Scene, surroundings: Surroundings, script: &[u8], seed: u64) -> 
     player.seen
 }
 
+/// As [`naive::pieces`]; what was filled in would make too many.
+fn pieces(segment: &[u8], seed: u64) -> Vec<&[u8]> {
+    if segment.len() > 16 * 1024 && seed != 0 {
+        return segment.chunks(1000 + seed as usize).collect();
+    }
+    naive::pieces(segment, seed)
+}
+
+/// The same tenants, of which contoso lets in what is not proven.
+fn reporting(tenants: &Tenants) -> Tenants {
+    let all = tenants.iter().map(|tenant| match &*tenant.name {
+        "contoso" => Arc::new(Tenant {
+            gate: Gate::Report { until: u64::MAX },
+            ..Tenant::clone(tenant)
+        }),
+        _ => Arc::clone(tenant),
+    });
+    Tenants::new(all.collect())
+}
+
 impl Player {
     fn tell(&mut self, input: Input<'_>) {
         self.session.handle(self.now, input);
         self.settle();
+    }
+
+    /// Sends a segment as the client's own reading of the replies parts it.
+    fn hear(&mut self, segment: &[u8], client: &mut Client, meant: &mut Vec<Vec<u8>>) {
+        let mut rest = segment;
+        while !rest.is_empty() && !self.secured && !self.seen.closed {
+            let (stretch, after) = rest.split_at(client.stretch(rest));
+            rest = after;
+            let (answered, stored) = (self.seen.replies.len(), self.seen.stored.len());
+            self.tell(Input::Bytes(stretch));
+            let replies = &self.seen.replies[answered..];
+            let content = client.sent(stretch, replies);
+            if self.seen.stored.len() > stored {
+                assert_eq!(self.seen.stored.len(), stored + 1);
+                meant.push(content.expect("what is stored has ended"));
+            }
+            if self.secured {
+                client.secured();
+            }
+        }
     }
 
     fn settle(&mut self) {
@@ -470,7 +562,52 @@ fn assert_replies(wire: &[u8]) -> Vec<String> {
     lines
 }
 
-fn assert_message(scene: &Scene, message: &Message, content: &[u8], sent: &[u8]) {
+/// What is kept is what was meant, but for the values that are blanked and bare newlines where they are repaired.
+fn assert_as_meant(scene: &Scene, message: &Message, content: &[u8], meant: &[u8]) {
+    let plain = |octets: &[u8]| {
+        let mut octets = naive::blanked(octets, |name| {
+            naive::is_secret(name) || naive::is_loop(name)
+        });
+        octets.retain(|octet| !scene.repair || !b"\r\n".contains(octet));
+        octets
+    };
+    assert!(
+        plain(content) == plain(meant),
+        "{} is kept: {}, meant was {}",
+        message.id,
+        content.escape_ascii(),
+        meant.escape_ascii()
+    );
+}
+
+/// Mail of a connector was let in by two items of its tenant's, as a reader finds them who shares nothing with the gate.
+fn assert_evidence(scene: &Scene, surroundings: Surroundings, message: &Message, meant: &[u8]) {
+    let reports = scene.reports && &*message.tenant == "contoso";
+    if scene.service != Service::Connector || reports {
+        return;
+    }
+    let tenant = &message.tenant;
+    let id = if &**tenant == "contoso" {
+        CONTOSO
+    } else {
+        FABRIKAM
+    };
+    let domain = format!("{tenant}.com");
+    let says = |name: &str, value: &str| naive::says(meant, name, value);
+    let xoorg = message.envelope.xoorg.as_ref();
+    let evidence = [
+        says("x-originatororg", &domain),
+        says("x-ms-exchange-crosstenant-id", id),
+        says(&format!("x-{tenant}-gate"), &format!("{tenant}-secret")),
+        xoorg.is_some_and(|xoorg| xoorg.as_str().ends_with(&domain)),
+        matches!(surroundings.signature(), SignatureFact::Verified)
+            && says("dkim-signature", &domain),
+    ];
+    let items = evidence.iter().filter(|holds| **holds).count();
+    assert!(items >= 2, "{evidence:?}: {}", meant.escape_ascii());
+}
+
+fn assert_message(scene: &Scene, message: &Message, content: &[u8]) {
     let connector = scene.service == Service::Connector;
     assert_eq!(message.from == From::Connector, connector);
     assert!(
@@ -518,24 +655,6 @@ fn assert_message(scene: &Scene, message: &Message, content: &[u8], sent: &[u8])
             !naive::contains(&said, format!("{}-secret", message.tenant).as_bytes())
                 || !connector
                 || in_body(content, message)
-        );
-    }
-    let (_, body) = naive::fields(content);
-    if !scene.repair {
-        // Without dots, so that stuffing does not matter; the pieces of several chunks need not lie together.
-        let no_dots = |octets: &[u8]| -> Vec<u8> {
-            let rest = octets.iter().filter(|octet| **octet != b'.');
-            rest.copied().collect()
-        };
-        let sent = no_dots(sent);
-        let chunks = sent
-            .to_ascii_uppercase()
-            .windows(4)
-            .filter(|word| word == b"BDAT")
-            .count();
-        assert!(
-            chunks > 1 || naive::contains(&sent, &no_dots(body)),
-            "the body is what was sent"
         );
     }
 }

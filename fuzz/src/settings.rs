@@ -155,18 +155,7 @@ pub fn explain(octets: &[u8]) {
     } else {
         FABRIKAM
     };
-    let (fields, _) = naive::fields(message);
-    let says = |name: &str, value: &str| {
-        fields.iter().any(|field| {
-            let unfolded: Vec<u8> = field
-                .octets
-                .iter()
-                .copied()
-                .filter(|octet| !b"\r\n".contains(octet))
-                .collect();
-            field.name == name && naive::contains(&unfolded.to_ascii_lowercase(), value.as_bytes())
-        })
-    };
+    let says = |name: &str, value: &str| naive::says(message, name, value);
     let evidence = [
         says("x-originatororg", &format!("{tenant}.com")),
         says("x-ms-exchange-crosstenant-id", id),
@@ -177,6 +166,7 @@ pub fn explain(octets: &[u8]) {
         evidence.iter().filter(|holds| **holds).count() >= 2,
         "{evidence:?} {text}"
     );
+    let (fields, _) = naive::fields(message);
     let loops = fields
         .iter()
         .filter(|field| field.name == "x-gatepost-processed");
