@@ -2,10 +2,11 @@
 //!
 //! A notice depends on the age of a message, not on an attempt: mail in a parked queue is not tried, and its sender should
 //! know all the same. Some at a time, one after the other, so that mail that comes in has the disk first; each is durable
-//! before the journal says "told", so that a crash between the two brings a second notice, never none.
+//! before the journal says "told", so that a crash between the two brings a second notice, never none. Nobody reads that
+//! mail is still being tried after he has read that it failed, or where it is about to.
 
 use super::lane::Holds;
-use super::own::{Reader, send, status_of};
+use super::own::{Reader, status_of, write};
 use super::store::{Store, Work};
 use super::worker::{Setup, Shared};
 use crate::dsn::{self, Fate, Kind, Source};
@@ -55,15 +56,17 @@ async fn tell<S: Store>(
     let (Some(to), Some(tenant)) = (to, settings.tenants.named(&message.tenant)) else {
         return Ok(());
     };
+    let now = (shared.clock)();
     let wanted = late.waiting().iter().filter_map(|waiting| {
         let recipient = envelope.recipients.get(waiting.at)?;
-        dsn::is_wanted(kind, recipient.notify).then_some((waiting, recipient))
+        let is_told = dsn::is_wanted(kind, recipient.notify)
+            && !is_at_its_end(setup, late.work(), waiting, holds, now);
+        is_told.then_some((waiting, recipient))
     });
     let wanted: Vec<_> = wanted.collect();
     if wanted.is_empty() {
         return Ok(());
     }
-    let now = (shared.clock)();
     let reasons = wanted
         .iter()
         .map(|(waiting, _)| reason(waiting, message, holds));
@@ -76,9 +79,26 @@ async fn tell<S: Store>(
         })
         .collect();
     let reader = Reader { tenant, to };
-    send(shared, settings, kind, late.work(), reader, &fates).await?;
-    shared.store.told(late);
+    let notice = write(shared, settings, kind, late.work(), reader, &fates).await?;
+    // Others were told before, and it took its time to read the message.
+    if shared.store.still_waits(late) {
+        notice.keep(shared).await?;
+        shared.store.told(late);
+    }
     Ok(())
+}
+
+/// Whether the next attempt is the last one: its time is over, and nothing keeps it beyond that.
+fn is_at_its_end(
+    setup: &Setup,
+    work: &impl Work,
+    waiting: &Waiting,
+    holds: &Holds,
+    now: u64,
+) -> bool {
+    let expire = millis(setup.law(&waiting.via).expire);
+    let is_parked = waiting.via.is_internal() && holds.fault(&work.message().tenant).is_some();
+    now >= work.arrived().saturating_add(expire) && !waiting.operator_hold && !is_parked
 }
 
 /// What stands in the way.

@@ -31,10 +31,35 @@ pub(super) struct Reader<'a> {
     pub(super) to: &'a Mailbox,
 }
 
+/// A report that is written and not stored yet.
+pub(super) struct Written {
+    own: Message,
+    octets: Vec<u8>,
+    events: [TraceEvent; 2],
+    kind: Kind,
+    recipients: usize,
+}
+
+impl Written {
+    /// Stores it; durable once this returns.
+    ///
+    /// # Errors
+    /// The store did not take it.
+    pub(super) async fn keep<S: Store>(self, shared: &Shared<S>) -> Result<(), SpoolError> {
+        let tenant = Arc::clone(&self.own.tenant);
+        shared.store.accept(self.own, self.octets.into()).await?;
+        count(shared, &tenant, self.kind.label(), self.recipients);
+        self.events
+            .into_iter()
+            .for_each(|event| shared.trace(event));
+        Ok(())
+    }
+}
+
 /// Writes the report on `work` and stores it; durable once this returns.
 ///
 /// # Errors
-/// The store did not take it.
+/// As of [`write`] and [`Written::keep`].
 pub(super) async fn send<S: Store>(
     shared: &Shared<S>,
     settings: &DeliverSettings,
@@ -43,6 +68,22 @@ pub(super) async fn send<S: Store>(
     reader: Reader<'_>,
     fates: &[Fate<'_>],
 ) -> Result<(), SpoolError> {
+    let report = write(shared, settings, kind, work, reader, fates).await?;
+    report.keep(shared).await
+}
+
+/// Writes the report on `work`.
+///
+/// # Errors
+/// The system has no random octets, or there is no way to whoever reads it.
+pub(super) async fn write<S: Store>(
+    shared: &Shared<S>,
+    settings: &DeliverSettings,
+    kind: Kind,
+    work: &S::Work,
+    reader: Reader<'_>,
+    fates: &[Fate<'_>],
+) -> Result<Written, SpoolError> {
     let message = work.message();
     let returned = shown_of(shared, settings, kind, work).await;
     let now = (shared.clock)();
@@ -85,10 +126,13 @@ pub(super) async fn send<S: Store>(
         },
         received(&own, report.id, now),
     ];
-    shared.store.accept(own, octets.into()).await?;
-    count(shared, &message.tenant, kind.label(), fates.len());
-    events.into_iter().for_each(|event| shared.trace(event));
-    Ok(())
+    Ok(Written {
+        own,
+        octets,
+        events,
+        kind,
+        recipients: fates.len(),
+    })
 }
 
 /// Counts recipients in `bounces_total`.

@@ -80,6 +80,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         now: u64,
         most: usize,
     ) -> impl Future<Output = Vec<Late<Self::Work>>> + Send;
+    /// Whether all of them wait as they did, and none is on its way; where that is not so it will be handed out again.
+    fn still_waits(&self, late: &Late<Self::Work>) -> bool;
     /// Records that the sender was told of those who wait.
     fn told(&self, late: &Late<Self::Work>);
     /// The sender could not be told: to be handed out again.
@@ -201,6 +203,10 @@ impl Store for Spool {
             tracing::error!(%error, "mail that waits could not be looked at");
             Vec::new()
         })
+    }
+
+    fn still_waits(&self, late: &Late<Due>) -> bool {
+        Self::still_waits(self, late)
     }
 
     fn told(&self, late: &Late<Due>) {

@@ -41,7 +41,7 @@ impl Patience {
     }
 }
 
-/// A message that has waited long, for reading: it is not leased, and may be on its way while its sender is told.
+/// A message that has waited long, for reading: it is not leased, and may be on its way meanwhile ([`Spool::still_waits`]).
 #[derive(Debug)]
 pub struct Late<W> {
     work: W,
@@ -316,6 +316,30 @@ impl Spool {
         let destination = Destination::clone(&found.destination);
         let due = Due::new(message, destination, lease, body, holding);
         Some(Late::new(due, found.waiting))
+    }
+
+    /// Whether all of them wait as they did, and none is on its way: asked before a notice is stored, so that none follows
+    /// the report of a failure. Where that is not so, those who still wait are handed out again.
+    #[must_use]
+    pub fn still_waits(&self, late: &Late<Due>) -> bool {
+        let id = late.work.message().id.as_u64();
+        let mut memory = self.0.shared.memory();
+        let entry = memory.queue.entries.get(&id);
+        let legs = entry.map_or(&[][..], |entry| &*entry.legs);
+        let open = legs
+            .iter()
+            .filter(|leg| !leg.active)
+            .flat_map(LegState::open);
+        let untold = open.filter(|tried| !tried.told);
+        let untold: HashSet<usize> = untold.map(|tried| tried.position as usize).collect();
+        let all = late
+            .waiting
+            .iter()
+            .all(|waiting| untold.contains(&waiting.at));
+        if !all {
+            memory.queue.sweeps.note(id);
+        }
+        all
     }
 
     /// Records that the sender was told of these recipients. Written within a second, as other results.

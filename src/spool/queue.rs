@@ -730,13 +730,13 @@ impl Queue {
         settled
     }
 
-    /// Changes open recipients of a message's legs and schedules them anew.
     /// Whether an operator holds all that is open of a message.
     pub(super) fn is_kept_by_operator(&self, id: u64) -> bool {
         let entry = self.entries.get(&id);
         entry.is_some_and(|entry| entry.legs.iter().all(|leg| leg.next_try().is_none()))
     }
 
+    /// Changes open recipients of a message's legs and schedules them anew.
     pub(super) fn change(&mut self, id: u64, now: u64, change: impl Fn(&mut Tried)) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;

@@ -644,7 +644,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
     let sum = |of: fn(&Tally) -> usize| told.iter().map(of).sum::<usize>();
     println!(
         "{} histories: {} leases, {} recipients delivered ({} copies more), {} failed ({} of old age), {} reported, {} deferred, {} held; \
-         {} queues parked, {} probes ({} answered for themselves), {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits, {} turned away, {} reports not kept, {} times the clock was set, {} starts on a disk that was not well, {} refused there",
+         {} queues parked, {} probes ({} answered for themselves), {} ramps, {} past a parked queue, {} kills; {} handed on, {} told that it waits ({} overtaken, {} at their end), {} turned away, {} reports not kept, {} times the clock was set, {} starts on a disk that was not well, {} refused there",
         told.len(),
         sum(|tally| tally.leases),
         sum(|tally| tally.delivered),
@@ -662,13 +662,15 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         sum(|tally| tally.kills),
         sum(|tally| tally.relayed),
         sum(|tally| tally.notices),
+        sum(|tally| tally.overtaken),
+        sum(|tally| tally.at_their_end),
         sum(|tally| tally.turned),
         sum(|tally| tally.unreported),
         sum(|tally| tally.clocks),
         sum(|tally| tally.sick_starts),
         sum(|tally| tally.no_starts),
     );
-    let some: [fn(&Tally) -> usize; 15] = [
+    let some: [fn(&Tally) -> usize; 16] = [
         |tally| tally.expired,
         |tally| tally.delivered,
         |tally| tally.again,
@@ -680,6 +682,7 @@ fn what_was_said_of_each_recipient_is_what_becomes_of_it() {
         |tally| tally.kills,
         |tally| tally.relayed,
         |tally| tally.notices,
+        |tally| tally.at_their_end,
         |tally| tally.turned,
         |tally| tally.unreported,
         |tally| tally.clocks,

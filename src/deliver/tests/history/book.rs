@@ -191,6 +191,10 @@ pub(super) struct Tally {
     pub(super) kills: usize,
     pub(super) relayed: usize,
     pub(super) notices: usize,
+    /// Written, and not sent: something had become of the mail.
+    pub(super) overtaken: usize,
+    /// Not written, since the next attempt is the last.
+    pub(super) at_their_end: usize,
     pub(super) turned: usize,
     pub(super) unreported: usize,
     pub(super) clocks: usize,
@@ -441,6 +445,14 @@ impl Book {
     pub(super) fn late(&self, found: &[(u64, BTreeSet<usize>)], most: usize) {
         let mut inner = self.lock();
         if let Err(error) = inner.late(found, most) {
+            inner.note(error);
+        }
+        self.happened(&mut inner);
+    }
+
+    pub(super) fn still_waits(&self, id: u64, waits: bool) {
+        let mut inner = self.lock();
+        if let Err(error) = inner.still_waits(id, waits) {
             inner.note(error);
         }
         self.happened(&mut inner);

@@ -225,6 +225,13 @@ impl Store for Watched {
         late.collect()
     }
 
+    fn still_waits(&self, late: &Late<Leased>) -> bool {
+        let late = late.work().late.as_ref().unwrap();
+        let waits = self.spool.still_waits(late);
+        self.book.still_waits(id_of(late), waits);
+        waits
+    }
+
     fn told(&self, late: &Late<Leased>) {
         let late = late.work().late.as_ref().unwrap();
         self.book.told(id_of(late));

@@ -71,9 +71,22 @@ impl Inner {
         }
         for (id, waiting) in expected {
             let mail = &self.mails[&id];
-            let all = mail.parts.iter().flat_map(|part| &part.recipients);
-            let wanted = all.filter(|(at, one)| waiting.contains(at) && one.wants_delay());
-            let wanted: BTreeSet<_> = wanted.map(|(at, _)| *at).collect();
+            let mut wanted = BTreeSet::new();
+            for part in &mail.parts {
+                let lane = self.lanes.get(&part.queue);
+                let ends = now >= mail.arrived + rule(&part.queue.via).expire
+                    && !lane.is_some_and(Lane::is_parked);
+                for (at, one) in &part.recipients {
+                    if !waiting.contains(at) || !one.wants_delay() || !mail.answers {
+                        continue;
+                    }
+                    if ends && !one.operator_hold {
+                        self.tally.at_their_end += 1;
+                    } else {
+                        wanted.insert(*at);
+                    }
+                }
+            }
             if mail.answers && !wanted.is_empty() {
                 let stored = false;
                 let to_tell = ToTell {
@@ -96,12 +109,42 @@ impl Inner {
             ));
         }
         to_tell.stored = true;
+        let mail = &self.mails[&id];
+        for part in &mail.parts {
+            let named = |(at, _): &(&usize, &Recipient)| named.contains(at);
+            let mut all = part.recipients.iter().filter(named);
+            if let Some((at, one)) = all.find(|(_, one)| part.leased || one.end != End::Open) {
+                return Err(format!(
+                    "a notice that {at} of {id} waits, who does not: {one:?}"
+                ));
+            }
+        }
         for at in named {
             let times = self.notices.entry((id, *at)).or_default();
             times.is += 1;
             self.tally.notices += 1;
             if times.is > times.may {
                 return Err(format!("{at} of {id} is told {times:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asked before a notice is stored.
+    pub(super) fn still_waits(&mut self, id: u64, waits: bool) -> Result<(), String> {
+        let to_tell = self.to_tell.get(&id);
+        let to_tell = to_tell.ok_or_else(|| format!("{id} is asked after, which is not late"))?;
+        let mail = &self.mails[&id];
+        let open = mail.parts.iter().filter(|part| !part.leased);
+        let open: BTreeSet<usize> = open.flat_map(Part::open).map(|(at, _)| *at).collect();
+        if waits != to_tell.waiting.is_subset(&open) {
+            return Err(format!("{id} still waits: {waits}; {to_tell:?}, {mail:?}"));
+        }
+        if !waits {
+            self.to_tell.remove(&id);
+            self.tally.overtaken += 1;
+            if let Some(mail) = self.mails.get_mut(&id) {
+                mail.looked = [false; 2];
             }
         }
         Ok(())
