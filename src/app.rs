@@ -3,7 +3,7 @@
 use crate::admin::{Access, Admin, Bound};
 use crate::clock::{Clock, Steps};
 use crate::config::Settings;
-use crate::credentials::Accounts;
+use crate::credentials::{Accounts, Rates};
 use crate::deliver::{DeliverSettings, Dispatcher, InboundConnector};
 use crate::dns::{Dns, Known, Remembering, Resolve};
 use crate::journal::disk::{RealDisk, make_directory};
@@ -135,6 +135,7 @@ impl Server {
             verifier: Arc::clone(&verifier),
             clock: clock.clone(),
             warned: AtomicU64::new(0),
+            strangers: Rates::default(),
         });
         let (shutdown, down) = watch::channel(false);
         let mut listening = Vec::new();

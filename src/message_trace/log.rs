@@ -13,6 +13,8 @@ use std::time::Duration;
 const DAY_MILLIS: u64 = 86_400_000;
 /// Rows of the index that are looked at in one step when old ones are removed: what waits meanwhile waits for milliseconds.
 const STEP: usize = 20_000;
+/// Octets of the disk that are left to the mail, or a quarter of a small disk: lines are lost before a message is refused.
+const LEFT_FOR_MAIL: u64 = 256 * 1024 * 1024;
 /// Lines that the index reads in one step.
 const LINES: usize = 1_000;
 
@@ -27,6 +29,35 @@ pub(super) struct Writer {
     oldest: Option<u32>,
     /// The removal of old index rows, while it is under way.
     sweep: Option<Sweep>,
+    /// What is left of the disk.
+    room: fn(&Path) -> std::io::Result<Room>,
+    /// Lines are being lost.
+    losing: bool,
+}
+
+/// A disk, in octets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) free: u64,
+    pub(super) size: u64,
+}
+
+impl Room {
+    /// What the disk of `directory` has for programs without privileges.
+    fn of(directory: &Path) -> std::io::Result<Self> {
+        let disk = rustix::fs::statvfs(directory)?;
+        Ok(Self {
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            size: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
+    }
+
+    fn takes(self, octets: usize) -> bool {
+        self.free
+            >= LEFT_FOR_MAIL
+                .min(self.size / 4)
+                .saturating_add(octets as u64)
+    }
 }
 
 /// The file that is appended to.
@@ -46,7 +77,15 @@ impl Writer {
             today: None,
             oldest: None,
             sweep: None,
+            room: Room::of,
+            losing: false,
         }
+    }
+
+    /// The same on a disk that `room` measures.
+    #[cfg(test)]
+    pub(super) fn with_room(self, room: fn(&Path) -> std::io::Result<Room>) -> Self {
+        Self { room, ..self }
     }
 
     /// Writes until nobody records any more. The index is opened here: a start does not wait for it.
@@ -90,7 +129,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: &Batch) {
+    pub(super) fn write(&mut self, batch: &Batch) {
         let (mut octets, mut keys) = (&*batch.octets, &*batch.keys);
         for lines in batch.marks.chunk_by(|one, two| one.day == two.day) {
             let length = lines.iter().map(|line| line.octets).sum();
@@ -108,18 +147,34 @@ impl Writer {
         let Some(number) = lines.first().map(|line| line.day) else {
             return;
         };
+        // Where nobody can say what is left, the disk says so itself.
+        let takes =
+            (self.room)(&self.shelf.directory).map_or(true, |room| room.takes(octets.len()));
         let (start, written) = match self.open_day(number) {
-            Ok(day) => {
+            Ok(day) if takes => {
                 let start = day.length;
                 (start, day.append(octets))
             }
+            Ok(day) => (
+                day.length,
+                Err(std::io::Error::other(
+                    "the rest of the disk is left to the mail",
+                )),
+            ),
             Err(error) => (0, Err(error)),
         };
         let end = start + self.open.as_ref().map_or(0, |day| day.length - start);
+        let loses = written.is_err();
         if let Err(error) = written {
-            tracing::warn!(%error, "trace");
+            // Ten times a second would fill another disk.
+            if !self.losing {
+                tracing::warn!(%error, "the trace is not written: stories have gaps from here on");
+            }
             self.open = None;
+        } else if self.losing {
+            tracing::info!("the trace is written again");
         }
+        self.losing = loses;
         let (mut offset, mut keys) = (start, keys);
         let first = Position {
             day: number,

@@ -311,6 +311,50 @@ mod tests {
         assert_eq!(ids(&other, "b").await.len(), 2, "an id, in small letters");
     }
 
+    /// Lines are lost before mail is refused, and the trace goes on where there is room again.
+    #[test]
+    fn the_last_of_the_disk_is_left_to_the_mail() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static FREE: AtomicU64 = AtomicU64::new(0);
+        static SIZE: AtomicU64 = AtomicU64::new(0);
+        const MIB: u64 = 1024 * 1024;
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new().unwrap();
+        let shelf = Arc::new(Shelf::new(folder.path().to_owned()));
+        let (sender, receiver) = inbox::inbox();
+        let keep = Duration::from_secs(86_400 * 36_500);
+        let room = |_: &Path| {
+            Ok(log::Room {
+                free: FREE.load(Ordering::SeqCst),
+                size: SIZE.load(Ordering::SeqCst),
+            })
+        };
+        // 256 MiB of a large disk are left, and a quarter of a small one.
+        for (size, least) in [(1_000_000 * MIB, 256 * MIB), (300 * MIB, 75 * MIB)] {
+            SIZE.store(size, Ordering::SeqCst);
+            let lost = metrics.trace_lost.clone();
+            let mut writer = Writer::new(Arc::clone(&shelf), keep, lost.clone()).with_room(room);
+            let mut batch = inbox::Batch::default();
+            let before = lost.get();
+            for (free, id, is_lost) in [
+                (least + MIB, "A", 0),
+                (least, "B", 1),
+                (0, "C", 2),
+                (least + MIB, "D", 2),
+            ] {
+                FREE.store(free, Ordering::SeqCst);
+                assert!(sender.push(&Line::of(&operator(DAY, id)).unwrap()));
+                receiver.next(&mut batch, true).unwrap();
+                writer.write(&batch);
+                batch.clear();
+                assert_eq!(lost.get() - before, is_lost, "{id} on a disk of {size}");
+            }
+        }
+        let text = std::fs::read_to_string(folder.path().join("1970-01-02.jsonl")).unwrap();
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(text.contains("\"A\"") && text.contains("\"D\"") && !text.contains("\"B\""));
+    }
+
     /// Names of the daily files, which nobody else may read.
     fn files(folder: &Path) -> Vec<String> {
         use std::os::unix::fs::PermissionsExt as _;

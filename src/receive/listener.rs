@@ -62,19 +62,70 @@ pub struct Services {
     pub clock: Clock,
     /// When half-proven peers were last warned of, in ticks.
     pub warned: AtomicU64,
+    /// What strangers cost the trace, by listener.
+    pub strangers: Rates,
+}
+
+/// What of an event stands in the log.
+fn log(event: &TraceEvent) {
+    match &event.event {
+        Event::Refused {
+            listener,
+            reason,
+            reply,
+            peer,
+            ..
+        } => tracing::info!(id = %event.id, %listener, %peer, %reason, %reply, "refused"),
+        Event::Received {
+            listener,
+            tenant,
+            sender,
+            ..
+        } => tracing::debug!(id = %event.id, %listener, %tenant, %sender, "received"),
+        Event::HandshakeFailed {
+            listener,
+            peer,
+            error,
+            offered,
+        } => {
+            let offered = offered.as_ref().map(ToString::to_string);
+            let offered = offered.as_deref().unwrap_or("nothing that could be read");
+            tracing::info!(id = %event.id, %listener, %peer, %error, %offered, "TLS handshake failed");
+        }
+        Event::Attempt { .. }
+        | Event::Report { .. }
+        | Event::Queue { .. }
+        | Event::Operator { .. } => {}
+    }
 }
 
 impl Services {
     /// Records an event in trace, metrics and log.
     pub(super) fn note(&self, event: TraceEvent) {
+        self.count(&event);
+        log(&event);
+        self.tracer.record(&event);
+    }
+
+    /// The same of somebody who has proven nothing, and could fill the disk with it: false where too much of that came to
+    /// `listener` of late, and the event is in the metrics alone.
+    pub(super) fn note_of_stranger(&self, listener: &str, event: TraceEvent) -> bool {
+        let ticks = self.clock.now().ticks;
+        if self.strangers.take(listener, STRANGERS_RATE, ticks) {
+            self.note(event);
+            return true;
+        }
+        self.count(&event);
+        false
+    }
+
+    fn count(&self, event: &TraceEvent) {
         let metrics = &self.metrics;
         match &event.event {
             Event::Refused {
                 listener,
                 reason,
                 tenant,
-                reply,
-                peer,
                 ..
             } => {
                 metrics
@@ -88,8 +139,7 @@ impl Services {
                         .with_label_values(&[tenant, verdict, reason])
                         .inc();
                 }
-                self.warn_of_half_proven(&event);
-                tracing::info!(id = %event.id, %listener, %peer, %reason, %reply, "refused");
+                self.warn_of_half_proven(event);
             }
             Event::Received {
                 listener,
@@ -97,7 +147,6 @@ impl Services {
                 verdict,
                 reason,
                 removed,
-                sender,
                 ..
             } => {
                 metrics
@@ -115,24 +164,13 @@ impl Services {
                         .with_label_values(&[listener, tenant])
                         .inc();
                 }
-                tracing::debug!(id = %event.id, %listener, %tenant, %sender, "received");
             }
-            Event::HandshakeFailed {
-                listener,
-                peer,
-                error,
-                offered,
-            } => {
-                let offered = offered.as_ref().map(ToString::to_string);
-                let offered = offered.as_deref().unwrap_or("nothing that could be read");
-                tracing::info!(id = %event.id, %listener, %peer, %error, %offered, "TLS handshake failed");
-            }
-            Event::Attempt { .. }
+            Event::HandshakeFailed { .. }
+            | Event::Attempt { .. }
             | Event::Report { .. }
             | Event::Queue { .. }
             | Event::Operator { .. } => {}
         }
-        self.tracer.record(&event);
     }
 
     /// Whether a refusal was the trust gates' and not, say, a syntax error.
@@ -324,6 +362,13 @@ impl Listening {
         }
     }
 }
+
+/// How many refusals and failed handshakes of those who have proven nothing stand in the trace. A hundred a second is
+/// more than a building full of scanners that nobody has set up, and seven gigabytes a day at the most.
+const STRANGERS_RATE: Rate = Rate {
+    messages: 1000,
+    per: Duration::from_secs(10),
+};
 
 /// How many of those that are turned away are told so, and stand in the trace.
 const TOLD_RATE: Rate = Rate {

@@ -221,7 +221,12 @@ impl Pump {
                 self.session
                     .handle(services.clock.now(), Input::Stored(result));
             }
-            Output::Trace(event) => services.note(*event),
+            Output::Trace(event) => {
+                // Its reply would have an id that no trace finds: a flood is closed without one.
+                if !self.note(*event) {
+                    return Ok(Some(Exit::Closed));
+                }
+            }
             Output::Close => {
                 self.flush(stream).await?;
                 return Ok(Some(Exit::Closed));
@@ -274,12 +279,23 @@ impl Pump {
             offered: failure.offered,
         };
         let id = services.desk.id(&services.clock).to_string();
-        services.note(TraceEvent {
+        let _counted = self.note(TraceEvent {
             at: services.clock.now().unix_millis,
             id,
             event,
         });
         None
+    }
+
+    /// Records an event; false where it is one too many of somebody who has proven nothing.
+    fn note(&self, event: TraceEvent) -> bool {
+        if self.session.is_known() {
+            self.services.note(event);
+            return true;
+        }
+        let current = self.listener.load();
+        self.services
+            .note_of_stranger(&current.policy.listener, event)
     }
 
     /// What TLS agreed, and the client certificate, judged anew on every connection: a resumed session brings back an

@@ -319,6 +319,17 @@ impl Session {
         self.state.announced_size()
     }
 
+    /// Whether the client has proven anything: its address, its certificate, a login, or an address that stands for one.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        let Peer {
+            network,
+            certificate,
+        } = &self.core.trust;
+        let verified = matches!(certificate, ClientCertificate::Verified { .. });
+        *network || verified || self.core.application.is_some() || self.core.known
+    }
+
     /// Whether no transaction is under way.
     fn is_between_transactions(&self) -> bool {
         matches!(self.state, State::Ready(_))

@@ -462,6 +462,72 @@ async fn of_a_flood_of_strangers_a_hundred_are_told_and_the_others_are_closed() 
     world.host.stop().await;
 }
 
+/// Anybody may be refused without end; what stands in the trace of it has a bound, and no refusal is told that it lacks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_refusals_does_not_fill_the_trace_and_is_closed_without_a_word() {
+    const A_SESSION: usize = 15;
+    let world = World::start().await;
+    // What was told, and whether that was all.
+    let refused = async || {
+        let from = Some("127.0.99.1".parse().unwrap());
+        let to = world.listener("apps");
+        let mut client = Client::connect(to, from).await.unwrap();
+        assert_eq!(client.reply().await.unwrap().code, 220);
+        let mut wire = b"EHLO stranger\r\n".to_vec();
+        wire.extend(b"MAIL FROM:<eve@elsewhere.example>\r\n".repeat(A_SESSION));
+        client.raw(&wire).await.unwrap();
+        let mut told = Vec::new();
+        while let Ok(reply) = client.reply().await {
+            if reply.code == 530 {
+                told.push(last_word(&reply));
+            }
+            if told.len() == A_SESSION {
+                return (told, true);
+            }
+        }
+        (told, false)
+    };
+    let begun = std::time::Instant::now();
+    let (mut told, mut closed) = (Vec::new(), 0);
+    while closed < 20 {
+        let (own, is_all) = refused().await;
+        told.extend(own);
+        closed += usize::from(!is_all);
+        assert!(begun.elapsed().as_secs() < 60, "{} are told", told.len());
+    }
+    // A hundred more with every second; what was about to be told when a session was closed stands in the trace alone.
+    let most = 1000 + 100 * (begun.elapsed().as_secs() as usize + 1);
+    assert!(
+        (900..=most).contains(&told.len()),
+        "{} of {most}",
+        told.len()
+    );
+    let last = told.last().unwrap();
+    assert!(matches!(
+        world.trace(last).await[0].event,
+        Event::Refused { .. }
+    ));
+    let folder = world.around.folder.path().join("data/trace");
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.is_file());
+    let trace: String = files
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let refusals = trace.lines().filter(|line| line.contains("127.0.99.1:"));
+    assert!((told.len()..=most).contains(&refusals.count()));
+    assert!(told.iter().all(|id| trace.contains(id)));
+    // Who is known is told what is wrong all the same.
+    let forged = Mail::new("ceo@elsewhere.example", "bob@contoso.com", LETTER);
+    let answer = world.erp().send(&forged).await.unwrap();
+    expect(&answer, "MAIL", 550, (5, 7, 1));
+    let letter = "From: erp@contoso.com\r\n\r\nx\r\n";
+    let good = Mail::new("erp@contoso.com", "bob@contoso.com", letter);
+    assert!(world.erp().send(&good).await.unwrap().accepted());
+    world.host.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_do_not_count_against_max_connections_and_the_next_one_gets_421() {
     let world = World::with(Changes::replace(
