@@ -377,6 +377,13 @@ fn commands_that_bring_no_mail_come_to_an_end() {
     let words = format!("MAIL FROM:<{ADA}>\r\nRSET\r\n");
     let replies = played.tell(&words.repeat(1000));
     assert!(replies.ends_with("[closed]"), "{replies}");
+    // A chunk of nothing is none; chunks that bring something are bounded by what they bring.
+    let mut played = Played::exchange(House::default());
+    let envelope = format!("MAIL FROM:<{ADA}>\r\nRCPT TO:<bob@contoso.com>\r\n");
+    let replies = played.tell(&(envelope + &"BDAT 0\r\n".repeat(1000)));
+    let taken = replies.matches(" 0 octets received").count();
+    assert!((450..=500).contains(&taken), "{taken}: {replies}");
+    assert!(replies.ends_with("[closed]"), "{replies}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub use terms::Terms;
 use crate::mail::{QueueId, shown};
 use crate::message_trace::{Event, TlsFacts, TraceEvent};
 use crate::smtp::SLOWEST;
-use crate::smtp::command::{Command, CommandFault};
+use crate::smtp::command::{Bdat, Command, CommandFault};
 use crate::smtp::line::{self, Head};
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::Login;
@@ -575,7 +575,12 @@ impl Core {
                 | Command::Noop
                 | Command::Vrfy
                 | Command::Expn
-                | Command::Help,
+                | Command::Help
+                // A chunk of nothing, and not the last.
+                | Command::Bdat(Bdat {
+                    size: 0,
+                    last: false,
+                }),
             ) => self.idle_commands += 1,
             // Bounded otherwise: by their number, by what they bring, or as errors and refusals.
             Ok(

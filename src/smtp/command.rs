@@ -194,8 +194,13 @@ fn auth(argument: &str) -> Result<Command, CommandFault> {
     Ok(Command::Auth(Mechanism::named(name), initial))
 }
 
+/// What blanks part: SP, and a TAB for SP. Whoever parts by other controls reads another command than we (RFC 5321 §4.1.1).
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([' ', '\t']).filter(|word| !word.is_empty())
+}
+
 fn bdat(argument: &str) -> Result<Bdat, CommandFault> {
-    let mut words = argument.split_ascii_whitespace();
+    let mut words = words(argument);
     let size = words.next().ok_or(CommandFault::Arguments)?;
     if size.len() > 20 || !size.bytes().all(|octet| octet.is_ascii_digit()) {
         return Err(CommandFault::Arguments);
@@ -225,7 +230,7 @@ fn mail(argument: &str) -> Result<Mail, CommandFault> {
         auth: false,
     };
     let mut seen = Vec::new();
-    for parameter in parameters.split_ascii_whitespace() {
+    for parameter in words(parameters) {
         let (keyword, value) = once(parameter, &mut seen)?;
         match (keyword.as_str(), value) {
             ("SIZE", Some(value))
@@ -280,7 +285,7 @@ fn rcpt(argument: &str) -> Result<Rcpt, CommandFault> {
         orcpt: None,
     };
     let mut seen = Vec::new();
-    for parameter in parameters.split_ascii_whitespace() {
+    for parameter in words(parameters) {
         let (keyword, value) = once(parameter, &mut seen)?;
         match (keyword.as_str(), value) {
             ("NOTIFY", Some(value)) => {
@@ -498,6 +503,17 @@ mod tests {
             Err(CommandFault::Arguments)
         );
         assert_eq!(Command::parse(b"BDAT -1"), Err(CommandFault::Arguments));
+        for line in [&b"BDAT 5\x0cLAST"[..], b"BDAT 5\x0bLAST", b"BDAT\x0c5"] {
+            let refused = matches!(
+                Command::parse(line),
+                Err(CommandFault::Arguments | CommandFault::Unknown)
+            );
+            assert!(refused, "{line:?}");
+        }
+        assert_eq!(
+            mail("MAIL FROM:<a@b.example> SIZE=1\x0cBODY=7BIT"),
+            Err(CommandFault::Arguments)
+        );
     }
 
     #[test]
