@@ -5,7 +5,7 @@
 //!  octet 1      the message: see `Mail::of`
 //!  octet 2      how the peer's octets are cut the second time
 //!  the rest     what the peer says; 0xff begins an event: N a new segment, W the content is written, D the deadline,
-//!               C the peer closes, F TLS fails
+//!               C the peer closes, F TLS fails, X and a number many octets of the same kind, for what a limit ends
 //! ```
 //!
 //! Held to: each transaction is finished once and names each recipient once; by a reading of the replies of its own, one for
@@ -152,17 +152,9 @@ fn play(manners: Manners, mail: &Mail, script: &[u8], seed: u64) -> Vec<String> 
         ..Watch::default()
     };
     watch.settle(&mut dialogue, mail, &manners);
-    let mut rest = script;
-    loop {
-        let end = rest
-            .windows(2)
-            .position(|pair| pair[0] == 0xff && b"NWDCF".contains(&pair[1]));
-        let (segment, event) = match end {
-            Some(end) => (&rest[..end], Some(rest[end + 1])),
-            None => (rest, None),
-        };
-        watch.heard.extend_from_slice(segment);
-        for piece in naive::pieces(segment, seed) {
+    for (segment, event) in naive::segments(script, b"NWDCF") {
+        watch.heard.extend_from_slice(&segment);
+        for piece in naive::pieces(&segment, seed) {
             dialogue.handle(Input::Bytes(piece));
         }
         watch.settle(&mut dialogue, mail, &manners);
@@ -174,8 +166,6 @@ fn play(manners: Manners, mail: &Mail, script: &[u8], seed: u64) -> Vec<String> 
             _ => {}
         }
         watch.settle(&mut dialogue, mail, &manners);
-        let Some(end) = end else { break };
-        rest = &rest[end + 2..];
     }
     // The end of the connection ends whatever was under way.
     dialogue.handle(Input::Closed);

@@ -198,6 +198,7 @@ fn agrees_with_mail_parser(examined: &Examined, message: &[u8]) {
         .header_raw("X-Gatepost-None")
         .default_header_raw();
     assert_eq!(ours, theirs(&plain, message));
+    values_agree(&plain, examined, message);
     // That reading may see less, and never something that we do not; of the section alone, for such a date may take the
     // empty line, too, and then the body is read on.
     let mut left = ours;
@@ -205,6 +206,48 @@ fn agrees_with_mail_parser(examined: &Examined, message: &[u8]) {
         let at = left.iter().position(|own| *own == name);
         left.remove(at.expect("a protected field that we see, too"));
     }
+}
+
+/// What trust decides by says the same to both: the values of protected fields, in order, and whom From: names, where it is
+/// written without comments, quotes, groups and encoded words, which mail-parser reads as a mail program shows them.
+fn values_agree(plain: &mail_parser::MessageParser, examined: &Examined, message: &[u8]) {
+    let text = |value: &[u8]| -> String {
+        let unfolded: Vec<u8> = (value.iter().copied())
+            .filter(|octet| !b"\r\n".contains(octet))
+            .collect();
+        let unfolded = String::from_utf8_lossy(&unfolded);
+        unfolded.trim_matches([' ', '\t']).to_owned()
+    };
+    let ours = examined.fields().filter_map(|field| {
+        let name = field.name().to_ascii_lowercase();
+        naive::is_protected(&name).then(|| (name, text(field.value())))
+    });
+    let ours: Vec<(String, String)> = ours.collect();
+    let parsed = plain.parse_headers(message);
+    let headers = parsed.iter().flat_map(|message| message.headers());
+    let theirs = headers.filter_map(|header| {
+        let name = header.name.as_str().trim_matches([' ', '\t']);
+        let name = name.to_ascii_lowercase();
+        let value = header.value.as_text().unwrap_or_default();
+        naive::is_protected(&name).then(|| (name, text(value.as_bytes())))
+    });
+    assert_eq!(ours, theirs.collect::<Vec<_>>());
+    let Ok(own) = examined.mailboxes("From") else {
+        return;
+    };
+    let Some(field) = examined.named("From").next() else {
+        return;
+    };
+    let value = String::from_utf8_lossy(&field.unfolded()).into_owned();
+    if value.contains(['"', '(', ')', '\\', ':', ';', '[', '=']) || !value.is_ascii() {
+        return;
+    }
+    let parsed = mail_parser::MessageParser::new().parse_headers(examined.bytes());
+    let from = parsed.as_ref().and_then(|parsed| parsed.from());
+    let theirs = from.into_iter().flat_map(|from| from.iter());
+    let theirs: Vec<&str> = theirs.filter_map(|one| one.address()).collect();
+    let ours: Vec<&str> = own.iter().map(|mailbox| mailbox.as_str()).collect();
+    assert_eq!(ours, theirs, "{value:?}");
 }
 
 /// The protected names that mail-parser finds, sorted.

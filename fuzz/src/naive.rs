@@ -146,6 +146,10 @@ pub fn pieces(octets: &[u8], seed: u64) -> Vec<&[u8]> {
     if seed == 0 {
         return vec![octets];
     }
+    if octets.len() > 16 * 1024 {
+        // What was filled in would make too many.
+        return octets.chunks(1000 + seed as usize).collect();
+    }
     let mut state = seed;
     let mut rest = octets;
     let mut pieces = Vec::new();
@@ -163,6 +167,37 @@ pub fn pieces(octets: &[u8], seed: u64) -> Vec<&[u8]> {
         rest = after;
     }
     pieces
+}
+
+/// Most octets that are filled in: enough for every limit of a header section, of a line and of a reply.
+const MOST_FILLING: usize = 320 * 1024;
+
+/// What a script says, and the event behind each segment: 0xff and one of `events`. 0xff, X and a number fill in as many
+/// times the letter x as that power of two says.
+pub fn segments(script: &[u8], events: &[u8]) -> Vec<(Vec<u8>, Option<u8>)> {
+    let mut segments = Vec::new();
+    let (mut segment, mut filled) = (Vec::new(), 0);
+    let mut rest = script;
+    while let Some((octet, after)) = rest.split_first() {
+        rest = after;
+        match (octet, rest) {
+            (0xff, [event, after @ ..]) if events.contains(event) => {
+                segments.push((std::mem::take(&mut segment), Some(*event)));
+                rest = after;
+            }
+            (0xff, [b'X', power, after @ ..]) => {
+                let length = 1_usize << (power & 31).min(18);
+                if filled + length <= MOST_FILLING {
+                    filled += length;
+                    segment.resize(segment.len() + length, b'x');
+                }
+                rest = after;
+            }
+            _ => segment.push(*octet),
+        }
+    }
+    segments.push((segment, None));
+    segments
 }
 
 /// The next number of a row that looks random (splitmix64).

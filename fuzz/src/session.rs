@@ -5,7 +5,7 @@
 //!  octet 1      what the surroundings answer, a bit each: see `Surroundings`
 //!  octet 2      how the input is cut the second time; one in four times not at all
 //!  the rest     what the client sends; 0xff begins an event: N a new segment, D the deadline, S the stop, T time passes,
-//!               F and a number many octets of the same kind, for what a limit ends
+//!               X and a number many octets of the same kind, for what a limit ends
 //! ```
 //!
 //! Held to: replies are well-formed lines of at most 512 octets; there is a "queued as" for each message that was stored
@@ -242,36 +242,6 @@ pub fn session(octets: &[u8]) {
     }
 }
 
-/// Most octets that events fill in: enough for every limit of a message's header section.
-const MOST_FILLING: usize = 320 * 1024;
-
-/// What the client sends, and the event behind each segment.
-fn segments(script: &[u8]) -> Vec<(Vec<u8>, Option<u8>)> {
-    let mut segments = Vec::new();
-    let (mut segment, mut filled) = (Vec::new(), 0);
-    let mut rest = script;
-    while let Some((octet, after)) = rest.split_first() {
-        rest = after;
-        match (octet, rest) {
-            (0xff, [event @ (b'N' | b'D' | b'S' | b'T'), after @ ..]) => {
-                segments.push((std::mem::take(&mut segment), Some(*event)));
-                rest = after;
-            }
-            (0xff, [b'F', power, after @ ..]) => {
-                let length = 1_usize << (power & 31).min(18);
-                if filled + length <= MOST_FILLING {
-                    filled += length;
-                    segment.resize(segment.len() + length, b'x');
-                }
-                rest = after;
-            }
-            _ => segment.push(*octet),
-        }
-    }
-    segments.push((segment, None));
-    segments
-}
-
 fn play(scene: &Scene, surroundings: Surroundings, script: &[u8], cut: &mut Cut) -> Seen {
     let settings = &world().settings;
     let tenants = if scene.reports {
@@ -284,7 +254,7 @@ fn play(scene: &Scene, surroundings: Surroundings, script: &[u8], cut: &mut Cut)
         listener: "listener".into(),
         service: scene.service,
         tls: scene.tls,
-        max_message_size: if scene.small { 600 } else { 100_000 },
+        max_message_size: if scene.small { 600 } else { 600_000 },
         ehlo_discard: scene
             .by_data
             .then(|| "CHUNKING".to_owned())
@@ -331,12 +301,12 @@ fn play(scene: &Scene, surroundings: Surroundings, script: &[u8], cut: &mut Cut)
     };
     player.settle();
     let mut client = Client::default();
-    for (segment, event) in segments(script) {
+    for (segment, event) in naive::segments(script, b"NDST") {
         player.secured = false;
         match cut {
             Cut::AsMeant(meant) => player.hear(&segment, &mut client, meant),
             Cut::Seed(seed) => {
-                for piece in pieces(&segment, *seed) {
+                for piece in naive::pieces(&segment, *seed) {
                     if player.secured || player.seen.closed {
                         break;
                     }
@@ -355,14 +325,6 @@ fn play(scene: &Scene, surroundings: Surroundings, script: &[u8], cut: &mut Cut)
         }
     }
     player.seen
-}
-
-/// As [`naive::pieces`]; what was filled in would make too many.
-fn pieces(segment: &[u8], seed: u64) -> Vec<&[u8]> {
-    if segment.len() > 16 * 1024 && seed != 0 {
-        return segment.chunks(1000 + seed as usize).collect();
-    }
-    naive::pieces(segment, seed)
 }
 
 /// The same tenants, of which contoso lets in what is not proven.
