@@ -9,6 +9,7 @@ import subprocess
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 IN, OUT, ADMIN = 2525, 2526, 8025
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -45,7 +46,7 @@ def stat(pid):
 
 class Gatepost:
     name = "gatepost"
-    program = pathlib.Path(os.environ.get("GATEPOST", ROOT / "target/release/gatepost"))
+    program = pathlib.Path(os.environ.get("GATEPOST", TARGET / "release/gatepost"))
 
     def __init__(self, work, certificates, clear, connections):
         self.work = work / self.name

@@ -17,11 +17,23 @@ class Client(Peer):
 
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
     adds = b""  # what the program itself puts at the end of the content
+    tls12: tuple[str, ...] = ()  # the options that hold it to TLS 1.2, where it has any
+    options: tuple[str, ...] = ()  # of the row that runs, for `hand`
 
     def checks(self):
         for implicit in (False, True):
             for mechanism in self.mechanisms:
                 yield "client", lambda rig, row, mechanism=mechanism, implicit=implicit: self.submits(rig, row, mechanism, implicit)
+        if self.tls12:
+            yield "client, TLS 1.2", self.submits_over_tls12
+
+    def submits_over_tls12(self, rig: Rig, row: Row) -> None:
+        self.options = self.tls12
+        try:
+            self.submits(rig, row, "PLAIN", False)
+        finally:
+            self.options = ()
+        need("TLS1.2" in row.seen, f"TLS 1.2 was asked for: {row.seen}")
 
     def submits(self, rig: Rig, row: Row, mechanism: str, implicit: bool) -> None:
         word = token()
