@@ -3,7 +3,7 @@
 use crate::admin::{Access, Admin, Bound};
 use crate::clock::{Clock, Steps};
 use crate::config::Settings;
-use crate::credentials::{Accounts, Rates};
+use crate::credentials::Accounts;
 use crate::deliver::{DeliverSettings, Dispatcher, InboundConnector};
 use crate::dns::{Dns, Known, Remembering, Resolve};
 use crate::journal::disk::{RealDisk, make_directory};
@@ -12,7 +12,7 @@ use crate::mailauth::Verifier;
 use crate::message_trace::Tracer;
 use crate::metrics::{Foreseen, Metrics};
 use crate::receive::{
-    ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services,
+    ConnectorFault, Desk, Listener, ListenerSettings, Listening, Passwords, Services, Strangers,
 };
 use crate::route::Via;
 use crate::session::{Policy, Service};
@@ -135,7 +135,7 @@ impl Server {
             verifier: Arc::clone(&verifier),
             clock: clock.clone(),
             warned: AtomicU64::new(0),
-            strangers: Rates::default(),
+            strangers: Strangers::default(),
         });
         let (shutdown, down) = watch::channel(false);
         let mut listening = Vec::new();

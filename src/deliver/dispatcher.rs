@@ -367,7 +367,7 @@ impl<S: Store> Scheduler<S> {
         {
             return None;
         }
-        let due = self.shared.store.next_late(setup.patience())?;
+        let due = self.shared.store.next_late(setup.patience(), now)?;
         let due = due.max(self.shared.no_notice_before.load(Ordering::Relaxed));
         if due > now {
             return Some(due);

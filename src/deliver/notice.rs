@@ -2,8 +2,8 @@
 //!
 //! A notice depends on the age of a message, not on an attempt: mail in a parked queue is not tried, and its sender should
 //! know all the same. Some at a time, one after the other, so that mail that comes in has the disk first; each is durable
-//! before the journal says "told", so that a crash between the two brings a second notice, never none. Nobody reads that
-//! mail is still being tried after he has read that it failed, or where it is about to.
+//! before the journal says "told", so that a crash between the two brings a second notice, never none. A notice that mail is
+//! still being tried is not stored behind the report that it failed, nor where the attempt that may end it is due.
 
 use super::lane::Holds;
 use super::own::{Reader, status_of, write};
@@ -56,17 +56,15 @@ async fn tell<S: Store>(
     let (Some(to), Some(tenant)) = (to, settings.tenants.named(&message.tenant)) else {
         return Ok(());
     };
-    let now = (shared.clock)();
     let wanted = late.waiting().iter().filter_map(|waiting| {
         let recipient = envelope.recipients.get(waiting.at)?;
-        let is_told = dsn::is_wanted(kind, recipient.notify)
-            && !is_at_its_end(setup, late.work(), waiting, holds, now);
-        is_told.then_some((waiting, recipient))
+        dsn::is_wanted(kind, recipient.notify).then_some((waiting, recipient))
     });
     let wanted: Vec<_> = wanted.collect();
     if wanted.is_empty() {
         return Ok(());
     }
+    let now = (shared.clock)();
     let reasons = wanted
         .iter()
         .map(|(waiting, _)| reason(waiting, message, holds));
@@ -75,7 +73,7 @@ async fn tell<S: Store>(
         .iter()
         .zip(&reasons)
         .map(|((waiting, recipient), reason)| {
-            fate(setup, message, waiting, recipient, reason, now / 1000)
+            fate(setup, late.work(), waiting, recipient, reason, now / 1000)
         })
         .collect();
     let reader = Reader { tenant, to };
@@ -86,19 +84,6 @@ async fn tell<S: Store>(
         shared.store.told(late);
     }
     Ok(())
-}
-
-/// Whether the next attempt is the last one: its time is over, and nothing keeps it beyond that.
-fn is_at_its_end(
-    setup: &Setup,
-    work: &impl Work,
-    waiting: &Waiting,
-    holds: &Holds,
-    now: u64,
-) -> bool {
-    let expire = millis(setup.law(&waiting.via).expire);
-    let is_parked = waiting.via.is_internal() && holds.fault(&work.message().tenant).is_some();
-    now >= work.arrived().saturating_add(expire) && !waiting.operator_hold && !is_parked
 }
 
 /// What stands in the way.
@@ -120,15 +105,16 @@ fn reason(waiting: &Waiting, message: &Message, holds: &Holds) -> String {
 
 fn fate<'a>(
     setup: &'a Setup,
-    message: &Message,
+    work: &impl Work,
     waiting: &'a Waiting,
     recipient: &'a Recipient,
     reason: &'a str,
     now: u64,
 ) -> Fate<'a> {
     let status = status_of(reason);
-    let end = message
-        .arrived
+    let message = work.message();
+    let end = work
+        .arrived()
         .saturating_add(millis(setup.law(&waiting.via).expire));
     // What an operator holds is tried when he says so; what is past its end, when its queue is released.
     let until = Some(end / 1000).filter(|end| *end > now && !waiting.operator_hold);

@@ -75,7 +75,7 @@ pub(super) async fn send<S: Store>(
 /// Writes the report on `work`.
 ///
 /// # Errors
-/// The system has no random octets, or there is no way to whoever reads it.
+/// The system has no random octets, or what was written is no message by our own reading.
 pub(super) async fn write<S: Store>(
     shared: &Shared<S>,
     settings: &DeliverSettings,

@@ -72,7 +72,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn hurried(&self) -> Vec<Destination>;
 
     /// When the next message may have waited so long that its sender should hear of it.
-    fn next_late(&self, patience: Patience) -> Option<u64>;
+    fn next_late(&self, patience: Patience, now: u64) -> Option<u64>;
     /// At most so many messages that have waited so long, each handed out once.
     fn late(
         &self,
@@ -80,7 +80,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         now: u64,
         most: usize,
     ) -> impl Future<Output = Vec<Late<Self::Work>>> + Send;
-    /// Whether all of them wait as they did, and none is on its way; where that is not so it will be handed out again.
+    /// Whether all of them still wait, and none is on its way; where that is not so it will be handed out again.
     fn still_waits(&self, late: &Late<Self::Work>) -> bool;
     /// Records that the sender was told of those who wait.
     fn told(&self, late: &Late<Self::Work>);
@@ -191,8 +191,8 @@ impl Store for Spool {
         Self::hurried(self)
     }
 
-    fn next_late(&self, patience: Patience) -> Option<u64> {
-        Self::next_late(self, patience)
+    fn next_late(&self, patience: Patience, now: u64) -> Option<u64> {
+        Self::next_late(self, patience, now)
     }
 
     async fn late(&self, patience: Patience, now: u64, most: usize) -> Vec<Late<Due>> {

@@ -111,12 +111,14 @@ impl Setup {
         }
     }
 
-    /// How long mail waits before its sender hears of it.
+    /// How long mail waits before its sender hears of it, and from when on he hears of its end instead.
     pub(super) fn patience(&self) -> Patience {
-        let of = |law: &Law| law.delay_notice.map(millis);
+        let (exchange, outside) = (&self.settings.exchange_law, &self.settings.mx_law);
         Patience {
-            exchange: of(&self.settings.exchange_law),
-            outside: of(&self.settings.mx_law),
+            exchange: exchange.delay_notice.map(millis),
+            outside: outside.delay_notice.map(millis),
+            exchange_end: Some(millis(exchange.expire)),
+            outside_end: Some(millis(outside.expire)),
         }
     }
 

@@ -15,6 +15,8 @@ const DAY_MILLIS: u64 = 86_400_000;
 const STEP: usize = 20_000;
 /// Octets of the disk that are left to the mail, or a quarter of a small disk: lines are lost before a message is refused.
 const LEFT_FOR_MAIL: u64 = 256 * 1024 * 1024;
+/// Octets beyond those that must be free before lines are written again: at the edge each batch would say so.
+const REGAINED: usize = 16 * 1024 * 1024;
 /// Lines that the index reads in one step.
 const LINES: usize = 1_000;
 
@@ -108,7 +110,7 @@ impl Writer {
 
     /// Whether there is something to do that nobody asks for.
     fn is_busy(&self) -> bool {
-        self.sweep.is_some() || self.shelf.first_unread().is_some()
+        self.sweep.is_some() || self.shelf.first_unread().is_some() && self.has_room(0)
     }
 
     fn obey(&mut self, orders: Orders) {
@@ -147,34 +149,31 @@ impl Writer {
         let Some(number) = lines.first().map(|line| line.day) else {
             return;
         };
-        // Where nobody can say what is left, the disk says so itself.
-        let takes =
-            (self.room)(&self.shelf.directory).map_or(true, |room| room.takes(octets.len()));
+        let more = if self.losing { REGAINED } else { 0 };
+        if !self.has_room(octets.len() + more) {
+            self.loses(&"the rest of the disk is left to the mail");
+            self.lost.inc_by(lines.len() as u64);
+            return;
+        }
         let (start, written) = match self.open_day(number) {
-            Ok(day) if takes => {
+            Ok(day) => {
                 let start = day.length;
                 (start, day.append(octets))
             }
-            Ok(day) => (
-                day.length,
-                Err(std::io::Error::other(
-                    "the rest of the disk is left to the mail",
-                )),
-            ),
             Err(error) => (0, Err(error)),
         };
         let end = start + self.open.as_ref().map_or(0, |day| day.length - start);
-        let loses = written.is_err();
-        if let Err(error) = written {
-            // Ten times a second would fill another disk.
-            if !self.losing {
-                tracing::warn!(%error, "the trace is not written: stories have gaps from here on");
+        match written {
+            Ok(()) if self.losing => {
+                self.losing = false;
+                tracing::info!("the trace is written again");
             }
-            self.open = None;
-        } else if self.losing {
-            tracing::info!("the trace is written again");
+            Ok(()) => {}
+            Err(error) => {
+                self.open = None;
+                self.loses(&error);
+            }
         }
-        self.losing = loses;
         let (mut offset, mut keys) = (start, keys);
         let first = Position {
             day: number,
@@ -201,6 +200,18 @@ impl Writer {
             }
         }
         missed(failed);
+    }
+
+    /// Whether the disk has room for so many octets; where nobody can say, it says so itself.
+    fn has_room(&self, octets: usize) -> bool {
+        (self.room)(&self.shelf.directory).map_or(true, |room| room.takes(octets))
+    }
+
+    /// Lines are lost: said when it begins, for ten times a second would fill another disk.
+    fn loses(&mut self, why: &dyn std::fmt::Display) {
+        if !std::mem::replace(&mut self.losing, true) {
+            tracing::warn!(%why, "the trace is not written: stories have gaps from here on");
+        }
     }
 
     fn open_day(&mut self, number: u32) -> std::io::Result<&mut Day> {
@@ -253,6 +264,9 @@ impl Writer {
         let (Some(from), Some(index)) = (self.shelf.first_unread(), self.shelf.index()) else {
             return;
         };
+        if !self.has_room(0) {
+            return;
+        }
         let mut failed = None;
         let mut gather = |keys: &[Key], position, end| {
             if let Err(error) = index.gather(keys, position, end) {

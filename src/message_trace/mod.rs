@@ -1,8 +1,8 @@
 //! The story of each message: what happened, in order, with evidence. Shown by `gatepost trace`.
 //!
 //! Rooms hand events to a [`Tracer`], which never blocks them; a thread of its own appends them to daily files of JSON
-//! lines and keeps the look-up keys. What the bounded queue cannot take is counted as lost. The trace is not mail: it is
-//! not synced.
+//! lines and keeps the look-up keys. What the bounded queue cannot take, or the disk has no room for beside the mail, is
+//! counted as lost. The trace is not mail: it is not synced.
 
 mod event;
 mod inbox;
@@ -339,8 +339,11 @@ mod tests {
             for (free, id, is_lost) in [
                 (least + MIB, "A", 0),
                 (least, "B", 1),
-                (0, "C", 2),
-                (least + MIB, "D", 2),
+                (0, "B", 2),
+                // Not at once at the edge.
+                (least + MIB, "B", 3),
+                (least + 17 * MIB, "D", 3),
+                (least + MIB, "A", 3),
             ] {
                 FREE.store(free, Ordering::SeqCst);
                 assert!(sender.push(&Line::of(&operator(DAY, id)).unwrap()));
@@ -351,7 +354,7 @@ mod tests {
             }
         }
         let text = std::fs::read_to_string(folder.path().join("1970-01-02.jsonl")).unwrap();
-        assert_eq!(text.lines().count(), 4, "{text}");
+        assert_eq!(text.lines().count(), 6, "{text}");
         assert!(text.contains("\"A\"") && text.contains("\"D\"") && !text.contains("\"B\""));
     }
 

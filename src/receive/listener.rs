@@ -3,7 +3,7 @@
 use super::bind;
 use super::proxy::{self, Proxied, ProxyFault};
 use super::pump::{self, shut_down};
-use super::{Desk, ListenerSettings, Passwords, server_config};
+use super::{Desk, ListenerSettings, Passwords, Strangers, server_config};
 use crate::clock::Clock;
 use crate::credentials::{Rate, Rates};
 use crate::mailauth::Verifier;
@@ -62,8 +62,8 @@ pub struct Services {
     pub clock: Clock,
     /// When half-proven peers were last warned of, in ticks.
     pub warned: AtomicU64,
-    /// What strangers cost the trace, by listener.
-    pub strangers: Rates,
+    /// What strangers have written into the trace of late.
+    pub strangers: Strangers,
 }
 
 /// What of an event stands in the log.
@@ -107,11 +107,11 @@ impl Services {
         self.tracer.record(&event);
     }
 
-    /// The same of somebody who has proven nothing, and could fill the disk with it: false where too much of that came to
-    /// `listener` of late, and the event is in the metrics alone.
-    pub(super) fn note_of_stranger(&self, listener: &str, event: TraceEvent) -> bool {
+    /// The same of a stranger at `address`; false where too much of strangers was written of late, and the event is in the
+    /// metrics alone.
+    pub(super) fn note_of_stranger(&self, event: TraceEvent, address: IpAddr) -> bool {
         let ticks = self.clock.now().ticks;
-        if self.strangers.take(listener, STRANGERS_RATE, ticks) {
+        if self.strangers.may_write(&event, address, ticks) {
             self.note(event);
             return true;
         }
@@ -363,13 +363,6 @@ impl Listening {
     }
 }
 
-/// How many refusals and failed handshakes of those who have proven nothing stand in the trace. A hundred a second is
-/// more than a building full of scanners that nobody has set up, and seven gigabytes a day at the most.
-const STRANGERS_RATE: Rate = Rate {
-    messages: 1000,
-    per: Duration::from_secs(10),
-};
-
 /// How many of those that are turned away are told so, and stand in the trace.
 const TOLD_RATE: Rate = Rate {
     messages: 100,
@@ -409,7 +402,7 @@ impl ByAddress {
 }
 
 /// One client has at least a /64 of IPv6.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(six) => {
             let [a, b, c, d, ..] = six.segments();

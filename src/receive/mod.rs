@@ -10,6 +10,7 @@ mod passwords;
 pub mod proxy;
 mod pump;
 mod settings;
+mod strangers;
 mod tls;
 
 pub use crate::session::{BareNewlines, Service, TlsMode};
@@ -17,4 +18,5 @@ pub use conditions::{ConnectorFault, Desk};
 pub use listener::{Listener, Listening, Services};
 pub use passwords::Passwords;
 pub use settings::ListenerSettings;
+pub use strangers::Strangers;
 pub use tls::{check_identity, server_config};

@@ -224,6 +224,7 @@ impl Pump {
             Output::Trace(event) => {
                 // Its reply would have an id that no trace finds: a flood is closed without one.
                 if !self.note(*event) {
+                    self.flush(stream).await?;
                     return Ok(Some(Exit::Closed));
                 }
             }
@@ -279,7 +280,7 @@ impl Pump {
             offered: failure.offered,
         };
         let id = services.desk.id(&services.clock).to_string();
-        let _counted = self.note(TraceEvent {
+        let _told = self.note(TraceEvent {
             at: services.clock.now().unix_millis,
             id,
             event,
@@ -293,9 +294,8 @@ impl Pump {
             self.services.note(event);
             return true;
         }
-        let current = self.listener.load();
         self.services
-            .note_of_stranger(&current.policy.listener, event)
+            .note_of_stranger(event, self.origin.address.ip())
     }
 
     /// What TLS agreed, and the client certificate, judged anew on every connection: a resumed session brings back an

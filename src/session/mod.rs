@@ -179,7 +179,9 @@ pub(crate) struct Core {
     idle_commands: u32,
     opened: u64,
     /// MAIL was accepted once.
-    known: bool,
+    has_mailed: bool,
+    /// The client's address stands for an application that needs no login.
+    by_address: bool,
     /// How long a client may be unknown.
     unknown_millis: u64,
     deadline: u64,
@@ -238,7 +240,8 @@ impl Session {
             commands: 0,
             idle_commands: 0,
             opened: now.ticks,
-            known: false,
+            has_mailed: false,
+            by_address: false,
             unknown_millis: UNKNOWN_MILLIS,
             deadline: 0,
             progress: 0,
@@ -319,7 +322,7 @@ impl Session {
         self.state.announced_size()
     }
 
-    /// Whether the client has proven anything: its address, its certificate, a login, or an address that stands for one.
+    /// Whether the client has proven anything: an address of Exchange Online or of an application, a certificate, a login.
     #[must_use]
     pub fn is_known(&self) -> bool {
         let Peer {
@@ -327,7 +330,7 @@ impl Session {
             certificate,
         } = &self.core.trust;
         let verified = matches!(certificate, ClientCertificate::Verified { .. });
-        *network || verified || self.core.application.is_some() || self.core.known
+        *network || verified || self.core.application.is_some() || self.core.by_address
     }
 
     /// Whether no transaction is under way.
@@ -689,7 +692,7 @@ impl Core {
     pub(crate) fn wait_until(&mut self, ticks: u64) {
         self.deadline = if self.is_stranger_outside_tls() {
             ticks.min(self.opened + STRANGER_MILLIS)
-        } else if !self.is_expected() && !self.known && self.application.is_none() {
+        } else if !self.is_expected() && !self.has_mailed && self.application.is_none() {
             ticks.min(self.opened + self.unknown_millis)
         } else {
             ticks
@@ -709,7 +712,7 @@ impl Core {
 
     /// A message is under way: from here on the client is waited for as RFC 5321 has it.
     fn has_begun_a_message(&mut self, now: Now) {
-        self.known = true;
+        self.has_mailed = true;
         self.wait_for_command(now);
     }
 

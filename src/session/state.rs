@@ -723,6 +723,8 @@ impl Core {
             Service::Connector => self.judge_connector(&mail, now),
             Service::Submission => self.judge_application(&mail.reverse_path),
         };
+        self.by_address |= self.policy.service == Service::Submission
+            && !matches!(judged, Err(NotCandidate::Plain(_)));
         let candidates = judged.map_err(|why| match why {
             NotCandidate::Plain(rejection) => refused(rejection),
             NotCandidate::Trust(refusal) => Box::new(Refused {

@@ -24,6 +24,10 @@ pub struct Patience {
     pub exchange: Option<u64>,
     /// By mail exchangers and relays.
     pub outside: Option<u64>,
+    /// From when on the next attempt by the connector may be the last, milliseconds from arrival; nothing for never.
+    pub exchange_end: Option<u64>,
+    /// The same by mail exchangers and relays.
+    pub outside_end: Option<u64>,
 }
 
 impl Patience {
@@ -38,6 +42,15 @@ impl Patience {
     fn is_over(self, internal: bool, arrived: u64, now: u64) -> bool {
         self.of(internal)
             .is_some_and(|wait| arrived.saturating_add(wait) <= now)
+    }
+
+    fn has_ended(self, internal: bool, arrived: u64, now: u64) -> bool {
+        let end = if internal {
+            self.exchange_end
+        } else {
+            self.outside_end
+        };
+        end.is_some_and(|end| arrived.saturating_add(end) <= now)
     }
 }
 
@@ -147,22 +160,34 @@ pub(super) struct Found {
 enum Look {
     /// Nobody is to be told anything.
     Nothing,
-    /// It is on its way: better known a little later.
+    /// It is on its way, or about to be for the last time: better known a little later.
     OnItsWay,
     Found(Found),
 }
 
 impl Queue {
+    /// Whether what becomes of a leg is better known a little later: it is on its way, or its time is over, it is due, and
+    /// its queue is not parked.
+    fn is_in_doubt(&self, leg: &LegState, arrived: u64, patience: Patience, now: u64) -> bool {
+        let is_due = || leg.next_try().is_some_and(|next| next <= now);
+        let ends = patience.has_ended(leg.destination.via.is_internal(), arrived, now);
+        leg.active || ends && is_due() && self.tallies.parked(leg.way).is_none()
+    }
+
     /// When a message may fall due that was not looked at.
-    pub(super) fn next_late(&self, patience: Patience) -> Option<u64> {
+    pub(super) fn next_late(&self, patience: Patience, now: u64) -> Option<u64> {
         let due = [true, false].into_iter().filter_map(|internal| {
             let wait = patience.of(internal)?;
             let sweep = self.sweeps.of(internal);
             let of_kind = |leg: &&LegState| leg.destination.via.is_internal() == internal;
             let again = sweep.again.iter().take(LOOKED_AT);
             let again = again.filter_map(|id| self.entries.get(id));
+            let in_doubt = |entry: &&Entry| {
+                let mut legs = entry.legs.iter().filter(of_kind);
+                legs.any(|leg| self.is_in_doubt(leg, entry.arrived, patience, now))
+            };
             let again = again
-                .filter(|entry| !entry.legs.iter().filter(of_kind).any(|leg| leg.active))
+                .filter(|entry| !in_doubt(entry))
                 .map(|entry| entry.arrived);
             let next = self.entries.range(sweep.next..).next();
             let first = again.chain(next.map(|(_, entry)| entry.arrived)).min()?;
@@ -202,7 +227,7 @@ impl Queue {
                     again.insert(id);
                     continue;
                 }
-                match look(id, entry, internal, patience, now) {
+                match self.look(id, entry, internal, patience, now) {
                     Look::Nothing => {}
                     Look::OnItsWay => {
                         again.insert(id);
@@ -215,51 +240,52 @@ impl Queue {
         }
         found
     }
-}
 
-/// Those who fall due together are found together, also where they leave by different kinds of ways.
-fn look(id: u64, entry: &Entry, internal: bool, patience: Patience, now: u64) -> Look {
-    let of_kind = |leg: &&LegState| leg.destination.via.is_internal() == internal;
-    let untold = || entry.legs.iter().filter(|leg| leg.has_untold());
-    // Reports are from nobody.
-    if entry.own || untold().filter(of_kind).count() == 0 {
-        return Look::Nothing;
-    }
-    if untold().filter(of_kind).any(|leg| leg.active) {
-        return Look::OnItsWay;
-    }
-    let mut first = None;
-    let mut waiting = Vec::new();
-    for leg in untold().filter(|leg| !leg.active) {
-        let via = &leg.destination.via;
-        if !patience.is_over(via.is_internal(), entry.arrived, now) {
-            continue;
+    /// Those who fall due together are found together, also where they leave by different kinds of ways.
+    fn look(&self, id: u64, entry: &Entry, internal: bool, patience: Patience, now: u64) -> Look {
+        let of_kind = |leg: &&LegState| leg.destination.via.is_internal() == internal;
+        let untold = || entry.legs.iter().filter(|leg| leg.has_untold());
+        // Reports are from nobody.
+        if entry.own || untold().filter(of_kind).count() == 0 {
+            return Look::Nothing;
         }
-        first = first.or(Some(leg));
-        let open = leg.open().into_iter().filter(|tried| !tried.told);
-        waiting.extend(open.map(|tried| Waiting {
-            at: tried.position as usize,
-            via: via.clone(),
-            reply: tried.reply,
-            operator_hold: tried.operator_hold,
-        }));
-    }
-    first.map_or(Look::Nothing, |leg| {
-        Look::Found(Found {
-            id,
-            arrived: entry.arrived,
-            destination: Arc::clone(&leg.destination),
-            row: usize::from(leg.row),
-            waiting,
+        let in_doubt = |leg: &LegState| self.is_in_doubt(leg, entry.arrived, patience, now);
+        if untold().filter(of_kind).any(in_doubt) {
+            return Look::OnItsWay;
+        }
+        let mut first = None;
+        let mut waiting = Vec::new();
+        for leg in untold().filter(|leg| !in_doubt(leg)) {
+            let via = &leg.destination.via;
+            if !patience.is_over(via.is_internal(), entry.arrived, now) {
+                continue;
+            }
+            first = first.or(Some(leg));
+            let open = leg.open().into_iter().filter(|tried| !tried.told);
+            waiting.extend(open.map(|tried| Waiting {
+                at: tried.position as usize,
+                via: via.clone(),
+                reply: tried.reply,
+                operator_hold: tried.operator_hold,
+            }));
+        }
+        first.map_or(Look::Nothing, |leg| {
+            Look::Found(Found {
+                id,
+                arrived: entry.arrived,
+                destination: Arc::clone(&leg.destination),
+                row: usize::from(leg.row),
+                waiting,
+            })
         })
-    })
+    }
 }
 
 impl Spool {
     /// When the next message may have waited so long that its sender should hear of it (milliseconds since 1970).
     #[must_use]
-    pub fn next_late(&self, patience: Patience) -> Option<u64> {
-        self.0.shared.memory().queue.next_late(patience)
+    pub fn next_late(&self, patience: Patience, now_millis: u64) -> Option<u64> {
+        self.0.shared.memory().queue.next_late(patience, now_millis)
     }
 
     /// At most so many messages that have waited so long, each handed out once, until [`Self::put_back`]. Whether anyone is
@@ -318,8 +344,8 @@ impl Spool {
         Some(Late::new(due, found.waiting))
     }
 
-    /// Whether all of them wait as they did, and none is on its way: asked before a notice is stored, so that none follows
-    /// the report of a failure. Where that is not so, those who still wait are handed out again.
+    /// Whether all of them still wait, and none is on its way: asked before a notice is stored, so that none follows the
+    /// report of a failure. Where that is not so, those who still wait are handed out again.
     #[must_use]
     pub fn still_waits(&self, late: &Late<Due>) -> bool {
         let id = late.work.message().id.as_u64();

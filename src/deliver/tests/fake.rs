@@ -405,7 +405,7 @@ impl Store for Fake {
         Vec::new()
     }
 
-    fn next_late(&self, patience: Patience) -> Option<u64> {
+    fn next_late(&self, patience: Patience, _: u64) -> Option<u64> {
         let items = self.0.items.lock().unwrap();
         let late = items
             .iter()

@@ -7,6 +7,8 @@ use crate::mail::ReversePath;
 const PATIENCE: Patience = Patience {
     exchange: Some(50),
     outside: Some(50),
+    exchange_end: None,
+    outside_end: None,
 };
 
 /// Those who are handed out as late: id, and the positions of who waits.
@@ -49,7 +51,7 @@ async fn a_notice_does_not_wait_for_younger_mail_because_the_clock_was_set_back(
     keep(&spool, 1001, 1, b"body of a message").await;
     spool.clock_was_set(-50, NOW, |_| 1000);
     keep(&spool, 5, 1, b"body of a message").await;
-    assert_eq!(spool.next_late(PATIENCE), Some(NOW));
+    assert_eq!(spool.next_late(PATIENCE, NOW), Some(NOW));
     let both = [(1000, vec![0]), (1001, vec![0])];
     assert_eq!(late(&spool, PATIENCE, NOW), both);
     assert_eq!(late(&spool, PATIENCE, NOW + 49), []);
@@ -58,7 +60,7 @@ async fn a_notice_does_not_wait_for_younger_mail_because_the_clock_was_set_back(
         late(&spool, PATIENCE, NOW + 50),
         [(5, vec![0]), (6, vec![0])]
     );
-    assert_eq!(spool.next_late(PATIENCE), None);
+    assert_eq!(spool.next_late(PATIENCE, NOW), None);
     spool.close().await;
 }
 
@@ -79,7 +81,7 @@ async fn whose_sender_was_told_is_known_after_a_restart() {
         vec![(0, Disposition::Delivered), later(1), later(2)],
         true,
     );
-    assert_eq!(spool.next_late(PATIENCE), Some(NOW + 50));
+    assert_eq!(spool.next_late(PATIENCE, NOW), Some(NOW + 50));
     assert!(late(&spool, PATIENCE, NOW + 49).is_empty());
     let handed_out = spool.late(PATIENCE, NOW + 50, 1);
     let [first] = handed_out.as_slice() else {
@@ -97,7 +99,7 @@ async fn whose_sender_was_told_is_known_after_a_restart() {
     );
     spool.told(first);
     assert_eq!(late(&spool, PATIENCE, NOW + 50), [(2, vec![0])], "untried");
-    assert_eq!(spool.next_late(PATIENCE), None);
+    assert_eq!(spool.next_late(PATIENCE, NOW), None);
     // The second was handed out, but a crash came before its notice was recorded.
     let spool = reopened(spool, folder.path()).await;
     assert_eq!(late(&spool, PATIENCE, NOW + 60), [(2, vec![0])]);
@@ -147,6 +149,35 @@ fn by_both(id: u64) -> Message {
     message
 }
 
+/// Whose time is over is told of his end, which the attempt that is due brings; where that leaves him waiting, he is told so.
+#[tokio::test]
+async fn mail_that_is_about_to_end_is_not_told_of_as_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path(), &Metrics::new().unwrap()).unwrap();
+    let ending = Patience {
+        exchange_end: Some(100),
+        ..PATIENCE
+    };
+    keep(&spool, 1, 1, b"body").await;
+    assert!(late(&spool, ending, NOW + 100).is_empty());
+    assert_eq!(spool.next_late(ending, NOW + 100), None);
+    // Its queue is parked: nobody tries it.
+    spool.parked(&exchange(), Some(NOW + 1000));
+    assert_eq!(spool.next_late(ending, NOW + 100), Some(NOW + 50));
+    spool.parked(&exchange(), None);
+    assert_eq!(spool.next_late(ending, NOW + 100), None);
+    // It was tried, and waits all the same.
+    let due = spool.next_due(&exchange(), NOW + 100).unwrap();
+    assert_eq!(spool.next_late(ending, NOW + 100), None);
+    let held = Disposition::Held {
+        next_try: NOW + 200,
+        since: NOW + 100,
+        reply: "550 5.7.64 no".to_owned(),
+    };
+    spool.settle(due, vec![(0, held)], true);
+    assert_eq!(late(&spool, ending, NOW + 150), [(1, vec![0])]);
+}
+
 #[tokio::test]
 async fn who_falls_due_together_is_told_of_together_and_who_does_not_each_in_time() {
     let folder = tempfile::tempdir().unwrap();
@@ -168,17 +199,18 @@ async fn who_falls_due_together_is_told_of_together_and_who_does_not_each_in_tim
     let uneven = Patience {
         exchange: Some(50),
         outside: Some(80),
+        ..PATIENCE
     };
     let handed_out = spool.late(uneven, NOW + 50, 100);
     assert_eq!(positions(&handed_out[0]), (2, vec![0]));
     spool.told(&handed_out[0]);
-    assert_eq!(spool.next_late(uneven), Some(NOW + 80));
+    assert_eq!(spool.next_late(uneven, NOW), Some(NOW + 80));
     assert!(late(&spool, uneven, NOW + 79).is_empty());
     assert_eq!(late(&spool, uneven, NOW + 80), [(2, vec![1])]);
 
     let never = Patience::default();
     keep_message(&spool, by_both(3)).await;
-    assert_eq!(spool.next_late(never), None);
+    assert_eq!(spool.next_late(never, NOW), None);
     assert!(late(&spool, never, u64::MAX).is_empty());
     spool.close().await;
 }
@@ -191,12 +223,12 @@ async fn what_is_on_its_way_is_looked_at_again_and_what_came_in_late_is_not_miss
     let due = spool.next_due(&exchange(), NOW).unwrap();
     assert!(late(&spool, PATIENCE, NOW + 50).is_empty());
     assert_eq!(
-        spool.next_late(PATIENCE),
+        spool.next_late(PATIENCE, NOW),
         None,
         "nothing to do before it is back"
     );
     drop(due);
-    assert_eq!(spool.next_late(PATIENCE), Some(NOW + 50));
+    assert_eq!(spool.next_late(PATIENCE, NOW), Some(NOW + 50));
     let handed_out = spool.late(PATIENCE, NOW + 50, 100);
     assert_eq!(positions(&handed_out[0]), (10, vec![0]));
     assert!(
@@ -220,7 +252,10 @@ async fn much_that_falls_due_at_once_is_handed_out_in_portions_each_once() {
     }
     let mut seen = Vec::new();
     let mut portions = Vec::new();
-    while spool.next_late(PATIENCE).is_some_and(|due| due <= NOW + 50) {
+    while spool
+        .next_late(PATIENCE, NOW + 50)
+        .is_some_and(|due| due <= NOW + 50)
+    {
         let portion = spool.late(PATIENCE, NOW + 50, 32);
         portions.push(portion.len());
         portion.iter().for_each(|late| spool.told(late));
@@ -411,7 +446,7 @@ proptest! {
             leased.clear();
             now += 50;
             let mut rest = BTreeMap::new();
-            while spool.next_late(PATIENCE).is_some_and(|due| due <= now) {
+            while spool.next_late(PATIENCE, now).is_some_and(|due| due <= now) {
                 rest.extend(spool.late(PATIENCE, now, 3).iter().map(|late| (positions(late).0, ())));
             }
             let expected: Vec<_> = open_now.keys().filter(|id| !told.contains_key(id)).collect();

@@ -200,8 +200,8 @@ impl Store for Watched {
         self.spool.hurried()
     }
 
-    fn next_late(&self, patience: Patience) -> Option<u64> {
-        self.spool.next_late(patience)
+    fn next_late(&self, patience: Patience, now: u64) -> Option<u64> {
+        self.spool.next_late(patience, now)
     }
 
     /// On this thread, so that nothing comes between what is found and what the reference knows.

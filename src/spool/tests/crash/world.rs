@@ -15,6 +15,8 @@ pub(super) const SEGMENT: u64 = 64 * 1024;
 pub(super) const PATIENCE: Patience = Patience {
     exchange: Some(50_000),
     outside: Some(50_000),
+    exchange_end: None,
+    outside_end: None,
 };
 
 pub(super) struct World {

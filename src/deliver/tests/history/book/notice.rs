@@ -24,15 +24,23 @@ impl Mail {
         over && self.is_open() && !self.looked[usize::from(internal)]
     }
 
-    /// Those who wait too long, and are not on their way.
-    fn waiting(&self, now: u64) -> BTreeSet<usize> {
+    /// Those who wait too long, and of whom no more is known at once.
+    fn waiting(&self, now: u64, in_doubt: impl Fn(&Self, &Part) -> bool) -> BTreeSet<usize> {
         let late = self.parts.iter().filter(|part| {
             let over = now >= self.arrived + patience(part.queue.via.is_internal());
-            over && !part.leased
+            over && !in_doubt(self, part)
         });
         let all = late.flat_map(Part::open).filter(|(_, one)| !one.told);
         all.map(|(at, _)| *at).collect()
     }
+}
+
+/// Whether somebody is on his way, or may be about to go for the last time.
+fn in_doubt(lanes: &BTreeMap<Destination, Lane>, mail: &Mail, part: &Part, now: u64) -> bool {
+    let parked = lanes.get(&part.queue).is_some_and(Lane::is_parked);
+    let ends = now >= mail.arrived + rule(&part.queue.via).expire;
+    let mut goes = part.open().filter(|(_, one)| !one.operator_hold);
+    part.leased || ends && !parked && goes.any(|(_, one)| one.next_try <= now)
 }
 
 impl Inner {
@@ -49,9 +57,16 @@ impl Inner {
             ));
         }
         let mut expected: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
+        let lanes = &self.lanes;
+        let in_doubt = |mail: &Mail, part: &Part| in_doubt(lanes, mail, part, now);
         for internal in [true, false] {
             for (id, mail) in &mut self.mails {
-                if !mail.is_late(internal, now) || mail.untold(internal).any(|part| part.leased) {
+                if !mail.is_late(internal, now) {
+                    continue;
+                }
+                if mail.untold(internal).any(|part| in_doubt(mail, part)) {
+                    let ends = mail.untold(internal).any(|part| !part.leased);
+                    self.tally.at_their_end += usize::from(ends);
                     continue;
                 }
                 let owed = !mail.own && mail.untold(internal).next().is_some();
@@ -59,7 +74,9 @@ impl Inner {
                 let left = found.len() >= most && !found.iter().any(|(other, _)| other == id);
                 mail.looked[usize::from(internal)] = !(owed && left);
                 if owed && !left {
-                    expected.entry(*id).or_insert_with(|| mail.waiting(now));
+                    expected
+                        .entry(*id)
+                        .or_insert_with(|| mail.waiting(now, in_doubt));
                 }
             }
         }
@@ -71,22 +88,9 @@ impl Inner {
         }
         for (id, waiting) in expected {
             let mail = &self.mails[&id];
-            let mut wanted = BTreeSet::new();
-            for part in &mail.parts {
-                let lane = self.lanes.get(&part.queue);
-                let ends = now >= mail.arrived + rule(&part.queue.via).expire
-                    && !lane.is_some_and(Lane::is_parked);
-                for (at, one) in &part.recipients {
-                    if !waiting.contains(at) || !one.wants_delay() || !mail.answers {
-                        continue;
-                    }
-                    if ends && !one.operator_hold {
-                        self.tally.at_their_end += 1;
-                    } else {
-                        wanted.insert(*at);
-                    }
-                }
-            }
+            let all = mail.parts.iter().flat_map(|part| &part.recipients);
+            let wanted = all.filter(|(at, one)| waiting.contains(at) && one.wants_delay());
+            let wanted: BTreeSet<_> = wanted.map(|(at, _)| *at).collect();
             if mail.answers && !wanted.is_empty() {
                 let stored = false;
                 let to_tell = ToTell {
@@ -184,7 +188,9 @@ impl Inner {
                 let waits = || mail.untold(internal).next().is_some();
                 mail.is_late(internal, self.now)
                     && waits()
-                    && !mail.untold(internal).any(|part| part.leased)
+                    && !mail
+                        .untold(internal)
+                        .any(|part| in_doubt(&self.lanes, mail, part, self.now))
             });
             (late && !mail.own)
                 .then(|| format!("{id} waits long, and nobody hears of it: {mail:?}"))
