@@ -1,5 +1,5 @@
-//! What a client meant, read off its own octets and the replies to them in the plainest way: the content of each message
-//! (RFC 5321 §4.5.2, RFC 3030 §2).
+//! What a client meant, read off its own octets and the replies to them in the plainest way: envelope and content of each
+//! message (RFC 5321 §3.3, §4.5.2, RFC 3030 §2).
 
 use super::content;
 
@@ -20,11 +20,23 @@ enum Within {
     },
 }
 
+/// A message as its client sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Meant {
+    /// What stood between `<` and `>`.
+    pub sender: Vec<u8>,
+    /// The same of each recipient that was granted, in order.
+    pub recipients: Vec<Vec<u8>>,
+    pub content: Vec<u8>,
+}
+
 /// Follows one connection.
 #[derive(Debug, Default)]
 pub struct Client {
     within: Within,
     line: Vec<u8>,
+    /// The envelope so far; its content is not there yet.
+    envelope: Meant,
     /// Of the chunks that were taken since MAIL.
     chunks: Vec<u8>,
     /// A chunk was refused since MAIL: nothing more may come of the message.
@@ -43,8 +55,8 @@ impl Client {
         line.map_or(octets.len(), |at| at + 1)
     }
 
-    /// A stretch was sent, and answered with `replies`; the content of the message that it ended, if it did.
-    pub fn sent(&mut self, stretch: &[u8], replies: &[u8]) -> Option<Vec<u8>> {
+    /// A stretch was sent, and answered with `replies`; the message that it ended, if it did.
+    pub fn sent(&mut self, stretch: &[u8], replies: &[u8]) -> Option<Meant> {
         match &mut self.within {
             Within::Lines | Within::Challenge => {
                 self.line.extend_from_slice(stretch);
@@ -62,7 +74,7 @@ impl Client {
                 let (content, end) = content::reference(octets);
                 assert_eq!(end, Some(octets.len()), "the first end is the end");
                 self.within = Within::Lines;
-                Some(content)
+                Some(self.ended(content))
             }
             Within::Chunk {
                 left,
@@ -83,7 +95,14 @@ impl Client {
         *self = Self::default();
     }
 
-    fn command(&mut self, line: &[u8], replies: &[u8]) -> Option<Vec<u8>> {
+    fn ended(&mut self, content: Vec<u8>) -> Meant {
+        Meant {
+            content,
+            ..std::mem::take(&mut self.envelope)
+        }
+    }
+
+    fn command(&mut self, line: &[u8], replies: &[u8]) -> Option<Meant> {
         // Anything else is no line at all, whatever it says.
         let line = line.strip_suffix(b"\r\n")?;
         if line.iter().any(|octet| b"\r\0".contains(octet)) {
@@ -105,7 +124,12 @@ impl Client {
             "MAIL" | "RSET" | "EHLO" | "HELO" if granted => {
                 self.chunks.clear();
                 self.spoiled = false;
+                self.envelope = Meant {
+                    sender: path(line),
+                    ..Meant::default()
+                };
             }
+            "RCPT" if granted => self.envelope.recipients.push(path(line)),
             "DATA" if replies.starts_with(b"354") => self.within = Within::Data(Vec::new()),
             "BDAT" => {
                 let size = words.next().and_then(|word| word.parse().ok());
@@ -122,7 +146,7 @@ impl Client {
         None
     }
 
-    fn chunk(&mut self) -> Option<Vec<u8>> {
+    fn chunk(&mut self) -> Option<Meant> {
         let Within::Chunk { left: 0, .. } = self.within else {
             return None;
         };
@@ -138,7 +162,38 @@ impl Client {
         };
         self.chunks.extend_from_slice(&octets);
         self.spoiled |= !replies.starts_with(b"250");
-        let whole = last && !self.spoiled;
-        whole.then(|| std::mem::take(&mut self.chunks))
+        if !last || self.spoiled {
+            return None;
+        }
+        let content = std::mem::take(&mut self.chunks);
+        Some(self.ended(content))
+    }
+}
+
+/// What stands between the first `<` and the `>` that ends it; a quoted one ends nothing. A source route leaves (RFC 5321
+/// §4.1.1.3).
+fn path(line: &[u8]) -> Vec<u8> {
+    let mut octets = line
+        .iter()
+        .copied()
+        .skip_while(|octet| *octet != b'<')
+        .skip(1);
+    let (mut path, mut quoted) = (Vec::new(), false);
+    while let Some(octet) = octets.next() {
+        match octet {
+            b'>' if !quoted => break,
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => {
+                path.push(octet);
+                path.extend(octets.next());
+                continue;
+            }
+            _ => {}
+        }
+        path.push(octet);
+    }
+    match path.iter().position(|octet| *octet == b':') {
+        Some(at) if path.starts_with(b"@") => path.split_off(at + 1),
+        _ => path,
     }
 }

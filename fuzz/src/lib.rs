@@ -11,6 +11,7 @@ mod dialogue;
 mod dkim;
 mod export;
 mod header;
+mod kept;
 mod naive;
 mod pem;
 mod rfc6376;

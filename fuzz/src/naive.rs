@@ -73,6 +73,43 @@ pub fn blanked(message: &[u8], named: impl Fn(&str) -> bool) -> Vec<u8> {
     out
 }
 
+/// The values of the fields of this name, unfolded, without blanks at their ends.
+pub fn values(message: &[u8], name: &str) -> Vec<Vec<u8>> {
+    let (fields, _) = fields(message);
+    let named = fields.iter().filter(|field| field.name == name);
+    let value = |field: &Field<'_>| {
+        let colon = field.octets.iter().position(|octet| *octet == b':');
+        let mut value = field.octets[colon.map_or(0, |at| at + 1)..].to_vec();
+        value.retain(|octet| !b"\r\n".contains(octet));
+        let blank = |octet: &u8| b" \t".contains(octet);
+        let start = value.iter().position(|octet| !blank(octet));
+        let end = value.iter().rposition(|octet| !blank(octet));
+        match (start, end) {
+            (Some(start), Some(end)) => value[start..=end].to_vec(),
+            _ => Vec::new(),
+        }
+    };
+    named.map(value).collect()
+}
+
+/// Bare CR and bare LF as CRLF.
+pub fn repaired(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len());
+    let mut rest = content;
+    while let Some((octet, after)) = rest.split_first() {
+        rest = after;
+        match octet {
+            b'\r' => {
+                rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+                out.extend_from_slice(b"\r\n");
+            }
+            b'\n' => out.extend_from_slice(b"\r\n"),
+            other => out.push(*other),
+        }
+    }
+    out
+}
+
 /// Whether a field of this name holds the value, in any case of letters and however it is folded.
 pub fn says(message: &[u8], name: &str, value: &str) -> bool {
     let (fields, _) = fields(message);
