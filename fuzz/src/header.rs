@@ -208,8 +208,8 @@ fn agrees_with_mail_parser(examined: &Examined, message: &[u8]) {
     }
 }
 
-/// What trust decides by says the same to both: the values of protected fields, in order, and whom From: names, where it is
-/// written without comments, quotes, groups and encoded words, which mail-parser reads as a mail program shows them.
+/// What trust decides by says the same to others: the values of protected fields, in order, to mail-parser; whom From: names,
+/// where it is written without comments, quotes, groups and encoded words, to somebody who looks for commas and brackets.
 fn values_agree(plain: &mail_parser::MessageParser, examined: &Examined, message: &[u8]) {
     let text = |value: &[u8]| -> String {
         let unfolded: Vec<u8> = (value.iter().copied())
@@ -242,10 +242,15 @@ fn values_agree(plain: &mail_parser::MessageParser, examined: &Examined, message
     if value.contains(['"', '(', ')', '\\', ':', ';', '[', '=']) || !value.is_ascii() {
         return;
     }
-    let parsed = mail_parser::MessageParser::new().parse_headers(examined.bytes());
-    let from = parsed.as_ref().and_then(|parsed| parsed.from());
-    let theirs = from.into_iter().flat_map(|from| from.iter());
-    let theirs: Vec<&str> = theirs.filter_map(|one| one.address()).collect();
+    let address = |element: &str| -> Option<String> {
+        let element = element.trim_matches([' ', '\t']);
+        let address = match element.split_once('<') {
+            Some((_, rest)) => rest.strip_suffix('>')?,
+            None => element,
+        };
+        (!address.is_empty()).then(|| address.trim_matches([' ', '\t']).to_owned())
+    };
+    let theirs: Vec<String> = value.split(',').filter_map(address).collect();
     let ours: Vec<&str> = own.iter().map(|mailbox| mailbox.as_str()).collect();
     assert_eq!(ours, theirs, "{value:?}");
 }
