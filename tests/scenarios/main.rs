@@ -42,6 +42,7 @@ mod injected;
 mod journeys;
 mod keys;
 mod lapse;
+mod ledger;
 mod listeners;
 mod load;
 mod logs;
