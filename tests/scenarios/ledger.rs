@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 /// Results are on disk 200 ms after they are known. To the instant at which the simulated Exchange has noted a message comes
 /// the way of its 250, and to the 200 ms a write and a sync, on a disk and cores that others want as well.
-pub const WINDOW: Duration = Duration::from_millis(1200);
+pub const WINDOW: Duration = Duration::from_secs(2);
 /// What a server sent as it ended is taken later.
 const ON_THE_WIRE: Duration = Duration::from_millis(500);
 /// How long everything may take to arrive once nothing ends any more.
