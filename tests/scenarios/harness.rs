@@ -413,24 +413,6 @@ impl Process {
         }
     }
 
-    /// From now on strace lets its calls go wrong, as [`Process::injected`] does; nothing where it may not trace.
-    pub fn inject(&self, injections: &[String], calls_log: &Path) -> Option<Tracer> {
-        let mut command = Command::new("strace");
-        command
-            .args(["-f", "-o"])
-            .arg(calls_log)
-            .args(expressions(injections))
-            .args(["-p", &self.id().to_string()]);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        // Said once all threads are: `strace: Process 7 attached with 9 threads`.
-        let mut said = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        said.read_line(&mut line).unwrap();
-        let tracer = Tracer(child, said);
-        line.contains(" attached").then_some(tracer)
-    }
-
     /// Under strace, which writes down these calls with the names of their files, and lets some go wrong.
     pub fn listened_to(config: &Path, calls: &str, inject: Option<&str>, log: &Path) -> Self {
         let mut command = Command::new("strace");
@@ -510,6 +492,24 @@ fn expressions(injections: &[String]) -> Vec<String> {
 pub struct Tracer(Child, BufReader<std::process::ChildStderr>);
 
 impl Tracer {
+    /// From now on strace lets calls of this process go wrong, as [`Process::injected`] does; nothing where it may not trace.
+    pub fn attach(process: u32, injections: &[String], calls_log: &Path) -> Option<Self> {
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-o"])
+            .arg(calls_log)
+            .args(expressions(injections))
+            .args(["-p", &process.to_string()]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Said once all threads are: `strace: Process 7 attached with 9 threads`.
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        let tracer = Self(child, said);
+        line.contains(" attached").then_some(tracer)
+    }
+
     /// Once the server is over: all that it saw is written.
     pub fn finished(mut self) {
         self.0.wait().unwrap();

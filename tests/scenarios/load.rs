@@ -18,8 +18,8 @@ use tokio::task::{JoinHandle, JoinSet};
 const SESSION: usize = 40;
 /// How long any message may go on being tried, and what is on its way may take at the end, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// From the first try to Exchange, at the worst: less than a look-up that is waited out (20 s, `dns.rs`), the end of a server
-/// that waits for a peer (15 s), or a minute of a parked queue; a hundred times what is seen.
+/// From the first try to Exchange, at the worst: less than a look-up that is waited out (15 to 20 s, `dns.rs`), the end of a
+/// server that waits for a peer (15 s), or a minute of a parked queue; six times what is seen.
 const WORST: Duration = Duration::from_secs(12);
 /// The same for most: less than the second that `retry` of the usual configuration puts off whatever did not go at once. Seen
 /// are a tenth of it and less, also beside all other tests on two cores.
