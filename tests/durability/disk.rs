@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::io::{self, IoSlice};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// How many calls behind a rename are tense, and one in how many of them is cut.
@@ -36,14 +37,16 @@ struct State {
     tense: u32,
 }
 
-/// What is done at a cut, while the disk stands still.
-type AtCut = Box<dyn Fn(Left) + Send + Sync>;
+/// What is done at a cut, while the disk stands still, and how many syncs of segments there have been.
+type AtCut = Box<dyn Fn(Left, u64) + Send + Sync>;
 
 /// The disk.
 #[derive(Clone)]
 pub struct PowerDisk {
     state: Arc<Mutex<State>>,
     at_cut: Arc<AtCut>,
+    /// Syncs of segments that went well.
+    pub syncs: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for PowerDisk {
@@ -58,7 +61,7 @@ impl PowerDisk {
         seed: u64,
         cuts: usize,
         every: u32,
-        at_cut: impl Fn(Left) + Send + Sync + 'static,
+        at_cut: impl Fn(Left, u64) + Send + Sync + 'static,
     ) -> Self {
         let state = State {
             platter: Platter::default(),
@@ -71,6 +74,7 @@ impl PowerDisk {
         Self {
             state: Arc::new(Mutex::new(state)),
             at_cut: Arc::new(Box::new(at_cut)),
+            syncs: Arc::default(),
         }
     }
 
@@ -95,7 +99,7 @@ impl PowerDisk {
         if state.cuts > 0 && state.chance.random_ratio(1, every) {
             state.cuts -= 1;
             let cut = state.cut();
-            (self.at_cut)(cut);
+            (self.at_cut)(cut, self.syncs.load(Ordering::SeqCst));
         }
         result
     }
@@ -147,6 +151,7 @@ impl Disk for PowerDisk {
         Ok(Box::new(PowerFile {
             file,
             inode,
+            is_segment: true,
             disk: self.clone(),
         }))
     }
@@ -157,6 +162,7 @@ impl Disk for PowerDisk {
         Ok(Box::new(PowerFile {
             file,
             inode,
+            is_segment: false,
             disk: self.clone(),
         }))
     }
@@ -193,6 +199,8 @@ impl Disk for PowerDisk {
 struct PowerFile {
     file: Box<dyn LogFile>,
     inode: u64,
+    /// Opened where it was allocated; the others are bodies.
+    is_segment: bool,
     disk: PowerDisk,
 }
 
@@ -230,6 +238,9 @@ impl LogFile for PowerFile {
                 return Err(io::Error::other("injected EIO"));
             }
             state.platter.sync(self.inode);
+            if self.is_segment {
+                self.disk.syncs.fetch_add(1, Ordering::SeqCst);
+            }
             Ok(())
         })
     }

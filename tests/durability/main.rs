@@ -38,6 +38,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,9 @@ use std::time::{Duration, Instant};
 const SEGMENT: u64 = 256 * 1024;
 const NOW: u64 = 1_800_000_000_000;
 const LATER: u64 = NOW + 1_000_000_000;
+/// A result is written with the batch behind the one that is being written when the store is told, and a batch goes over several
+/// segments of this size, each with syncs of its own: after so many it is on disk, and its recipient is not open again.
+const SOON: u64 = 8;
 
 /// What the world knows, on both sides of the store.
 #[derive(Clone, Default)]
@@ -55,6 +59,8 @@ struct Ledger {
     acknowledged: BTreeSet<u64>,
     /// Recipients whose end the store was told of, or is about to be.
     settled: BTreeMap<u64, BTreeSet<usize>>,
+    /// How many syncs of segments had ended well when the store had been told.
+    told: BTreeMap<(u64, usize), u64>,
     /// Messages all of whose recipients are.
     done: usize,
 }
@@ -77,6 +83,7 @@ impl Ledger {
 struct Moment {
     folder: PathBuf,
     ledger: Ledger,
+    syncs: u64,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +91,10 @@ struct Tally {
     cuts: usize,
     /// Answered 250 and not settled at the cut, over all cuts: all were found.
     owed: usize,
-    /// Recipients that were settled before the cut and are open after it.
+    /// Recipients that were settled before the cut and are open after it: duplicates.
     again: usize,
+    /// The most syncs of segments that one of them has seen since the store was told.
+    waited: u64,
     settled: usize,
     /// Found though nobody was answered 250.
     unanswered: usize,
@@ -177,7 +186,20 @@ async fn deliver(spool: Spool, disk: PowerDisk, ledger: Arc<Mutex<Ledger>>, seed
             }
             results.push((at, disposition));
         }
+        let settled: Vec<usize> = results
+            .iter()
+            .filter(|(_, disposition)| {
+                matches!(
+                    disposition,
+                    Disposition::Delivered | Disposition::Failed { .. }
+                )
+            })
+            .map(|(at, _)| *at)
+            .collect();
         spool.settle(due, results, true);
+        let syncs = disk.syncs.load(Ordering::SeqCst);
+        let told = settled.into_iter().map(|at| ((id, at), syncs));
+        ledger.lock().unwrap().told.extend(told);
         tokio::task::yield_now().await;
     }
 }
@@ -225,13 +247,17 @@ async fn work(
         root.clone(),
         folder.to_owned(),
     );
-    let disk = PowerDisk::new(seed, cuts, 40, move |cut: Left| {
+    let disk = PowerDisk::new(seed, cuts, 40, move |cut: Left, syncs| {
         let mut kept = kept.lock().unwrap();
         let folder = to.join(format!("cut-{}", kept.len()));
         std::fs::create_dir_all(&folder).unwrap();
         cut.lay_out(&from, &folder);
         let ledger = known.lock().unwrap().clone();
-        kept.push(Moment { folder, ledger });
+        kept.push(Moment {
+            folder,
+            ledger,
+            syncs,
+        });
     });
     let metrics = Metrics::new().unwrap();
     let spool = Spool::open_on(&root, Arc::new(disk.clone()), SEGMENT, &metrics).unwrap();
@@ -333,7 +359,12 @@ async fn judge(moment: &Moment, all: &Ledger, tally: &mut Tally) {
         for at in 0..all.submitted[id].0 {
             if settled.contains(&at) {
                 tally.settled += 1;
-                tally.again += usize::from(open.contains(&at));
+                if open.contains(&at) {
+                    tally.again += 1;
+                    let told = moment.ledger.told.get(&(*id, at));
+                    let waited = told.map_or(0, |syncs| moment.syncs - syncs);
+                    tally.waited = tally.waited.max(waited);
+                }
             } else {
                 tally.owed += 1;
                 assert!(
@@ -384,6 +415,8 @@ async fn rounds(name: &str, cuts: usize, weather: Weather) {
     }
     assert!(tally.owed > cuts, "the load was no load: {tally:?}");
     println!("{name}: {tally:?}, {} s", began.elapsed().as_secs());
+    assert!(tally.settled > cuts && tally.unanswered > 0, "{tally:?}");
+    assert!(tally.waited <= SOON, "{} syncs", tally.waited);
 }
 
 /// How many cuts each test makes.

@@ -386,20 +386,23 @@ impl Process {
         Self::spawn(shell, Stdio::null())
     }
 
-    /// Under strace, which lets calls of these names go wrong as `how` says (`signal=KILL:when=7`, per thread). Nothing where
-    /// it did not come as far as being ready.
-    pub fn injected(config: &Path, calls: &str, how: &str, log: &Path) -> Option<Self> {
+    /// Under strace from its start, which lets calls go wrong as these say (`fdatasync:signal=KILL:when=7`, per thread) and
+    /// notes them in `calls_log`. Nothing where it did not come as far as being ready.
+    pub fn injected(config: &Path, injections: &[String], calls_log: &Path) -> Option<Self> {
         let mut command = Command::new("strace");
         // -D: the server is the child, and strace stands beside it.
+        command.args(["-D", "-f", "-qq", "-o"]).arg(calls_log);
+        // Slows no other calls; but signals are lost with it.
+        if !injections.iter().any(|one| one.contains(":signal")) {
+            command.arg("--seccomp-bpf");
+        }
         command
-            .args(["-D", "-f", "-qq", "-o", "/dev/null"])
-            .args(["-e", &format!("trace={calls}")])
-            .args(["-e", &format!("inject={calls}:{how}")])
+            .args(expressions(injections))
             .arg(env!("CARGO_BIN_EXE_gatepost"))
             .args(["serve", "--config"])
             .arg(config);
-        let log = std::fs::File::create(log).unwrap();
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         match lines.next() {
             Some(Ok(line)) if line == "gatepost ready" => Some(Self(child)),
@@ -471,6 +474,52 @@ impl Process {
             .status()
             .unwrap();
         assert!(kill.success());
+    }
+}
+
+/// What tells strace to trace the calls that it is to let go wrong.
+fn expressions(injections: &[String]) -> Vec<String> {
+    let calls = injections.iter().filter_map(|one| one.split(':').next());
+    let calls: Vec<&str> = calls.collect();
+    let mut all = vec!["-e".to_owned(), format!("trace={}", calls.join(","))];
+    for one in injections {
+        all.extend(["-e".to_owned(), format!("inject={one}")]);
+    }
+    all
+}
+
+/// strace beside a server; it ends with it.
+pub struct Tracer(Child, BufReader<std::process::ChildStderr>);
+
+impl Tracer {
+    /// From now on strace lets calls of this process go wrong, as [`Process::injected`] does; nothing where it may not trace.
+    pub fn attach(process: u32, injections: &[String], calls_log: &Path) -> Option<Self> {
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-o"])
+            .arg(calls_log)
+            .args(expressions(injections))
+            .args(["-p", &process.to_string()]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Said once all threads are: `strace: Process 7 attached with 9 threads`.
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        let tracer = Self(child, said);
+        line.contains(" attached").then_some(tracer)
+    }
+
+    /// Once the server is over: all that it saw is written.
+    pub fn finished(mut self) {
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let already_over = self.0.kill().is_err();
+        let _reaped = (already_over, self.0.wait());
     }
 }
 

@@ -1,126 +1,104 @@
-//! The whole server, killed at a named call or with one that fails, by strace: what was answered 250 arrives, once or a
-//! little more often, with the octets that it had.
+//! The whole server, killed at a named call or with one that fails, by strace: what was answered 250 arrives, with the octets
+//! that it had, and again only where it had arrived just before an end.
 //!
-//! `GATEPOST_KILLS=1000 cargo test --test scenarios injected -- --ignored --nocapture`
+//! `GATEPOST_KILLS=256 cargo test --test scenarios injected -- --ignored --nocapture`
 
-use crate::harness::{Changes, Process, Surroundings, free_port};
-use gatepost::lab::{ExchangeOut, Mail, Outbound, Transfer};
-use std::collections::BTreeMap;
+use crate::harness::{Changes, Process, Surroundings, Tracer, free_port};
+use crate::ledger::{self, Ledger, WINDOW};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const SENDERS: usize = 3;
+const SENDERS: usize = 6;
 /// A round whose call does not come ends so.
-const ROUND: Duration = Duration::from_millis(1500);
+const ROUND: Duration = Duration::from_millis(2500);
 
-/// Calls of the store (and of what lies beside it), and what happens to them; `{}` is the how-manieth of a thread.
-const WHAT: &[(&str, &str)] = &[
-    ("fdatasync", "signal=KILL:when={}"),
-    ("pwritev,pwrite64", "signal=KILL:when={}"),
-    ("rename", "signal=KILL:when={}"),
-    ("unlink", "signal=KILL:when={}"),
-    ("fallocate,fsync", "signal=KILL:when={}"),
-    ("openat", "signal=KILL:when={}"),
-    ("fdatasync", "error=EIO:when={}"),
-    ("fdatasync", "error=EIO:when={}+9"),
-    ("pwritev,pwrite64", "error=ENOSPC:when={}"),
-    ("pwritev,pwrite64", "error=EIO:when={}+5"),
-    ("fallocate", "error=ENOSPC:when=1+"),
-    ("fsync", "error=EIO:when={}"),
-    ("rename", "error=EIO:when={}+3"),
-    ("unlink", "error=EIO:when={}+2"),
-    ("ftruncate", "error=EIO:when=1+"),
-    ("openat", "error=EMFILE:when={}+7"),
-];
+/// Calls of the store (and of what lies beside it), and what happens to them.
+struct Kind {
+    /// As strace is told; `{}` is the how-manieth of a thread. What is looked for is the last one.
+    injections: &'static [&'static str],
+    /// Which one: a thread makes few of some in a round, and many of others.
+    which: &'static [usize],
+    /// It comes at a start alone.
+    at_start: bool,
+}
 
-/// The how-manieth call: a thread makes few of some in a round, and many of others.
-const WHICH: &[usize] = &[
+const OFTEN: &[usize] = &[
     2, 3, 5, 8, 4, 1, 13, 6, 10, 21, 7, 16, 9, 30, 12, 18, 11, 25,
 ];
+const SELDOM: &[usize] = &[1, 2, 1, 3, 2];
 
+const fn often(injections: &'static [&'static str]) -> Kind {
+    Kind {
+        injections,
+        which: OFTEN,
+        at_start: false,
+    }
+}
+
+const fn seldom(injections: &'static [&'static str]) -> Kind {
+    Kind {
+        which: SELDOM,
+        ..often(injections)
+    }
+}
+
+const KINDS: [Kind; 16] = [
+    often(&["fdatasync:signal=KILL:when={}"]),
+    often(&["pwritev,pwrite64:signal=KILL:when={}"]),
+    seldom(&["rename:signal=KILL:when={}"]),
+    seldom(&["unlink:signal=KILL:when={}"]),
+    seldom(&["fallocate,fsync:signal=KILL:when={}"]),
+    seldom(&["openat:signal=KILL:when={}"]),
+    often(&["fdatasync:error=EIO:when={}"]),
+    often(&["fdatasync:error=EIO:when={}+9"]),
+    often(&["pwritev,pwrite64:error=ENOSPC:when={}"]),
+    often(&["pwritev,pwrite64:error=EIO:when={}+5"]),
+    Kind {
+        at_start: true,
+        ..seldom(&["fallocate:error=ENOSPC:when=1+"])
+    },
+    seldom(&["fsync:error=EIO:when={}"]),
+    seldom(&["rename:error=EIO:when={}+3"]),
+    seldom(&["unlink:error=EIO:when={}+2"]),
+    // A segment is cut where its sync or a write has failed.
+    seldom(&[
+        "fdatasync:error=EIO:when={}+9",
+        "ftruncate:error=EIO:when=1+",
+    ]),
+    seldom(&["openat:error=EMFILE:when={}+7"]),
+];
+
+impl Kind {
+    fn kills(&self) -> bool {
+        self.injections.iter().any(|one| one.contains(":signal"))
+    }
+
+    /// Whether strace says that one of these calls failed by its doing.
+    fn failed(&self, calls_log: &Path) -> bool {
+        let log = std::fs::read(calls_log).unwrap_or_default();
+        let looked_for = self.injections.last().unwrap().split(':').next().unwrap();
+        let of_this = |line: &str| {
+            let mut names = looked_for.split(',');
+            line.contains("(INJECTED)") && names.any(|name| line.contains(name))
+        };
+        String::from_utf8_lossy(&log).lines().any(of_this)
+    }
+}
+
+/// What came of the rounds of a kind.
 #[derive(Clone, Copy, Debug, Default)]
-struct Known {
-    octets: usize,
-    acknowledged: bool,
-    arrived: usize,
-}
-
-type Ledger = Arc<Mutex<BTreeMap<String, Known>>>;
-
-fn content(id: &str, octets: usize) -> String {
-    let body: String = format!("{id} ").chars().cycle().take(octets).collect();
-    format!(
-        "From: ada@contoso.com\r\nX-Load: {id}\r\nX-OriginatorOrg: contoso.com\r\n\
-         X-MS-Exchange-CrossTenant-Id: 11111111-2222-3333-4444-555555555555\r\n\r\n{}\r\n",
-        wrapped(&body)
-    )
-}
-
-fn wrapped(body: &str) -> String {
-    let lines = body.as_bytes().chunks(76);
-    let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line)).collect();
-    lines.join("\r\n")
-}
-
-async fn load(out: ExchangeOut, name: String, stop: Arc<AtomicBool>, ledger: Ledger) {
-    let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let Ok(mut connection) = out.connect().await else {
-            return;
-        };
-        while !stop.load(Ordering::Relaxed) {
-            number += 1;
-            let id = format!("{name}-{number}");
-            let octets = match number % 12 {
-                // A body in a file of its own.
-                5 => 1_100_000,
-                0 => 60_000,
-                _ => 40 * number % 3_000,
-            };
-            let known = Known {
-                octets,
-                ..Known::default()
-            };
-            ledger.lock().unwrap().insert(id.clone(), known);
-            let mail = Mail::new("ada@contoso.com", "bob@contoso.com", content(&id, octets))
-                .by(Transfer::Best);
-            match connection.send(&Outbound::bare(mail)).await {
-                Ok(answer) if answer.accepted() => {
-                    ledger.lock().unwrap().get_mut(&id).unwrap().acknowledged = true;
-                }
-                Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-                Err(_) => break,
-            }
-        }
-    }
-}
-
-/// Notes what Exchange takes, and that nobody has changed or made it up.
-async fn take(around: Arc<Surroundings>, ledger: Ledger, stop: Arc<AtomicBool>) {
-    while !stop.load(Ordering::Relaxed) {
-        let wait = Duration::from_millis(200);
-        let Ok(received) = around.exchange.received_within(wait, |_| true).await else {
-            continue;
-        };
-        let id = received.header("X-Load").expect("mail of this test");
-        let id = id.trim();
-        let octets = {
-            let mut ledger = ledger.lock().unwrap();
-            let known = ledger.get_mut(id);
-            let known = known.unwrap_or_else(|| panic!("invented: {id}"));
-            known.arrived += 1;
-            known.octets
-        };
-        let sent = content(id, octets);
-        let (_, sent) = sent.split_once("\r\n\r\n").unwrap();
-        assert!(
-            received.content.ends_with(sent.as_bytes()),
-            "{id} came with other octets"
-        );
-    }
+struct Tally {
+    rounds: usize,
+    /// Rounds in which a running server was killed at the call, or one of its calls failed.
+    under_load: usize,
+    /// Rounds that began with strace, and those of them in which that came to pass.
+    started: usize,
+    at_start: usize,
+    not_ready: usize,
 }
 
 /// strace can do this here.
@@ -128,7 +106,22 @@ pub fn has_strace() -> bool {
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "true"]);
     let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    let has = command.status().is_ok_and(|status| status.success());
+    // .ci/run has seen that it works: skipped there, nobody would miss what it alone sees.
+    assert!(
+        has || std::env::var_os("GATEPOST_STRACE").is_none(),
+        "strace is missing, or may not trace here"
+    );
+    has
+}
+
+/// It can do that to a process that runs; where only a process's own children may be traced, it cannot.
+fn may_attach() -> bool {
+    let mut other = Command::new("sleep").arg("20").spawn().unwrap();
+    let nothing = ["fsync:error=EIO".to_owned()];
+    let may = Tracer::attach(other.id(), &nothing, Path::new("/dev/null")).is_some();
+    let _over = (other.kill(), other.wait());
+    may
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,90 +131,110 @@ async fn what_was_answered_250_arrives_whatever_call_it_is_killed_at_or_fails() 
         println!("skipped: strace is missing, or may not trace here");
         return;
     }
+    let may_attach = may_attach();
+    if !may_attach {
+        println!("strace may not trace a process that runs already: every round is from a start");
+    }
     let rounds = std::env::var("GATEPOST_KILLS").map_or(64, |rounds| rounds.parse().unwrap());
-    let around = Arc::new(Surroundings::new().await);
+    let around = Surroundings::new().await;
     let ports = [free_port(), free_port(), free_port()];
-    let config = around.configuration(ports, &Changes::default());
-    let listener = SocketAddr::from(([127, 0, 0, 1], ports[0]));
-    let ledger = Ledger::default();
-    let over = Arc::new(AtomicBool::new(false));
-    let taking = tokio::spawn(take(
-        Arc::clone(&around),
-        Arc::clone(&ledger),
-        Arc::clone(&over),
-    ));
-    let (mut died, mut not_ready) = (0, 0);
+    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let changes = Changes::replace(
+        "address = \"127.0.0.1:0\"",
+        &format!("address = \"{admin}\""),
+    );
+    let config = around.configuration(ports, &changes);
+    let out = around.exchange_out(SocketAddr::from(([127, 0, 0, 1], ports[0])));
+    let ledger = Ledger::new(&around.exchange);
+    let mut tallies = [Tally::default(); KINDS.len()];
     let began = Instant::now();
     let log = around.folder.path().join("log");
+    let calls_log = around.folder.path().join("calls");
     for round in 0..rounds {
-        let (calls, how) = WHAT[round % WHAT.len()];
-        let which = WHICH[round / WHAT.len() % WHICH.len()];
-        let how = how.replace("{}", &which.to_string());
+        let (kind, tally) = (
+            &KINDS[round % KINDS.len()],
+            &mut tallies[round % KINDS.len()],
+        );
+        let turn = round / KINDS.len();
+        let which = kind.which[turn % kind.which.len()];
+        let injections = kind.injections.iter();
+        let injections: Vec<String> = injections
+            .map(|one| one.replace("{}", &which.to_string()))
+            .collect();
+        tally.rounds += 1;
+        // In turns at a server that runs, and at one from its start.
+        let from_start = kind.at_start || turn % 2 == 1 || !may_attach;
+        tally.started += usize::from(from_start);
+        let begun = Instant::now();
         let started = {
-            let (config, log) = (config.clone(), log.clone());
-            let starting = move || Process::injected(&config, calls, &how, &log);
+            let (config, log, calls_log) = (config.clone(), log.clone(), calls_log.clone());
+            let starting = move || {
+                if from_start {
+                    let server = Process::injected(&config, &injections, &calls_log)?;
+                    return Some((server, None));
+                }
+                let server = Process::logging(&config, &log);
+                let tracer = Tracer::attach(server.id(), &injections, &calls_log);
+                Some((server, Some(tracer.expect("strace may trace here"))))
+            };
             tokio::task::spawn_blocking(starting).await.unwrap()
         };
-        let Some(mut server) = started else {
-            not_ready += 1;
+        let Some((mut server, tracer)) = started else {
+            // Mail that waits goes out before a listener accepts.
+            ledger.ended(begun.elapsed());
+            tally.not_ready += 1;
+            tally.at_start += 1;
             continue;
         };
         let stop = Arc::new(AtomicBool::new(false));
-        let senders: Vec<_> = (0..SENDERS)
-            .map(|sender| {
-                let out = around.exchange_out(listener);
-                let name = format!("{round}-{sender}");
-                tokio::spawn(load(out, name, Arc::clone(&stop), Arc::clone(&ledger)))
-            })
-            .collect();
-        let end = Instant::now() + ROUND;
-        while Instant::now() < end && !server.is_over() {
+        let senders = ledger.load(&out, round, SENDERS, &stop);
+        let loaded = Instant::now();
+        while loaded.elapsed() < ROUND && !server.is_over() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        died += usize::from(server.is_over());
+        let died = server.is_over();
         server.kill();
-        stop.store(true, Ordering::Relaxed);
-        for sender in senders {
-            let ended = tokio::time::timeout(Duration::from_secs(90), sender).await;
-            ended.expect("a sender hangs").unwrap();
+        // Where the disk was sick, results may not have come to it all the while.
+        let sick = !kind.kills();
+        ledger.ended(if sick { begun.elapsed() } else { WINDOW });
+        if let Some(tracer) = tracer {
+            tokio::task::spawn_blocking(move || tracer.finished())
+                .await
+                .unwrap();
         }
+        let came = if kind.kills() {
+            died
+        } else {
+            kind.failed(&calls_log)
+        };
+        if from_start {
+            tally.at_start += usize::from(came);
+        } else {
+            tally.under_load += usize::from(came);
+        }
+        stop.store(true, Ordering::Relaxed);
+        ledger::ended(senders).await;
     }
-    let killed = began.elapsed().as_secs();
+    let lasted = began.elapsed().as_secs();
     let server = Process::start(&config);
-    let missing = || {
-        let ledger = ledger.lock().unwrap();
-        let lost = ledger.iter();
-        let lost = lost.filter(|(_, known)| known.acknowledged && known.arrived == 0);
-        lost.map(|(id, _)| id.clone()).collect::<Vec<_>>()
-    };
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while !missing().is_empty() {
-        assert!(Instant::now() < deadline, "lost: {:?}", missing());
-        assert!(!taking.is_finished(), "see above");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    ledger.settled(&around.exchange, admin).await;
     assert!(server.terminate().success(), "SIGTERM ends with status 0");
-    over.store(true, Ordering::Relaxed);
-    taking.await.unwrap();
-    let ledger = ledger.lock().unwrap();
-    let acknowledged = ledger.values().filter(|known| known.acknowledged).count();
-    let in_doubt = ledger
-        .values()
-        .filter(|known| !known.acknowledged && known.arrived > 0)
-        .count();
-    let again: usize = ledger
-        .values()
-        .map(|known| known.arrived.saturating_sub(1))
-        .sum();
-    println!(
-        "{rounds} rounds in {killed} s: {died} ended at the call, {not_ready} before they were ready; \
-         {acknowledged} answered 250, none lost, none invented; {again} arrived once more, \
-         {in_doubt} arrived without a 250"
-    );
-    assert!(
-        acknowledged > rounds && died + not_ready > rounds / 8,
-        "the load was no load"
-    );
-    // What was under way when it ended, and what had arrived within the 200 ms before.
-    assert!(again < acknowledged / 2, "{again} duplicates");
+    for (kind, tally) in KINDS.iter().zip(&tallies) {
+        println!("{:?}: {tally:?}", kind.injections);
+    }
+    let account = ledger.account();
+    println!("{rounds} rounds in {lasted} s: {account:?}; none lost, made up or changed");
+    assert!(account.acknowledged > 5 * rounds, "the load was no load");
+    for (kind, tally) in KINDS.iter().zip(&tallies) {
+        let name = format!("{:?}: {tally:?}", kind.injections);
+        let loaded = tally.rounds - tally.started;
+        assert!(
+            loaded == 0 || tally.under_load > 0,
+            "never under load: {name}"
+        );
+        assert!(
+            tally.started == 0 || tally.at_start > 0,
+            "never from a start: {name}"
+        );
+    }
 }

@@ -40,11 +40,15 @@ mod host;
 mod house;
 mod injected;
 mod journeys;
+mod kept_store;
 mod keys;
 mod lapse;
+mod ledger;
 mod listeners;
 mod load;
 mod logs;
+#[path = "../support/mail.rs"]
+mod mail;
 mod notices;
 mod operations;
 mod outside;
@@ -55,6 +59,8 @@ mod resolver;
 mod secrets;
 mod seen;
 mod siege;
+#[path = "../support/store_1.rs"]
+mod store_1;
 mod tenant_gate;
 mod under_load;
 mod ways;

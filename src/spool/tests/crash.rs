@@ -164,6 +164,7 @@ async fn judge(
     let mut world = World::after(folder.path(), &left, held, model.clone(), now)?;
     tally.add(&world.tally);
     tally.restarts += 1;
+    tally.cuts += usize::from(!matches!(ending, Ending::Killed));
     if matches!(ending, Ending::Killed) {
         // What was found after the kill is what counts from now on, also without light.
         world.tidy();
@@ -174,6 +175,7 @@ async fn judge(
         World::after(folder.path(), &left, held, world.model.clone(), world.now)
             .map_err(|error| format!("and without light after it: {error}"))?;
         tally.restarts += 1;
+        tally.cuts += 1;
     }
     world.drain().await?;
     let left = world.disk.cut();
@@ -182,6 +184,7 @@ async fn judge(
     World::after(folder.path(), &left, held, world.model.clone(), world.now)
         .map_err(|error| format!("after all was delivered: {error}"))?;
     tally.restarts += 1;
+    tally.cuts += 1;
     Ok(())
 }
 
@@ -284,6 +287,7 @@ fn before_every_call_of_the_disk_a_kill_or_a_power_cut_loses_nothing_and_invents
         }
     }
     println!("{tally:?}; calls: {points:?}");
+    tally.has_seen_all();
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -438,6 +442,7 @@ fn any_call_of_the_disk_that_goes_wrong_costs_a_451_at_most() {
             tally.add(&on_all_cores(&some, Wrong::happens));
             if tally.restarts >= most {
                 println!("{tally:?}; went wrong: {seen:?}");
+                tally.has_seen_all();
                 return;
             }
         }

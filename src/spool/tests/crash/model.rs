@@ -366,10 +366,14 @@ impl Model {
 pub(super) struct Tally {
     /// Restarts.
     pub(super) restarts: usize,
+    /// Power cuts, of those.
+    pub(super) cuts: usize,
     /// Recipients owed a message that was answered 250: all were found.
     pub(super) owed: usize,
     /// Recipients that were settled, but not yet on disk, and are owed once more: duplicates.
     pub(super) again: usize,
+    /// Messages that were answered 250 and done with on disk: none was found.
+    pub(super) done: usize,
     /// Messages that were found though nobody was answered.
     pub(super) in_doubt: usize,
     /// Messages that were found though the answer was 451.
@@ -377,8 +381,21 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// A run in which nothing was cut, owed, settled, or in doubt compares nothing.
+    ///
+    /// # Panics
+    /// It was such a run.
+    pub(super) fn has_seen_all(&self) {
+        let all = [self.cuts, self.owed, self.again, self.done, self.in_doubt];
+        assert!(all.iter().all(|seen| *seen > 0), "{self:?}");
+        assert!(self.cuts > self.restarts / 4, "{self:?}");
+        assert!(self.owed > self.restarts, "{self:?}");
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.restarts += other.restarts;
+        self.cuts += other.cuts;
+        self.done += other.done;
         self.owed += other.owed;
         self.again += other.again;
         self.in_doubt += other.in_doubt;
@@ -396,6 +413,7 @@ impl Tally {
                 let known = owed(mail.state().as_ref());
                 self.owed += known;
                 self.again += owed(found) - known;
+                self.done += usize::from(known == 0 && found.is_none());
             }
             Some(false) => self.refused += usize::from(found.is_some()),
             None => self.in_doubt += usize::from(found.is_some()),
