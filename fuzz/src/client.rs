@@ -170,14 +170,16 @@ impl Client {
     }
 }
 
-/// What stands between the first `<` and the `>` that ends it; a quoted one ends nothing. A source route leaves (RFC 5321
-/// §4.1.1.3).
+/// What stands between `<` and the `>` that ends it; a quoted one ends nothing. A source route leaves (RFC 5321 §4.1.1.3).
+/// Devices leave out the brackets: then it is the word behind the colon.
 fn path(line: &[u8]) -> Vec<u8> {
-    let mut octets = line
-        .iter()
-        .copied()
-        .skip_while(|octet| *octet != b'<')
-        .skip(1);
+    let behind = line.iter().position(|octet| *octet == b':');
+    let argument = line[behind.map_or(line.len(), |at| at + 1)..].trim_ascii_start();
+    if !argument.starts_with(b"<") {
+        let mut words = argument.split(|octet| b" \t".contains(octet));
+        return words.next().unwrap_or_default().to_vec();
+    }
+    let mut octets = argument.iter().copied().skip(1);
     let (mut path, mut quoted) = (Vec::new(), false);
     while let Some(octet) = octets.next() {
         match octet {
