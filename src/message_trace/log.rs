@@ -54,11 +54,10 @@ impl Room {
         })
     }
 
+    /// Whether so many octets leave enough. A file system that says nothing of its size is believed to have room.
     fn takes(self, octets: usize) -> bool {
-        self.free
-            >= LEFT_FOR_MAIL
-                .min(self.size / 4)
-                .saturating_add(octets as u64)
+        let left = LEFT_FOR_MAIL.min(self.size / 4);
+        self.size == 0 || self.free >= left.saturating_add(octets as u64)
     }
 }
 

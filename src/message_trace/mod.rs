@@ -353,8 +353,18 @@ mod tests {
                 assert_eq!(lost.get() - before, is_lost, "{id} on a disk of {size}");
             }
         }
+        // A file system that says nothing of itself.
+        FREE.store(0, Ordering::SeqCst);
+        SIZE.store(0, Ordering::SeqCst);
+        let lost = metrics.trace_lost.clone();
+        let mut writer = Writer::new(shelf, keep, lost.clone()).with_room(room);
+        let (mut batch, before) = (inbox::Batch::default(), lost.get());
+        assert!(sender.push(&Line::of(&operator(DAY, "A")).unwrap()));
+        receiver.next(&mut batch, true).unwrap();
+        writer.write(&batch);
+        assert_eq!(lost.get(), before);
         let text = std::fs::read_to_string(folder.path().join("1970-01-02.jsonl")).unwrap();
-        assert_eq!(text.lines().count(), 6, "{text}");
+        assert_eq!(text.lines().count(), 7, "{text}");
         assert!(text.contains("\"A\"") && text.contains("\"D\"") && !text.contains("\"B\""));
     }
 

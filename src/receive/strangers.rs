@@ -53,8 +53,9 @@ impl Strangers {
         if window.all >= most || own.unwrap_or_default() >= ONE {
             return false;
         }
-        window.all += lines;
-        *window.by_address.entry(address).or_default() += lines;
+        window.all = window.all.saturating_add(lines);
+        let own = window.by_address.entry(address).or_default();
+        *own = own.saturating_add(lines);
         true
     }
 }
@@ -104,7 +105,7 @@ mod tests {
     fn told(strangers: &Strangers, address: &str, ticks: u64) -> usize {
         let address = address.parse().unwrap();
         let ask = || strangers.may_write(&refused(), address, ticks);
-        (0..5000).filter(|_| ask()).count()
+        (0..300).filter(|_| ask()).count()
     }
 
     #[test]
