@@ -90,6 +90,17 @@ pub fn journal(octets: &[u8]) {
             end: segment.len(),
         });
     }
+    // Who writes mail cannot know the salt: a record within a record, also where description and body meet or an octet is
+    // changed, is no case for what follows.
+    let records = written.len();
+    let has_more = |segment: &[u8], torn: usize| {
+        let salts = segment.windows(8);
+        let salts = salts.filter(|octets| *octets == SALT.to_le_bytes());
+        salts.count() > records + torn
+    };
+    if has_more(&segment, 0) {
+        return;
+    }
     let point = segment.len() * usize::from(*at) / 256;
     let whole = segment.len();
     let mut survive = written.len();
@@ -115,12 +126,7 @@ pub fn journal(octets: &[u8]) {
         }
         _ => {}
     }
-    // Who writes mail cannot know the salt: a record within a record, also where description and body meet or an octet is
-    // changed, is no case for what follows.
-    let salts = segment
-        .windows(8)
-        .filter(|octets| *octets == SALT.to_le_bytes());
-    if salts.count() > written.len() + usize::from(what % 6 == 4) {
+    if has_more(&segment, usize::from(what % 6 == 4)) {
         return;
     }
     // A segment is allocated in full: behind its end are zeros.
