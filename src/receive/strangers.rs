@@ -2,7 +2,8 @@
 //!
 //! Each refusal is a line in trace and log, and each failed handshake: whoever connects again and again would fill the disk
 //! with them. So much of it stands there as a building full of scanners makes that nobody has set up; one address has a
-//! share of that, and the first word to each address goes beyond it, so that who meets a flood learns what is wrong with him.
+//! share of that, and the first word to each address goes beyond it, so that whoever comes into a flood
+//! learns why he is refused.
 
 use super::listener::network_of;
 use crate::message_trace::{Event, TraceEvent};
