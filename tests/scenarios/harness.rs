@@ -92,6 +92,12 @@ impl Surroundings {
         }
     }
 
+    /// What opens the admin API, once the server has started.
+    pub fn token(&self) -> String {
+        let path = self.folder.path().join("data/admin.token");
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+
     /// Writes the configuration and tells its path. The ports are `port`s, 0 for free ones.
     pub fn configuration(&self, ports: [u16; 3], changes: &Changes) -> PathBuf {
         let exchange = self.exchange.address();
@@ -335,8 +341,7 @@ impl World {
 
     /// The token that the server has written.
     pub fn token(&self) -> String {
-        let path = self.around.folder.path().join("data/admin.token");
-        std::fs::read_to_string(path).unwrap().trim().to_owned()
+        self.around.token()
     }
 
     pub fn metrics(&self) -> String {

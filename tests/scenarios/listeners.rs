@@ -270,3 +270,59 @@ async fn a_failed_handshake_tells_what_the_peer_offered() {
     assert_eq!(shown.matches("offered:").count(), 1, "{shown}");
     world.host.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_does_not_fill_a_submission_listener() {
+    let changes = Changes::replace("name = \"apps\"", "name = \"apps\"\nmax_connections = 52");
+    let world = World::with(changes).await;
+    let greeted = async |from: &str| {
+        let mut client = Client::connect(world.listener("apps"), Some(from.parse().unwrap()))
+            .await
+            .unwrap();
+        let reply = client.reply().await.unwrap();
+        (client, reply.code)
+    };
+    let (first, code) = greeted("127.0.66.1").await;
+    assert_eq!(code, 220);
+    let mut others = Vec::new();
+    for number in 2..=50 {
+        let (client, code) = greeted("127.0.66.1").await;
+        assert_eq!(code, 220, "{number}");
+        others.push(client);
+    }
+    let (_, code) = greeted("127.0.66.1").await;
+    assert_eq!(code, 421, "fifty of 52");
+    let answer = world
+        .erp()
+        .send(&Mail::new(
+            "erp@contoso.com",
+            "bob@contoso.com",
+            "From: erp@contoso.com\r\n\r\nx\r\n",
+        ))
+        .await
+        .unwrap();
+    assert!(answer.accepted(), "another address: {answer:?}");
+    first.quit().await;
+    until("the place is given back", async || {
+        let (client, code) = greeted("127.0.66.1").await;
+        (code == 220).then_some(client)
+    })
+    .await;
+    drop(others);
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_max_connections_is_not_split_by_address() {
+    let changes = Changes::replace("name = \"apps\"", "name = \"apps\"\nmax_connections = 3");
+    let world = World::with(changes).await;
+    let mut clients = Vec::new();
+    for expected in [220, 220, 220, 421] {
+        let from = Some("127.0.66.1".parse().unwrap());
+        let mut client = Client::connect(world.listener("apps"), from).await.unwrap();
+        assert_eq!(client.reply().await.unwrap().code, expected);
+        clients.push(client);
+    }
+    drop(clients);
+    world.host.stop().await;
+}

@@ -34,6 +34,7 @@ mod crash;
 mod exact;
 mod explain;
 mod gates;
+mod hammers;
 mod harness;
 #[path = "../powershell/host.rs"]
 mod host;

@@ -1,6 +1,7 @@
 //! What an operator does, and what befalls a machine, while mail flows: docs/looking-after.md, "While mail flows". No session is
 //! dropped that need not be, no message is lost or doubled, and none waits long.
 
+use crate::hammers::Hammers;
 use crate::harness::{
     Changes, LETTER, Process, Surroundings, World, free_port, get, http, scrape, until,
     write_identity,
@@ -11,10 +12,8 @@ use gatepost::lab::{Client, ClientError, Mail, Outbound, Phase, Received, Step};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// A configuration for a server process, at ports that are known.
@@ -58,9 +57,8 @@ impl Place {
         .await;
     }
 
-    fn token(&self) -> String {
-        let path = self.around.folder.path().join("data/admin.token");
-        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    fn hammer(&self) -> Hammers {
+        Hammers::all(self.admin, &self.around.token())
     }
 }
 
@@ -338,72 +336,6 @@ async fn days_of_the_trace_change_and_go_while_it_is_read() {
     world.host.stop().await;
 }
 
-/// What is done to the admin API until it is over; counts what was answered 200 though it must not.
-async fn hammer(place: &Place, over: &Arc<AtomicBool>) -> (JoinSet<()>, Arc<AtomicU64>) {
-    let (admin, token) = (place.admin, format!("Bearer {}", place.token()));
-    let let_in = Arc::new(AtomicU64::new(0));
-    let mut hammers = JoinSet::new();
-    // Those who say a drop now and then, and those who ask and do not read: far more than there are seats.
-    for number in 0..400 {
-        let over = Arc::clone(over);
-        hammers.spawn(async move {
-            while !over.load(Ordering::Relaxed) {
-                let Ok(mut stream) = TcpStream::connect(admin).await else {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                };
-                let request: &[u8] = match number % 2 {
-                    0 => b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-",
-                    _ => b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
-                };
-                let mut said = stream.write_all(request).await.is_ok();
-                while said && !over.load(Ordering::Relaxed) {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    let drop: &[u8] = if number % 2 == 0 { b"y" } else { request };
-                    let one =
-                        tokio::time::timeout(Duration::from_millis(50), stream.write_all(drop));
-                    said = !matches!(one.await, Ok(Err(_)));
-                }
-            }
-        });
-    }
-    // Wrong tokens and wrong hosts, as fast as they are answered.
-    for _ in 0..4 {
-        let (over, let_in) = (Arc::clone(over), Arc::clone(&let_in));
-        hammers.spawn(async move {
-            while !over.load(Ordering::Relaxed) {
-                for headers in [
-                    &[("Authorization", "Bearer wrong")][..],
-                    &[("Host", "evil.example"), ("Authorization", "Bearer wrong")],
-                    &[],
-                ] {
-                    let answer = http(admin, "GET", "/api/queue", headers, "").await;
-                    if answer.is_ok_and(|(status, _)| status == 200) {
-                        let_in.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
-        });
-    }
-    // The largest answers there are.
-    for path in [
-        "/api/trace?since=1",
-        "/api/queue?limit=1000",
-        "/api/trace?text=bob@contoso.com",
-    ] {
-        for _ in 0..4 {
-            let (over, token) = (Arc::clone(over), token.clone());
-            hammers.spawn(async move {
-                while !over.load(Ordering::Relaxed) {
-                    let headers = [("Authorization", token.as_str())];
-                    let _answer = http(admin, "GET", path, &headers, "").await;
-                }
-            });
-        }
-    }
-    (hammers, let_in)
-}
-
 /// How long `/readyz` takes to say 200, several times in a row; asked again where the connection gave way to another.
 async fn readiness(admin: SocketAddr) -> Duration {
     let mut worst = Duration::ZERO;
@@ -422,37 +354,19 @@ async fn readiness(admin: SocketAddr) -> Duration {
     worst
 }
 
-async fn stop(over: &AtomicBool, mut hammers: JoinSet<()>) {
-    over.store(true, Ordering::Relaxed);
-    let ended = async {
-        while let Some(ended) = hammers.join_next().await {
-            ended.unwrap();
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), ended)
-        .await
-        .expect("a client of the API hangs");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_admin_api_under_a_flood_stops_no_mail_and_says_that_it_is_ready() {
     let place = Place::new().await;
     let process = Process::start(&place.configure(Changes::default()));
     let flow = place.flow();
     flow.go_on(20).await;
-    let over = Arc::new(AtomicBool::new(false));
-    let (hammers, let_in) = hammer(&place, &over).await;
+    let hammers = place.hammer();
     flow.go_on(40).await;
     let worst = readiness(place.admin).await;
     println!("/readyz under the flood: {worst:?} at worst");
     flow.go_on(40).await;
-    stop(&over, hammers).await;
+    hammers.end().await;
     flow.end().await.undisturbed();
-    assert_eq!(
-        let_in.load(Ordering::Relaxed),
-        0,
-        "nobody came in without the token"
-    );
     assert!(worst < Duration::from_secs(10), "{worst:?}");
     assert!(process.terminate().success());
 }
@@ -612,8 +526,7 @@ async fn all_of_it_at_once_loses_and_doubles_nothing() {
     let (process, log) = Process::unheard(&place.configure(changes));
     let flow = place.flow();
     flow.go_on(20).await;
-    let over = Arc::new(AtomicBool::new(false));
-    let (hammers, let_in) = hammer(&place, &over).await;
+    let hammers = place.hammer();
     rounds(&place, &process, &base, &flow).await;
     assert!(readiness(place.admin).await < Duration::from_secs(10));
     // An upgrade in the middle of it, which waits for no look-up.
@@ -626,8 +539,7 @@ async fn all_of_it_at_once_loses_and_doubles_nothing() {
     let (process, second_log) = Process::unheard(&config);
     let gap = (begun, Instant::now());
     rounds(&place, &process, &base, &flow).await;
-    stop(&over, hammers).await;
-    assert_eq!(let_in.load(Ordering::Relaxed), 0);
+    hammers.end().await;
     flow.end().await.restarted(&[gap]);
     let queue = scrape(place.admin).await;
     assert!(
@@ -662,8 +574,7 @@ async fn all_of_it_at_once_with_a_clock_that_is_set_loses_and_doubles_nothing() 
     let mut gaps = Vec::new();
     let flow = place.flow();
     flow.go_on(20).await;
-    let over = Arc::new(AtomicBool::new(false));
-    let (hammers, let_in) = hammer(&place, &over).await;
+    let hammers = place.hammer();
     let listener = SocketAddr::from(([127, 0, 0, 1], place.ports[0]));
     for (round, steps) in [[-2 * HOUR, 3 * HOUR], [-26 * HOUR, 25 * HOUR]]
         .into_iter()
@@ -702,8 +613,7 @@ async fn all_of_it_at_once_with_a_clock_that_is_set_loses_and_doubles_nothing() 
         gaps.push((begun, Instant::now()));
     }
     flow.go_on(20).await;
-    stop(&over, hammers).await;
-    assert_eq!(let_in.load(Ordering::Relaxed), 0);
+    hammers.end().await;
     flow.end().await.restarted(&gaps);
     host.stop().await;
 }
