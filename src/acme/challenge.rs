@@ -1,16 +1,16 @@
 //! Where the authority fetches tokens (http-01, RFC 8555 §8.3): a listener that knows a few paths, while an order runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
-/// Authorities look from a handful of places at once; whoever comes besides waits.
+/// Authorities look from a handful of places at once, and are answered within milliseconds; where so many are there, the one
+/// who has been there longest goes. So who holds connections keeps no authority waiting.
 const CONNECTIONS: usize = 32;
 /// A request and its answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -50,11 +50,8 @@ impl Drop for Responder {
 }
 
 async fn accept(listener: TcpListener, tokens: Arc<Tokens>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut guests: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -64,14 +61,20 @@ async fn accept(listener: TcpListener, tokens: Arc<Tokens>) {
                 continue;
             }
         };
+        guests.retain(|guest| !guest.is_finished());
+        if guests.len() >= CONNECTIONS
+            && let Some(oldest) = guests.pop_front()
+        {
+            oldest.abort();
+        }
         let tokens = Arc::clone(&tokens);
-        tokio::spawn(async move {
+        let guest = tokio::spawn(async move {
             let served = tokio::time::timeout(DEADLINE, serve(stream, &tokens)).await;
             if !matches!(served, Ok(Ok(()))) {
                 tracing::debug!("a request for a token came to nothing");
             }
-            drop(place);
         });
+        guests.push_back(guest.abort_handle());
     }
 }
 
@@ -118,6 +121,7 @@ fn answer(head: &[u8], tokens: &Tokens) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::net::TcpStream;
 
     #[test]
     fn only_a_token_of_this_order_is_answered() {
@@ -154,5 +158,36 @@ mod tests {
             let served = serve(stream, &Tokens::default()).await;
             assert_eq!((served.is_ok(), !out.is_empty()), (answered, answered));
         }
+    }
+
+    #[tokio::test]
+    async fn who_holds_connections_keeps_no_authority_waiting() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tokens = Arc::new(Tokens::default());
+        tokens
+            .lock()
+            .unwrap()
+            .insert("abc".to_owned(), "abc.thumb".to_owned());
+        let accepting = tokio::spawn(accept(listener, tokens));
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut authority = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {FOLDER}abc HTTP/1.1\r\n\r\n");
+        authority.write_all(request.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        let asked = authority.read_to_string(&mut said);
+        let asked = tokio::time::timeout(DEADLINE / 2, asked).await;
+        asked.expect("is answered at once").unwrap();
+        assert!(said.ends_with("abc.thumb"), "{said}");
+        // The oldest had to go, and nobody else.
+        assert_eq!(silent[0].read(&mut [0]).await.unwrap_or(0), 0);
+        for one in &silent[1..] {
+            let error = one.try_read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+        accepting.abort();
     }
 }
