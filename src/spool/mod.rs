@@ -57,6 +57,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Octets of a body that are read along with what is known of its message; a larger one waits for a thread that may block.
 const READ_ALONG: usize = 64 * 1024;
 
+/// Milliseconds after which a message that could not be read back is tried again: as many as it has waited, within these. The first
+/// is longer than descriptors run out for, mostly.
+const READ_AGAIN_SOONEST: u64 = 10_000;
+const READ_AGAIN_LATEST: u64 = 3_600_000;
+
 /// Messages that an operator's order is carried out on before mail has its turn again.
 const PORTION: usize = 1024;
 
@@ -568,7 +573,8 @@ impl Spool {
                 None => match self.read_back_with_body(lease.id) {
                     Ok((message, body)) => (Arc::new(message), body),
                     Err(error) => {
-                        // Kept, and tried again later: a person has to look at it.
+                        // Kept, and tried again: soon, if descriptors ran out for a moment, and less and less often where a
+                        // person has to look at it.
                         tracing::error!(%id, %error, "a queued message cannot be read back");
                         self.0
                             .metrics
@@ -576,7 +582,9 @@ impl Spool {
                             .with_label_values(&["read"])
                             .inc();
                         let reply = format!("cannot be read back: {error}");
-                        let next_try = now_millis + 3_600_000;
+                        let waited = now_millis.saturating_sub(lease.arrived);
+                        let next_try =
+                            now_millis + waited.clamp(READ_AGAIN_SOONEST, READ_AGAIN_LATEST);
                         let results = lease.recipients.iter().map(|position| {
                             (
                                 *position,

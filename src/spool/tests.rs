@@ -136,6 +136,44 @@ async fn what_was_accepted_is_there_after_a_restart_and_gone_once_settled() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_for_a_moment_is_tried_again_soon_and_less_and_less_often() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    keep(&spool, 1, 1, b"body").await;
+    spool.close().await;
+    drop(spool);
+    let metrics = Metrics::new().unwrap();
+    let spool = Spool::open(folder.path(), &metrics).unwrap();
+    let moved = |from: &str, to: &str| {
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|own| own == from) {
+                std::fs::rename(&path, path.with_extension(to)).unwrap();
+            }
+        }
+    };
+    let second = NOW + 1_000;
+    moved("log", "away");
+    // As long again as it has waited; ten seconds at the least, an hour at most.
+    for (tried, again) in [
+        (second, second + 10_000),
+        (second + 10_000, NOW + 22_000),
+        (NOW + 7_200_000, NOW + 10_800_000),
+    ] {
+        assert!(spool.next_due(&exchange(), tried).is_none());
+        assert_eq!(spool.next_wake(), Some(again), "{tried}");
+    }
+    assert_eq!(metrics.store_failures.with_label_values(&["read"]).get(), 3);
+    moved("away", "log");
+    assert!(spool.next_due(&exchange(), NOW + 10_799_999).is_none());
+    let due = spool.next_due(&exchange(), NOW + 10_800_000).unwrap();
+    assert_eq!(whole(&spool, &due).await, rendered(b"body"));
+    assert_eq!(due.attempts(), 0, "nobody was asked");
+    spool.settle(due, vec![(0, Disposition::Delivered)], true);
+    spool.close().await;
+}
+
+#[tokio::test]
 async fn results_of_recipients_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());

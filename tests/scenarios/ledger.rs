@@ -138,7 +138,9 @@ impl Ledger {
             if missing.is_empty() && is_empty(admin).await {
                 break;
             }
-            assert!(Instant::now() < deadline, "lost: {missing:?}");
+            if Instant::now() > deadline {
+                panic!("lost: {missing:?}; the queue: {:?}", queued(admin).await);
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         until("every arrival is noted", async || {
@@ -159,15 +161,26 @@ impl Ledger {
     }
 }
 
-/// Whether the server says that its queue is empty.
-async fn is_empty(admin: SocketAddr) -> bool {
+/// What the server says of its queue and its store, without what is 0.
+async fn queued(admin: SocketAddr) -> Option<Vec<String>> {
     let Ok((200, text)) = http(admin, "GET", "/metrics", &[], "").await else {
-        return false;
+        return None;
     };
-    let mut queued = text
-        .lines()
-        .filter(|line| line.starts_with("gatepost_queue_messages{"));
-    queued.all(|line| line.ends_with(" 0"))
+    let of_interest = |line: &&str| {
+        let names = ["gatepost_queue_messages{", "gatepost_store_failures_total{"];
+        names.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0")
+    };
+    Some(
+        text.lines()
+            .filter(of_interest)
+            .map(str::to_owned)
+            .collect(),
+    )
+}
+
+async fn is_empty(admin: SocketAddr) -> bool {
+    let lines = queued(admin).await;
+    lines.is_some_and(|lines| lines.iter().all(|line| !line.contains("queue_messages{")))
 }
 
 impl Book {
