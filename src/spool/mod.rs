@@ -57,8 +57,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Octets of a body that are read along with what is known of its message; a larger one waits for a thread that may block.
 const READ_ALONG: usize = 64 * 1024;
 
-/// Milliseconds after which a message that could not be read back is tried again: as many as it has waited, within these. The first
-/// is longer than descriptors run out for, mostly.
+/// Milliseconds after which a message that could not be read back is tried again: as many as it has waited, within these. By
+/// the first, descriptors that had run out are mostly there again.
 const READ_AGAIN_SOONEST: u64 = 10_000;
 const READ_AGAIN_LATEST: u64 = 3_600_000;
 
