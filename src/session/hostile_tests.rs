@@ -1,38 +1,12 @@
 //! Peers that mean harm: false ends of content, slow senders, floods. What each is answered, and where it ends.
 
+#[path = "../../tests/support/false_ends.rs"]
+mod false_ends;
+
 use super::fixtures::{ADA, House, Played, policy, stamped, starts};
 use super::*;
 use crate::smtp::line::MAX_COMMAND;
-
-/// What others have taken for the end of content, at one time or another. Some of them hold no bare newline and are plain
-/// content.
-const FALSE_ENDS: &[&str] = &[
-    "\n.\n",
-    "\n.\r\n",
-    "\r\n.\n",
-    "\n.\r",
-    "\r.\n",
-    "\r.\r",
-    "\r.\r\n",
-    "\r\n.\r",
-    "\r\n.\r\r\n",
-    "\n\r\n.\n",
-    "\r\n\r.\r\n",
-    "\r\n.\n\r\n",
-    "\r\n\n.\r\n",
-    "\0\n.\r\n",
-    "\r\n\0.\r\n",
-    "\r\n.\0\r\n",
-    "\r\0\n.\r\0\n",
-    "\r\n\0.\r\n\n.\n",
-    "\r\n. \r\n",
-    "\r\n .\r\n",
-    "\r\n..\r\n",
-    "\u{85}.\u{85}",
-    "\u{2028}.\u{2028}",
-    "\u{b}.\u{b}",
-    "\u{c}.\u{c}",
-];
+use false_ends::{FALSE_ENDS, has_bare_newline};
 
 /// A second transaction behind a false end.
 fn hidden(end: &str) -> String {
@@ -40,11 +14,6 @@ fn hidden(end: &str) -> String {
         "bait{end}MAIL FROM:<ceo@contoso.com>\r\nRCPT TO:<bob@contoso.com>\r\nDATA\r\n\
          From: ceo@contoso.com\r\n\r\nsmuggled"
     )
-}
-
-fn has_bare_newline(text: &str) -> bool {
-    let rest = text.replace("\r\n", "");
-    rest.contains(['\r', '\n'])
 }
 
 fn device(repair: bool) -> Played {

@@ -24,7 +24,7 @@ pub struct Hammers {
 struct Figures {
     /// Requests without the token that were refused.
     refused: AtomicU64,
-    /// What was answered 200 though it must not be.
+    /// What was answered otherwise.
     let_in: AtomicU64,
 }
 
@@ -112,10 +112,10 @@ async fn try_tokens(admin: SocketAddr, over: Arc<AtomicBool>, figures: Arc<Figur
             &[],
         ] {
             if let Ok((status, _)) = http(admin, "GET", "/api/queue", headers, "").await {
-                let which = if status == 200 {
-                    &figures.let_in
-                } else {
-                    &figures.refused
+                // 421 is for another Host.
+                let which = match status {
+                    401 | 421 => &figures.refused,
+                    _ => &figures.let_in,
                 };
                 which.fetch_add(1, Ordering::Relaxed);
             }

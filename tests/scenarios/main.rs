@@ -33,6 +33,8 @@ mod connector_round;
 mod crash;
 mod exact;
 mod explain;
+#[path = "../support/false_ends.rs"]
+mod false_ends;
 mod gates;
 mod hammers;
 mod harness;

@@ -1,4 +1,4 @@
-//! Mail of two tenants on its way to one host outside.
+//! Mail on its way to hosts outside: sessions of TLS that are resumed, addresses that are tried.
 
 use super::*;
 use crate::lab::{Outside, OutsideOptions};
@@ -67,5 +67,42 @@ async fn no_session_is_resumed_for_the_mail_of_another_tenant() {
         }
         assert_eq!(resumed, [false, true, false, true, true], "{via}");
         assert_eq!(host.connections(), 5);
+    }
+}
+
+#[tokio::test]
+async fn of_a_domain_ten_addresses_are_tried_and_no_more() {
+    let host = Outside::start(OutsideOptions::default()).await.unwrap();
+    let address = host.address();
+    for (closed, reached) in [(9, true), (10, false)] {
+        let mut zone = crate::dns::Zone::new();
+        for number in 0..=closed {
+            let name = format!("mx{number}.partner.example");
+            let own = std::net::Ipv4Addr::new(127, 0, 50, 1 + number);
+            let ip = if number == closed {
+                address.ip()
+            } else {
+                own.into()
+            };
+            zone = zone
+                .mx("partner.example", number.into(), &name)
+                .host(&name, ip);
+        }
+        let change = |mut settings: DeliverSettings| {
+            settings.resolver = Arc::new(zone);
+            settings.mx_port = address.port();
+            settings
+        };
+        let stage = Stage::with(|options| options, change, |leaf| leaf).await;
+        let mut sent = message(1, "contoso", &["r@partner.example"], MAIL, START);
+        sent.legs[0].via = Via::Mx;
+        stage.fake.put(sent, MAIL);
+        let (_, _, disposition) = stage.settled(1).await.remove(0);
+        if reached {
+            assert_eq!(disposition, Disposition::Delivered);
+        } else {
+            assert!(matches!(disposition, Disposition::Deferred { .. }));
+        }
+        assert_eq!(host.connections(), 1, "{closed}");
     }
 }

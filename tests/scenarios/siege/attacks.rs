@@ -1,6 +1,7 @@
 //! What clients do in the siege. Each goes on until it is over, and counts what it got done.
 
 use super::{Attack, Siege, ip, moment};
+use crate::false_ends::{FALSE_ENDS, has_bare_newline};
 use gatepost::lab::{ApplicationClient, Client, ClientError, ExchangeOut};
 use gatepost::smtp::reply::Reply;
 use std::net::SocketAddr;
@@ -9,26 +10,42 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// What others have taken for the end of content, each with a bare CR or LF.
-const FALSE_ENDS: [&str; 15] = [
-    "\n.\n",
-    "\n.\r\n",
-    "\r\n.\n",
-    "\n.\r",
-    "\r.\n",
-    "\r.\r",
-    "\r.\r\n",
-    "\r\n.\r",
-    "\r\n.\r\r\n",
-    "\r\n\r.\r\n",
-    "\r\n.\n\r\n",
-    "\r\n\n.\r\n",
-    "\0\n.\r\n",
-    "\r\0\n.\r\0\n",
-    "\r\n\0.\r\n\n.\n",
-];
-/// What is content in a chunk, and has its dots stuffed where it leaves by DATA.
-const WHOLE_LINES: [&str; 4] = ["\r\n.\r\n", "\r\n..\r\n", "\r\n. \r\n", "\r\n .\r\n"];
+/// Those that are refused wherever they stand.
+fn bare_ends() -> Vec<&'static str> {
+    let ends = FALSE_ENDS.iter().copied();
+    ends.filter(|end| has_bare_newline(end)).collect()
+}
+
+/// Those of content in a chunk: what leaves by DATA, with its dots stuffed, and what does not fit there.
+fn ends_in_chunks() -> (Vec<&'static str>, Vec<&'static str>) {
+    let ends = FALSE_ENDS.iter().copied().chain(["\r\n.\r\n"]);
+    let seven_bit = ends.filter(|end| end.is_ascii());
+    seven_bit.partition(|end| !has_bare_newline(end) && !end.contains('\0'))
+}
+
+impl Siege {
+    /// A connection, tried for again and again until the siege is over.
+    async fn dialed(&self, to: SocketAddr, from: &str) -> Option<TcpStream> {
+        while self.goes_on() {
+            if let Some(stream) = dial(to, from).await {
+                return Some(stream);
+            }
+            moment(100).await;
+        }
+        None
+    }
+
+    /// The same, of a peer that passes every gate.
+    async fn entered(&self, out: &ExchangeOut) -> Option<Client> {
+        while self.goes_on() {
+            if let Ok(connection) = out.connect().await {
+                return Some(connection.into_client());
+            }
+            moment(100).await;
+        }
+        None
+    }
+}
 
 async fn dial(to: SocketAddr, from: &str) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().ok()?;
@@ -38,11 +55,7 @@ async fn dial(to: SocketAddr, from: &str) -> Option<TcpStream> {
 
 /// Opens connections and keeps them, saying an octet now and then.
 pub async fn drip(siege: Siege, attack: Attack, to: SocketAddr, from: String, pause: u64) {
-    while siege.goes_on() {
-        let Some(mut stream) = dial(to, &from).await else {
-            moment(100).await;
-            continue;
-        };
+    while let Some(mut stream) = siege.dialed(to, &from).await {
         siege.count(attack);
         while siege.goes_on() && stream.write_all(b"x").await.is_ok() {
             moment(pause).await;
@@ -72,11 +85,7 @@ pub async fn churn(siege: Siege, to: SocketAddr, number: u64) {
 
 /// Asks much and reads nothing.
 pub async fn read_nothing(siege: Siege, to: SocketAddr, from: String) {
-    while siege.goes_on() {
-        let Some(mut stream) = dial(to, &from).await else {
-            moment(100).await;
-            continue;
-        };
+    while let Some(mut stream) = siege.dialed(to, &from).await {
         siege.count(Attack::SlowReader);
         let flood = b"EHLO x\r\n".repeat(1000);
         while siege.goes_on() {
@@ -102,12 +111,8 @@ pub async fn garbage(siege: Siege, to: SocketAddr, from: String) {
         .concat(),
     ];
     let mut turn = 0;
-    while siege.goes_on() {
+    while let Some(mut stream) = siege.dialed(to, &from).await {
         turn += 1;
-        let Some(mut stream) = dial(to, &from).await else {
-            moment(100).await;
-            continue;
-        };
         siege.count(Attack::Garbage);
         let said = stream.write_all(&floods[turn % floods.len()]).await;
         let mut answer = [0; 512];
@@ -121,11 +126,7 @@ pub async fn garbage(siege: Siege, to: SocketAddr, from: String) {
 
 /// Begins TLS and goes no further.
 pub async fn half_handshake(siege: Siege, to: SocketAddr, from: String) {
-    while siege.goes_on() {
-        let Some(mut stream) = dial(to, &from).await else {
-            moment(100).await;
-            continue;
-        };
+    while let Some(mut stream) = siege.dialed(to, &from).await {
         let said = stream.write_all(b"EHLO x\r\nSTARTTLS\r\n").await;
         moment(300).await;
         if said.is_err()
@@ -168,12 +169,7 @@ pub async fn slow_content(siege: Siege, out: ExchangeOut, header: bool) {
     } else {
         Attack::SlowBody
     };
-    while siege.goes_on() {
-        let Ok(connection) = out.connect().await else {
-            moment(100).await;
-            continue;
-        };
-        let mut client = connection.into_client();
+    while let Some(mut client) = siege.entered(&out).await {
         let open = async {
             client.command("MAIL FROM:<ada@contoso.com>").await.ok()?;
             client.command("RCPT TO:<bob@contoso.com>").await.ok()?;
@@ -210,12 +206,7 @@ pub async fn recipients(siege: Siege, out: ExchangeOut) {
         flood.push_str(&format!("RCPT TO:<r{number}@contoso.com>\r\n"));
     }
     flood.push_str("RSET\r\n");
-    while siege.goes_on() {
-        let Ok(connection) = out.connect().await else {
-            moment(100).await;
-            continue;
-        };
-        let mut client = connection.into_client();
+    while let Some(mut client) = siege.entered(&out).await {
         while siege.goes_on() && client.say(&flood).await.is_ok() {
             siege.count(Attack::Recipients);
             for _ in 0..1502 {
@@ -229,17 +220,12 @@ pub async fn recipients(siege: Siege, out: ExchangeOut) {
 
 /// A second message behind false ends of the first, one after the other: in its body, and in its header section by both transfers.
 pub async fn smuggle(siege: Siege, out: ExchangeOut) {
-    let mut turn = 0;
-    while siege.goes_on() {
-        let Ok(connection) = out.connect().await else {
-            moment(100).await;
-            continue;
-        };
-        let mut client = connection.into_client();
+    let (ends, mut turn) = (bare_ends(), 0);
+    while let Some(mut client) = siege.entered(&out).await {
         // Errors end a session; the next one goes on where it was.
         while siege.goes_on() && opened(&mut client, "bob@contoso.com").await.is_some() {
             turn += 1;
-            let end = FALSE_ENDS[turn / 3 % FALSE_ENDS.len()];
+            let end = ends[turn / 3 % ends.len()];
             let behind = format!(
                 "bait{end}MAIL FROM:<ada@contoso.com>\r\nRCPT TO:<bob@contoso.com>\r\nDATA\r\n\
                  {STAMPS}X-Smuggled: {turn}\r\n\r\nsmuggled\r\n"
@@ -321,12 +307,7 @@ pub async fn long_header(siege: Siege, out: ExchangeOut) {
     );
     let chunk = format!("BDAT {} LAST\r\n{content}", content.len());
     let mut turn = 0;
-    while siege.goes_on() {
-        let Ok(connection) = out.connect().await else {
-            moment(100).await;
-            continue;
-        };
-        let mut client = connection.into_client();
+    while let Some(mut client) = siege.entered(&out).await {
         while opened(&mut client, "bob@contoso.com").await.is_some() {
             turn += 1;
             let said = if turn % 2 == 0 {
@@ -360,13 +341,9 @@ async fn reply_to(said: Result<(), ClientError>, client: &mut Client) -> Option<
 pub async fn chunks(siege: Siege, out: ExchangeOut) {
     let injected = "MAIL FROM:<ceo@contoso.com>\r\n";
     let mut turn = 0;
-    while siege.goes_on() {
+    while let Some(mut client) = siege.entered(&out).await {
         turn += 1;
         moment(50).await;
-        let Ok(connection) = out.connect().await else {
-            continue;
-        };
-        let mut client = connection.into_client();
         if opened(&mut client, "bob@contoso.com").await.is_none() {
             continue;
         }
@@ -416,12 +393,8 @@ pub async fn proxy(siege: Siege, to: SocketAddr, from: String) {
     let first: &[u8] = b"PROXY TCP4 127.0.61.1 127.0.0.1 1 25\r\n";
     let second: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff";
     let mut turn = 0;
-    while siege.goes_on() {
+    while let Some(mut stream) = siege.dialed(to, &from).await {
         turn += 1;
-        let Some(mut stream) = dial(to, &from).await else {
-            moment(100).await;
-            continue;
-        };
         siege.count(Attack::Proxy);
         // Version 1 stops before its end; version 2 says that 64 KiB more will come.
         let header = if turn % 2 == 0 {
@@ -472,15 +445,11 @@ pub async fn inject(siege: Siege, out: ExchangeOut) {
 /// False ends in chunks, where they are content, for a next hop that takes DATA alone: the ids of those that it must be given, once.
 pub async fn by_data(siege: Siege, out: ExchangeOut, taken: Arc<Mutex<Vec<String>>>) {
     let mut turn = 0;
-    while siege.goes_on() {
+    while let Some(mut client) = siege.entered(&out).await {
         moment(50).await;
-        let Ok(connection) = out.connect().await else {
-            continue;
-        };
-        let mut client = connection.into_client();
         while siege.goes_on() && opened(&mut client, "x@plain.example").await.is_some() {
             turn += 1;
-            // What cannot leave by DATA, a bare newline, is failed by the smart host.
+            // What cannot leave by DATA, a bare newline or NUL, is failed by the smart host.
             let fits = turn % 2 == 0;
             let id = format!("{turn}");
             let content = hidden(&id, turn);
@@ -501,11 +470,9 @@ pub async fn by_data(siege: Siege, out: ExchangeOut, taken: Arc<Mutex<Vec<String
 
 /// The content of the `turn`-th: a second message behind a false end, which fits through DATA in each second turn.
 pub fn hidden(id: &str, turn: usize) -> String {
-    let end = if turn.is_multiple_of(2) {
-        WHOLE_LINES[turn / 2 % WHOLE_LINES.len()]
-    } else {
-        FALSE_ENDS[turn / 2 % FALSE_ENDS.len()]
-    };
+    let (fit, misfit) = ends_in_chunks();
+    let ends = if turn.is_multiple_of(2) { fit } else { misfit };
+    let end = ends[turn / 2 % ends.len()];
     format!(
         "X-Through: {id}\r\n{STAMPS}\r\n..bait{end}MAIL FROM:<ceo@contoso.com>\r\nRCPT TO:<x@plain.example>\r\nDATA\r\n\
          {STAMPS}X-Smuggled: {id}\r\n\r\nsmuggled\r\n"
