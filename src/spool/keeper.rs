@@ -180,7 +180,7 @@ fn tidy(
     Ok(())
 }
 
-fn lives(memory: &super::Memory, id: u64, location: Location) -> bool {
+fn lives(memory: &super::memory::Memory, id: u64, location: Location) -> bool {
     let entry = memory.queue.entries.get(&id);
     entry.is_some_and(|entry| entry.location == location)
 }

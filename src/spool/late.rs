@@ -5,10 +5,11 @@
 //! message that only waits. That the sender was told is a result like any other, and on disk within a second; the mark
 //! begins anew with each start.
 
+use super::Spool;
 use super::due::{Body, Due, Holding};
+use super::memory::Memory;
 use super::message::Destination;
 use super::queue::{Entry, Lease, LegState, Queue, Tried};
-use super::{Memory, Spool};
 use crate::mail::QueueId;
 use crate::route::Via;
 use std::collections::{BTreeMap, BTreeSet, HashSet};

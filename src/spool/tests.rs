@@ -6,11 +6,15 @@ mod races;
 pub(crate) mod stepped;
 mod waiting;
 
+use super::memory::{FRESH, STALE};
+use super::orders::PORTION;
+use super::queue::{Entry, LegState, Queue};
 use super::*;
 use crate::header::Rendition;
-use crate::mail::{Envelope, Recipient};
+use crate::mail::{Envelope, QueueId, Recipient};
 use crate::route::{From, Via};
 use crate::smtp::data::Scanner;
+use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

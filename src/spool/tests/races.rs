@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// Small: a message or two fill one.
 const SEGMENT: u64 = 32 * 1024;

@@ -3,6 +3,7 @@
 
 use super::super::*;
 use crate::journal::disk::{LogFile, RealDisk};
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt as _;
 

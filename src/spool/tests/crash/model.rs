@@ -1,6 +1,7 @@
 //! The queue in its plainest form: what each message still owes, how it came there, and how far that is known to be on disk.
 
 use super::super::*;
+use crate::spool::queue::LegState;
 use std::sync::Arc;
 
 /// A recipient that is still owed the message.
