@@ -2,21 +2,26 @@
 //!
 //! `Session::handle(now, Input)`, then `while let Some(output) = session.next_output()`. While it waits for the answer to
 //! an [`Output`] (TLS, credentials, an append, the store) it consumes no input: that is the back-pressure. One struct per
-//! phase in `state`; content in `intake`; every refusal in [`rejection`].
+//! phase in `state`; how content comes in `content` and `intake`, what becomes of it in `judgement`; every refusal in
+//! [`rejection`].
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod auth;
 mod content;
 #[cfg(test)]
 mod fixtures;
+mod hello;
 #[cfg(test)]
 mod hostile_tests;
 mod intake;
+mod judgement;
 #[cfg(test)]
 mod judgement_tests;
 #[cfg(test)]
 mod limit_tests;
 pub mod rejection;
+mod sender;
 mod settings;
 mod state;
 mod terms;

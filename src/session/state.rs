@@ -1,18 +1,17 @@
 //! One struct per phase; each lists every command.
 
-use super::content::{Content, Storing, Unwanted, Verifying};
+use super::auth::Authenticating;
+use super::content::{Content, Unwanted};
+use super::judgement::{Storing, Verifying};
 use super::rejection::Rejection;
-use super::{Account, ByAddress, Core, Credentials, Greeted, MAX_RECIPIENTS, Now, Output, Service};
-use crate::mail::{Envelope, QueueId, Recipient, ReversePath, shown};
-use crate::smtp::command::{Bdat, Command, CommandFault, ForwardPath, Mail, Rcpt, Xoorg};
+use super::{Account, Core, Credentials, MAX_RECIPIENTS, Now};
+use crate::mail::{Envelope, QueueId, Recipient, shown};
+use crate::smtp::command::{Bdat, Command, CommandFault, ForwardPath, Rcpt};
 use crate::smtp::extension::Extension;
 use crate::smtp::line::{MAX_AUTH, MAX_COMMAND};
 use crate::smtp::reply::Reply;
-use crate::smtp::sasl::{self, Login, Mechanism};
 use crate::spool::{SpoolError, Stored};
-use crate::trust::{self, Application, Candidates, DkimFacts, Reason, Refusal, Standing};
-use std::borrow::Cow;
-use std::sync::Arc;
+use crate::trust::{Candidates, DkimFacts};
 
 /// A chunk came before any recipient was accepted.
 const NO_RECIPIENT: &str = "no recipient was accepted, begin anew with MAIL";
@@ -46,13 +45,6 @@ pub(crate) enum State {
 pub(crate) struct Ready {
     /// A chunk of a refused message was not the last: until RSET, chunks are dropped (RFC 3030 §3).
     after_refused_chunk: bool,
-}
-
-/// What AUTH still wants.
-pub(crate) enum Authenticating {
-    Plain,
-    LoginName,
-    LoginPassword { username: String },
 }
 
 /// MAIL accepted: RFC 5321 §3.3.
@@ -394,7 +386,8 @@ impl Transaction {
                             recipients: recipient.into_iter().collect(),
                             ..Account::default()
                         };
-                        core.refuse_as(self.refusal_id(core, now), rejection, account, now);
+                        // Under the id of the transaction: it is the same story.
+                        core.refuse_as(self.id, rejection, account, now);
                     }
                 }
                 State::Transaction(self)
@@ -438,11 +431,6 @@ impl Transaction {
                 State::Transaction(self)
             }
         }
-    }
-
-    /// One id for the transaction; a refused recipient gets the same one, since it is the same story.
-    fn refusal_id(&self, _core: &Core, _now: Now) -> QueueId {
-        self.id
     }
 
     fn admit(&self, core: &Core, rcpt: Rcpt) -> Result<Recipient, (Rejection, Option<String>)> {
@@ -496,351 +484,7 @@ impl Transaction {
     }
 }
 
-impl Authenticating {
-    fn on(self, core: &mut Core, line: &[u8], now: Now) -> State {
-        // RFC 4954 §4: the client gives up.
-        if line.trim_ascii() == b"*" {
-            core.refuse(Rejection::AuthenticationCancelled, now);
-            return State::ready();
-        }
-        match sasl::decode(line) {
-            Some(message) => self.message(core, &message, now),
-            None => {
-                core.refuse(Rejection::AuthenticationMalformed, now);
-                State::ready()
-            }
-        }
-    }
-
-    fn message(self, core: &mut Core, message: &[u8], now: Now) -> State {
-        let login = match self {
-            Self::Plain => sasl::plain(message),
-            Self::LoginName => {
-                let Ok(username) = String::from_utf8(message.to_vec()) else {
-                    core.refuse(Rejection::AuthenticationMalformed, now);
-                    return State::ready();
-                };
-                // "Password:"
-                core.reply(&Reply::plain(334, vec!["UGFzc3dvcmQ6".into()]));
-                return State::Authenticating(Self::LoginPassword { username });
-            }
-            Self::LoginPassword { username } => Some(Login {
-                username,
-                password: crate::mail::Secret::new(message),
-            }),
-        };
-        match login {
-            Some(login) => {
-                core.outputs.push_back(Output::CheckCredentials(login));
-                State::Checking
-            }
-            None => {
-                core.refuse(Rejection::AuthenticationMalformed, now);
-                State::ready()
-            }
-        }
-    }
-}
-
-/// A refusal with the id it is told under.
-pub(super) struct Refused {
-    id: QueueId,
-    rejection: Rejection,
-    account: Account,
-}
-
 impl Core {
-    pub(super) fn ehlo(&mut self, name: String) {
-        let mut lines: Vec<Cow<'static, str>> = vec![
-            format!(
-                "{} Hello [{}]",
-                self.policy.hostname,
-                self.peer_address.ip().to_canonical()
-            )
-            .into(),
-        ];
-        for extension in Extension::ALL {
-            if !self.offers(extension) {
-                continue;
-            }
-            match extension {
-                Extension::Size => {
-                    lines.push(format!("SIZE {}", self.policy.max_message_size).into())
-                }
-                Extension::Limits => lines.push(format!("LIMITS RCPTMAX={MAX_RECIPIENTS}").into()),
-                Extension::Auth => {
-                    lines.push("AUTH PLAIN LOGIN".into());
-                    // The form of servers before RFC 2554, which old devices look for.
-                    lines.push("AUTH=PLAIN LOGIN".into());
-                }
-                Extension::Pipelining
-                | Extension::Dsn
-                | Extension::EnhancedStatusCodes
-                | Extension::StartTls
-                | Extension::EightBitMime
-                | Extension::Chunking
-                | Extension::SmtpUtf8
-                | Extension::Xoorg => lines.push(extension.keyword().into()),
-            }
-        }
-        self.reply(&Reply::plain(250, lines));
-        self.greeted = Some(Greeted {
-            name,
-            extended: true,
-        });
-    }
-
-    pub(super) fn helo(&mut self, name: String) {
-        let hello = format!(
-            "{} Hello [{}]",
-            self.policy.hostname,
-            self.peer_address.ip().to_canonical()
-        );
-        self.reply(&Reply::plain(250, vec![hello.into()]));
-        self.greeted = Some(Greeted {
-            name,
-            extended: false,
-        });
-    }
-
-    fn offers(&self, extension: Extension) -> bool {
-        self.policy.allows(extension)
-            && match extension {
-                Extension::StartTls => self.offers_starttls(),
-                Extension::Auth => self.offers_auth(),
-                Extension::Xoorg => self.offers_xoorg(),
-                Extension::Pipelining
-                | Extension::Size
-                | Extension::Dsn
-                | Extension::EnhancedStatusCodes
-                | Extension::EightBitMime
-                | Extension::Chunking
-                | Extension::SmtpUtf8
-                | Extension::Limits => true,
-            }
-    }
-
-    fn offers_auth(&self) -> bool {
-        self.policy.service == Service::Submission
-            && (self.tls.is_some() || self.policy.auth_without_tls)
-    }
-
-    /// Only to a peer that passed network and certificate (product.md 5).
-    fn offers_xoorg(&self) -> bool {
-        self.is_connector() && self.trust.standing() == Standing::Proven
-    }
-
-    fn refuse_starttls(&mut self, now: Now) {
-        let rejection = if self.tls.is_some() {
-            Rejection::BadSequence {
-                expected: "TLS is active already",
-            }
-        } else if self.offers_starttls() {
-            Rejection::BadSequence {
-                expected: "a transaction is open",
-            }
-        } else {
-            Rejection::StartTlsNotAvailable
-        };
-        self.refuse(rejection, now);
-    }
-
-    fn auth(
-        &mut self,
-        mechanism: Option<Mechanism>,
-        initial: Option<Vec<u8>>,
-        ready: Ready,
-        now: Now,
-    ) -> State {
-        let rejection = if self.policy.service == Service::Connector {
-            Some(Rejection::NotImplemented)
-        } else if !self.policy.allows(Extension::Auth) {
-            Some(Rejection::AuthNotAvailable)
-        } else if !self.offers_auth() && self.offers_starttls() {
-            Some(Rejection::StartTlsRequired)
-        } else if !self.offers_auth() {
-            Some(Rejection::AuthNotAvailable)
-        } else if self.greeted.is_none() {
-            Some(Rejection::BadSequence {
-                expected: "EHLO first",
-            })
-        } else if self.application.is_some() {
-            Some(Rejection::BadSequence {
-                expected: "authenticated already",
-            })
-        } else {
-            None
-        };
-        if let Some(rejection) = rejection {
-            self.refuse(rejection, now);
-            return State::Ready(ready);
-        }
-        let (next, prompt) = match mechanism {
-            Some(Mechanism::Plain) => (Authenticating::Plain, ""),
-            // "Username:"
-            Some(Mechanism::Login) => (Authenticating::LoginName, "VXNlcm5hbWU6"),
-            None => {
-                self.refuse(Rejection::UnknownMechanism, now);
-                return State::Ready(ready);
-            }
-        };
-        match initial {
-            Some(response) => next.on(self, &response, now),
-            None => {
-                self.reply(&Reply::plain(334, vec![prompt.into()]));
-                State::Authenticating(next)
-            }
-        }
-    }
-
-    /// MAIL: everything that is known before the content.
-    fn mail(&mut self, mail: Mail, now: Now) -> Result<Transaction, Box<Refused>> {
-        let id = self.conditions.next_id(now);
-        let sender = Some(shown(mail.reverse_path.to_string().as_bytes()));
-        let refused = |rejection| {
-            let account = Account {
-                sender: sender.clone(),
-                ..Account::default()
-            };
-            Box::new(Refused {
-                id,
-                rejection,
-                account,
-            })
-        };
-        if self.must_start_tls() {
-            return Err(refused(Rejection::StartTlsRequired));
-        }
-        if self.greeted.is_none() {
-            return Err(refused(Rejection::BadSequence {
-                expected: "EHLO first",
-            }));
-        }
-        // A login outlives a reload; what it may do does not.
-        self.application = (self.application.as_ref())
-            .and_then(|application| self.conditions.renewed(application));
-        let judged = match self.policy.service {
-            Service::Connector => self.judge_connector(&mail, now),
-            Service::Submission => self.judge_application(&mail.reverse_path),
-        };
-        self.by_address |= self.policy.service == Service::Submission
-            && !matches!(judged, Err(NotCandidate::Plain(_)));
-        let candidates = judged.map_err(|why| match why {
-            NotCandidate::Plain(rejection) => refused(rejection),
-            NotCandidate::Trust(refusal) => Box::new(Refused {
-                id,
-                rejection: refusal.reason.into(),
-                account: Account {
-                    sender: sender.clone(),
-                    tenant: refusal.tenant.map(|tenant| tenant.name.to_string()),
-                    evidence: refusal.evidence,
-                    ..Account::default()
-                },
-            }),
-        })?;
-        self.check_parameters(&mail).map_err(refused)?;
-        if let Some(application) = candidates.application()
-            && !self.conditions.within_rate(&application.name, now)
-        {
-            return Err(refused(Rejection::RateExceeded));
-        }
-        Ok(Transaction {
-            id,
-            envelope: Envelope {
-                reverse_path: mail.reverse_path,
-                recipients: Vec::new(),
-                body: mail.body,
-                smtputf8: mail.smtputf8,
-                ret: mail.ret,
-                envid: mail.envid,
-                xoorg: match mail.xoorg {
-                    Some(Xoorg::Domain(org)) => Some(org),
-                    Some(Xoorg::Unreadable) | None => None,
-                },
-            },
-            candidates,
-            announced: mail.size,
-        })
-    }
-
-    fn judge_connector(&self, mail: &Mail, now: Now) -> Result<Candidates, NotCandidate> {
-        let standing = self.trust.standing();
-        if let Some(reason) = Reason::of_standing(standing, self.policy.half_proven) {
-            let evidence = self.trust.evidence();
-            return Err(NotCandidate::Trust(Refusal {
-                reason,
-                tenant: None,
-                evidence,
-            }));
-        }
-        if mail.xoorg.is_some() && !self.offers(Extension::Xoorg) {
-            return Err(NotCandidate::Plain(Rejection::Syntax(
-                CommandFault::Parameter,
-            )));
-        }
-        let xoorg = match &mail.xoorg {
-            Some(Xoorg::Unreadable) => return Err(NotCandidate::Trust(trust::unreadable_xoorg())),
-            Some(Xoorg::Domain(org)) => Some(org),
-            None => None,
-        };
-        let (tenants, sender) = (&self.policy.tenants, &mail.reverse_path);
-        trust::candidates(tenants, sender, xoorg, now.unix_seconds()).map_err(NotCandidate::Trust)
-    }
-
-    fn judge_application(&self, sender: &ReversePath) -> Result<Candidates, NotCandidate> {
-        let application: Arc<Application> = match &self.application {
-            Some(application) => Arc::clone(application),
-            None if !self.address_proves => {
-                return Err(NotCandidate::Plain(Rejection::AuthenticationRequired));
-            }
-            None => match self.conditions.by_address(self.peer_address.ip(), sender) {
-                ByAddress::Application(application) | ByAddress::SenderNotAllowed(application) => {
-                    application
-                }
-                ByAddress::Unknown => {
-                    return Err(NotCandidate::Plain(Rejection::AuthenticationRequired));
-                }
-            },
-        };
-        trust::submission_candidates(&application, sender).map_err(NotCandidate::Trust)
-    }
-
-    /// Parameters of extensions that are not offered here, size, addresses, store.
-    fn check_parameters(&self, mail: &Mail) -> Result<(), Rejection> {
-        let used = [
-            (mail.size.is_some(), Extension::Size),
-            (mail.body.is_some(), Extension::EightBitMime),
-            (mail.smtputf8, Extension::SmtpUtf8),
-            (mail.ret.is_some() || mail.envid.is_some(), Extension::Dsn),
-            (mail.auth, Extension::Auth),
-            (mail.xoorg.is_some(), Extension::Xoorg),
-        ];
-        if used
-            .iter()
-            .any(|(given, extension)| *given && !self.offers(*extension))
-        {
-            return Err(Rejection::Syntax(CommandFault::Parameter));
-        }
-        if mail
-            .size
-            .is_some_and(|size| size > self.policy.max_message_size)
-        {
-            return Err(Rejection::MessageTooLarge);
-        }
-        if !mail.smtputf8
-            && mail
-                .reverse_path
-                .mailbox()
-                .is_some_and(crate::mail::Mailbox::needs_smtputf8)
-        {
-            return Err(Rejection::NeedsSmtpUtf8);
-        }
-        if !self.conditions.store_ready() {
-            return Err(Rejection::StoreUnavailable);
-        }
-        Ok(())
-    }
-
     /// Commands that change nothing.
     pub(super) fn anywhere(&mut self, command: &Command, now: Now) {
         match command {
@@ -867,10 +511,4 @@ impl Core {
             | Command::Rset => {}
         }
     }
-}
-
-/// Why MAIL is not accepted.
-enum NotCandidate {
-    Plain(Rejection),
-    Trust(Refusal),
 }
