@@ -30,6 +30,7 @@ impl Stored {
     }
 }
 
+/// A message on its way to the disk, and whom to tell.
 #[derive(Debug)]
 pub(super) struct Accepting {
     pub(super) message: Arc<Message>,

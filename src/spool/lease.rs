@@ -15,8 +15,8 @@ use std::sync::Arc;
 /// Octets of a body that are read along with what is known of its message; a larger one waits for a thread that may block.
 const READ_ALONG: usize = 64 * 1024;
 
-/// Milliseconds after which a message that could not be read back is tried again: as many as it has waited, within these. By
-/// the first, descriptors that had run out are mostly there again.
+/// Milliseconds after which a message that could not be read back is tried again: as many as it has waited, within these. After
+/// the shorter, descriptors that had run out are mostly there again.
 const READ_AGAIN_SOONEST: u64 = 10_000;
 const READ_AGAIN_LATEST: u64 = 3_600_000;
 
@@ -138,7 +138,7 @@ impl Spool {
     }
 
     /// The message, and its body where that lies behind it and is small: then one read fetches both.
-    pub(super) fn read_back_with_body(&self, id: u64) -> Result<(Message, Body), JournalError> {
+    fn read_back_with_body(&self, id: u64) -> Result<(Message, Body), JournalError> {
         let inner = &self.0;
         let both = inner.read_where_it_lies(id, |location| match location.body_octets() {
             // A body that does not hold, or is not all there, is found so when it is read.

@@ -14,6 +14,7 @@ pub(super) const FRESH: usize = 8 * 1024 * 1024;
 /// Milliseconds after which a message makes room for newer ones: what has not left by then waits for a next hop.
 pub(super) const STALE: u64 = 10_000;
 
+/// The queue, and what is still at hand, under one lock: [`super::Shared`].
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) queue: Queue,
@@ -31,6 +32,7 @@ pub(super) struct Fresh {
 }
 
 impl Memory {
+    /// Queues what is on disk at `location`, and keeps it at hand where it is small and there is room.
     pub(super) fn insert(&mut self, accepting: &Accepting, location: Location) {
         let message = &accepting.message;
         let id = message.id.as_u64();
