@@ -17,7 +17,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// The version that is written. Raised when an older program would misread a record, not when a field is added.
+/// The version that is written. Raised when a released program would misread a record, not when a field is added that it may
+/// pass over.
 const VERSION: u32 = 1;
 
 /// A record that says which version it is of.

@@ -64,6 +64,7 @@ def sends(rig: Rig, row: Row, inject: int, source: str, transfer: str) -> None:
     need(GATE.encode() not in message.header, "the secret header went on")
     need(field(message, "X-Interop-Loop") == "loop-contoso", "no loop header")
     need(message.certificate == "contoso.com", f"Exchange saw the certificate {message.certificate}")
+    need(message.pipelined, "RCPT waited for the answer to MAIL, although Exchange offers PIPELINING")
     received = rig.events(f"{word}@contoso.com", "received")
     need(received, "no trace")
     facts = received[0]
@@ -71,7 +72,7 @@ def sends(rig: Rig, row: Row, inject: int, source: str, transfer: str) -> None:
     need(facts["peer"].startswith(source), f"came from {facts['peer']}")
     need(facts["tls"]["peer_name"] == EXCHANGE, f"client certificate {facts['tls'].get('peer_name')}")
     need(facts["transfer"] == transfer, f"transfer {facts['transfer']}, not {transfer}")
-    row.saw(facts["tls"]["version"], "client certificate", transfer, eight_bit(message))
+    row.saw(facts["tls"]["version"], "client certificate", transfer, eight_bit(message), "PIPELINING onwards")
     dsn(message)
     row.saw("DSN")
 

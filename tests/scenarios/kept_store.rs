@@ -4,6 +4,7 @@
 use crate::harness::{Changes, Process, Surroundings, free_port, gatepost, http, until};
 use crate::resolver::name_server;
 use crate::store_1::{body, id, message, unpack};
+use crate::store_2;
 use gatepost::lab::{Carried, Outside, OutsideOptions, Phase, Step};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,6 +21,57 @@ fn assert_carried(carried: &Carried, recipient: &str) {
     assert_eq!(carried.addresses(), [recipient]);
     assert_eq!(carried.sender, "ada@contoso.com");
     assert!(carried.content == leaving(3, 0), "{recipient}");
+}
+
+async fn until_empty(admin: SocketAddr) {
+    until("the queue is empty", async || {
+        let (_, text) = http(admin, "GET", "/metrics", &[], "").await.ok()?;
+        let mut queued = text
+            .lines()
+            .filter(|line| line.starts_with("gatepost_queue_messages{"));
+        queued.all(|line| line.ends_with(" 0")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_started_on_store_2_sends_what_waits_and_not_what_was_torn() {
+    let around = Surroundings::new().await;
+    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let changes = Changes::replace(
+        "[admin]\naddress = \"127.0.0.1:0\"",
+        &format!("[admin]\naddress = \"{admin}\""),
+    );
+    let config = around.configuration([free_port(), free_port(), free_port()], &changes);
+    store_2::unpack(&around.folder.path().join("data/spool"));
+    let process = Process::start(&config);
+    until_empty(admin).await;
+
+    let taken = around.exchange.waiting();
+    let sent_to = |number: u64| -> Vec<Vec<&str>> {
+        let sent = store_2::message(number).legs[0]
+            .rendition
+            .apply(&store_2::body(number));
+        let of_it = taken.iter().filter(|received| received.content == sent);
+        of_it.map(|received| received.addresses()).collect()
+    };
+    assert_eq!(
+        sent_to(store_2::TOLD),
+        [["carol@contoso.com", "dan@contoso.com"]]
+    );
+    for number in [
+        store_2::UNTOLD,
+        store_2::UNCERTIFIED,
+        store_2::OWN,
+        store_2::AFTER,
+    ] {
+        assert_eq!(sent_to(number), [["bob@contoso.com"]], "{number}");
+    }
+    assert!(!taken.iter().any(|received| {
+        let subject = format!("Subject: number {}\r\n", store_2::TORN);
+        String::from_utf8_lossy(&received.content).contains(&subject)
+    }));
+    assert!(process.terminate().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,14 +105,7 @@ async fn a_server_started_on_the_store_of_version_1_sends_all_of_it_or_says_that
     let held = id(5).to_string();
     let released = gatepost(&config, &["queue", "release", &held]).await;
     assert_eq!(released.status, 0, "{released:?}");
-    until("the queue is empty", async || {
-        let (_, text) = http(admin, "GET", "/metrics", &[], "").await.ok()?;
-        let mut queued = text
-            .lines()
-            .filter(|line| line.starts_with("gatepost_queue_messages{"));
-        queued.all(|line| line.ends_with(" 0")).then_some(())
-    })
-    .await;
+    until_empty(admin).await;
 
     let taken = around.exchange.waiting();
     for number in [1, 2, 4, 5, 7, 8, 10] {

@@ -64,6 +64,8 @@ mod seen;
 mod siege;
 #[path = "../support/store_1.rs"]
 mod store_1;
+#[path = "../support/store_2.rs"]
+mod store_2;
 mod tenant_gate;
 mod under_load;
 mod ways;

@@ -117,22 +117,26 @@ pub(crate) fn message(number: u64) -> Message {
     message
 }
 
-pub(crate) fn kept() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store-1")
+/// Makes the kept store in this folder as it was on disk, the large body in its file. The record holds that one's length and
+/// checksum, as the older version wrote them.
+pub(crate) fn unpack(folder: &Path) {
+    lay_out("store-1", folder);
+    let large = format!("bodies/{:016x}", id(7).as_u64());
+    std::fs::write(folder.join(large), body(7)).unwrap();
 }
 
-/// Makes the kept store in this folder as it was on disk: segments in their full length, the large body in its file. The record
-/// holds that one's length and checksum, as the older version wrote them.
-pub(crate) fn unpack(folder: &Path) {
+/// The segments of a kept store in this folder, in their full length, and a folder for large bodies.
+pub(crate) fn lay_out(kept: &str, folder: &Path) {
     std::fs::create_dir_all(folder.join("bodies")).unwrap();
-    for segment in segments(&kept()) {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(kept);
+    for segment in segments(&kept) {
         let target = folder.join(segment.file_name().unwrap());
         std::fs::copy(&segment, &target).unwrap();
         let file = OpenOptions::new().write(true).open(&target).unwrap();
         file.set_len(SEGMENT).unwrap();
     }
-    let large = format!("bodies/{:016x}", id(7).as_u64());
-    std::fs::write(folder.join(large), body(7)).unwrap();
 }
 
 pub(crate) fn segments(folder: &Path) -> Vec<PathBuf> {

@@ -7,7 +7,7 @@ import shutil
 
 import peer
 from peer import need
-from tools import UNPACKED, Missing, either, installed, unpacked, version
+from tools import UNPACKED, either, installed, unpacked, version
 
 # What is no fault here, most of it for want of a public authority on loopback; each by testssl.sh's own id, with the reason.
 EXCEPTIONS = {
@@ -51,8 +51,7 @@ class Peer(peer.Peer):
     def judge(self, rig, row, listener, starttls):
         result = rig.folder / f"testssl-{listener}.json"
         self.scans[listener].wait(900)
-        if not result.exists():
-            raise Missing(f"testssl.sh wrote no result: {(rig.folder / f'testssl-{listener}.log').read_text(errors='replace')[-300:]}")
+        need(result.exists(), f"testssl.sh wrote no result: {(rig.folder / f'testssl-{listener}.log').read_text(errors='replace')[-300:]}")
         findings = json.loads(result.read_text())
         grave = [one for one in findings if one["severity"] in ("HIGH", "CRITICAL", "FATAL")]
         left = [f"{one['id']}: {one['severity']} {one['finding']}" for one in grave if one["id"].partition(" ")[0] not in EXCEPTIONS]
