@@ -357,6 +357,13 @@ impl Process {
         Self::with_log(config, Stdio::null())
     }
 
+    /// What is upgraded: the program that `GATEPOST_OLDER` names; without it, this one stands for it.
+    pub fn older(config: &Path) -> Self {
+        let this = env!("CARGO_BIN_EXE_gatepost");
+        let program = std::env::var_os("GATEPOST_OLDER").unwrap_or_else(|| this.into());
+        Self::serving(program.as_ref(), config, Stdio::null())
+    }
+
     /// Its log goes to a file.
     pub fn logging(config: &Path, log: &Path) -> Self {
         Self::with_log(config, std::fs::File::create(log).unwrap().into())
@@ -401,6 +408,11 @@ impl Process {
         if !injections.iter().any(|one| one.contains(":signal")) {
             command.arg("--seccomp-bpf");
         }
+        if injections.iter().any(|one| one.starts_with("openat:")) {
+            for path in of_the_store(config) {
+                command.arg("-P").arg(path);
+            }
+        }
         command
             .args(expressions(injections))
             .arg(env!("CARGO_BIN_EXE_gatepost"))
@@ -441,7 +453,11 @@ impl Process {
     }
 
     fn with_log(config: &Path, log: Stdio) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gatepost"));
+        Self::serving(env!("CARGO_BIN_EXE_gatepost").as_ref(), config, log)
+    }
+
+    fn serving(program: &Path, config: &Path, log: Stdio) -> Self {
+        let mut command = Command::new(program);
         command.args(["serve", "--config"]).arg(config);
         Self::spawn(command, log)
     }
@@ -491,6 +507,19 @@ fn expressions(injections: &[String]) -> Vec<String> {
         all.extend(["-e".to_owned(), format!("inject={one}")]);
     }
     all
+}
+
+/// Folders and files of the store as they are: among hundreds of files that a start opens (libraries, authorities), those whose
+/// opens are counted. What is made later is not among them, its folder is.
+fn of_the_store(config: &Path) -> Vec<PathBuf> {
+    let mut paths = vec![config.with_file_name("data").join("spool")];
+    let mut looked_at = 0;
+    while let Some(path) = paths.get(looked_at).cloned() {
+        looked_at += 1;
+        let inside = std::fs::read_dir(path).into_iter().flatten();
+        paths.extend(inside.map(|entry| entry.unwrap().path()));
+    }
+    paths
 }
 
 /// strace beside a server; it ends with it.

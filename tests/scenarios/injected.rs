@@ -30,6 +30,8 @@ const OFTEN: &[usize] = &[
     2, 3, 5, 8, 4, 1, 13, 6, 10, 21, 7, 16, 9, 30, 12, 18, 11, 25,
 ];
 const SELDOM: &[usize] = &[1, 2, 1, 3, 2];
+/// A start opens a dozen files of the store on one thread, and each thread beside it some.
+const OPENS: &[usize] = &[2, 1, 5, 3, 1, 2, 8, 1, 4, 2, 11, 1, 3];
 
 const fn often(injections: &'static [&'static str]) -> Kind {
     Kind {
@@ -46,13 +48,20 @@ const fn seldom(injections: &'static [&'static str]) -> Kind {
     }
 }
 
+const fn opens(injections: &'static [&'static str]) -> Kind {
+    Kind {
+        which: OPENS,
+        ..often(injections)
+    }
+}
+
 const KINDS: [Kind; 16] = [
     often(&["fdatasync:signal=KILL:when={}"]),
     often(&["pwritev,pwrite64:signal=KILL:when={}"]),
     seldom(&["rename:signal=KILL:when={}"]),
     seldom(&["unlink:signal=KILL:when={}"]),
     seldom(&["fallocate,fsync:signal=KILL:when={}"]),
-    seldom(&["openat:signal=KILL:when={}"]),
+    opens(&["openat:signal=KILL:when={}"]),
     often(&["fdatasync:error=EIO:when={}"]),
     often(&["fdatasync:error=EIO:when={}+9"]),
     often(&["pwritev,pwrite64:error=ENOSPC:when={}"]),
@@ -69,7 +78,7 @@ const KINDS: [Kind; 16] = [
         "fdatasync:error=EIO:when={}+9",
         "ftruncate:error=EIO:when=1+",
     ]),
-    seldom(&["openat:error=EMFILE:when={}+7"]),
+    opens(&["openat:error=EMFILE:when={}+7"]),
 ];
 
 impl Kind {
@@ -162,8 +171,8 @@ async fn what_was_answered_250_arrives_whatever_call_it_is_killed_at_or_fails() 
             .map(|one| one.replace("{}", &which.to_string()))
             .collect();
         tally.rounds += 1;
-        // In turns at a server that runs, and at one from its start.
-        let from_start = kind.at_start || turn % 2 == 1 || !may_attach;
+        // In turns at a server that runs, and at one from its start: half of the kinds each time.
+        let from_start = kind.at_start || (round + turn) % 2 == 1 || !may_attach;
         tally.started += usize::from(from_start);
         let begun = Instant::now();
         let started = {

@@ -435,7 +435,7 @@ async fn is_sent_away(client: &mut Client) {
 async fn an_upgrade_in_place_loses_and_doubles_nothing() {
     let place = Place::new().await;
     let config = place.configure(Changes::default());
-    let mut process = Process::start(&config);
+    let mut process = Process::older(&config);
     let flow = place.flow();
     let mut gaps = Vec::new();
     for round in 0..3 {
