@@ -96,6 +96,25 @@ impl Kind {
         };
         String::from_utf8_lossy(&log).lines().any(of_this)
     }
+
+    /// Whether a server that did not become ready ended by this: one that ends for another reason proves nothing. What strace
+    /// has to say may come a moment after the end.
+    async fn ended(&self, calls_log: &Path) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            let came = if self.kills() {
+                let log = std::fs::read(calls_log).unwrap_or_default();
+                String::from_utf8_lossy(&log).contains("+++ killed by SIGKILL +++")
+            } else {
+                self.failed(calls_log)
+            };
+            if came {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
+    }
 }
 
 /// What came of the rounds of a kind.
@@ -191,6 +210,8 @@ async fn what_was_answered_250_arrives_whatever_call_it_is_killed_at_or_fails() 
         let Some((mut server, tracer)) = started else {
             // Mail that waits goes out before a listener accepts.
             ledger.ended(begun.elapsed());
+            let by_this = kind.ended(&calls_log).await;
+            assert!(by_this, "not ready, and not by {:?}", kind.injections);
             tally.not_ready += 1;
             tally.at_start += 1;
             continue;
